@@ -1,0 +1,1 @@
+"""The pure inventory of a VMM server."""

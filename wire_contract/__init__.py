@@ -1,0 +1,1 @@
+"""What crosses the network between the programs: names, models, paths and topics; pydantic only."""

@@ -1,0 +1,83 @@
+"""Signed events from the hub to one provider (design: channel, event envelope and stream)."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from wire_contract.model import WireModel
+from wire_contract.vocabulary import EventType
+
+
+class EventEnvelope(WireModel):
+    """Payload of the JWS; `seq` rises by one, without gaps, within `stream`."""
+
+    id: str
+    vault: str
+    aud: str
+    stream: str
+    seq: int = Field(ge=1)
+    issued_at: datetime
+    expires_at: datetime
+    type: EventType
+    body: dict[str, JsonValue]
+
+
+class Assignment(WireModel):
+    """Body of an assignment: one task of one job, to be done by the addressed provider.
+
+    `item` is the protected item (null for a task on a cloud); `target` is the machine or cloud on
+    the addressed fabric; `epoch` is the item's epoch (0 where there is no item).
+    """
+
+    job: str
+    task: str
+    attempt: int = Field(ge=1)
+    fence: int = Field(ge=1)
+    item: str | None
+    target: str
+    epoch: int = Field(ge=0)
+    verb: str
+    arguments: dict[str, JsonValue]
+    deadline: datetime
+
+    @property
+    def command_id(self) -> str:
+        """Identity of the effect; it stays when the event is signed anew or changes its stream."""
+        return f"{self.job}/{self.task}/{self.attempt}"
+
+
+class Withdrawal(WireModel):
+    """Body of a withdrawal: do not begin this attempt any more; the receipt says what is true."""
+
+    job: str
+    task: str
+    attempt: int = Field(ge=1)
+    fence: int = Field(ge=1)
+
+
+class SignedEvent(WireModel):
+    """One event as it is pulled over HTTPS: the compact JWS and its place in the stream."""
+
+    stream: str
+    seq: int = Field(ge=1)
+    jws: str = Field(max_length=8_388_608)
+
+
+class EventPage(WireModel):
+    """Answer of the pull: events in order, and the highest number that exists."""
+
+    stream: str
+    highest_seq: int = Field(ge=0)
+    events: tuple[SignedEvent, ...]
+
+
+class Presence(WireModel):
+    """What a provider says on its presence topic; a hint, never proof."""
+
+    state: Literal["online", "offline"]
+    boot_id: str
+    session: int = Field(ge=0)
+
+
+JsonObject = dict[str, Any]

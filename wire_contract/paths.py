@@ -1,0 +1,32 @@
+"""Paths that two programs share: provider API, VMM interface, host to host."""
+
+from typing import Final
+
+# Provider API of the hub (provider port, mutual TLS).
+EST_CACERTS: Final = "/.well-known/est/cacerts"
+EST_SIMPLEENROLL: Final = "/.well-known/est/simpleenroll"
+EST_SIMPLEREENROLL: Final = "/.well-known/est/simplereenroll"
+TOKEN: Final = "/provider/v1/token"  # noqa: S105 -- a path, not a secret
+REGISTRATION: Final = "/provider/v1/registration"
+SESSION: Final = "/provider/v1/session"
+HEARTBEAT: Final = "/provider/v1/heartbeat"
+EVENTS: Final = "/provider/v1/events"
+REPORTS: Final = "/provider/v1/reports"
+INVENTORY: Final = "/provider/v1/inventory"
+HOST_CERTIFICATES: Final = "/provider/v1/host-certificates"
+PROVIDER_HEALTH: Final = "/health"
+
+# VMM interface (agent to VMM server).
+VMM_INVENTORY: Final = "/vmm/v1/inventory"
+VMM_MACHINES: Final = "/vmm/v1/machines"
+VMM_MACHINE: Final = "/vmm/v1/machines/{machine_id}"
+VMM_MACHINE_VERB: Final = "/vmm/v1/machines/{machine_id}/{verb}"
+VMM_CLOUD: Final = "/vmm/v1/clouds/{cloud_id}"
+VMM_CLOUD_VERB: Final = "/vmm/v1/clouds/{cloud_id}/{verb}"
+VMM_HOST_REQUESTS: Final = "/vmm/v1/clouds/{cloud_id}/host-certificate-requests"
+
+# Hyper-V host to Hyper-V host (replication port, mutual TLS).
+REPLICA_RELATIONSHIP: Final = "/replica/v1/relationships/{relationship_id}"
+REPLICA_OPERATION: Final = "/replica/v1/relationships/{relationship_id}/{operation}"
+REPLICA_TRANSFER: Final = "/replica/v1/relationships/{relationship_id}/transfers/{transfer_id}"
+REPLICA_DIGESTS: Final = "/replica/v1/relationships/{relationship_id}/digests"

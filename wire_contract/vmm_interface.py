@@ -1,0 +1,214 @@
+"""The VMM server's interface as the provider uses it: views, commands, problems (HTTPS, JSON)."""
+
+from datetime import datetime
+
+from pydantic import Field, JsonValue
+
+from wire_contract.model import WireModel
+from wire_contract.vocabulary import (
+    Health,
+    ReplicationMode,
+    ReplicationState,
+    RunState,
+)
+
+
+class Command(WireModel):
+    """Identity and limits of one effect.
+
+    `id` is `job/task/attempt`; the fabric keeps the highest epoch per machine, durably, before it
+    acts, and refuses a lower one. After `deadline` nothing is begun.
+    """
+
+    id: str = Field(min_length=1, max_length=300)
+    fence: int = Field(ge=1)
+    epoch: int = Field(ge=0)
+    deadline: datetime
+
+
+class VerbRequest(WireModel):
+    """Body of every verb: the command and its arguments."""
+
+    command: Command
+    arguments: dict[str, JsonValue]
+
+
+class VerbAnswer(WireModel):
+    """What the verb returned; it proves nothing (the read-back does). `result` feeds later tasks."""
+
+    result: dict[str, JsonValue] = Field(default_factory=dict)
+    repeated: bool = False
+
+
+class Problem(WireModel):
+    """A refusal in words: `code` is the WMI return code (32768...) or one of the catalogue."""
+
+    code: int
+    message: str
+    possible_causes: str = ""
+    recommended_action: str = ""
+
+
+class SubnetView(WireModel):
+    """A subnet of a VM network."""
+
+    name: str
+    friendly_name: str
+    address_list: tuple[str, ...] = ()
+
+
+class NetworkView(WireModel):
+    """A VM network and the clouds that its logical network is attached to."""
+
+    network_id: str
+    friendly_name: str
+    network_type: str
+    logical_network_id: str
+    cloud_ids: tuple[str, ...]
+    subnets: tuple[SubnetView, ...] = ()
+
+
+class ClassificationView(WireModel):
+    """A storage classification."""
+
+    classification_id: str
+    friendly_name: str
+
+
+class HostView(WireModel):
+    """A Hyper-V host: version is 2012 or 2012R2; `replica_*` is what the cloud pairing set up."""
+
+    fqdn: str
+    version: str
+    cloud_ids: tuple[str, ...]
+    cluster: str | None = None
+    replica_enabled: bool = False
+    replica_port: int | None = None
+    certificate_thumbprint: str | None = None
+    allowed_primaries: tuple[str, ...] = ()
+
+
+class CloudView(WireModel):
+    """A VMM cloud; pairing fields are what `pair_cloud` recorded."""
+
+    cloud_id: str
+    friendly_name: str
+    capability_profile: str
+    host_fqdns: tuple[str, ...]
+    paired_role: str = ""
+    partner_cloud_id: str | None = None
+
+
+class DiskView(WireModel):
+    """A virtual disk: a sparse raw file at `path` (absolute, on the host's own disks folder)."""
+
+    disk_id: str
+    name: str
+    kind: str
+    size_bytes: int = Field(ge=0)
+    path: str | None = None
+
+
+class NicView(WireModel):
+    """A network adapter; `network_id` is null when it is not connected."""
+
+    nic_id: str
+    network_id: str | None
+    network_name: str | None = None
+    address_type: str = "Dynamic"
+
+
+class GuestAnswer(WireModel):
+    """What the guest process of a running machine answered to a nonce.
+
+    `proof` is blake3(nonce + superblock of the first disk + last record), made by the guest from
+    the images it has locked; `verified` says that the host, reading the same blocks itself, came
+    to the same figure.
+    """
+
+    pid: int
+    nonce: str
+    proof: str
+    verified: bool
+    file_system_uuid: str | None
+    last_record: int
+    epoch: int
+
+
+class RecoveryPointView(WireModel):
+    """A moment the replica can be started from."""
+
+    point_id: str
+    taken_at: datetime
+    kind: str
+
+
+class ReplicationView(WireModel):
+    """One side's view of a relationship.
+
+    `last_cut` is the number of the newest change set that the replica holds durably (on the
+    primary: that was acknowledged); `last_cut_record` the newest guest record inside it, as the
+    guest named it in its writes.
+    """
+
+    relationship_id: str
+    mode: ReplicationMode
+    state: ReplicationState
+    health: Health
+    peer_host: str
+    peer_port: int
+    peer_machine_id: str
+    interval_seconds: int
+    progress_percent: float | None = None
+    transferred_bytes: int = 0
+    last_replication_at: datetime | None = None
+    last_cut: int = 0
+    last_cut_record: int = 0
+    pending_bytes: int = 0
+    recovery_points: tuple[RecoveryPointView, ...] = ()
+    last_error: str | None = None
+
+
+class MachineView(WireModel):
+    """A machine as its host sees it now; `hyperv_id` is the same on both ends, `machine_id` is not.
+
+    `fenced`: a higher epoch was seen elsewhere or the hub said that this copy is not the active
+    one; it cannot be started. `start_blocked_by`: why a start would be refused now, or null.
+    """
+
+    machine_id: str
+    hyperv_id: str
+    name: str
+    cloud_id: str
+    host: str
+    generation: int
+    run_state: RunState
+    epoch: int
+    fenced: bool
+    epoch_confirmed: bool
+    start_blocked_by: str | None
+    protected_item: str | None
+    test_machine_of: str | None = None
+    disks: tuple[DiskView, ...]
+    nics: tuple[NicView, ...] = ()
+    replication: ReplicationView | None = None
+    guest: GuestAnswer | None = None
+
+
+class VmmView(WireModel):
+    """The VMM server itself."""
+
+    vmm_id: str
+    fqdn: str
+    version: str
+
+
+class InventoryView(WireModel):
+    """All that a VMM server manages; sent to the hub as it is (never guest data)."""
+
+    vmm: VmmView
+    clouds: tuple[CloudView, ...]
+    hosts: tuple[HostView, ...]
+    networks: tuple[NetworkView, ...]
+    classifications: tuple[ClassificationView, ...]
+    machines: tuple[MachineView, ...]

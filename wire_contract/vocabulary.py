@@ -1,0 +1,154 @@
+"""The field's words as the programs exchange them; every spelling that crosses a wire is here."""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+CERTIFICATE_PORT: Final = 8084
+"""Port of replication with certificates (HTTPS), as the original opens it (seed, step 4.10)."""
+
+KERBEROS_PORT: Final = 8083
+"""Port of replication with Kerberos (HTTP), as the original opens it (seed, step 4.10)."""
+
+
+class Side(StrEnum):
+    """The two ends of a protected item; the names stay through failover and reversal."""
+
+    PRIMARY = "Primary"
+    RECOVERY = "Recovery"
+
+    @property
+    def other(self) -> "Side":
+        """The opposite end."""
+        return Side.RECOVERY if self is Side.PRIMARY else Side.PRIMARY
+
+
+class Direction(StrEnum):
+    """Where a failover goes (ARM `failoverDirection`)."""
+
+    PRIMARY_TO_RECOVERY = "PrimaryToRecovery"
+    RECOVERY_TO_PRIMARY = "RecoveryToPrimary"
+
+    def place(self, side: Side) -> Side:
+        """Return the real end for a side named as in the forward direction."""
+        return side if self is Direction.PRIMARY_TO_RECOVERY else side.other
+
+
+class EventType(StrEnum):
+    """What the hub tells a provider (design: channel, event envelope)."""
+
+    ASSIGNMENT = "assignment"
+    WITHDRAWAL = "withdrawal"
+    REFRESH = "refresh"
+    CONFIGURATION = "configuration"
+    TOMBSTONE = "tombstone"
+
+
+class ReceiptKind(StrEnum):
+    """What became of a verified event in the provider's journal."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+class RefusalReason(StrEnum):
+    """Why a verified event was refused; it is final for the cursor all the same."""
+
+    EXPIRED = "expired"
+    LOWER_FENCE = "lower_fence"
+    LOWER_EPOCH = "lower_epoch"
+    UNKNOWN_VERB = "unknown_verb"
+    UNKNOWN_TYPE = "unknown_type"
+    BAD_BODY = "bad_body"
+
+
+class Verb(StrEnum):
+    """The verbs of the fabric driver; faults, effects and assignments all use these names."""
+
+    # On a cloud (container): arguments name the cloud.
+    CONFIGURE_HOSTS = "configure_hosts"
+    PREPARE_CLOUD = "prepare_cloud"
+    PAIR_CLOUD = "pair_cloud"
+    # On a machine.
+    PLACE_REPLICA = "place_replica"
+    ENABLE_REPLICATION = "enable_replication"
+    START_INITIAL_REPLICATION = "start_initial_replication"
+    COMPLETE_INITIAL_REPLICATION = "complete_initial_replication"
+    UPDATE_PROTECTION = "update_protection"
+    SHUT_DOWN = "shut_down"
+    PREPARE_FAILOVER = "prepare_failover"
+    SYNCHRONIZE = "synchronize"
+    FAIL_OVER = "fail_over"
+    CANCEL_FAILOVER = "cancel_failover"
+    START = "start"
+    COMMIT = "commit"
+    PREPARE_REVERSE = "prepare_reverse"
+    REVERSE_REPLICATE = "reverse_replicate"
+    CREATE_TEST_MACHINE = "create_test_machine"
+    PREPARE_TEST_MACHINE = "prepare_test_machine"
+    REMOVE_TEST_MACHINE = "remove_test_machine"
+    CONFIRM_EPOCH = "confirm_epoch"
+
+
+CLOUD_VERBS: Final = frozenset({Verb.CONFIGURE_HOSTS, Verb.PREPARE_CLOUD, Verb.PAIR_CLOUD})
+"""Verbs whose target is a cloud; all others have a machine as target."""
+
+
+class RunState(StrEnum):
+    """Whether a machine runs; read back from its guest process, never remembered."""
+
+    RUNNING = "Running"
+    OFF = "Off"
+
+
+class ReplicationMode(StrEnum):
+    """Role of one copy in a relationship (Msvm_ComputerSystem.ReplicationMode, WMI names)."""
+
+    NONE = "None"
+    PRIMARY = "Primary"
+    REPLICA = "Replica"
+    TEST_REPLICA = "TestReplica"
+
+
+class ReplicationState(IntEnum):
+    """Msvm_ReplicationRelationship.ReplicationState with its WMI numbers (behaviour 1.1.1).
+
+    Numbers 15 to 21 exist from Windows 10 1703 on only: reserved, not used here.
+    """
+
+    DISABLED = 0
+    READY = 1
+    WAITING_TO_COMPLETE_INITIAL_REPLICATION = 2
+    REPLICATING = 3
+    SYNCED_REPLICATION_COMPLETE = 4
+    RECOVERED = 5
+    COMMITTED = 6
+    SUSPENDED = 7
+    CRITICAL = 8
+    WAITING_TO_START_RESYNCHRONIZE = 9
+    RESYNCHRONIZING = 10
+    RESYNCHRONIZATION_SUSPENDED = 11
+    FAILOVER_IN_PROGRESS = 12
+    FAILBACK_IN_PROGRESS = 13
+    FAILBACK_COMPLETE = 14
+
+
+class Health(StrEnum):
+    """Replication health; never a transition by itself."""
+
+    NOT_APPLICABLE = "NotApplicable"
+    NORMAL = "Normal"
+    WARNING = "Warning"
+    CRITICAL = "Critical"
+
+
+class FaultKind(StrEnum):
+    """What a simulated fabric does wrong when told to (management port)."""
+
+    SLOW = "slow"
+    HOLD = "hold"
+    REFUSE = "refuse"
+    VANISH_BEFORE = "vanish_before"
+    VANISH_AFTER = "vanish_after"
+    LIE = "lie"
+    PARTIAL = "partial"

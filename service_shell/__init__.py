@@ -1,0 +1,1 @@
+"""What every daemon has: configuration, clock, logs, signals, exit codes, readiness, listeners."""

@@ -1,0 +1,50 @@
+"""The one source of time, ids and chance; everything else takes them as arguments."""
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+NONCE_BYTES: Final = 16
+
+_RANDOM: Final = secrets.SystemRandom()
+
+
+class Clock(Protocol):
+    """Time, ids and chance as a shell may ask for them; a test passes its own."""
+
+    def now(self) -> datetime:
+        """Return the present moment, aware and in UTC."""
+        ...
+
+    def new_id(self) -> str:
+        """Return an id that nobody has had: a UUID of version 4, lower case, with hyphens."""
+        ...
+
+    def new_nonce(self) -> str:
+        """Return 32 hexadecimal digits that nobody can guess."""
+        ...
+
+    def jitter(self, low: float, high: float) -> float:
+        """Return a number between `low` and `high`, evenly spread."""
+        ...
+
+
+class SystemClock:
+    """The clock of the machine and the chance of its kernel."""
+
+    def now(self) -> datetime:
+        """Return the present moment, aware and in UTC."""
+        return datetime.now(UTC)
+
+    def new_id(self) -> str:
+        """Return a UUID of version 4."""
+        return str(uuid.uuid4())
+
+    def new_nonce(self) -> str:
+        """Return 32 hexadecimal digits that nobody can guess."""
+        return secrets.token_hex(NONCE_BYTES)
+
+    def jitter(self, low: float, high: float) -> float:
+        """Return a number between `low` and `high`, evenly spread."""
+        return _RANDOM.uniform(low, high)

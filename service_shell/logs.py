@@ -1,0 +1,125 @@
+"""Log set-up: one JSON object per line to a file, or a readable console; secrets never."""
+
+import logging
+import logging.handlers
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from service_shell.configuration import LogSettings
+from service_shell.errors import ProgramError
+from service_shell.redaction import redact
+
+# What belongs to the logging machinery itself: not data, and partly not copyable.
+_MACHINERY: Final = frozenset({"_record", "_from_structlog", "exc_info", "stack_info"})
+
+_HANDLER_NAME: Final = "service_shell"
+"""Marks our handler: what a host of this process, such as a test runner, has added stays."""
+
+
+def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Processor: replace what must not be logged, by key name and by form, also in tracebacks."""
+    machinery = {key: event[key] for key in _MACHINERY & event.keys()}
+    rest = {key: value for key, value in event.items() if key not in _MACHINERY}
+    cleaned: dict[str, Any] = redact(rest)
+    return {**cleaned, **machinery}
+
+
+def configure_logging(settings: LogSettings, program: str) -> None:
+    """Send every log entry of this process, also those of libraries, to where `settings` say."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = _open_handler(settings.file)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.processors.StackInfoRenderer(),
+                structlog.processors.format_exc_info,
+                _name_program(program),
+                # Last before rendering, so that nothing passes it, tracebacks included.
+                redact_secrets,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _renderer(to_file=settings.file is not None),
+            ],
+        )
+    )
+    handler.name = _HANDLER_NAME
+    root = logging.getLogger()
+    former = _our_handler()
+    if former is not None:
+        root.removeHandler(former)
+        former.close()
+    root.addHandler(handler)
+    root.setLevel(settings.level.upper())
+    logging.captureWarnings(capture=True)
+
+
+def is_configured() -> bool:
+    """Tell whether the log of this process goes where a configuration said."""
+    return _our_handler() is not None
+
+
+def log_file() -> Path | None:
+    """Return the file that the log goes to, None where it goes to the console."""
+    handler = _our_handler()
+    return Path(handler.baseFilename) if isinstance(handler, logging.FileHandler) else None
+
+
+def flush_logs() -> None:
+    """Hand everything that was logged to the operating system."""
+    handler = _our_handler()
+    if handler is not None:
+        handler.flush()
+
+
+def _our_handler() -> logging.Handler | None:
+    ours = (each for each in logging.getLogger().handlers if each.name == _HANDLER_NAME)
+    return next(ours, None)
+
+
+def _open_handler(file: Path | None) -> logging.Handler:
+    if file is None:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Watched: after logrotate has moved the file away, the next line opens it anew.
+        return logging.handlers.WatchedFileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise ProgramError(
+            f"cannot write the log {file}: {error.strerror}; correct the log file's path"
+        ) from error
+
+
+def _name_program(program: str) -> Processor:
+    def name_program(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["program"] = program
+        return event
+
+    return name_program
+
+
+def _renderer(*, to_file: bool) -> Processor:
+    if to_file:
+        return structlog.processors.JSONRenderer(default=str)
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )

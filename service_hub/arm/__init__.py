@@ -1,0 +1,1 @@
+"""HTTPS for operators: the dialect of Azure Resource Manager."""

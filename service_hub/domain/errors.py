@@ -1,0 +1,140 @@
+"""Typed errors of the hub's decisions, and the catalogue of codes that jobs show.
+
+Codes of the original keep their numbers (behaviour.md, section 5); our own begin with 9 and have
+five digits. The words are ours.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+class DomainError(Exception):
+    """The base: something the caller may mend; never a fault of the program."""
+
+
+class OperationNotAllowedError(DomainError):
+    """The table has no arc for this operation from this state."""
+
+    def __init__(self, operation: str, state_description: str) -> None:
+        super().__init__(f"{operation} is not allowed while the item is '{state_description}'")
+        self.operation = operation
+        self.state_description = state_description
+
+
+class NotFoundError(DomainError):
+    """Nothing of that name exists."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Specified resource with name '{name}' does not exist.")
+        self.name = name
+
+
+class InvalidRequestError(DomainError):
+    """The request cannot mean anything here; `target` names the property."""
+
+    def __init__(self, message: str, target: str | None = None) -> None:
+        super().__init__(message)
+        self.target = target
+
+
+class ConflictError(DomainError):
+    """The request contradicts what exists."""
+
+
+class StaleVersionError(DomainError):
+    """A record changed between reading and committing: read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogued:
+    """An entry of the error catalogue."""
+
+    code: str
+    message: str
+    possible_causes: str
+    recommended_action: str
+
+
+BUSY: Final = "532"
+NOT_CONNECTED: Final = "25018"
+COMMIT_NOT_READY: Final = "25009"
+REVERSE_NOT_READY: Final = "25010"
+NOT_ALLOWED: Final = "90010"
+WRONG_DIRECTION: Final = "90011"
+DEADLINE: Final = "90012"
+NO_CERTIFICATE_PORT: Final = "90013"
+NOT_PROTECTABLE: Final = "90014"
+PROVIDER_FAILED: Final = "28020"
+CLOUD_IN_USE: Final = "90015"
+
+CATALOGUE: Final[dict[str, Catalogued]] = {
+    entry.code: entry
+    for entry in (
+        Catalogued(
+            BUSY,
+            "The operation couldn't be completed.",
+            "Another operation on {name} is in progress: {detail}.",
+            "Wait until that operation has ended, or cancel it, and then try again.",
+        ),
+        Catalogued(
+            NOT_CONNECTED,
+            "The server {name} isn't connected to the hub.",
+            "The provider on that server does not run, or cannot reach the hub: {detail}.",
+            "Start the provider and look at its log, then try again.",
+        ),
+        Catalogued(
+            COMMIT_NOT_READY,
+            "The virtual machine {name} isn't ready for a commit.",
+            "It has not been failed over, or its failover is already committed: {detail}.",
+            "Look at the item's state and its allowed operations.",
+        ),
+        Catalogued(
+            REVERSE_NOT_READY,
+            "The virtual machine {name} isn't ready for reverse replication.",
+            "It has not been failed over: {detail}.",
+            "Fail the virtual machine over first.",
+        ),
+        Catalogued(
+            NOT_ALLOWED,
+            "The operation isn't possible in the present state of {name}.",
+            "{detail}.",
+            "Choose one of the item's allowed operations.",
+        ),
+        Catalogued(
+            WRONG_DIRECTION,
+            "The direction of the request doesn't fit where {name} runs.",
+            "{detail}.",
+            "Name the direction that leads away from the item's active location.",
+        ),
+        Catalogued(
+            DEADLINE,
+            "The task on {name} wasn't finished in time.",
+            "{detail}.",
+            "Look at the server's connection and at the provider's log, then try again.",
+        ),
+        Catalogued(
+            NO_CERTIFICATE_PORT,
+            "The replication settings can't be used for {name}.",
+            "{detail}.",
+            "Use certificates (authentication type 2), over the network.",
+        ),
+        Catalogued(
+            NOT_PROTECTABLE,
+            "The virtual machine {name} can't be protected.",
+            "{detail}.",
+            "Mend the cause, refresh the server, and try again.",
+        ),
+        Catalogued(
+            PROVIDER_FAILED,
+            "The requested operation failed on {name}.",
+            "{detail}.",
+            "See the provider's part of this error.",
+        ),
+        Catalogued(
+            CLOUD_IN_USE,
+            "The cloud {name} can't be paired.",
+            "{detail}.",
+            "A cloud belongs to one pair only, as primary or as target: remove the other pair.",
+        ),
+    )
+}

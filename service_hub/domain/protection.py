@@ -1,0 +1,219 @@
+"""The whole life of a protected item as one table; what is absent is not allowed.
+
+States and allowed operations follow the recorded item table (recorded.md, section 0); busy states
+and those while initial replication runs were not recorded and are named in its manner. Operations
+that this version cannot carry out are absent: what the table offers, works.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from service_hub.domain.errors import OperationNotAllowedError
+from wire_contract.vocabulary import Direction, Side
+
+
+class ProtectionState(StrEnum):
+    """`protectionState` of an item; the values are what the ARM surface shows."""
+
+    UNPROTECTED = "Unprotected"
+    ENABLING = "EnablingProtection"
+    ENABLE_FAILED = "EnablingFailed"
+    INITIAL_REPLICATION = "InitialReplicationInProgress"
+    COMPLETING_PRIMARY = "PrimaryIrCompletionInProgress"
+    PRIMARY_COMPLETED = "PrimaryIrCompleted"
+    COMPLETING_RECOVERY = "SecondaryIrCompletionInProgress"
+    PROTECTED = "Protected"
+    STARTING_TEST = "TestFailoverInProgress"
+    TEST_OPEN = "TestFailoverOpen"
+    CLEANING_TEST = "TestFailoverCleanupInProgress"
+    PLANNED_FAILING_OVER = "PlannedFailoverInProgress"
+    PLANNED_FAILED_OVER = "PlannedFailoverCommitRequired"
+    PLANNED_COMMITTING = "PlannedFailoverCommitInProgress"
+    PLANNED_COMMITTED = "PlannedFailoverStatesBegin"
+    PLANNED_REVERSING = "PlannedReverseReplicationInProgress"
+    UNPLANNED_FAILING_OVER = "UnplannedFailoverInProgress"
+    UNPLANNED_FAILED_OVER = "UnplannedFailoverCommitPendingStatesBegin"
+    UNPLANNED_COMMITTING = "UnplannedFailoverCommitInProgress"
+    UNPLANNED_COMMITTED = "UnplannedFailoverStatesBegin"
+    UNPLANNED_REVERSING = "UnplannedReverseReplicationInProgress"
+
+
+class TestState(StrEnum):
+    """`testFailoverState`; a finished clean-up stays visible for good (recorded.md, section 0)."""
+
+    NONE = "None"
+    WAITING_FOR_COMPLETION = "WaitingForCompletion"
+    MARKED_FOR_DELETION = "MarkedForDeletion"
+
+
+class Operation(StrEnum):
+    """What an operator may ask of an item (ARM `ReplicationProtectedItemOperation`).
+
+    The two completions are begun by the hub itself when initial replication has ended.
+    """
+
+    ENABLE = "EnableProtection"
+    COMPLETE_PRIMARY = "CompletePrimary"
+    COMPLETE_RECOVERY = "CompleteRecovery"
+    TEST_FAILOVER = "TestFailover"
+    TEST_FAILOVER_CLEANUP = "TestFailoverCleanup"
+    PLANNED_FAILOVER = "PlannedFailover"
+    UNPLANNED_FAILOVER = "UnplannedFailover"
+    COMMIT = "Commit"
+    REVERSE_REPLICATE = "ReverseReplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Arc:
+    """An operation's way: busy in `via`, then `done` or `failed`.
+
+    `failed` holds where nothing lasting happened; a task that changes that names its own state.
+    """
+
+    via: ProtectionState
+    done: ProtectionState
+    failed: ProtectionState
+
+
+S = ProtectionState
+O = Operation  # noqa: E741 -- one letter, as in the house style's model table
+
+TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
+    S.UNPROTECTED: {
+        O.ENABLE: Arc(via=S.ENABLING, done=S.INITIAL_REPLICATION, failed=S.ENABLE_FAILED),
+    },
+    S.ENABLE_FAILED: {
+        O.ENABLE: Arc(via=S.ENABLING, done=S.INITIAL_REPLICATION, failed=S.ENABLE_FAILED),
+    },
+    S.INITIAL_REPLICATION: {
+        O.COMPLETE_PRIMARY: Arc(
+            via=S.COMPLETING_PRIMARY, done=S.PRIMARY_COMPLETED, failed=S.INITIAL_REPLICATION
+        ),
+    },
+    S.PRIMARY_COMPLETED: {
+        O.COMPLETE_RECOVERY: Arc(
+            via=S.COMPLETING_RECOVERY, done=S.PROTECTED, failed=S.PRIMARY_COMPLETED
+        ),
+    },
+    S.PROTECTED: {
+        O.PLANNED_FAILOVER: Arc(
+            via=S.PLANNED_FAILING_OVER, done=S.PLANNED_FAILED_OVER, failed=S.PROTECTED
+        ),
+        O.UNPLANNED_FAILOVER: Arc(
+            via=S.UNPLANNED_FAILING_OVER, done=S.UNPLANNED_FAILED_OVER, failed=S.PROTECTED
+        ),
+        O.TEST_FAILOVER: Arc(via=S.STARTING_TEST, done=S.TEST_OPEN, failed=S.PROTECTED),
+    },
+    S.TEST_OPEN: {
+        O.TEST_FAILOVER_CLEANUP: Arc(via=S.CLEANING_TEST, done=S.PROTECTED, failed=S.TEST_OPEN),
+    },
+    S.PLANNED_FAILED_OVER: {
+        O.REVERSE_REPLICATE: Arc(
+            via=S.PLANNED_REVERSING, done=S.PROTECTED, failed=S.PLANNED_FAILED_OVER
+        ),
+        O.COMMIT: Arc(
+            via=S.PLANNED_COMMITTING, done=S.PLANNED_COMMITTED, failed=S.PLANNED_FAILED_OVER
+        ),
+    },
+    S.PLANNED_COMMITTED: {
+        O.REVERSE_REPLICATE: Arc(
+            via=S.PLANNED_REVERSING, done=S.PROTECTED, failed=S.PLANNED_COMMITTED
+        ),
+    },
+    S.UNPLANNED_FAILED_OVER: {
+        O.REVERSE_REPLICATE: Arc(
+            via=S.UNPLANNED_REVERSING, done=S.INITIAL_REPLICATION, failed=S.UNPLANNED_FAILED_OVER
+        ),
+        O.COMMIT: Arc(
+            via=S.UNPLANNED_COMMITTING, done=S.UNPLANNED_COMMITTED, failed=S.UNPLANNED_FAILED_OVER
+        ),
+    },
+    S.UNPLANNED_COMMITTED: {
+        O.REVERSE_REPLICATE: Arc(
+            via=S.UNPLANNED_REVERSING, done=S.INITIAL_REPLICATION, failed=S.UNPLANNED_COMMITTED
+        ),
+    },
+}
+
+INTERNAL_OPERATIONS: Final = frozenset(
+    {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}
+)
+"""Begun by the hub or by a PUT; never listed in `allowedOperations`."""
+
+_RECORDED_ORDER: Final = (
+    Operation.REVERSE_REPLICATE,
+    Operation.COMMIT,
+    Operation.PLANNED_FAILOVER,
+    Operation.UNPLANNED_FAILOVER,
+    Operation.TEST_FAILOVER,
+    Operation.TEST_FAILOVER_CLEANUP,
+)
+
+BUSY_STATES: Final = frozenset(arc.via for arcs in TRANSITIONS.values() for arc in arcs.values())
+
+DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
+    S.UNPROTECTED: "Unprotected",
+    S.ENABLING: "Enabling protection",
+    S.ENABLE_FAILED: "Enabling protection failed",
+    S.INITIAL_REPLICATION: "Initial replication in progress",
+    S.COMPLETING_PRIMARY: "Finalizing protection on the primary virtual machine",
+    S.PRIMARY_COMPLETED: "Protection finalized on the primary virtual machine",
+    S.COMPLETING_RECOVERY: "Finalizing protection on the recovery virtual machine",
+    S.PROTECTED: "Protected",
+    S.STARTING_TEST: "Test failover in progress",
+    S.TEST_OPEN: "Cleanup test failover pending",
+    S.CLEANING_TEST: "Test failover cleanup in progress",
+    S.PLANNED_FAILING_OVER: "Planned failover in progress",
+    S.PLANNED_FAILED_OVER: "Planned failover finished",
+    S.PLANNED_COMMITTING: "Commit in progress",
+    S.PLANNED_COMMITTED: "Planned failover committed",
+    S.PLANNED_REVERSING: "Reverse replication in progress",
+    S.UNPLANNED_FAILING_OVER: "Failover in progress",
+    S.UNPLANNED_FAILED_OVER: "Failover completed",
+    S.UNPLANNED_COMMITTING: "Commit in progress",
+    S.UNPLANNED_COMMITTED: "Failover committed",
+    S.UNPLANNED_REVERSING: "Reverse replication in progress",
+}
+
+TEST_DESCRIPTIONS: Final[Mapping[TestState, str]] = {
+    TestState.NONE: "None",
+    TestState.WAITING_FOR_COMPLETION: "Waiting for user input",
+    TestState.MARKED_FOR_DELETION: "Cleaning up test environment",
+}
+
+
+def allowed_operations(state: ProtectionState) -> tuple[Operation, ...]:
+    """Return what the API may offer now, in the recorded order; a busy item offers nothing."""
+    arcs = TRANSITIONS.get(state, {})
+    return tuple(operation for operation in _RECORDED_ORDER if operation in arcs)
+
+
+def arc_of(state: ProtectionState, operation: Operation) -> Arc:
+    """Return the way of an operation from this state, or raise OperationNotAllowedError."""
+    try:
+        return TRANSITIONS[state][operation]
+    except KeyError:
+        raise OperationNotAllowedError(operation, DESCRIPTIONS[state]) from None
+
+
+def arc_in_progress(via: ProtectionState, operation: Operation) -> Arc:
+    """Return the arc that a busy item is on; every (via, operation) belongs to one done state."""
+    for arcs in TRANSITIONS.values():
+        arc = arcs.get(operation)
+        if arc is not None and arc.via is via:
+            return arc
+    raise OperationNotAllowedError(operation, DESCRIPTIONS[via])
+
+
+def expected_direction(operation: Operation, active: Side) -> Direction:
+    """Return the direction that a request must name.
+
+    A failover goes away from where the item runs; a reverse replication names the direction of the
+    *next* failover (recorded.md, section 7), and that too goes away from where it runs now.
+    """
+    del operation
+    return (
+        Direction.PRIMARY_TO_RECOVERY if active is Side.PRIMARY else Direction.RECOVERY_TO_PRIMARY
+    )

@@ -1,0 +1,246 @@
+"""What the hub remembers: immutable records, each with an id and the vault it belongs to.
+
+Records are closed pydantic models, so that their stored form is checked when it is read back. The
+store keeps a version beside each; a Change names the versions that it was decided on.
+"""
+
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from service_hub.domain.protection import ProtectionState, TestState
+from wire_contract.vmm_interface import InventoryView, MachineView
+from wire_contract.vocabulary import EventType, Side
+
+
+class Record(BaseModel):
+    """The base of all that is stored; `kind` names its table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str]
+
+    id: str
+    vault_id: str
+
+
+class Vault(Record):
+    """The top container of one disaster-recovery estate; `id` = `vault_id` is a GUID."""
+
+    kind: ClassVar[str] = "vault"
+
+    subscription_id: str
+    resource_group: str
+    name: str
+    location: str
+    resource_number: int
+    created_at: datetime
+    tags: dict[str, str] = Field(default_factory=dict)
+    sku_name: str = "Standard"
+
+
+class RegistrationKey(Record):
+    """Public half of a vault registration certificate; `id` is its SHA-256 thumbprint."""
+
+    kind: ClassVar[str] = "registration_key"
+
+    name: str
+    certificate_pem: str
+    subject: str
+    issuer: str
+    sha1_thumbprint: str
+    resource_number: int
+    created_at: datetime
+    valid_from: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+
+
+class Provider(Record):
+    """A registered VMM server and its provider; `id` is the GUID the hub made (the CN).
+
+    Before `registered_at` is set only the certificate was issued. The numbering of its events is
+    kept apart (ProviderStream), since every commit may raise it.
+    """
+
+    kind: ClassVar[str] = "provider"
+
+    vmm_id: str
+    vmm_fqdn: str = ""
+    friendly_name: str = ""
+    fabric_name: str
+    provider_version: str = ""
+    vmm_version: str = ""
+    enrolled_at: datetime
+    registered_at: datetime | None = None
+    thumbprints: tuple[str, ...]
+
+
+class ProviderStream(Record):
+    """The numbering of a provider's events; `id` is the provider's.
+
+    `next_seq` is raised by the committer alone, in the transaction that stores the event;
+    `acknowledged_seq` is the highest contiguous receipt.
+    """
+
+    kind: ClassVar[str] = "provider_stream"
+
+    stream: str
+    next_seq: int = 1
+    acknowledged_seq: int = 0
+    journal_id: str | None = None
+
+
+class ProviderContact(Record):
+    """When a provider was last heard of; `id` is the provider's. Renews its lease."""
+
+    kind: ClassVar[str] = "provider_contact"
+
+    last_contact_at: datetime
+    boot_id: str = ""
+    fabric_reachable: bool = True
+
+
+class FabricInventory(Record):
+    """The newest inventory a provider sent; `id` is the provider's."""
+
+    kind: ClassVar[str] = "fabric_inventory"
+
+    observed_at: datetime
+    view: InventoryView
+
+
+class MachineObservation(Record):
+    """The newest view of one copy; `id` is `provider id/machine id`."""
+
+    kind: ClassVar[str] = "machine_observation"
+
+    provider_id: str
+    observed_at: datetime
+    machine: MachineView
+
+
+class ReplicationPolicy(Record):
+    """Frequency, retention, consistency (arm-api.md 2.1)."""
+
+    kind: ClassVar[str] = "replication_policy"
+
+    name: str
+    provider_type: Literal["HyperVReplica2012", "HyperVReplica2012R2"]
+    replication_frequency_seconds: int = 300
+    recovery_points: int = 0
+    application_consistent_hours: int = 0
+    compression: bool = False
+    initial_replication_method: Literal["OverNetwork", "Offline"] = "OverNetwork"
+    online_start_time: str = ""
+    offline_import_path: str = ""
+    offline_export_path: str = ""
+    replication_port: int = 8084
+    allowed_authentication_type: Literal[1, 2] = 2
+    replica_deletion_required: bool = False
+
+
+class ContainerMapping(Record):
+    """Primary cloud to recovery cloud under a policy; `state` is Pairing..., Paired or Invalid."""
+
+    kind: ClassVar[str] = "container_mapping"
+
+    name: str
+    policy_id: str
+    primary_provider_id: str
+    primary_cloud_id: str
+    recovery_provider_id: str
+    recovery_cloud_id: str
+    mapping_state: Literal["PairingInProgress", "Paired", "PairingFailed"]
+    job_id: str | None = None
+
+
+class CurrentScenario(BaseModel):
+    """The operation in progress on an item: the natural lock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scenario_name: str
+    job_id: str
+    started_at: datetime
+
+
+class ProtectedItem(Record):
+    """A machine under replication; `id` is its name on the ARM surface (first primary's GUID).
+
+    Its identity, fabrics and containers never swap: only `active_location` flips. `epoch` is the
+    current one: only a command that carries it may start, write, replicate or commit.
+    """
+
+    kind: ClassVar[str] = "protected_item"
+
+    friendly_name: str
+    mapping_id: str
+    policy_id: str
+    primary_provider_id: str
+    primary_cloud_id: str
+    primary_machine_id: str
+    primary_host: str
+    recovery_provider_id: str
+    recovery_cloud_id: str
+    recovery_machine_id: str
+    recovery_host: str = ""
+    relationship_id: str
+    state: ProtectionState
+    test_state: TestState = TestState.NONE
+    test_machine_id: str | None = None
+    active_location: Side = Side.PRIMARY
+    epoch: int = 1
+    current: CurrentScenario | None = None
+    failed_over_unplanned: bool = False
+    last_failover_at: datetime | None = None
+    last_test_failover_at: datetime | None = None
+    initial_replication_type: Literal["OverNetwork", "None"] = "OverNetwork"
+
+    def provider_at(self, side: Side) -> str:
+        """Return the provider of one end."""
+        return self.primary_provider_id if side is Side.PRIMARY else self.recovery_provider_id
+
+    def machine_at(self, side: Side) -> str:
+        """Return the machine id of the copy at one end."""
+        return self.primary_machine_id if side is Side.PRIMARY else self.recovery_machine_id
+
+
+class OutboxEvent(Record):
+    """An event that a provider has not yet acknowledged; `id` is the event's.
+
+    Signed when it is sent, not when it is stored: keys rotate, the number stays.
+    """
+
+    kind: ClassVar[str] = "outbox_event"
+
+    provider_id: str
+    stream: str
+    seq: int
+    type: EventType
+    issued_at: datetime
+    expires_at: datetime
+    body: dict[str, JsonValue]
+    receipt: str | None = None
+
+
+class SeenReport(Record):
+    """A report that was taken in; a repeated one changes nothing. `id` is `provider/report`."""
+
+    kind: ClassVar[str] = "seen_report"
+
+    received_at: datetime
+
+
+class RequestKey(Record):
+    """A request that made a job: the same request sent again gets the same job.
+
+    `id` = principal, method, path and client request id; `body_digest` tells a repeat from another
+    request under the same id.
+    """
+
+    kind: ClassVar[str] = "request_key"
+
+    body_digest: str
+    job_id: str
+    created_at: datetime

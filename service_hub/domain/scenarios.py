@@ -1,0 +1,515 @@
+"""Operation to task list: what a job does, in which order, on which end, and how it is undone.
+
+Names, order and texts are the recorded ones (recorded.md, sections 1 to 9); where a list depends
+on how the item was failed over, that is chosen when the job is made. Ends are named as in the
+forward direction; `Direction.place` gives the real one. In reverse replication the direction is
+that of the *next* failover, so PRIMARY is the copy that runs now and RECOVERY the former primary
+(hence the recorded name VmShutdownVmOnSecondary).
+
+Over 400 lines because it is one table: to read it in one place is its use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from service_hub.domain.protection import Operation, ProtectionState
+from wire_contract.vocabulary import Side, Verb
+
+TASK_SECONDS_MAX: Final = 900
+"""Longest a fabric may take for a task before it counts as failed."""
+
+FINAL_CHANGES_SECONDS_MAX: Final = 3600
+"""Longest for sending what is still outstanding before a planned failover."""
+
+
+class Target(StrEnum):
+    """What a task acts on."""
+
+    MACHINE = "machine"
+    TEST_MACHINE = "test_machine"
+    CLOUD = "cloud"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One repeatable step.
+
+    No `sides`: the hub's own check. `skipped_if` / `done_at_once_if` name a flag of the job.
+    `undo` is run on the same ends, in reverse order, when a task with `undo_on_failure` fails.
+    `go_on_after_failure`: the failure is noted and the job continues. `failed_state` replaces the
+    arc's when something lasting has happened by then.
+    """
+
+    task_id: str
+    name: str
+    friendly_name: str
+    sides: tuple[Side, ...] = ()
+    verb: Verb | None = None
+    target: Target = Target.MACHINE
+    seconds: int = TASK_SECONDS_MAX
+    undo: Verb | None = None
+    undo_on_failure: bool = False
+    go_on_after_failure: bool = False
+    raises_epoch: bool = False
+    skipped_if: str | None = None
+    done_at_once_if: str | None = None
+    failed_state: ProtectionState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A job's plan: `name` is the ARM scenarioName."""
+
+    name: str
+    friendly_name: str
+    target_type: str
+    details_type: str
+    tasks: tuple[TaskSpec, ...]
+
+    def task(self, task_id: str) -> TaskSpec:
+        """Return the spec of a task of this scenario."""
+        return next(spec for spec in self.tasks if spec.task_id == task_id)
+
+
+_P, _R = (Side.PRIMARY,), (Side.RECOVERY,)
+_BOTH = (Side.PRIMARY, Side.RECOVERY)
+_ENTITY, _ASR, _FAILOVER, _TEST = (
+    "ProtectionEntity",
+    "AsrJobDetails",
+    "FailoverJobDetails",
+    "TestFailoverJobDetails",
+)
+
+
+def _update_states(*, skipped_if: str | None = None) -> TaskSpec:
+    return TaskSpec(
+        "UpdateDraStateTask",
+        "UpdateDraState",
+        "Updating the provider states",
+        _BOTH,
+        Verb.UPDATE_PROTECTION,
+        skipped_if=skipped_if,
+    )
+
+
+ENABLE: Final = Scenario(
+    "EnableDr",
+    "Enable replication",
+    _ENTITY,
+    _ASR,
+    (
+        TaskSpec(
+            "EnableProtectionPreflightChecksTask",
+            "EnableProtectionPrerequisitesCheck",
+            "Prerequisites check for enabling protection",
+        ),
+        TaskSpec(
+            "CreateProtectionTargetTask",
+            "CreateProtectionTarget",
+            "Identifying the replication target",
+            _R,
+            Verb.PLACE_REPLICA,
+        ),
+        TaskSpec(
+            "EnableProtectionTask",
+            "EnableProtection",
+            "Enable replication",
+            _P,
+            Verb.ENABLE_REPLICATION,
+        ),
+        TaskSpec(
+            "StartInitialReplicationTask",
+            "VmStartInitialReplication",
+            "Starting initial replication",
+            _P,
+            Verb.START_INITIAL_REPLICATION,
+        ),
+        _update_states(),
+    ),
+)
+
+
+def _completion(name: str, friendly_name: str, side: tuple[Side, ...], *, final: bool) -> Scenario:
+    return Scenario(
+        name,
+        friendly_name,
+        _ENTITY,
+        _ASR,
+        (
+            TaskSpec(
+                "CompleteInitialReplicationTask",
+                "CompleteInitialReplication",
+                "Complete initial replication",
+                side,
+                Verb.COMPLETE_INITIAL_REPLICATION,
+            ),
+            TaskSpec(
+                "ReplicaConfigurationPreflightChecksTask",
+                "FailWorkflowOnIRFailureTask",
+                "Finalizing initial replication",
+            ),
+            TaskSpec(
+                "ReplicaConfigurationTask",
+                "ReplicaConfiguration",
+                "Complete network and post-replication configuration",
+                skipped_if="no_network_mapping",
+            ),
+            _update_states(skipped_if=None if final else "states_updated_later"),
+        ),
+    )
+
+
+COMPLETE_PRIMARY: Final = _completion(
+    "PrimaryIrCompletion", "Finalize protection on the primary virtual machine", _P, final=False
+)
+COMPLETE_RECOVERY: Final = _completion(
+    "SecondaryIrCompletion", "Finalize protection on the recovery virtual machine", _R, final=True
+)
+
+TEST_FAILOVER: Final = Scenario(
+    "TestFailover",
+    "Test failover",
+    _ENTITY,
+    _TEST,
+    (
+        TaskSpec(
+            "TestFailoverPreflightChecksTask",
+            "VmTfoPrerequisitesCheck",
+            "Prerequisites check for test failover",
+        ),
+        TaskSpec(
+            "BeginTestFailoverTask",
+            "VmTfoInitiateFailover",
+            "Create test virtual machine",
+            _R,
+            Verb.CREATE_TEST_MACHINE,
+            Target.TEST_MACHINE,
+            undo=Verb.REMOVE_TEST_MACHINE,
+            undo_on_failure=True,
+        ),
+        TaskSpec(
+            "PrepareTestProtectedEntitiesTask",
+            "VmTfoPrepareTestVm",
+            "Preparing the virtual machine",
+            _R,
+            Verb.PREPARE_TEST_MACHINE,
+            Target.TEST_MACHINE,
+            undo_on_failure=True,
+        ),
+        TaskSpec(
+            "BootTestProtectedEntitiesTask",
+            "VmTfoBootTestVm",
+            "Start the virtual machine",
+            _R,
+            Verb.START,
+            Target.TEST_MACHINE,
+            undo=Verb.SHUT_DOWN,
+            undo_on_failure=True,
+        ),
+    ),
+)
+
+TEST_FAILOVER_CLEANUP: Final = Scenario(
+    "TestFailoverCleanup",
+    "Test failover cleanup",
+    _ENTITY,
+    _TEST,
+    (
+        TaskSpec(
+            "TestFailoverCleanupPreflightChecksTask",
+            "VmTfoCleanupPreflightsCheck",
+            "Prerequisites check for test failover cleanup",
+        ),
+        TaskSpec(
+            "EndTestFailoverTask",
+            "VmTfoEndFailover",
+            "Ending test failover",
+            _R,
+            Verb.SHUT_DOWN,
+            Target.TEST_MACHINE,
+        ),
+        TaskSpec(
+            "CleanupTestProtectedEntitiesTask",
+            "VmTfoDeleteTestVm",
+            "Clean up the test virtual machine",
+            _R,
+            Verb.REMOVE_TEST_MACHINE,
+            Target.TEST_MACHINE,
+        ),
+    ),
+)
+
+PLANNED_FAILOVER: Final = Scenario(
+    "PlannedFailover",
+    "Planned failover",
+    _ENTITY,
+    _FAILOVER,
+    (
+        TaskSpec(
+            "PlannedFailoverPreflightChecksTask",
+            "VmPfoPrerequisitesCheck",
+            "Prerequisites check for planned failover",
+        ),
+        TaskSpec(
+            "ShutdownVmOnPrimary",
+            "VmShutdownVmOnPrimary",
+            "Shut down the virtual machine",
+            _P,
+            Verb.SHUT_DOWN,
+            undo=Verb.START,
+        ),
+        TaskSpec(
+            "PrepareForFailoverTask",
+            "VmPrepareForFailover",
+            "Preparing for failover",
+            _P,
+            Verb.PREPARE_FAILOVER,
+            seconds=FINAL_CHANGES_SECONDS_MAX,
+            undo=Verb.CANCEL_FAILOVER,
+            undo_on_failure=True,
+        ),
+        TaskSpec(
+            "FailoverTask",
+            "VmFailover",
+            "Start failover",
+            _R,
+            Verb.FAIL_OVER,
+            undo=Verb.CANCEL_FAILOVER,
+            undo_on_failure=True,
+            raises_epoch=True,
+        ),
+        TaskSpec(
+            "StartVmOnSecondary",
+            "VmFoStartVmOnSecondary",
+            "Start the replica virtual machine",
+            _R,
+            Verb.START,
+            failed_state=ProtectionState.PLANNED_FAILED_OVER,
+        ),
+    ),
+)
+
+UNPLANNED_FAILOVER: Final = Scenario(
+    "UnplannedFailover",
+    "Failover",
+    _ENTITY,
+    _FAILOVER,
+    (
+        TaskSpec(
+            "UnplannedFailoverPreflightChecksTask",
+            "VmUfoPrerequisitesCheck",
+            "Prerequisites check for failover",
+        ),
+        TaskSpec(
+            "ShutdownVmOnPrimaryForUFO",
+            "VmShutdownVmOnPrimary",
+            "Shut down the virtual machine",
+            _P,
+            Verb.SHUT_DOWN,
+            go_on_after_failure=True,
+            done_at_once_if="source_operations_not_required",
+        ),
+        TaskSpec(
+            "PrepareForUnPlannedFailoverTask",
+            "VmPrepareForUnPlannedFailover",
+            "Synchronizing the latest changes",
+            _P,
+            Verb.SYNCHRONIZE,
+            go_on_after_failure=True,
+            skipped_if="source_operations_not_required",
+        ),
+        TaskSpec(
+            "FailoverTask",
+            "VmFailover",
+            "Start failover",
+            _R,
+            Verb.FAIL_OVER,
+            raises_epoch=True,
+        ),
+        TaskSpec(
+            "StartVmOnSecondary",
+            "VmFoStartVmOnSecondary",
+            "Start the replica virtual machine",
+            _R,
+            Verb.START,
+            failed_state=ProtectionState.UNPLANNED_FAILED_OVER,
+        ),
+    ),
+)
+
+COMMIT: Final = Scenario(
+    "CommitFailover",
+    "Commit",
+    _ENTITY,
+    _ASR,
+    (
+        TaskSpec(
+            "VmCommitPrerequisitesCheckTask", "VmCommitPrerequisitesCheck", "Prerequisite check"
+        ),
+        TaskSpec("VmCommitTask", "VmCommit", "Commit", _R, Verb.COMMIT),
+    ),
+)
+
+
+def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
+    committed = (
+        ProtectionState.PLANNED_COMMITTED if planned else ProtectionState.UNPLANNED_COMMITTED
+    )
+    shut_down = TaskSpec(
+        "VmShutdownVmOnSecondaryTask",
+        "VmShutdownVmOnSecondary",
+        "Shut down the virtual machine",
+        _R,
+        Verb.SHUT_DOWN,
+        failed_state=committed,
+    )
+    initial_replication = TaskSpec(
+        "VmStartInitialReplicationTask",
+        "VmStartInitialReplication",
+        "Starting initial replication",
+        _P,
+        Verb.START_INITIAL_REPLICATION,
+        failed_state=committed,
+    )
+    return (
+        TaskSpec(
+            "VmReverseReplicationPrerequisitesCheckTask",
+            "VmReverseReplicationPrerequisitesCheck",
+            "Prerequisites check",
+        ),
+        TaskSpec(
+            "VmCommitTask",
+            "VmCommit",
+            "Commit",
+            _P,
+            Verb.COMMIT,
+            skipped_if="already_committed",
+        ),
+        *(() if planned else (shut_down,)),
+        TaskSpec(
+            "VmPrepareForReverseReplicationTask",
+            "VmPrepareForReverseReplication",
+            "Preparing for reverse replication",
+            _R,
+            Verb.PREPARE_REVERSE,
+            failed_state=committed,
+        ),
+        TaskSpec(
+            "VmInitiateReverseReplicationTask",
+            "VmInitiateReverseReplication",
+            "Start reverse replication",
+            _P,
+            Verb.REVERSE_REPLICATE,
+            failed_state=committed,
+        ),
+        *(() if planned else (initial_replication,)),
+        TaskSpec(
+            "UpdateDraStateTask",
+            "UpdateDraState",
+            "Updating the provider states",
+            _BOTH,
+            Verb.UPDATE_PROTECTION,
+            failed_state=committed,
+        ),
+    )
+
+
+REVERSE_AFTER_PLANNED: Final = Scenario(
+    "ReverseReplication", "Reverse replication", _ENTITY, _ASR, _reverse(planned=True)
+)
+REVERSE_AFTER_UNPLANNED: Final = Scenario(
+    "ReverseReplication", "Reverse replication", _ENTITY, _ASR, _reverse(planned=False)
+)
+
+PAIR_CLOUDS: Final = Scenario(
+    "AssociateProtectionProfile",
+    "Associate replication policy",
+    "ProtectionProfile",
+    _ASR,
+    (
+        TaskSpec(
+            "CloudPairingWfPreflightChecksTask",
+            "CloudPairingPrerequisitesCheck",
+            "Check protection prerequisites",
+        ),
+        TaskSpec(
+            "CloudPairingWfPrepareSiteTask",
+            "CloudPairingPrepareSite",
+            "Prepare the server",
+            _BOTH,
+            Verb.CONFIGURE_HOSTS,
+            Target.CLOUD,
+        ),
+        TaskSpec(
+            "CloudPairingWfPrepareCloudForPairingTask",
+            "CloudPairingPrepareCloud",
+            "Prepare for configuring protection",
+            _BOTH,
+            Verb.PREPARE_CLOUD,
+            Target.CLOUD,
+        ),
+        TaskSpec(
+            "CloudPairingWfPairCloudsTask",
+            "CloudPairingPairClouds",
+            "Configure the protection settings",
+            _BOTH,
+            Verb.PAIR_CLOUD,
+            Target.CLOUD,
+        ),
+    ),
+)
+
+CREATE_POLICY: Final = Scenario(
+    "AddProtectionProfile",
+    "Create replication policy",
+    "ProtectionProfile",
+    _ASR,
+    (
+        TaskSpec(
+            "AddProtectionProfilePreflightsCheckTask",
+            "AddProtectionProfilePreflightsCheckTask",
+            "Prerequisites check for creating the replication policy",
+        ),
+        TaskSpec(
+            "AddProtectionProfileTask",
+            "AddProtectionProfileTask",
+            "Creating the replication policy",
+        ),
+    ),
+)
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "enable": ENABLE,
+    "complete_primary": COMPLETE_PRIMARY,
+    "complete_recovery": COMPLETE_RECOVERY,
+    "test_failover": TEST_FAILOVER,
+    "test_failover_cleanup": TEST_FAILOVER_CLEANUP,
+    "planned_failover": PLANNED_FAILOVER,
+    "unplanned_failover": UNPLANNED_FAILOVER,
+    "commit": COMMIT,
+    "reverse_after_planned": REVERSE_AFTER_PLANNED,
+    "reverse_after_unplanned": REVERSE_AFTER_UNPLANNED,
+    "pair_clouds": PAIR_CLOUDS,
+    "create_policy": CREATE_POLICY,
+}
+"""Every plan under the key that a stored job keeps."""
+
+_BY_OPERATION: Final[Mapping[Operation, str]] = {
+    Operation.ENABLE: "enable",
+    Operation.COMPLETE_PRIMARY: "complete_primary",
+    Operation.COMPLETE_RECOVERY: "complete_recovery",
+    Operation.TEST_FAILOVER: "test_failover",
+    Operation.TEST_FAILOVER_CLEANUP: "test_failover_cleanup",
+    Operation.PLANNED_FAILOVER: "planned_failover",
+    Operation.UNPLANNED_FAILOVER: "unplanned_failover",
+    Operation.COMMIT: "commit",
+}
+
+
+def scenario_key(operation: Operation, *, unplanned: bool) -> str:
+    """Return the plan of an operation; reverse replication depends on the kind of failover."""
+    if operation is Operation.REVERSE_REPLICATE:
+        return "reverse_after_unplanned" if unplanned else "reverse_after_planned"
+    return _BY_OPERATION[operation]

@@ -1,0 +1,1 @@
+"""HTTPS for operators: the routes of the hub itself."""

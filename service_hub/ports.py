@@ -1,0 +1,388 @@
+"""What the parts of the hub ask of each other; only the composition root names who answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import JsonValue
+
+from service_hub.domain.jobs import Event, Job
+from service_hub.domain.records import (
+    ContainerMapping,
+    FabricInventory,
+    MachineObservation,
+    OutboxEvent,
+    ProtectedItem,
+    Provider,
+    ProviderStream,
+    Record,
+    RegistrationKey,
+    ReplicationPolicy,
+    Vault,
+)
+from wire_contract.reports import (
+    Heartbeat,
+    HeartbeatAnswer,
+    Registration,
+    RegistrationAnswer,
+    ReportAnswer,
+    ReportBatch,
+    SessionAnswer,
+    SessionRequest,
+)
+from wire_contract.vmm_interface import InventoryView
+from wire_contract.vocabulary import EventType
+
+R = TypeVar("R", bound=Record)
+
+NEW = 0
+"""Expected version of a record that must not exist yet."""
+
+
+class Clock(Protocol):
+    """Time, ids and chance as arguments (service_shell.clock implements it)."""
+
+    def now(self) -> datetime:
+        """Return the present moment, UTC, aware."""
+
+    def new_id(self) -> str:
+        """Return a new GUID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned(Generic[R]):
+    """A record as it was read, and the version a Change must name."""
+
+    record: R
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Store a record; `expected_version` NEW = must not exist, None = whatever is there."""
+
+    record: Record
+    expected_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a record; nothing happens when it is gone already."""
+
+    kind: type[Record]
+    record_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event for one provider; the committer numbers it within the transaction."""
+
+    event_id: str
+    vault_id: str
+    provider_id: str
+    type: EventType
+    issued_at: datetime
+    expires_at: datetime
+    body: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is stored together or not at all."""
+
+    saves: Sequence[Save] = ()
+    deletes: Sequence[Delete] = ()
+    events: Sequence[NewEvent] = ()
+
+    def __add__(self, other: "Change") -> "Change":
+        return Change(
+            saves=(*self.saves, *other.saves),
+            deletes=(*self.deletes, *other.deletes),
+            events=(*self.events, *other.events),
+        )
+
+
+class Reader(Protocol):
+    """Reads what is committed."""
+
+    async def get(self, kind: type[R], record_id: str) -> Versioned[R] | None:
+        """Return one record, or None."""
+
+    async def find(self, kind: type[R], **columns: str) -> list[Versioned[R]]:
+        """Return the records whose indexed columns equal these, oldest first."""
+
+    async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
+        """Return a provider's stored events above `seq`, in order, at most `limit`."""
+
+
+class Committer(Protocol):
+    """The only writer of a hub process."""
+
+    async def commit(self, change: Change) -> int:
+        """Store the change and return its number; raises StaleVersionError, then nothing is."""
+
+
+class Outbox(Protocol):
+    """Told after a commit that a provider has new events."""
+
+    def wake(self, provider_ids: Sequence[str]) -> None:
+        """Send what is there; never blocks."""
+
+
+class JobRunner(Protocol):
+    """The engine as use cases see it."""
+
+    async def start(self, job: Job, change: Change) -> None:
+        """Store the job together with the change, then let it run."""
+
+    async def feed(self, job_id: str, event: Event) -> None:
+        """Let a job decide on an event; returns when the decision is durable."""
+
+
+class CertificateOffice(Protocol):
+    """Issues certificates and tokens; a library of the hub's trust chain behind it."""
+
+    @property
+    def root_pem(self) -> str:
+        """The root that providers pin."""
+
+    def cacerts(self) -> bytes:
+        """Return the chain as EST certs-only (base64 PKCS#7)."""
+
+    def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> "IssuedPem":
+        """Issue a management certificate with the provider id as CN."""
+
+    def issue_host(self, request: bytes, host: str, now: datetime) -> "IssuedPem":
+        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN."""
+
+    def provider_token(
+        self, provider: Provider, certificate_pem: str, now: datetime
+    ) -> tuple[str, int]:
+        """Return the token, encrypted to the certificate, and its life in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedPem:
+    """An issued certificate: chain (leaf first) and the leaf's SHA-256 thumbprint."""
+
+    chain_pem: str
+    thumbprint: str
+
+
+# ------------------------------------------------------------------ use cases, as the edges see them
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIdentity:
+    """Who asks, and which request it is (activity id, repeat detection)."""
+
+    principal: str
+    client_request_id: str
+    correlation_id: str
+    method: str
+    path: str
+    body_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FabricFacts:
+    """A registered VMM server as operators see it."""
+
+    provider: Provider
+    inventory: FabricInventory | None
+    last_contact_at: datetime | None
+    connected: bool
+    protected_item_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFacts:
+    """A protected item with all that its rendering needs."""
+
+    item: ProtectedItem
+    policy: ReplicationPolicy
+    mapping: ContainerMapping
+    primary: FabricFacts
+    recovery: FabricFacts
+    primary_machine: MachineObservation | None
+    recovery_machine: MachineObservation | None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedKey:
+    """An uploaded registration certificate and where its holder registers."""
+
+    key: RegistrationKey
+    provider_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """A policy as requested; fields as in ReplicationPolicy."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class VaultUseCases(Protocol):
+    """Vaults and registration keys."""
+
+    async def create(
+        self,
+        subscription_id: str,
+        resource_group: str,
+        name: str,
+        location: str,
+        tags: dict[str, str],
+    ) -> Vault:
+        """Create or update a vault."""
+
+    async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
+        """Return a vault, names compared without case; NotFoundError."""
+
+    async def list(self, subscription_id: str, resource_group: str | None) -> list[Vault]:
+        """Return the vaults of a subscription or of one of its resource groups."""
+
+    async def upload_certificate(self, vault: Vault, name: str, certificate: bytes) -> UploadedKey:
+        """Take a self-signed registration certificate (DER); InvalidRequestError when unfit."""
+
+
+class FabricUseCases(Protocol):
+    """Registered servers and what they manage."""
+
+    async def list(self, vault: Vault) -> list[FabricFacts]:
+        """Return all registered servers of a vault."""
+
+    async def find(self, vault: Vault, fabric_name: str) -> FabricFacts:
+        """Return one by its 64-hex name; NotFoundError."""
+
+
+class PolicyUseCases(Protocol):
+    """Replication policies."""
+
+    async def create(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Create a policy by a job; InvalidRequestError names the property."""
+
+    async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
+        """Return one; NotFoundError."""
+
+    async def list(self, vault: Vault) -> list[ReplicationPolicy]:
+        """Return all of a vault."""
+
+
+class PairingUseCases(Protocol):
+    """Container mappings: cloud to cloud under a policy."""
+
+    async def pair(
+        self,
+        vault: Vault,
+        name: str,
+        primary: tuple[str, str],
+        recovery: tuple[str, str],
+        policy_name: str,
+        identity: RequestIdentity,
+    ) -> Job:
+        """Pair two clouds, each given as (fabric name, cloud id)."""
+
+    async def list(self, vault: Vault) -> list[ContainerMapping]:
+        """Return all of a vault."""
+
+
+class ProtectionUseCases(Protocol):
+    """Protected items and their operations."""
+
+    async def enable(
+        self,
+        vault: Vault,
+        container: tuple[str, str],
+        item_name: str,
+        machine_id: str,
+        policy_name: str,
+        identity: RequestIdentity,
+    ) -> Job:
+        """Protect a machine of a paired cloud; the item is named as the machine's GUID."""
+
+    async def request(
+        self,
+        vault: Vault,
+        item_name: str,
+        operation: str,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+    ) -> Job:
+        """Begin an operation; a refusal is a job that failed, never an exception.
+
+        `operation` is the ARM name (Operation value); `arguments`: failover_direction,
+        source_operations_required (bool), network_id, comments.
+        """
+
+    async def find(self, vault: Vault, item_name: str) -> ItemFacts:
+        """Return one item with all its facts; NotFoundError."""
+
+    async def list(self, vault: Vault) -> list[ItemFacts]:
+        """Return all items of a vault."""
+
+
+class JobUseCases(Protocol):
+    """Jobs, read only."""
+
+    async def find(self, vault: Vault, job_id: str) -> Job:
+        """Return one; NotFoundError."""
+
+    async def list(self, vault: Vault) -> list[Job]:
+        """Return all of a vault, newest first."""
+
+
+class EnrolmentUseCases(Protocol):
+    """Providers on their way in, and their tokens."""
+
+    async def registration_key(self, thumbprint: str) -> RegistrationKey | None:
+        """Return the key behind a presented certificate when it is valid now."""
+
+    async def enrol(self, key: RegistrationKey, request: bytes) -> IssuedPem:
+        """Issue a management certificate for a new server; ConflictError for a known one."""
+
+    async def provider_of(self, thumbprint: str) -> Provider | None:
+        """Return the provider that a management certificate belongs to, if it is not revoked."""
+
+    async def token(self, provider: Provider, certificate_pem: str) -> tuple[str, int]:
+        """Return an encrypted token and its life in seconds."""
+
+    async def register(self, provider: Provider, registration: Registration) -> RegistrationAnswer:
+        """Take the server into the vault."""
+
+    async def issue_host(self, provider: Provider, host: str, request: bytes) -> IssuedPem:
+        """Issue a host certificate for a host of this provider's inventory."""
+
+
+class ProviderUseCases(Protocol):
+    """What registered providers say."""
+
+    async def session(self, provider: Provider, request: SessionRequest) -> SessionAnswer:
+        """Begin a session: stream, and which copies may run."""
+
+    async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:
+        """Renew the lease."""
+
+    async def inventory(self, provider: Provider, view: InventoryView) -> None:
+        """Replace what is known of a fabric."""
+
+    async def reports(self, provider: Provider, batch: ReportBatch) -> ReportAnswer:
+        """Take reports in; durable when it returns."""
+
+    async def stream(self, provider: Provider) -> ProviderStream:
+        """Return the present numbering."""
+
+
+class EventSource(Protocol):
+    """Signed events for one provider, over whichever transport."""
+
+    async def signed_after(
+        self, provider_id: str, seq: int, limit: int
+    ) -> tuple[ProviderStream, list[tuple[int, str]]]:
+        """Return the stream and (seq, compact JWS) above `seq`, in order."""
+
+    async def wait(self, provider_id: str, seq: int, seconds: float) -> None:
+        """Return when an event above `seq` may exist, or when the time is over."""

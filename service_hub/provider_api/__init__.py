@@ -1,0 +1,1 @@
+"""HTTPS for providers: enrolment, token, events, reports, inventory, heartbeat."""

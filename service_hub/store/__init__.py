@@ -1,0 +1,1 @@
+"""The only persistence of the hub: SQLAlchemy Core tables and Alembic migrations."""

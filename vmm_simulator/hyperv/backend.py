@@ -80,12 +80,21 @@ class PeerAddress:
     port: int
 
 
-class TransferRefusedError(Exception):
-    """The replica host answered and refused; `code` is a WMI return code, 32775 for a state."""
+class BackendStateError(Exception):
+    """The machine's bytes are not in the state that the call needs; names cause and remedy."""
 
-    def __init__(self, code: int, message: str) -> None:
+
+class TransferRefusedError(Exception):
+    """The replica host answered and refused; `code` is a WMI return code, 32775 for a state.
+
+    `applied` is the newest change set that the replica holds, where the replica host named it: a
+    primary whose acknowledgement was lost goes on from there.
+    """
+
+    def __init__(self, code: int, message: str, applied: AppliedCut | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.applied = applied
 
 
 class ReplicationBackend(Protocol):
@@ -116,7 +125,11 @@ class ReplicationBackend(Protocol):
         """Take guest writes again."""
 
     async def start_tracking(self, machine_id: str) -> None:
-        """Begin to note changed blocks; survives kill -9 (a mark is set before its write)."""
+        """Begin to note changed blocks; survives kill -9 (a mark is set before its write).
+
+        A copy that notes its own changes is no replica: a transfer under way is dropped, a
+        committed one is applied first, further ones are refused until `stop_tracking`.
+        """
 
     async def stop_tracking(self, machine_id: str) -> None:
         """Forget the marks."""
@@ -131,7 +144,8 @@ class ReplicationBackend(Protocol):
         """Freeze what is marked (FULL: what is allocated) on all disks at one moment.
 
         DIFFERENCES is a FULL whose sending leaves out the blocks that are equal on the replica.
-        A cut that was not acknowledged before is contained in the next one.
+        A cut that was not acknowledged before is contained in the next one, which takes its
+        number unless the replica turns out to hold it (`TransferRefusedError.applied`).
         """
 
     async def send(
@@ -141,7 +155,8 @@ class ReplicationBackend(Protocol):
         header: TransferHeader,
         progress: Callable[[int], None],
     ) -> AppliedCut:
-        """Ship the set and return once the replica holds it durably; `progress` gets bytes done.
+        """Ship the set and return once the replica holds it durably; `progress` gets the
+        bytes done so far (of `bytes_total`).
 
         Raises OSError (or ssl.SSLError) when the peer cannot be reached, TransferRefusedError when
         it refuses.
@@ -151,13 +166,20 @@ class ReplicationBackend(Protocol):
         """Drop an acknowledged set; give the marks of another back to the next cut."""
 
     async def create_replica_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
-        """Make empty sparse files for a replica, or keep those that exist with the right size."""
+        """Make empty sparse files for a replica, or keep those that exist with the right size.
+
+        Whatever was tracked here is forgotten: a replica has no changes of its own. Files that
+        were made or remade take a FULL (or DIFFERENCES) first; kept ones also a DELTA.
+        """
 
     def applied_cut(self, machine_id: str) -> AppliedCut | None:
         """Return the newest change set that this replica holds, read from its own files."""
 
     async def forget_applied_cut(self, machine_id: str) -> None:
-        """Begin a new lineage (the copy became a primary, or a replica of another primary)."""
+        """Begin a new lineage (the copy became a primary, or a replica of another primary).
+
+        The first change set of the new lineage may have any number.
+        """
 
     async def recover(self, machine_ids: Mapping[str, Sequence[DiskFile]]) -> None:
         """At start: finish committed change sets, delete unfinished ones, reopen the marks."""
@@ -169,3 +191,6 @@ class ReplicationBackend(Protocol):
 
     async def remove_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
         """Delete the files of a test machine and all that was kept beside them."""
+
+    async def aclose(self) -> None:
+        """Stop with flush: everything is durable and closed, marks and replicas stay."""

@@ -1,1 +1,1 @@
-"""The service hub: vaults, policies, mappings, durable jobs; speaks the ARM dialect and pushes signed events."""
+"""The service hub: vaults, policies, mappings, durable jobs, signed events."""

@@ -21,6 +21,7 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from wire_contract.events import Presence
 from wire_contract.reports import (
     Heartbeat,
     HeartbeatAnswer,
@@ -170,7 +171,7 @@ class IssuedPem:
     thumbprint: str
 
 
-# ------------------------------------------------------------------ use cases, as the edges see them
+# ----------------------------------------------------------------- use cases, as the edges see them
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +279,7 @@ class PairingUseCases(Protocol):
     async def pair(
         self,
         vault: Vault,
+        *,
         name: str,
         primary: tuple[str, str],
         recovery: tuple[str, str],
@@ -296,6 +298,7 @@ class ProtectionUseCases(Protocol):
     async def enable(
         self,
         vault: Vault,
+        *,
         container: tuple[str, str],
         item_name: str,
         machine_id: str,
@@ -374,6 +377,35 @@ class ProviderUseCases(Protocol):
 
     async def stream(self, provider: Provider) -> ProviderStream:
         """Return the present numbering."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorIdentity:
+    """Who holds an operator token, and as what."""
+
+    principal: str
+    role: str
+
+
+class OperatorTokens(Protocol):
+    """Checks the bearer tokens of operators."""
+
+    def verify(self, token: str, now: datetime) -> OperatorIdentity:
+        """Return the holder; UnauthenticatedError says why not."""
+
+
+class ProviderTokens(Protocol):
+    """Checks the tokens of providers, which are bound to their certificates (RFC 8705)."""
+
+    def verify(self, token: str, certificate_pem: str, now: datetime) -> str:
+        """Return the provider id; UnauthenticatedError says why not."""
+
+
+class PresenceSink(Protocol):
+    """Hears what brokers say about who is there; a suspicion, never proof."""
+
+    async def presence(self, provider_id: str, presence: Presence) -> None:
+        """Note it."""
 
 
 class EventSource(Protocol):

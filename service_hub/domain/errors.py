@@ -37,6 +37,10 @@ class InvalidRequestError(DomainError):
         self.target = target
 
 
+class UnauthenticatedError(DomainError):
+    """Who asks has not proven who it is; the message says what was wrong, never with a secret."""
+
+
 class ConflictError(DomainError):
     """The request contradicts what exists."""
 

@@ -1,0 +1,155 @@
+"""From a dispatched task to the arguments of its verb (docs/wire-contract.md, verbs).
+
+A verb that is absent from the table takes none.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from service_hub.domain.jobs import UNDO_SUFFIX, Dispatch, Job
+from service_hub.domain.protection import Operation
+from service_hub.domain.scenarios import Target
+from wire_contract.vocabulary import Side, Verb
+
+GUEST_SHUTDOWN_SECONDS: Final = 120
+"""Longest a guest may take to shut down before the task fails."""
+
+Arguments = dict[str, JsonValue]
+
+
+def target_of(job: Job, dispatch: Dispatch) -> str:
+    """Return the machine or cloud that a dispatched task acts on, on the addressed fabric."""
+    spec = job.spec(dispatch.task_id.removesuffix(UNDO_SUFFIX))
+    if spec.target is Target.CLOUD:
+        return str(_look(job, "clouds", dispatch.side))
+    if spec.target is Target.TEST_MACHINE:
+        return str(job.context["test_machine_id"])
+    return str(_look(job, "machines", dispatch.side))
+
+
+def arguments_of(job: Job, dispatch: Dispatch) -> Arguments:
+    """Return the arguments of a dispatched verb."""
+    build = _ARGUMENTS.get(dispatch.verb)
+    return {} if build is None else build(job, dispatch.side)
+
+
+def _look(job: Job, group: str, side: Side) -> Any:
+    by_side: Any = job.context[group]
+    return by_side[side.value]
+
+
+def _replica(job: Job, task_id: str) -> Arguments:
+    result: Any = job.context[f"result:{task_id}"]
+    return {"replica_host": result["replica_host"], "replica_port": result["replica_port"]}
+
+
+def _settings(job: Job) -> Arguments:
+    settings: Any = job.context["settings"]
+    return dict(settings)
+
+
+def _place_replica(job: Job, side: Side) -> Arguments:
+    machine: Any = job.context["machine"]
+    return {
+        **machine,
+        "cloud_id": _look(job, "clouds", side),
+        "name": job.context["name"],
+        "primary_host": _look(job, "hosts", side.other),
+        "item": job.context["item"],
+    }
+
+
+def _enable_replication(job: Job, side: Side) -> Arguments:
+    return {
+        **_settings(job),
+        **_replica(job, "CreateProtectionTargetTask"),
+        "relationship_id": job.context["relationship_id"],
+        "replica_machine_id": _look(job, "machines", side.other),
+        "item": job.context["item"],
+    }
+
+
+def _start_initial_replication(job: Job, side: Side) -> Arguments:
+    del side
+    return {"resynchronize": job.operation is Operation.REVERSE_REPLICATE}
+
+
+def _update_protection(job: Job, side: Side) -> Arguments:
+    active = side is job.direction.place(Side.PRIMARY)
+    return {"item": job.context["item"], "role": side.value, "active": active}
+
+
+def _shut_down(job: Job, side: Side) -> Arguments:
+    del job, side
+    return {"seconds": GUEST_SHUTDOWN_SECONDS}
+
+
+def _fail_over(job: Job, side: Side) -> Arguments:
+    del side
+    prepared = job.context.get("result:PrepareForFailoverTask")
+    cut = prepared.get("last_cut") if isinstance(prepared, dict) else None
+    planned = job.operation is Operation.PLANNED_FAILOVER
+    return {"planned": planned, "expected_cut": cut, "recovery_point": None}
+
+
+def _prepare_reverse(job: Job, side: Side) -> Arguments:
+    return {
+        "relationship_id": job.context["relationship_id"],
+        "primary_host": _look(job, "hosts", side.other),
+        "primary_machine_id": _look(job, "machines", side.other),
+        "resynchronize": job.context["unplanned"],
+        "interval_seconds": _settings(job)["interval_seconds"],
+    }
+
+
+def _reverse_replicate(job: Job, side: Side) -> Arguments:
+    return {
+        **_settings(job),
+        **_replica(job, "VmPrepareForReverseReplicationTask"),
+        "relationship_id": job.context["relationship_id"],
+        "replica_machine_id": _look(job, "machines", side.other),
+        "resynchronize": job.context["unplanned"],
+    }
+
+
+def _create_test_machine(job: Job, side: Side) -> Arguments:
+    return {
+        "replica_machine_id": _look(job, "machines", side),
+        "name": job.context["test_name"],
+        "recovery_point": None,
+    }
+
+
+def _prepare_test_machine(job: Job, side: Side) -> Arguments:
+    del side
+    return {"network_id": job.context.get("network_id")}
+
+
+def _prepare_cloud(job: Job, side: Side) -> Arguments:
+    return {
+        "replica_port": job.context["replica_port"],
+        "authentication": "certificate",
+        "allowed_primaries": _look(job, "cloud_hosts", side.other),
+    }
+
+
+def _pair_cloud(job: Job, side: Side) -> Arguments:
+    return {"role": side.value, "partner_cloud_id": _look(job, "clouds", side.other)}
+
+
+_ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
+    Verb.PLACE_REPLICA: _place_replica,
+    Verb.ENABLE_REPLICATION: _enable_replication,
+    Verb.START_INITIAL_REPLICATION: _start_initial_replication,
+    Verb.UPDATE_PROTECTION: _update_protection,
+    Verb.SHUT_DOWN: _shut_down,
+    Verb.FAIL_OVER: _fail_over,
+    Verb.PREPARE_REVERSE: _prepare_reverse,
+    Verb.REVERSE_REPLICATE: _reverse_replicate,
+    Verb.CREATE_TEST_MACHINE: _create_test_machine,
+    Verb.PREPARE_TEST_MACHINE: _prepare_test_machine,
+    Verb.PREPARE_CLOUD: _prepare_cloud,
+    Verb.PAIR_CLOUD: _pair_cloud,
+}

@@ -1,0 +1,129 @@
+"""The hub's own checks: the prerequisites task of each job, and the refusal before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from service_hub.domain import errors
+from service_hub.domain.errors import CATALOGUE, OperationNotAllowedError
+from service_hub.domain.jobs import Job, JobError
+from service_hub.domain.protection import (
+    DESCRIPTIONS,
+    Operation,
+    arc_of,
+    expected_direction,
+)
+from service_hub.domain.records import ProtectedItem
+from wire_contract.reports import ProviderError
+from wire_contract.vocabulary import Direction, ReplicationState, Side
+
+_CODE_OF_OPERATION: Mapping[Operation, str] = {
+    Operation.COMMIT: errors.COMMIT_NOT_READY,
+    Operation.REVERSE_REPLICATE: errors.REVERSE_NOT_READY,
+}
+
+_WITHOUT_SOURCE = frozenset(
+    {Operation.UNPLANNED_FAILOVER, Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
+)
+"""Operations that need the recovery side alone (behaviour.md, 2.8 and 2.10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideFacts:
+    """What the hub knows of one end when it checks."""
+
+    name: str
+    connected: bool
+    last_contact: str
+    replication_state: ReplicationState | None
+
+
+def job_error(code: str, now: datetime, *, name: str, detail: str) -> JobError:
+    """Return a catalogued error with its words filled in."""
+    entry = CATALOGUE[code]
+    words = {"name": name, "detail": detail}
+    return JobError(
+        code=code,
+        message=entry.message.format(**words),
+        possible_causes=entry.possible_causes.format(**words),
+        recommended_action=entry.recommended_action.format(**words),
+        created_at=now,
+    )
+
+
+def provider_error(error: ProviderError, now: datetime, *, name: str) -> JobError:
+    """Return a provider's failure as the job shows it: our part and the provider's."""
+    base = job_error(errors.PROVIDER_FAILED, now, name=name, detail=error.message)
+    return base.model_copy(
+        update={
+            "provider_code": error.code,
+            "provider_message": error.message,
+            "provider_causes": error.possible_causes,
+            "provider_action": error.recommended_action,
+        }
+    )
+
+
+def refusal_when_busy(item: ProtectedItem, now: datetime) -> JobError | None:
+    """Return 532 when another operation holds the item (`currentScenario` is the lock)."""
+    if item.current is None:
+        return None
+    detail = f"{item.current.scenario_name} since {item.current.started_at:%Y-%m-%dT%H:%M:%SZ}"
+    return job_error(errors.BUSY, now, name=item.friendly_name, detail=detail)
+
+
+def refusal_of_state(
+    item: ProtectedItem, operation: Operation, requested: Direction | None, now: datetime
+) -> JobError | None:
+    """Return why the operation is not allowed in this state or direction, or None."""
+    try:
+        arc_of(item.state, operation)
+    except OperationNotAllowedError:
+        code = _CODE_OF_OPERATION.get(operation, errors.NOT_ALLOWED)
+        detail = f"its state is '{DESCRIPTIONS[item.state]}'"
+        return job_error(code, now, name=item.friendly_name, detail=detail)
+    expected = expected_direction(operation, item.active_location)
+    if requested is not None and requested is not expected:
+        detail = (
+            f"It runs at the {item.active_location.value.lower()} side: the direction is "
+            f"{expected.value}, not {requested.value}"
+        )
+        return job_error(errors.WRONG_DIRECTION, now, name=item.friendly_name, detail=detail)
+    return None
+
+
+def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> JobError | None:
+    """Return why a begun job on an item must stop at its prerequisites, or None.
+
+    Both servers must be connected, except where only the recovery side is needed; a failover needs
+    a replica that has all of the initial replication.
+    """
+    assert job.operation is not None, "a job on an item has an operation"
+    source, target = job.direction.place(Side.PRIMARY), job.direction.place(Side.RECOVERY)
+    alone = job.operation is Operation.COMMIT or job.operation in _WITHOUT_SOURCE
+    needed = [target] if alone else [source, target]
+    for side in needed:
+        if not sides[side].connected:
+            return job_error(
+                errors.NOT_CONNECTED,
+                now,
+                name=sides[side].name,
+                detail=f"last heard of {sides[side].last_contact}",
+            )
+    failovers = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER, Operation.TEST_FAILOVER}
+    state = sides[target].replication_state
+    complete = {ReplicationState.REPLICATING, ReplicationState.SUSPENDED, ReplicationState.CRITICAL}
+    if job.operation in failovers and state is not None and state not in complete:
+        detail = f"the replica's replication state is {state.name}"
+        return job_error(errors.NOT_ALLOWED, now, name=job.target_object_name, detail=detail)
+    return None
+
+
+def check_pairing_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> JobError | None:
+    """Return why two clouds cannot be prepared for replication now, or None."""
+    del job
+    for facts in sides.values():
+        if not facts.connected:
+            detail = f"last heard of {facts.last_contact}"
+            return job_error(errors.NOT_CONNECTED, now, name=facts.name, detail=detail)
+    return None

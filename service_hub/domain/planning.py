@@ -1,0 +1,335 @@
+"""From a request and the facts to a job, and from a job to the records that it is about.
+
+All that a job's tasks need is put into the job when it is made, so that a job goes on after a
+restart with what it was decided on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
+from service_hub.domain.protection import (
+    Operation,
+    ProtectionState,
+    TestState,
+    arc_in_progress,
+    arc_of,
+    expected_direction,
+)
+from service_hub.domain.records import (
+    ContainerMapping,
+    CurrentScenario,
+    ProtectedItem,
+    Provider,
+    ReplicationPolicy,
+)
+from service_hub.domain.scenarios import SCENARIOS, scenario_key
+from wire_contract.vmm_interface import MachineView
+from wire_contract.vocabulary import Direction, Side
+
+HYPERV_2012_FREQUENCY_SECONDS: Final = 300
+"""Hosts of Windows Server 2012 replicate every five minutes, whatever is asked (seed, step 4.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobIdentity:
+    """Ids and time of a new job, handed in."""
+
+    job_id: str
+    activity_id: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlan:
+    """The facts a job on an item is made from."""
+
+    item: ProtectedItem
+    policy: ReplicationPolicy
+    primary: Provider
+    recovery: Provider
+    clouds: Mapping[str, str]
+    machine: MachineView | None
+
+
+def direction_of(operation: Operation, active: Side) -> Direction:
+    """Return the direction a job of this operation has; a commit looks back, all others ahead."""
+    ahead = expected_direction(operation, active)
+    if operation is not Operation.COMMIT:
+        return ahead
+    return (
+        Direction.RECOVERY_TO_PRIMARY
+        if ahead is Direction.PRIMARY_TO_RECOVERY
+        else Direction.PRIMARY_TO_RECOVERY
+    )
+
+
+def plan_item_job(
+    plan: ItemPlan,
+    operation: Operation,
+    arguments: Mapping[str, JsonValue],
+    identity: JobIdentity,
+) -> Job:
+    """Return the job of an operation, not begun; whether it is allowed its first check says."""
+    item = plan.item
+    direction = direction_of(operation, item.active_location)
+    key = scenario_key(operation, unplanned=item.failed_over_unplanned)
+    source = direction.place(Side.PRIMARY)
+    test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
+    by_item_name = {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}
+    target = item.id if operation in by_item_name | test_operations else item.machine_at(source)
+    return Job(
+        id=identity.job_id,
+        vault_id=item.vault_id,
+        scenario_key=key,
+        operation=operation,
+        direction=direction,
+        item_id=item.id,
+        target_object_id=target,
+        target_object_name=item.friendly_name,
+        activity_id=identity.activity_id,
+        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS[key].tasks),
+        flags=_flags(item, operation, arguments),
+        context=_context(plan, operation, arguments),
+        providers={
+            Side.PRIMARY: item.primary_provider_id,
+            Side.RECOVERY: item.recovery_provider_id,
+        },
+        affected=affected_objects(plan, direction),
+        created_at=identity.now,
+        epoch=item.epoch,
+    )
+
+
+def _flags(
+    item: ProtectedItem, operation: Operation, arguments: Mapping[str, JsonValue]
+) -> tuple[str, ...]:
+    flags = ["no_network_mapping", "states_updated_later"]
+    if not arguments.get("source_operations_required", False):
+        flags.append("source_operations_not_required")
+    committed = {ProtectionState.PLANNED_COMMITTED, ProtectionState.UNPLANNED_COMMITTED}
+    if operation is Operation.REVERSE_REPLICATE and item.state in committed:
+        flags.append("already_committed")
+    return tuple(flags)
+
+
+def _context(
+    plan: ItemPlan,
+    operation: Operation,
+    arguments: Mapping[str, JsonValue],
+) -> dict[str, JsonValue]:
+    item, policy, view = plan.item, plan.policy, plan.machine
+    context: dict[str, JsonValue] = {
+        "item": item.id,
+        "name": item.friendly_name,
+        "relationship_id": item.relationship_id,
+        "machines": {side.value: item.machine_at(side) for side in Side},
+        "hosts": {Side.PRIMARY.value: item.primary_host, Side.RECOVERY.value: item.recovery_host},
+        "clouds": {
+            Side.PRIMARY.value: item.primary_cloud_id,
+            Side.RECOVERY.value: item.recovery_cloud_id,
+        },
+        "settings": _settings(policy),
+        "unplanned": item.failed_over_unplanned,
+        "arguments": dict(arguments),
+    }
+    if operation is Operation.ENABLE and view is not None:
+        context["machine"] = {
+            "hyperv_id": view.hyperv_id,
+            "generation": view.generation,
+            "disks": [
+                disk.model_dump(mode="json", include={"disk_id", "name", "kind", "size_bytes"})
+                for disk in view.disks
+            ],
+        }
+    if operation is Operation.TEST_FAILOVER:
+        context["test_machine_id"] = str(arguments["test_machine_id"])
+        context["test_name"] = f"{item.friendly_name} - Test"
+        context["network_id"] = arguments.get("network_id")
+    elif item.test_machine_id is not None:
+        context["test_machine_id"] = item.test_machine_id
+    return context
+
+
+def _settings(policy: ReplicationPolicy) -> dict[str, JsonValue]:
+    interval = (
+        policy.replication_frequency_seconds
+        if policy.provider_type == "HyperVReplica2012R2"
+        else HYPERV_2012_FREQUENCY_SECONDS
+    )
+    return {
+        "interval_seconds": interval,
+        "recovery_points": policy.recovery_points,
+        "application_consistent_hours": policy.application_consistent_hours,
+        "compression": policy.compression,
+    }
+
+
+def affected_objects(plan: ItemPlan, direction: Direction) -> dict[str, str]:
+    """Return affectedObjectDetails: Primary... is the source of the present relation."""
+    item = plan.item
+    providers = {Side.PRIMARY: plan.primary, Side.RECOVERY: plan.recovery}
+    clouds = {Side.PRIMARY: item.primary_cloud_id, Side.RECOVERY: item.recovery_cloud_id}
+    result: dict[str, str] = {"protectionProfileId": plan.policy.id}
+    for word, side in (
+        ("primary", direction.place(Side.PRIMARY)),
+        ("recovery", direction.place(Side.RECOVERY)),
+    ):
+        result[f"{word}VmId"] = item.machine_at(side)
+        result[f"{word}VmName"] = item.friendly_name
+        result[f"{word}CloudId"] = clouds[side]
+        result[f"{word}CloudName"] = plan.clouds.get(clouds[side], "")
+        result[f"{word}VmmId"] = providers[side].vmm_id
+        result[f"{word}VmmName"] = providers[side].friendly_name
+        result[f"{word}FabricProviderId"] = "VMM"
+    return result
+
+
+# ------------------------------------------------------------------------------ item after a job
+
+
+def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem:
+    """Return the item in its busy state; raises OperationNotAllowedError."""
+    assert job.operation is not None, "a job on an item has an operation"
+    arc = arc_of(item.state, job.operation)
+    current = CurrentScenario(scenario_name=job.scenario.name, job_id=job.id, started_at=now)
+    test_machine = job.context.get("test_machine_id")
+    return item.model_copy(
+        update={
+            "state": arc.via,
+            "current": current,
+            "test_machine_id": str(test_machine) if test_machine else item.test_machine_id,
+        }
+    )
+
+
+def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
+    """Return the item as the job leaves it: its epoch at once, its state when the job ends."""
+    if item.current is None or item.current.job_id != job.id or job.operation is None:
+        return item
+    item = item.model_copy(update={"epoch": max(item.epoch, job.epoch)})
+    item = _learn_places(item, job)
+    if not job.finished:
+        return item
+    arc = arc_in_progress(item.state, job.operation)
+    state = arc.done if job.state is JobState.SUCCEEDED else job.failed_state or arc.failed
+    update: dict[str, Any] = {"state": state, "current": None}
+    if state in _FAILED_OVER:
+        update |= {
+            "active_location": job.direction.place(Side.RECOVERY),
+            "failed_over_unplanned": state is ProtectionState.UNPLANNED_FAILED_OVER,
+            "last_failover_at": job.started_at,
+        }
+    if job.state is JobState.SUCCEEDED:
+        update |= _after_success(job)
+    return item.model_copy(update=update)
+
+
+_FAILED_OVER = frozenset(
+    {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}
+)
+
+
+def _after_success(job: Job) -> dict[str, Any]:
+    match job.operation:
+        case Operation.TEST_FAILOVER:
+            return {
+                "test_state": TestState.WAITING_FOR_COMPLETION,
+                "last_test_failover_at": job.started_at,
+            }
+        case Operation.TEST_FAILOVER_CLEANUP:
+            return {"test_state": TestState.MARKED_FOR_DELETION, "test_machine_id": None}
+        case Operation.REVERSE_REPLICATE:
+            planned = job.scenario_key == "reverse_after_planned"
+            return {
+                "failed_over_unplanned": False,
+                "initial_replication_type": "None" if planned else "OverNetwork",
+            }
+        case _:
+            return {}
+
+
+def _learn_places(item: ProtectedItem, job: Job) -> ProtectedItem:
+    placed = job.context.get("result:CreateProtectionTargetTask")
+    if not isinstance(placed, dict) or job.operation is not Operation.ENABLE:
+        return item
+    return item.model_copy(update={"recovery_host": str(placed["replica_host"])})
+
+
+# --------------------------------------------------------------------------------- other jobs
+
+
+def plan_pairing_job(
+    mapping: ContainerMapping,
+    policy: ReplicationPolicy,
+    hosts: Mapping[Side, tuple[str, ...]],
+    affected: Mapping[str, str],
+    identity: JobIdentity,
+) -> Job:
+    """Return the job that pairs two clouds under a policy."""
+    return Job(
+        id=identity.job_id,
+        vault_id=mapping.vault_id,
+        scenario_key="pair_clouds",
+        operation=None,
+        target_object_id=policy.id,
+        target_object_name=policy.name,
+        activity_id=identity.activity_id,
+        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS["pair_clouds"].tasks),
+        context={
+            "mapping_id": mapping.id,
+            "replica_port": policy.replication_port,
+            "clouds": {
+                Side.PRIMARY.value: mapping.primary_cloud_id,
+                Side.RECOVERY.value: mapping.recovery_cloud_id,
+            },
+            "cloud_hosts": {side.value: list(hosts[side]) for side in Side},
+        },
+        providers={
+            Side.PRIMARY: mapping.primary_provider_id,
+            Side.RECOVERY: mapping.recovery_provider_id,
+        },
+        affected=dict(affected),
+        created_at=identity.now,
+    )
+
+
+def plan_policy_job(policy: ReplicationPolicy, identity: JobIdentity) -> Job:
+    """Return the job that creates a policy: the hub's own two checks."""
+    return Job(
+        id=identity.job_id,
+        vault_id=policy.vault_id,
+        scenario_key="create_policy",
+        operation=None,
+        target_object_id=policy.id,
+        target_object_name=policy.name,
+        activity_id=identity.activity_id,
+        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS["create_policy"].tasks),
+        created_at=identity.now,
+    )
+
+
+def reflect_on_mapping(mapping: ContainerMapping, job: Job) -> ContainerMapping:
+    """Return the mapping as its job leaves it."""
+    if mapping.job_id != job.id or not job.finished:
+        return mapping
+    paired = job.state is JobState.SUCCEEDED
+    return mapping.model_copy(update={"mapping_state": "Paired" if paired else "PairingFailed"})
+
+
+def refused(job: Job, error: JobError, now: datetime) -> Job:
+    """Return the job as one that failed before it began: every task skipped (code 532)."""
+    tasks = tuple(task.model_copy(update={"state": TaskState.SKIPPED}) for task in job.tasks)
+    return job.model_copy(
+        update={
+            "state": JobState.FAILED,
+            "tasks": tasks,
+            "errors": (error,),
+            "started_at": now,
+            "ended_at": now,
+        }
+    )

@@ -1,0 +1,73 @@
+# `make` prints what there is. No recipe needs root; everything is written below .venv/ and .lab/.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.SUFFIXES:
+.NOTPARALLEL:
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+
+ESTATE ?= deploy/lab/tokyo-osaka.yaml
+DISK ?=
+PROCESS ?=
+SIGNAL ?= 9
+TESTS ?=
+
+# $$PPID is this make: the lab ends with it, even when it is killed with -9.
+LAB = .venv/bin/python -m lab
+STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
+
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long format lint \
+	set-up set-up-test clean
+
+help:
+	@echo 'make lab          build two sites on loopback, fail over, fail back, lose a site, report'
+	@echo '                  ESTATE=file.yaml another estate   DISK=/path/image also protect this raw image'
+	@echo 'make lab-up       start the same estate and leave it running (ESTATE=, DISK=)'
+	@echo 'make lab-status   what runs, with process ids and logs'
+	@echo 'make lab-kill     PROCESS=hub|SITE/agent|SITE/vmm SIGNAL=9'
+	@echo 'make lab-start    PROCESS=hub|SITE/agent|SITE/vmm'
+	@echo 'make lab-down     stop the estate'
+	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
+	@echo 'make test-long    the lab again and again: killed, twice at once, three times in a row'
+	@echo 'make format lint  rewrite the form; check form, types and imports'
+	@echo 'make clean        remove .venv, .lab and all caches'
+
+set-up:
+	@sh .ci/set-up lab
+
+set-up-test:
+	@sh .ci/set-up test
+
+lab: set-up
+	@exec $(LAB) run --ends-with $$PPID $(STORY_ARGUMENTS)
+
+lab-up: set-up
+	@exec $(LAB) up $(STORY_ARGUMENTS)
+
+lab-status: set-up
+	@exec $(LAB) status
+
+lab-down: set-up
+	@exec $(LAB) down
+
+lab-kill: set-up
+	@exec $(LAB) kill "$(PROCESS)" --signal "$(SIGNAL)"
+
+lab-start: set-up
+	@exec $(LAB) start "$(PROCESS)"
+
+test: set-up-test
+	@exec .venv/bin/python tests/suites.py $(TESTS)
+
+test-long: set-up-test
+	@exec .venv/bin/python tests/suites.py long
+
+format: set-up-test
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lint: set-up-test
+	@exec .venv/bin/python tests/suites.py format lint types imports
+
+clean:
+	@if [ -x .venv/bin/python ]; then $(LAB) down; fi
+	@rm -rf .venv .lab .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build

@@ -1,0 +1,49 @@
+"""What all tests share: needed system tools, free ports, an address of their own."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+
+import pytest
+
+SYSTEM_FOLDERS = "/usr/sbin:/sbin"  # mkfs.ext4 lives there; Debian keeps it from ordinary users
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let tests and the programs that they start find system tools."""
+    del config
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_FOLDERS}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, by name, what needs a tool that is not here; with CI=true that is a failure."""
+    missing = [
+        str(tool)
+        for marker in item.iter_markers("needs")
+        for tool in marker.args
+        if shutil.which(str(tool)) is None
+    ]
+    if not missing:
+        return
+    text = f"needs {', '.join(missing)}, which is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{text}; with CI=true nothing may be skipped")
+    pytest.skip(text)
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Return a function that gives a port that is free on 127.0.0.1, another one each time."""
+    given: set[int] = set()
+
+    def find() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in given:
+                given.add(port)
+                return port
+
+    return find

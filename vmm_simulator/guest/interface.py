@@ -2,16 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
+
+
+class GuestExit(IntEnum):
+    """How a guest process ended; a negative exit code is the signal that ended it."""
+
+    STOPPED = 0
+    HOST_GONE = 10
+    WRITE_REFUSED = 11
+    LOCKED = 12
+    UNREADABLE = 13
+    STORAGE_FAILED = 14
+    PROTOCOL = 15
+
+
+class GuestStartError(Exception):
+    """The guest did not start; the message is what the guest itself found, `exit_code` its end."""
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSpec:
     """All that a guest process is told.
 
-    `disks` are the images (record and rewrite areas are found by reading them); `epoch` goes into
-    each ledger entry. `ledger_socket` is where acknowledged records are appended, or None.
+    `machine_id` goes into each ledger entry: give the id that is the same on all sites (the
+    machine's `hyperv_id`). `disks` are the images, in the machine's order (record and rewrite
+    areas are found by reading them); `epoch` goes into each record and ledger entry.
+    `ledger_socket` is where acknowledged records are appended, or None: a test machine gets None,
+    since its records are nobody's loss. `log_file` takes the guest's own lines, appended.
     """
 
     machine_id: str
@@ -27,7 +51,10 @@ class GuestStorage(Protocol):
     """The way a guest's bytes take: through its host, so that change tracking sees them."""
 
     def write(self, disk_index: int, offset: int, data: bytes, record: int) -> None:
-        """Write (not yet durable); PermissionError when this copy may not write any more."""
+        """Write (not yet durable); PermissionError when this copy may not write any more.
+
+        `record` is the newest record that the disks hold once this write is done.
+        """
 
     async def flush(self) -> None:
         """Return when all writes so far are durable."""
@@ -57,11 +84,18 @@ class GuestHandle(Protocol):
     def running(self) -> bool:
         """Whether the process is alive."""
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended (see GuestExit), None while it runs."""
+
     async def challenge(self, nonce: str, seconds: float) -> GuestState:
-        """Have the guest answer; TimeoutError when it does not within the bound."""
+        """Have the guest answer; TimeoutError when it does not within the bound, or has ended."""
 
     async def stop(self, seconds: float) -> bool:
         """Ask it to finish its record, flush and end; False when it did not within the bound."""
 
     async def kill(self) -> None:
-        """End it now and wait for its end."""
+        """End it now and wait for its end; no write of it comes after the return."""
+
+    async def wait(self) -> int:
+        """Return the exit code once it has ended by itself or by others; bound it yourself."""

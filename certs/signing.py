@@ -1,0 +1,177 @@
+"""Signed events: JWS compact (RFC 7515), ES256, verified up to the pinned root."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import verification
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from certs.identity import CERTIFICATE_BYTES_MAX, load_certificate, thumbprint
+from certs.profiles import EVENT_SIGNING
+
+ALGORITHM: Final = "ES256"
+TYPE: Final = "event+jws"
+JWS_BYTES_MAX: Final = 8_388_608
+"""Largest signed event (wire_contract: SignedEvent.jws)."""
+HEADER_BYTES_MAX: Final = 16_384
+CHAIN_LENGTH_MAX: Final = 2
+"""Leaf and issuing authority; the root is pinned and never taken from the message."""
+
+
+class UnverifiableError(Exception):
+    """The event proves nothing; `reason` says why, for the report to the hub."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the event cannot be verified: {reason}")
+        self.reason = reason
+
+
+class _EventRegistry(jws.JWSRegistry):
+    """The library's limits, raised to ours: x5c alone exceeds its 512 bytes of header."""
+
+    max_header_length = HEADER_BYTES_MAX
+    max_payload_length = JWS_BYTES_MAX
+
+
+def _registry() -> jws.JWSRegistry:
+    return _EventRegistry(algorithms=[ALGORITHM])
+
+
+class EventSigner:
+    """Signs events with an event signer's key; the chain travels in the header."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, chain_pem: str) -> None:
+        chain = x509.load_pem_x509_certificates(chain_pem.encode())
+        if chain[0].public_key() != key.public_key():
+            raise ValueError("the event signer's key does not belong to its certificate")
+        self._key = ECKey(key, key)
+        self._header = {
+            "alg": ALGORITHM,
+            "typ": TYPE,
+            "kid": thumbprint(chain[0]),
+            "x5c": [_x5c_entry(each) for each in chain[:CHAIN_LENGTH_MAX]],
+        }
+
+    def sign(self, payload: Mapping[str, object] | bytes) -> str:
+        """Return the JWS compact form; a mapping is written as compact JSON first.
+
+        Raises ValueError when the result is larger than any receiver takes.
+        """
+        if not isinstance(payload, bytes):
+            payload = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
+        signed = jws.serialize_compact(
+            dict(self._header), payload, self._key, algorithms=[ALGORITHM], registry=_registry()
+        )
+        if len(signed) > JWS_BYTES_MAX:
+            raise ValueError(f"the event is larger than {JWS_BYTES_MAX} bytes")
+        return signed
+
+
+class EventVerifier:
+    """Verifies events against one pinned root."""
+
+    def __init__(self, root_pem: str) -> None:
+        self._store = verification.Store([load_certificate(root_pem.encode())])
+
+    def verify(self, jws_compact: str, now: datetime) -> dict[str, Any]:
+        """Return the payload of an event that a signer of this hub has signed, valid at `now`.
+
+        Raises UnverifiableError for everything else. Audience, number and expiry are in the
+        payload and for the caller to judge.
+        """
+        if len(jws_compact) > JWS_BYTES_MAX:
+            raise UnverifiableError(f"larger than {JWS_BYTES_MAX} bytes")
+        try:
+            unverified = jws.extract_compact(jws_compact.encode("ascii"), None, _registry())
+            header = unverified.headers()
+            key = self._trusted_key(header, now)
+            verified = jws.deserialize_compact(
+                jws_compact, ECKey(key, key), algorithms=[ALGORITHM], registry=_registry()
+            )
+            payload = json.loads(verified.payload)
+        except JoseError as error:
+            raise UnverifiableError(f"signature or form: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise UnverifiableError(f"damaged: {error}") from error
+        if not isinstance(payload, dict):
+            raise UnverifiableError("its payload is not a JSON object")
+        return payload
+
+    def _trusted_key(self, header: Mapping[str, Any], now: datetime) -> ec.EllipticCurvePublicKey:
+        """Return the signer's key, after its chain has been verified up to the root."""
+        chain = _chain_in(header)
+        leaf = chain[0]
+        if header.get("kid") != thumbprint(leaf):
+            raise UnverifiableError("its key id is not that of its certificate")
+        verifier = (
+            verification.PolicyBuilder()
+            .store(self._store)
+            .time(now)
+            .max_chain_depth(CHAIN_LENGTH_MAX - 1)
+            .extension_policies(
+                ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
+                ee_policy=_signer_policy(),
+            )
+            .build_client_verifier()
+        )
+        try:
+            verifier.verify(leaf, chain[1:])
+        except verification.VerificationError as error:
+            raise UnverifiableError(f"its certificate is not trusted: {error}") from error
+        key = leaf.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise UnverifiableError(f"its certificate's key does not fit {ALGORITHM}")
+        return key
+
+
+def _signer_policy() -> verification.ExtensionPolicy:
+    return (
+        verification.ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, verification.Criticality.CRITICAL, _require_leaf)
+        .require_present(
+            x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _require_event_signing
+        )
+    )
+
+
+def _require_leaf(
+    _policy: verification.Policy, _certificate: x509.Certificate, value: x509.BasicConstraints
+) -> None:
+    if value.ca:
+        raise ValueError("an authority does not sign events")
+
+
+def _require_event_signing(
+    _policy: verification.Policy, _certificate: x509.Certificate, value: x509.ExtendedKeyUsage
+) -> None:
+    if EVENT_SIGNING not in value:
+        raise ValueError("its extended key usage does not allow signing events")
+
+
+def _x5c_entry(certificate: x509.Certificate) -> str:
+    # RFC 7515, section 4.1.6: standard base64, not base64url.
+    return base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode("ascii")
+
+
+def _chain_in(header: Mapping[str, Any]) -> list[x509.Certificate]:
+    entries = header.get("x5c")
+    if not isinstance(entries, list) or not 1 <= len(entries) <= CHAIN_LENGTH_MAX:
+        raise UnverifiableError("its header carries no certificate chain of the expected length")
+    chain = []
+    for entry in entries:
+        if not isinstance(entry, str) or len(entry) > CERTIFICATE_BYTES_MAX:
+            raise UnverifiableError("its certificate chain is damaged")
+        try:
+            chain.append(x509.load_der_x509_certificate(base64.b64decode(entry, validate=True)))
+        except (binascii.Error, ValueError, x509.InvalidVersion) as error:
+            raise UnverifiableError("its certificate chain is damaged") from error
+    return chain

@@ -7,7 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from service_hub.domain.jobs import Event, Job
+from service_hub.domain.errors import StaleVersionError
+from service_hub.domain.jobs import Event, Job, JobError
 from service_hub.domain.records import (
     ContainerMapping,
     FabricInventory,
@@ -89,18 +90,30 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class EventReceipt:
+    """A provider has this event in its journal; what is acknowledged without a gap is dropped."""
+
+    provider_id: str
+    stream: str
+    seq: int
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is stored together or not at all."""
 
     saves: Sequence[Save] = ()
     deletes: Sequence[Delete] = ()
     events: Sequence[NewEvent] = ()
+    receipts: Sequence[EventReceipt] = ()
 
     def __add__(self, other: "Change") -> "Change":
         return Change(
             saves=(*self.saves, *other.saves),
             deletes=(*self.deletes, *other.deletes),
             events=(*self.events, *other.events),
+            receipts=(*self.receipts, *other.receipts),
         )
 
 
@@ -115,6 +128,17 @@ class Reader(Protocol):
 
     async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
         """Return a provider's stored events above `seq`, in order, at most `limit`."""
+
+
+class Store(Reader, Protocol):
+    """The database."""
+
+    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+        """Store a batch in one transaction, each change in its own savepoint.
+
+        The answer for each is its change number, or the error that undid it alone. Any other
+        exception: nothing of the batch is stored.
+        """
 
 
 class Committer(Protocol):
@@ -139,6 +163,27 @@ class JobRunner(Protocol):
 
     async def feed(self, job_id: str, event: Event) -> None:
         """Let a job decide on an event; returns when the decision is durable."""
+
+
+class Checker(Protocol):
+    """Makes the hub's own checks."""
+
+    async def check(self, job: Job, task_id: str) -> JobError | None:
+        """Return why the job must stop here, or None."""
+
+
+class Liveness(Protocol):
+    """Whether a provider's lease holds."""
+
+    async def connected(self, provider_id: str) -> bool:
+        """Return whether any authenticated contact was recent enough."""
+
+
+class Followers(Protocol):
+    """Told when a job has ended: some begin the next one."""
+
+    async def job_ended(self, job: Job) -> None:
+        """Look whether anything follows."""
 
 
 class CertificateOffice(Protocol):

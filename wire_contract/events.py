@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from wire_contract.model import WireModel
-from wire_contract.vocabulary import EventType
+from wire_contract.vocabulary import EventType, Side
 
 
 class EventEnvelope(WireModel):
@@ -45,6 +45,17 @@ class Assignment(WireModel):
     def command_id(self) -> str:
         """Identity of the effect; it stays when the event is signed anew or changes its stream."""
         return f"{self.job}/{self.task}/{self.attempt}"
+
+
+def assignment_task(task_id: str, side: Side) -> str:
+    """Return the task name of an assignment: a task that works on both ends has one for each."""
+    return f"{task_id}.{side.value}"
+
+
+def parse_assignment_task(name: str) -> tuple[str, Side]:
+    """Return task id and end of an assignment's task name; ValueError when it is not one."""
+    task_id, _, side = name.rpartition(".")
+    return task_id, Side(side)
 
 
 class Withdrawal(WireModel):

@@ -109,7 +109,7 @@ def _begin(job: Job, task: TaskRun, spec: TaskSpec, now: datetime) -> Decision:
     attempt = task.attempt + 1
     deadline = now + timedelta(seconds=spec.seconds)
     if spec.raises_epoch and attempt == 1:
-        job = job.model_copy(update={"epoch": job.epoch + 1})
+        job = job.model_copy(update={"epoch": job.epoch + 1, "authority_moved": True})
     parts = tuple(TaskPart(side=side, state=TaskState.IN_PROGRESS) for side in job.real_sides(spec))
     begun = task.model_copy(
         update={
@@ -220,7 +220,7 @@ def _fail(job: Job, task: TaskRun, now: datetime, error: JobError) -> Decision:
         return _advance(job, now)
     job = _skip_rest(job)
     if spec.undo_on_failure:
-        job = job.model_copy(update={"undo": _undo_steps(job)})
+        job = _authority_back(job.model_copy(update={"undo": _undo_steps(job)}))
         if job.undo:
             return _next_undo(job, now)
     return _close_failed(job, now, spec.failed_state)
@@ -242,6 +242,13 @@ def _close_failed(job: Job, now: datetime, failed_state: ProtectionState | None)
 
 
 # ------------------------------------------------------------------------------------------ undo
+
+
+def _authority_back(job: Job) -> Job:
+    """Give the authority back under yet another epoch: what was sent under the last is void."""
+    if not job.authority_moved:
+        return job
+    return job.model_copy(update={"epoch": job.epoch + 1, "authority_moved": False})
 
 
 def _undo_steps(job: Job) -> tuple[UndoRun, ...]:

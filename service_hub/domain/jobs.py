@@ -117,6 +117,7 @@ class Job(Record):
     ended_at: datetime | None = None
     fence: int = 1
     epoch: int = 0
+    authority_moved: bool = False
     failed_state: ProtectionState | None = None
 
     @property

@@ -211,7 +211,11 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
     """Return the item as the job leaves it: its epoch at once, its state when the job ends."""
     if item.current is None or item.current.job_id != job.id or job.operation is None:
         return item
-    item = item.model_copy(update={"epoch": max(item.epoch, job.epoch)})
+    if job.epoch > item.epoch:
+        holder = Side.RECOVERY if job.authority_moved else Side.PRIMARY
+        item = item.model_copy(
+            update={"epoch": job.epoch, "authority": job.direction.place(holder)}
+        )
     item = _learn_places(item, job)
     if not job.finished:
         return item

@@ -169,7 +169,9 @@ class ProtectedItem(Record):
     """A machine under replication; `id` is its name on the ARM surface (first primary's GUID).
 
     Its identity, fabrics and containers never swap: only `active_location` flips. `epoch` is the
-    current one: only a command that carries it may start, write, replicate or commit.
+    current one: only a command that carries it may start, write, replicate or commit. `authority`
+    is the end whose copy may run under it; it moves in the transaction that raises the epoch, while
+    `active_location` follows when the failover has ended.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -190,6 +192,7 @@ class ProtectedItem(Record):
     test_state: TestState = TestState.NONE
     test_machine_id: str | None = None
     active_location: Side = Side.PRIMARY
+    authority: Side = Side.PRIMARY
     epoch: int = 1
     current: CurrentScenario | None = None
     failed_over_unplanned: bool = False
@@ -222,14 +225,6 @@ class OutboxEvent(Record):
     expires_at: datetime
     body: dict[str, JsonValue]
     receipt: str | None = None
-
-
-class SeenReport(Record):
-    """A report that was taken in; a repeated one changes nothing. `id` is `provider/report`."""
-
-    kind: ClassVar[str] = "seen_report"
-
-    received_at: datetime
 
 
 class RequestKey(Record):

@@ -326,6 +326,8 @@ UNPLANNED_FAILOVER: Final = Scenario(
             "Start failover",
             _R,
             Verb.FAIL_OVER,
+            undo=Verb.CANCEL_FAILOVER,
+            undo_on_failure=True,
             raises_epoch=True,
         ),
         TaskSpec(

@@ -1,0 +1,111 @@
+"""Opening the database: durable settings, migrations, and clear words when it cannot be used."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service_hub.store.record_store import RecordStore
+
+BUSY_SECONDS_MAX: Final = 30
+"""Longest a connection waits for the database's lock."""
+
+READERS_MAX: Final = 4
+"""Connections that read at the same time; writing has exactly one."""
+
+
+class DatabaseUnusableError(Exception):
+    """The database cannot be used; the message names the cause and the remedy."""
+
+
+def _configured(connection: Any, _record: object) -> None:
+    # SQLAlchemy's own transaction handling of sqlite3 would make savepoints silently useless: we
+    # say BEGIN ourselves (design: engine).
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS_MAX * 1000}")
+    cursor.close()
+
+
+def _begin_writing(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_reading(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _engine(path: Path, *, writing: bool) -> AsyncEngine:
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=1 if writing else READERS_MAX,
+        max_overflow=0,
+        poolclass=sa.pool.AsyncAdaptedQueuePool,
+    )
+    sa.event.listen(engine.sync_engine, "connect", _configured)
+    begin = _begin_writing if writing else _begin_reading
+    sa.event.listen(engine.sync_engine, "begin", begin)
+    return engine
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _check_and_upgrade(path: Path) -> None:
+    """Refuse a damaged or newer database; bring an older one up to date, in one transaction."""
+    engine = sa.create_engine(f"sqlite:///{path}")
+    sa.event.listen(engine, "connect", _configured)
+    sa.event.listen(engine, "begin", _begin_writing)
+    config = _migrations()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    try:
+        with engine.begin() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if verdict != "ok":
+                raise DatabaseUnusableError(_damaged(path, str(verdict)))
+            if sa.inspect(connection).has_table("alembic_version"):
+                present = connection.exec_driver_sql(
+                    "SELECT version_num FROM alembic_version"
+                ).scalar()
+                if present not in known:
+                    raise DatabaseUnusableError(
+                        f"the database {path} was made by a newer version (schema {present}): "
+                        "run that version of service-hub, or restore a backup made by this one"
+                    )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except sa.exc.DatabaseError as error:
+        raise DatabaseUnusableError(_damaged(path, str(error.orig))) from error
+    finally:
+        engine.dispose()
+
+
+def _damaged(path: Path, detail: str) -> str:
+    return (
+        f"the database {path} cannot be used ({detail}): check the disk and the file's owner, "
+        "or restore a backup"
+    )
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[RecordStore]:
+    """Open the store, its tables up to date; raises DatabaseUnusableError."""
+    await asyncio.to_thread(_check_and_upgrade, path)
+    writer, reader = _engine(path, writing=True), _engine(path, writing=False)
+    try:
+        yield RecordStore(writer=writer, reader=reader)
+    finally:
+        await reader.dispose()
+        await writer.dispose()

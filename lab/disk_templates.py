@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -30,7 +31,7 @@ TOOL_SECONDS_MAX: Final = 120.0
 LOCK_SECONDS_MAX: Final = 180.0
 LOCK_PAUSE_SECONDS: Final = 0.05
 FILE_BYTES_MAX: Final = 16 << 20
-FILES_MAX: Final = 20_000
+FILES_MAX: Final = 6_000
 RECORD_PATH: Final = "/site-recovery/records.bin"
 # The superblock carries the checksum seed, so that a copy gets its own UUID in an instant.
 FEATURES: Final = "metadata_csum,metadata_csum_seed"
@@ -108,25 +109,31 @@ def run_tool(name: str, *arguments: str) -> None:
 
 
 def _source_files(plan: DiskPlan) -> Sequence[_SourceFile]:
-    """Return real files of the sources in a fixed order, up to the plan's size."""
+    """Return real files of the sources in a fixed order, up to the plan's size on the disk."""
     files: list[_SourceFile] = []
-    total = 0
+    left = plan.files_bytes_max
     for index, source in enumerate(plan.sources):
-        for folder, folders, names in os.walk(source):
-            folders[:] = sorted(name for name in folders if name != "__pycache__")
-            for name in sorted(names):
-                path = Path(folder, name)
-                facts = path.lstat()
-                regular = path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)
-                fits = total + facts.st_size <= plan.files_bytes_max
-                if not regular or not fits or facts.st_size > FILE_BYTES_MAX:
-                    continue
-                inside = Path("files", str(index), path.relative_to(source))
-                files.append(_SourceFile(path, inside, facts.st_size, facts.st_mtime_ns))
-                total += facts.st_size
-                if len(files) >= FILES_MAX:
-                    return files
+        for path, facts in _regular_files(source):
+            if left < BLOCK_BYTES or len(files) >= FILES_MAX:
+                return files
+            needed = _on_disk(facts.st_size)
+            if needed > min(left, FILE_BYTES_MAX):
+                continue
+            inside = Path("files", str(index), path[len(str(source)) + 1 :])
+            files.append(_SourceFile(Path(path), inside, facts.st_size, facts.st_mtime_ns))
+            left -= needed
     return files
+
+
+def _regular_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield readable regular files below a folder in the order of their names."""
+    for name, folders, names in os.walk(folder):
+        folders[:] = sorted(each for each in folders if each != "__pycache__")
+        for each in sorted(names):
+            path = os.path.join(name, each)  # noqa: PTH118 -- thousands of them, at each start
+            facts = os.lstat(path)
+            if stat.S_ISREG(facts.st_mode) and os.access(path, os.R_OK):
+                yield path, facts
 
 
 def _content_key(plan: DiskPlan, disk: int, disks: int, files: Sequence[_SourceFile]) -> str:
@@ -150,7 +157,7 @@ def _build(
             _copy_file(file.path, content / file.inside)
         _write_own_files(plan, disk, disks, content)
         image = folder / "image.raw"
-        needed = sum(_on_disk(path) for path in content.rglob("*"))
+        needed = sum(_on_disk(path.stat().st_size) for path in content.rglob("*"))
         # An eighth for inodes, the journal and the tree; mke2fs says so when it is too little.
         size = needed + needed // 8 + 5 * MEBIBYTE + plan.free_bytes
         with image.open("wb") as empty:
@@ -198,9 +205,9 @@ def _copy_file(source: Path, target: Path) -> None:
         target.unlink(missing_ok=True)
 
 
-def _on_disk(path: Path) -> int:
-    size = path.stat().st_size if path.is_file() else BLOCK_BYTES
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES + 256  # 256: the size of an ext4 inode.
+def _on_disk(size_bytes: int) -> int:
+    """Return what a file needs: whole blocks, and an inode of 256 bytes."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES + 256
 
 
 def _remove_unfinished(cache: Path) -> None:

@@ -152,7 +152,7 @@ class Workload:
             raise StorageFailedError(f"no flush within {HOST_SECONDS_MAX:.0f} s")
 
     def _append(self, ledger: LedgerClient, record: Record) -> None:
-        """Return when the ledger has the record, or the host asks to stop."""
+        """Return when the ledger has the record; when asked to stop, after one more attempt."""
         entry = LedgerEntry(
             machine_id=self._work.machine_id,
             epoch=record.epoch,
@@ -161,13 +161,13 @@ class Workload:
             time_microseconds=record.time_microseconds,
         )
         pause = LEDGER_PAUSE_SECONDS
-        while not self._stopping:
+        while True:
             if ledger.send(entry):
                 self._wait(
                     lambda: self._acknowledged == record.number or ledger.socket is None,
                     LEDGER_SECONDS_MAX,
                 )
-            if self._acknowledged == record.number:
+            if self._acknowledged == record.number or self._stopping:
                 return
             ledger.close()
             self._wait(lambda: self._stopping, pause)

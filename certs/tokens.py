@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from joserfc import jwe, jws, jwt
-from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.errors import ClaimError, ExpiredTokenError, JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jwt import ClaimsOption
 
@@ -221,8 +221,10 @@ def _verify(
         registry.validate(decoded.claims)
     except ExpiredTokenError as error:
         raise TokenRefusedError("it has expired") from error
+    except ClaimError as error:
+        raise TokenRefusedError(f"its claim {error.claim} is missing or wrong") from error
     except JoseError as error:
-        raise TokenRefusedError(f"signature, form or claims: {error.error}") from error
+        raise TokenRefusedError(f"signature or form: {error.error}") from error
     except (ValueError, RecursionError) as error:
         raise TokenRefusedError("it is damaged") from error
     return decoded.claims

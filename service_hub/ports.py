@@ -161,6 +161,9 @@ class JobRunner(Protocol):
     async def start(self, job: Job, change: Change) -> None:
         """Store the job together with the change, then let it run."""
 
+    async def record(self, job: Job, change: Change) -> None:
+        """Store a job that has ended before it began, together with the change."""
+
     async def feed(self, job_id: str, event: Event) -> None:
         """Let a job decide on an event; returns when the decision is durable."""
 
@@ -179,11 +182,40 @@ class Liveness(Protocol):
         """Return whether any authenticated contact was recent enough."""
 
 
+class ObservationFollower(Protocol):
+    """Told when a machine's view has come in."""
+
+    async def observed(self, provider_id: str, machine_id: str) -> None:
+        """Look whether anything waits for it."""
+
+
 class Followers(Protocol):
     """Told when a job has ended: some begin the next one."""
 
     async def job_ended(self, job: Job) -> None:
         """Look whether anything follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedCertificate:
+    """What is kept of an uploaded registration certificate."""
+
+    pem: str
+    thumbprint: str
+    sha1_thumbprint: str
+    subject: str
+    issuer: str
+    not_after: datetime
+
+
+class RegistrationAuthority(Protocol):
+    """Judges uploaded registration certificates and lets their holders connect."""
+
+    def inspect(self, certificate: bytes) -> UploadedCertificate:
+        """Return what is kept of it; InvalidRequestError when it is unfit."""
+
+    def admit(self, certificate_pem: str) -> None:
+        """Let the provider listener accept it from the next handshake on."""
 
 
 class CertificateOffice(Protocol):
@@ -195,6 +227,9 @@ class CertificateOffice(Protocol):
 
     def cacerts(self) -> bytes:
         """Return the chain as EST certs-only (base64 PKCS#7)."""
+
+    def requested_name(self, request: bytes) -> str:
+        """Return the CN that a request asks for, a GUID; InvalidRequestError when it is unfit."""
 
     def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> "IssuedPem":
         """Issue a management certificate with the provider id as CN."""
@@ -286,6 +321,9 @@ class VaultUseCases(Protocol):
     async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
         """Return a vault, names compared without case; NotFoundError."""
 
+    async def list_all(self) -> list[Vault]:
+        """Return every vault of this hub."""
+
     async def list(self, subscription_id: str, resource_group: str | None) -> list[Vault]:
         """Return the vaults of a subscription or of one of its resource groups."""
 
@@ -312,7 +350,7 @@ class PolicyUseCases(Protocol):
         """Create a policy by a job; InvalidRequestError names the property."""
 
     async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
-        """Return one; NotFoundError."""
+        """Return one, names compared without case; NotFoundError."""
 
     async def list(self, vault: Vault) -> list[ReplicationPolicy]:
         """Return all of a vault."""
@@ -392,7 +430,7 @@ class EnrolmentUseCases(Protocol):
     async def enrol(self, key: RegistrationKey, request: bytes) -> IssuedPem:
         """Issue a management certificate for a new server; ConflictError for a known one."""
 
-    async def provider_of(self, thumbprint: str) -> Provider | None:
+    async def provider_of(self, provider_id: str, thumbprint: str) -> Provider | None:
         """Return the provider that a management certificate belongs to, if it is not revoked."""
 
     async def token(self, provider: Provider, certificate_pem: str) -> tuple[str, int]:

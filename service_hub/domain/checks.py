@@ -1,6 +1,6 @@
 """The hub's own checks: the prerequisites task of each job, and the refusal before it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from service_hub.domain.protection import (
     arc_of,
     expected_direction,
 )
-from service_hub.domain.records import ProtectedItem
+from service_hub.domain.records import ContainerMapping, ProtectedItem
 from wire_contract.reports import ProviderError
 from wire_contract.vocabulary import Direction, ReplicationState, Side
 
@@ -126,4 +126,28 @@ def check_pairing_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) 
         if not facts.connected:
             detail = f"last heard of {facts.last_contact}"
             return job_error(errors.NOT_CONNECTED, now, name=facts.name, detail=detail)
+    return None
+
+
+def refusal_of_pairing(
+    mapping: ContainerMapping,
+    present: Sequence[ContainerMapping],
+    names: Mapping[str, str],
+    now: datetime,
+) -> JobError | None:
+    """Return why a pair may not be made: a cloud is in one pair only (seed, step 4.5)."""
+    mine = {mapping.primary_cloud_id, mapping.recovery_cloud_id}
+    for other in present:
+        if other.id == mapping.id and (other.primary_cloud_id, other.recovery_cloud_id) == (
+            mapping.primary_cloud_id,
+            mapping.recovery_cloud_id,
+        ):
+            continue
+        if other.mapping_state == "PairingFailed":
+            continue
+        taken = mine & {other.primary_cloud_id, other.recovery_cloud_id}
+        if taken:
+            name = names.get(min(taken), min(taken))
+            detail = f"It belongs to the mapping '{other.name}' already"
+            return job_error(errors.CLOUD_IN_USE, now, name=name, detail=detail)
     return None

@@ -152,6 +152,9 @@ def _context(
         context["network_id"] = arguments.get("network_id")
     elif item.test_machine_id is not None:
         context["test_machine_id"] = item.test_machine_id
+        context["test_name"] = f"{item.friendly_name} - Test"
+    if "comments" in arguments:
+        context["comments"] = arguments["comments"]
     return context
 
 
@@ -328,6 +331,21 @@ def reflect_on_mapping(mapping: ContainerMapping, job: Job) -> ContainerMapping:
 def refused(job: Job, error: JobError, now: datetime) -> Job:
     """Return the job as one that failed before it began: every task skipped (code 532)."""
     tasks = tuple(task.model_copy(update={"state": TaskState.SKIPPED}) for task in job.tasks)
+    return _failed(job, tasks, error, now)
+
+
+def stopped_at_prerequisites(job: Job, error: JobError, now: datetime) -> Job:
+    """Return the job as one that failed in its first task, which looks at the item's state."""
+    first, *rest = job.tasks
+    update = {"state": TaskState.FAILED, "attempt": 1, "started_at": now, "ended_at": now}
+    tasks = (
+        first.model_copy(update=update),
+        *(task.model_copy(update={"state": TaskState.SKIPPED}) for task in rest),
+    )
+    return _failed(job, tasks, error.model_copy(update={"task_id": first.task_id}), now)
+
+
+def _failed(job: Job, tasks: tuple[TaskRun, ...], error: JobError, now: datetime) -> Job:
     return job.model_copy(
         update={
             "state": JobState.FAILED,

@@ -88,7 +88,6 @@ class ProviderStream(Record):
     stream: str
     next_seq: int = 1
     acknowledged_seq: int = 0
-    journal_id: str | None = None
 
 
 class ProviderContact(Record):

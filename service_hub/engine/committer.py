@@ -69,8 +69,8 @@ class GroupCommitter:
     async def _commit(self, batch: list[_Asked]) -> None:
         try:
             outcomes = await self._store.apply([asked.change for asked in batch])
-        except Exception as error:  # noqa: BLE001 -- whatever the database says, askers must hear it
-            log.error("commit_failed", changes=len(batch), error=str(error))
+        except Exception as error:
+            log.exception("commit_failed", changes=len(batch))
             for asked in batch:
                 if not asked.answer.done():
                     asked.answer.set_exception(error)

@@ -113,6 +113,17 @@ class Engine:
         self._note(begun)
         self._act(begun, commands)
 
+    async def record(self, job: Job, change: Change) -> None:
+        """Store a job that has ended before it began, together with the change."""
+        await self._committer.commit(change + Change(saves=(Save(job, NEW),)))
+        log.info(
+            "job_refused",
+            job_id=job.id,
+            scenario=job.scenario.name,
+            target=job.target_object_name,
+            errors=[error.code for error in job.errors],
+        )
+
     async def feed(self, job_id: str, event: Event) -> None:
         """Let a job decide on an event; returns when the decision is durable."""
         async with self._locks[job_id]:
@@ -120,7 +131,7 @@ class Engine:
                 present = await self._reader.get(Job, job_id)
                 if present is None:
                     log.warning(
-                        "event_of_unknown_job", job_id=job_id, event_kind=type(event).__name__
+                        "event_of_unknown_job", job_id=job_id, event_type=type(event).__name__
                     )
                     return
                 job, commands = decide(present.record, event)

@@ -1,0 +1,49 @@
+"""Begins the two "Finalize protection" jobs once initial replication is observed to have ended."""
+
+from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.protection import Operation, ProtectionState
+from service_hub.domain.records import MachineObservation, ProtectedItem
+from service_hub.ports import Reader
+from service_hub.services.protection import ProtectionService
+from wire_contract.vocabulary import ReplicationState, Side
+
+
+class CompletionService:
+    """The Followers of the hub's ports, and told of every observation."""
+
+    def __init__(self, *, reader: Reader, protection: ProtectionService) -> None:
+        self._reader = reader
+        self._protection = protection
+
+    async def job_ended(self, job: Job) -> None:
+        """Look whether the item's next completion may begin now."""
+        if job.item_id is not None and job.state is JobState.SUCCEEDED:
+            await self.consider(job.item_id)
+
+    async def observed(self, provider_id: str, machine_id: str) -> None:
+        """Look whether an observed machine is what a completion waits for."""
+        for column in ("primary_provider_id", "recovery_provider_id"):
+            for found in await self._reader.find(ProtectedItem, **{column: provider_id}):
+                item = found.record
+                if machine_id in {item.primary_machine_id, item.recovery_machine_id}:
+                    await self.consider(item.id)
+
+    async def consider(self, item_id: str) -> None:
+        """Begin the completion that the item's state and the primary's replication call for."""
+        found = await self._reader.get(ProtectedItem, item_id)
+        if found is None or found.record.current is not None:
+            return
+        item = found.record
+        if item.state is ProtectionState.PRIMARY_COMPLETED:
+            await self._protection.begin_internal(item.id, Operation.COMPLETE_RECOVERY)
+        elif item.state is ProtectionState.INITIAL_REPLICATION and await self._replicating(item):
+            await self._protection.begin_internal(item.id, Operation.COMPLETE_PRIMARY)
+
+    async def _replicating(self, item: ProtectedItem) -> bool:
+        side: Side = item.active_location
+        observation = await self._reader.get(
+            MachineObservation, f"{item.provider_at(side)}/{item.machine_at(side)}"
+        )
+        if observation is None or observation.record.machine.replication is None:
+            return False
+        return observation.record.machine.replication.state is ReplicationState.REPLICATING

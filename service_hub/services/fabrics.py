@@ -1,0 +1,65 @@
+"""Registered servers, what they manage, and whether they are there."""
+
+from datetime import timedelta
+
+from service_hub.domain.errors import NotFoundError
+from service_hub.domain.records import (
+    FabricInventory,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+    Vault,
+)
+from service_hub.ports import Clock, FabricFacts, Reader
+
+
+class FabricService:
+    """The FabricUseCases and the Liveness of the hub's ports."""
+
+    def __init__(self, *, reader: Reader, clock: Clock, lease: timedelta) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._lease = lease
+
+    async def list(self, vault: Vault) -> list[FabricFacts]:
+        """Return all registered servers of a vault."""
+        providers = await self._reader.find(Provider, vault_id=vault.id)
+        return [
+            await self.facts(found.record)
+            for found in providers
+            if found.record.registered_at is not None
+        ]
+
+    async def find(self, vault: Vault, fabric_name: str) -> FabricFacts:
+        """Return one by its 64-hex name."""
+        found = await self._reader.find(Provider, vault_id=vault.id, fabric_name=fabric_name)
+        if not found or found[0].record.registered_at is None:
+            raise NotFoundError(fabric_name)
+        return await self.facts(found[0].record)
+
+    async def facts(self, provider: Provider) -> FabricFacts:
+        """Return what is known of one provider's fabric."""
+        inventory = await self._reader.get(FabricInventory, provider.id)
+        contact = await self._reader.get(ProviderContact, provider.id)
+        items = await self._reader.find(ProtectedItem, primary_provider_id=provider.id)
+        return FabricFacts(
+            provider=provider,
+            inventory=None if inventory is None else inventory.record,
+            last_contact_at=None if contact is None else contact.record.last_contact_at,
+            connected=await self.connected(provider.id),
+            protected_item_count=len(items),
+        )
+
+    async def facts_by_id(self, provider_id: str) -> FabricFacts:
+        """Return what is known of a provider's fabric; NotFoundError."""
+        found = await self._reader.get(Provider, provider_id)
+        if found is None:
+            raise NotFoundError(provider_id)
+        return await self.facts(found.record)
+
+    async def connected(self, provider_id: str) -> bool:
+        """Return whether any authenticated contact was within the lease (channel.md, presence)."""
+        contact = await self._reader.get(ProviderContact, provider_id)
+        if contact is None:
+            return False
+        return self._clock.now() - contact.record.last_contact_at <= self._lease

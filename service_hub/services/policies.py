@@ -1,0 +1,76 @@
+"""Replication policies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.jobs import Job
+from service_hub.domain.planning import JobIdentity, plan_policy_job
+from service_hub.domain.policies import policy_problem
+from service_hub.domain.records import ReplicationPolicy, Vault
+from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity, Save
+from service_hub.services.requests import RequestLedger
+
+
+class PolicyService:
+    """The PolicyUseCases of the hub's ports."""
+
+    def __init__(
+        self, *, reader: Reader, runner: JobRunner, clock: Clock, requests: RequestLedger
+    ) -> None:
+        self._reader = reader
+        self._runner = runner
+        self._clock = clock
+        self._requests = requests
+
+    async def create(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Create a policy by a job; a policy of that name must not be in the way."""
+        if (earlier := await self._requests.earlier(identity)) is not None:
+            return earlier
+        policy_id = self._clock.new_id()
+        try:
+            policy = ReplicationPolicy(id=policy_id, vault_id=vault.id, name=name, **settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            target = ".".join(str(part) for part in first["loc"])
+            raise InvalidRequestError(f"{target}: {first['msg']}", target) from error
+        problem = policy_problem(policy)
+        if problem is not None:
+            raise InvalidRequestError(problem.message, problem.target)
+        found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=name)
+        expected = None
+        if found:
+            present = found[0].record
+            if present.model_copy(update={"id": policy_id}) != policy:
+                raise InvalidRequestError(
+                    f"a policy named '{name}' exists with other settings: "
+                    "choose another name (editing comes with the protection settings)",
+                    "name",
+                )
+            policy = present
+        job_identity = JobIdentity(self._clock.new_id(), activity(identity), self._clock.now())
+        job = plan_policy_job(policy, job_identity)
+        change = Change(saves=(Save(policy, expected),)) + self._requests.remember(identity, job)
+        await self._runner.start(job, change)
+        return job
+
+    async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
+        """Return one, names compared without case."""
+        found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=name)
+        if not found:
+            raise NotFoundError(name)
+        return found[0].record
+
+    async def list(self, vault: Vault) -> list[ReplicationPolicy]:
+        """Return all of a vault."""
+        found = await self._reader.find(ReplicationPolicy, vault_id=vault.id)
+        return [each.record for each in found]
+
+
+def activity(identity: RequestIdentity) -> str:
+    """Return a job's activity id as recorded: client request id and correlation id."""
+    return f"{identity.client_request_id} ActivityId: {identity.correlation_id}"

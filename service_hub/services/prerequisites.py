@@ -1,0 +1,50 @@
+"""Gathers the facts for the hub's own checks; the checks themselves are domain.checks."""
+
+from service_hub.domain.checks import SideFacts, check_item_job, check_pairing_job
+from service_hub.domain.jobs import Job, JobError
+from service_hub.domain.records import MachineObservation, ProtectedItem
+from service_hub.ports import Clock, Reader
+from service_hub.services.fabrics import FabricService
+from wire_contract.vocabulary import Side
+
+
+class PrerequisitesService:
+    """The Checker of the hub's ports."""
+
+    def __init__(self, *, reader: Reader, clock: Clock, fabrics: FabricService) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._fabrics = fabrics
+
+    async def check(self, job: Job, task_id: str) -> JobError | None:
+        """Return why the job must stop at one of the hub's own tasks, or None."""
+        del task_id  # Every check of a scenario looks at the same facts, at its own moment.
+        if not job.providers:
+            return None
+        sides = {side: await self._facts(job, side) for side in Side}
+        now = self._clock.now()
+        if job.operation is None:
+            return check_pairing_job(job, sides, now)
+        return check_item_job(job, sides, now)
+
+    async def _facts(self, job: Job, side: Side) -> SideFacts:
+        facts = await self._fabrics.facts_by_id(job.providers[side])
+        heard = facts.last_contact_at
+        observation = await self._observation(job, side)
+        replication = None if observation is None else observation.machine.replication
+        return SideFacts(
+            name=facts.provider.friendly_name or facts.provider.vmm_fqdn,
+            connected=facts.connected,
+            last_contact="never" if heard is None else f"at {heard:%Y-%m-%dT%H:%M:%SZ}",
+            replication_state=None if replication is None else replication.state,
+        )
+
+    async def _observation(self, job: Job, side: Side) -> MachineObservation | None:
+        if job.item_id is None:
+            return None
+        item = await self._reader.get(ProtectedItem, job.item_id)
+        if item is None:
+            return None
+        provider_id, machine_id = item.record.provider_at(side), item.record.machine_at(side)
+        found = await self._reader.get(MachineObservation, f"{provider_id}/{machine_id}")
+        return None if found is None else found.record

@@ -1,0 +1,269 @@
+"""Protected items: enabling, operations, and what is known of them."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from service_hub.domain.checks import refusal_of_state, refusal_when_busy
+from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleVersionError
+from service_hub.domain.jobs import Job
+from service_hub.domain.planning import (
+    ItemPlan,
+    JobIdentity,
+    begin_on_item,
+    plan_item_job,
+    refused,
+    stopped_at_prerequisites,
+)
+from service_hub.domain.protection import Operation, ProtectionState
+from service_hub.domain.records import (
+    ContainerMapping,
+    MachineObservation,
+    ProtectedItem,
+    ReplicationPolicy,
+    Vault,
+)
+from service_hub.ports import (
+    NEW,
+    Change,
+    Clock,
+    FabricFacts,
+    ItemFacts,
+    JobRunner,
+    Reader,
+    RequestIdentity,
+    Save,
+    Versioned,
+)
+from service_hub.services.fabrics import FabricService
+from service_hub.services.pairing import cloud_of
+from service_hub.services.policies import activity
+from service_hub.services.requests import RequestLedger
+from wire_contract.vmm_interface import MachineView
+from wire_contract.vocabulary import Direction
+
+RETRIES_MAX = 20
+"""How often a request is decided anew because the item had changed meanwhile."""
+
+
+class ProtectionService:
+    """The ProtectionUseCases of the hub's ports."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        runner: JobRunner,
+        clock: Clock,
+        fabrics: FabricService,
+        requests: RequestLedger,
+    ) -> None:
+        self._reader = reader
+        self._runner = runner
+        self._clock = clock
+        self._fabrics = fabrics
+        self._requests = requests
+
+    async def enable(
+        self,
+        vault: Vault,
+        *,
+        container: tuple[str, str],
+        item_name: str,
+        machine_id: str,
+        policy_name: str,
+        identity: RequestIdentity,
+    ) -> Job:
+        """Protect a machine of a paired cloud; an item whose enabling failed is tried again."""
+        if (earlier := await self._requests.earlier(identity)) is not None:
+            return earlier
+        if item_name.lower() != machine_id.lower():
+            raise InvalidRequestError(
+                "the protected item is named as its protectable item", "protectableItemId"
+            )
+        facts = await self._fabrics.find(vault, container[0])
+        cloud = cloud_of(facts, container[1])
+        machine = _machine(facts, machine_id, cloud.cloud_id)
+        mapping = await self._mapping(vault, cloud.cloud_id, policy_name)
+        present = await self._reader.get(ProtectedItem, machine.machine_id)
+        if present is None:
+            item = self._new_item(vault, machine, mapping, facts)
+            present = Versioned(item, NEW)
+        return await self._begin(present, Operation.ENABLE, {}, identity, machine=machine)
+
+    async def request(
+        self,
+        vault: Vault,
+        item_name: str,
+        operation: str,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+    ) -> Job:
+        """Begin an operation; a refusal is a job that failed, never an exception."""
+        if (earlier := await self._requests.earlier(identity)) is not None:
+            return earlier
+        for _ in range(RETRIES_MAX):
+            present = await self._item(vault, item_name)
+            try:
+                return await self._begin(present, Operation(operation), arguments, identity)
+            except StaleVersionError:
+                continue
+        msg = f"{item_name} found no quiet moment in {RETRIES_MAX} tries"
+        raise StaleVersionError(msg)
+
+    async def begin_internal(self, item_id: str, operation: Operation) -> None:
+        """Begin what the hub itself begins; nothing happens when it is not allowed now."""
+        present = await self._reader.get(ProtectedItem, item_id)
+        if present is None or present.record.current is not None:
+            return
+        now = self._clock.now()
+        if refusal_of_state(present.record, operation, None, now) is not None:
+            return
+        correlation = self._clock.new_id()
+        job_identity = JobIdentity(
+            self._clock.new_id(), f"{correlation} ActivityId: {correlation}", now
+        )
+        plan = await self._plan(present.record, None)
+        job = plan_item_job(plan, operation, {}, job_identity)
+        item = begin_on_item(present.record, job, now)
+        await self._runner.start(job, Change(saves=(Save(item, present.version),)))
+
+    async def find(self, vault: Vault, item_name: str) -> ItemFacts:
+        """Return one item with all its facts."""
+        return await self._facts((await self._item(vault, item_name)).record)
+
+    async def list(self, vault: Vault) -> list[ItemFacts]:
+        """Return all items of a vault."""
+        found = await self._reader.find(ProtectedItem, vault_id=vault.id)
+        return [await self._facts(each.record) for each in found]
+
+    # -------------------------------------------------------------------------------- beginning
+
+    async def _begin(
+        self,
+        present: Versioned[ProtectedItem],
+        operation: Operation,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+        *,
+        machine: MachineView | None = None,
+    ) -> Job:
+        item, now = present.record, self._clock.now()
+        if operation is Operation.TEST_FAILOVER:
+            arguments = {**arguments, "test_machine_id": self._clock.new_id()}
+        job_identity = JobIdentity(self._clock.new_id(), activity(identity), now)
+        job = plan_item_job(await self._plan(item, machine), operation, arguments, job_identity)
+        remembered = self._requests.remember(identity, job)
+        busy = refusal_when_busy(item, now)
+        if busy is not None:
+            return await self._stop(refused(job, busy, now), remembered)
+        against = refusal_of_state(item, operation, _direction(arguments), now)
+        if against is not None:
+            return await self._stop(stopped_at_prerequisites(job, against, now), remembered)
+        begun = begin_on_item(item, job, now)
+        save = Save(begun, present.version)
+        await self._runner.start(job, Change(saves=(save,)) + remembered)
+        return job
+
+    async def _stop(self, job: Job, remembered: Change) -> Job:
+        await self._runner.record(job, remembered)
+        return job
+
+    def _new_item(
+        self, vault: Vault, machine: MachineView, mapping: ContainerMapping, facts: FabricFacts
+    ) -> ProtectedItem:
+        return ProtectedItem(
+            id=machine.machine_id,
+            vault_id=vault.id,
+            friendly_name=machine.name,
+            mapping_id=mapping.id,
+            policy_id=mapping.policy_id,
+            primary_provider_id=facts.provider.id,
+            primary_cloud_id=mapping.primary_cloud_id,
+            primary_machine_id=machine.machine_id,
+            primary_host=machine.host,
+            recovery_provider_id=mapping.recovery_provider_id,
+            recovery_cloud_id=mapping.recovery_cloud_id,
+            recovery_machine_id=self._clock.new_id(),
+            relationship_id=self._clock.new_id(),
+            state=ProtectionState.UNPROTECTED,
+        )
+
+    # ---------------------------------------------------------------------------------- reading
+
+    async def _item(self, vault: Vault, item_name: str) -> Versioned[ProtectedItem]:
+        found = await self._reader.get(ProtectedItem, item_name.lower())
+        if found is None or found.record.vault_id != vault.id:
+            raise NotFoundError(item_name)
+        return found
+
+    async def _mapping(self, vault: Vault, cloud_id: str, policy_name: str) -> ContainerMapping:
+        found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=policy_name)
+        if not found:
+            raise NotFoundError(policy_name)
+        policy = found[0].record
+        mappings = await self._reader.find(ContainerMapping, primary_cloud_id=cloud_id)
+        for each in mappings:
+            mapping = each.record
+            if mapping.policy_id == policy.id and mapping.mapping_state == "Paired":
+                return mapping
+        raise InvalidRequestError(
+            f"the cloud is not paired under the policy '{policy_name}': create a protection "
+            "container mapping first and wait for its job",
+            "policyId",
+        )
+
+    async def _plan(self, item: ProtectedItem, machine: MachineView | None) -> ItemPlan:
+        policy = await self._reader.get(ReplicationPolicy, item.policy_id)
+        primary = await self._fabrics.facts_by_id(item.primary_provider_id)
+        recovery = await self._fabrics.facts_by_id(item.recovery_provider_id)
+        if policy is None:
+            raise NotFoundError(item.policy_id)
+        clouds = {
+            cloud.cloud_id: cloud.friendly_name
+            for facts in (primary, recovery)
+            if facts.inventory is not None
+            for cloud in facts.inventory.view.clouds
+        }
+        return ItemPlan(item, policy.record, primary.provider, recovery.provider, clouds, machine)
+
+    async def _facts(self, item: ProtectedItem) -> ItemFacts:
+        policy = await self._reader.get(ReplicationPolicy, item.policy_id)
+        mapping = await self._reader.get(ContainerMapping, item.mapping_id)
+        if policy is None or mapping is None:
+            raise NotFoundError(item.policy_id if policy is None else item.mapping_id)
+        return ItemFacts(
+            item=item,
+            policy=policy.record,
+            mapping=mapping.record,
+            primary=await self._fabrics.facts_by_id(item.primary_provider_id),
+            recovery=await self._fabrics.facts_by_id(item.recovery_provider_id),
+            primary_machine=await self._observed(item.primary_provider_id, item.primary_machine_id),
+            recovery_machine=await self._observed(
+                item.recovery_provider_id, item.recovery_machine_id
+            ),
+        )
+
+    async def _observed(self, provider_id: str, machine_id: str) -> MachineObservation | None:
+        found = await self._reader.get(MachineObservation, f"{provider_id}/{machine_id}")
+        return None if found is None else found.record
+
+
+def _machine(facts: FabricFacts, machine_id: str, cloud_id: str) -> MachineView:
+    machines = () if facts.inventory is None else facts.inventory.view.machines
+    for machine in machines:
+        if machine.machine_id.lower() == machine_id.lower() and machine.cloud_id == cloud_id:
+            return machine
+    raise NotFoundError(machine_id)
+
+
+def _direction(arguments: Mapping[str, JsonValue]) -> Direction | None:
+    value = arguments.get("failover_direction")
+    if value is None:
+        return None
+    try:
+        return Direction(str(value))
+    except ValueError:
+        raise InvalidRequestError(
+            "failoverDirection is PrimaryToRecovery or RecoveryToPrimary", "failoverDirection"
+        ) from None

@@ -1,0 +1,284 @@
+"""What registered providers say: sessions, heartbeats, inventories, reports."""
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from service_hub.domain.checks import provider_error
+from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
+from service_hub.domain.records import (
+    FabricInventory,
+    MachineObservation,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+    ProviderStream,
+)
+from service_hub.ports import (
+    Change,
+    Clock,
+    Committer,
+    EventReceipt,
+    JobRunner,
+    ObservationFollower,
+    Reader,
+    Save,
+)
+from wire_contract.events import Presence, parse_assignment_task
+from wire_contract.reports import (
+    Authority,
+    Heartbeat,
+    HeartbeatAnswer,
+    MachineObserved,
+    ProviderError,
+    Receipt,
+    Report,
+    ReportAnswer,
+    ReportBatch,
+    SessionAnswer,
+    SessionRequest,
+    StreamPosition,
+    TaskOutcome,
+    TaskProgress,
+    Unverifiable,
+)
+from wire_contract.vmm_interface import InventoryView, MachineView
+from wire_contract.vocabulary import ReceiptKind, Side
+
+REFUSED_CODE = 90020
+"""Provider part of a job error: the provider refused the event before any effect."""
+
+log = structlog.get_logger(__name__)
+
+
+class ProviderService:
+    """The ProviderUseCases and the PresenceSink of the hub's ports."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        committer: Committer,
+        clock: Clock,
+        runner: JobRunner,
+        observers: ObservationFollower,
+        heartbeat: timedelta,
+    ) -> None:
+        self._reader = reader
+        self._committer = committer
+        self._clock = clock
+        self._runner = runner
+        self._observers = observers
+        self._heartbeat = heartbeat
+
+    async def session(self, provider: Provider, request: SessionRequest) -> SessionAnswer:
+        """Begin a session: the stream to follow, and which copies may run.
+
+        A provider that has no place in the stream begins after what was acknowledged: the outbox
+        holds the rest.
+        """
+        stream = await self.stream(provider)
+        log.info("session_begun", provider_id=provider.id, journal_id=request.journal_id)
+        await self._contact(provider, request.boot_id)
+        await self._note_versions(provider, request)
+        position = StreamPosition(stream=stream.stream, seq=stream.acknowledged_seq)
+        if request.last is not None and request.last.stream == stream.stream:
+            seq = max(request.last.seq, stream.acknowledged_seq)
+            position = StreamPosition(stream=stream.stream, seq=min(seq, stream.next_seq - 1))
+        return SessionAnswer(
+            position=position,
+            heartbeat_seconds=int(self._heartbeat.total_seconds()),
+            authorities=await self._authorities(provider),
+        )
+
+    async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:
+        """Renew the lease; the answer says whether the provider is behind."""
+        await self._contact(provider, beat.boot_id, fabric_reachable=beat.fabric_reachable)
+        stream = await self.stream(provider)
+        return HeartbeatAnswer(
+            highest=StreamPosition(stream=stream.stream, seq=stream.next_seq - 1),
+            server_time=self._clock.now(),
+        )
+
+    async def inventory(self, provider: Provider, view: InventoryView) -> None:
+        """Replace what is known of a fabric."""
+        now = self._clock.now()
+        inventory = FabricInventory(
+            id=provider.id, vault_id=provider.vault_id, observed_at=now, view=view
+        )
+        observations = [
+            self._observation(provider, machine_observed_at=now, machine=machine)
+            for machine in view.machines
+        ]
+        saves = [Save(record, None) for record in (inventory, *observations)]
+        await self._committer.commit(Change(saves=saves))
+        for machine in view.machines:
+            await self._observers.observed(provider.id, machine.machine_id)
+
+    async def reports(self, provider: Provider, batch: ReportBatch) -> ReportAnswer:
+        """Take reports in; durable when it returns, and a repeated one changes nothing."""
+        for report in batch.reports:
+            await self._take(provider, report)
+        stream = await self.stream(provider)
+        return ReportAnswer(
+            accepted=tuple(report.report_id for report in batch.reports),
+            acknowledged=StreamPosition(stream=stream.stream, seq=stream.acknowledged_seq),
+        )
+
+    async def stream(self, provider: Provider) -> ProviderStream:
+        """Return the present numbering."""
+        found = await self._reader.get(ProviderStream, provider.id)
+        assert found is not None, "a provider is enrolled together with its stream"
+        return found.record
+
+    async def presence(self, provider_id: str, presence: Presence) -> None:
+        """Note what a broker says; a suspicion only, leases are renewed by proven contact."""
+        log.info(
+            "presence_heard",
+            provider_id=provider_id,
+            state=presence.state,
+            boot_id=presence.boot_id,
+            session=presence.session,
+        )
+
+    # ---------------------------------------------------------------------------------- reports
+
+    async def _take(self, provider: Provider, report: Report) -> None:
+        match report:
+            case Receipt():
+                await self._take_receipt(provider, report)
+            case TaskOutcome() | TaskProgress():
+                await self._take_task(provider, report)
+            case MachineObserved():
+                observation = self._observation(
+                    provider, machine_observed_at=report.observed_at, machine=report.machine
+                )
+                await self._committer.commit(Change(saves=(Save(observation, None),)))
+                await self._observers.observed(provider.id, report.machine.machine_id)
+            case Unverifiable():
+                log.error(
+                    "event_unverifiable",
+                    provider_id=provider.id,
+                    stream=report.stream,
+                    seq=report.seq,
+                    detail=report.detail,
+                )
+
+    async def _take_receipt(self, provider: Provider, report: Receipt) -> None:
+        receipt = EventReceipt(provider.id, report.stream, report.seq, report.receipt.value)
+        if report.receipt is ReceiptKind.REFUSED and report.command_id is not None:
+            reason = "" if report.reason is None else report.reason.value
+            log.warning("event_refused", provider_id=provider.id, seq=report.seq, reason=reason)
+            await self._refused(provider, report.command_id, reason)
+        await self._committer.commit(Change(receipts=(receipt,)))
+
+    async def _refused(self, provider: Provider, command_id: str, reason: str) -> None:
+        job_id, task, attempt = command_id.rsplit("/", 2)
+        found = await self._task_of(provider, job_id, task)
+        if found is None:
+            return
+        job, task_id, side = found
+        words = ProviderError(
+            code=REFUSED_CODE,
+            message=f"the provider refused the event: {reason}",
+            recommended_action="look at the provider's log; clocks and epochs must agree",
+        )
+        now = self._clock.now()
+        error = provider_error(words, now, name=job.target_object_name)
+        await self._runner.feed(job.id, PartFailed(now, task_id, side, int(attempt), error))
+
+    async def _take_task(self, provider: Provider, report: TaskOutcome | TaskProgress) -> None:
+        found = await self._task_of(provider, report.job, report.task)
+        if found is None:
+            log.warning(
+                "report_of_foreign_task",
+                provider_id=provider.id,
+                job_id=report.job,
+                task=report.task,
+            )
+            return
+        job, task_id, side = found
+        await self._runner.feed(job.id, self._event(job, report, task_id, side))
+
+    def _event(
+        self, job: Job, report: TaskOutcome | TaskProgress, task_id: str, side: Side
+    ) -> Event:
+        now = self._clock.now()
+        if isinstance(report, TaskProgress):
+            return PartProgressed(task_id, side, report.attempt, report.percent)
+        if report.succeeded:
+            return PartSucceeded(
+                now, task_id, side, report.attempt, report.observed, report.observed_at
+            )
+        words = report.error or ProviderError(code=0, message="the provider gave no reason")
+        error = provider_error(words, now, name=job.target_object_name)
+        return PartFailed(now, task_id, side, report.attempt, error)
+
+    async def _task_of(
+        self, provider: Provider, job_id: str, task: str
+    ) -> tuple[Job, str, Side] | None:
+        """Return the job and end a report is about, if this provider was given that task."""
+        try:
+            task_id, side = parse_assignment_task(task)
+        except ValueError:
+            return None
+        found = await self._reader.get(Job, job_id)
+        if found is None or found.record.providers.get(side) != provider.id:
+            return None
+        return found.record, task_id, side
+
+    # --------------------------------------------------------------------------------- noticing
+
+    def _observation(
+        self, provider: Provider, *, machine_observed_at: datetime, machine: MachineView
+    ) -> MachineObservation:
+        return MachineObservation(
+            id=f"{provider.id}/{machine.machine_id}",
+            vault_id=provider.vault_id,
+            provider_id=provider.id,
+            observed_at=machine_observed_at,
+            machine=machine,
+        )
+
+    async def _contact(
+        self, provider: Provider, boot_id: str, *, fabric_reachable: bool = True
+    ) -> None:
+        contact = ProviderContact(
+            id=provider.id,
+            vault_id=provider.vault_id,
+            last_contact_at=self._clock.now(),
+            boot_id=boot_id,
+            fabric_reachable=fabric_reachable,
+        )
+        await self._committer.commit(Change(saves=(Save(contact, None),)))
+
+    async def _note_versions(self, provider: Provider, request: SessionRequest) -> None:
+        present = await self._reader.get(Provider, provider.id)
+        versions = {
+            "provider_version": request.provider_version,
+            "vmm_version": request.vmm_version,
+        }
+        if present is None:
+            return
+        noted = present.record.model_copy(update=versions)
+        if noted != present.record:
+            await self._committer.commit(Change(saves=(Save(noted, present.version),)))
+
+    async def _authorities(self, provider: Provider) -> tuple[Authority, ...]:
+        """Say of each local copy of a protected machine whether it may run, under which epoch."""
+        result: list[Authority] = []
+        for side, column in (
+            (Side.PRIMARY, "primary_provider_id"),
+            (Side.RECOVERY, "recovery_provider_id"),
+        ):
+            for found in await self._reader.find(ProtectedItem, **{column: provider.id}):
+                item = found.record
+                result.append(
+                    Authority(
+                        machine_id=item.machine_at(side),
+                        item=item.id,
+                        epoch=item.epoch,
+                        authoritative=item.authority is side,
+                    )
+                )
+        return tuple(result)

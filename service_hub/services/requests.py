@@ -1,0 +1,47 @@
+"""Knows a request that is sent again: the SDK repeats even POST, and must not fail over twice.
+
+A key is the principal, method, path and client request id; it is stored in the transaction that
+makes the job (arm-api.md, section 3, retries).
+"""
+
+from service_hub.domain.errors import ConflictError
+from service_hub.domain.jobs import Job
+from service_hub.domain.records import RequestKey
+from service_hub.ports import NEW, Change, Clock, Reader, RequestIdentity, Save
+
+
+class RequestLedger:
+    """Finds the job that an earlier sending of the same request made."""
+
+    def __init__(self, *, reader: Reader, clock: Clock) -> None:
+        self._reader = reader
+        self._clock = clock
+
+    async def earlier(self, identity: RequestIdentity) -> Job | None:
+        """Return the job of the same request; ConflictError for another body under its id."""
+        found = await self._reader.get(RequestKey, _key(identity))
+        if found is None:
+            return None
+        if found.record.body_digest != identity.body_digest:
+            raise ConflictError(
+                f"the request id {identity.client_request_id} was used on this path with another "
+                "body: send a new x-ms-client-request-id"
+            )
+        job = await self._reader.get(Job, found.record.job_id)
+        return None if job is None else job.record
+
+    def remember(self, identity: RequestIdentity, job: Job) -> Change:
+        """Return the change that notes which job this request made."""
+        key = RequestKey(
+            id=_key(identity),
+            vault_id=job.vault_id,
+            body_digest=identity.body_digest,
+            job_id=job.id,
+            created_at=self._clock.now(),
+        )
+        return Change(saves=(Save(key, NEW),))
+
+
+def _key(identity: RequestIdentity) -> str:
+    parts = (identity.principal, identity.method, identity.path, identity.client_request_id)
+    return "\n".join(parts)

@@ -1,0 +1,173 @@
+"""The composition root of `provider-agent run`: everything is made and passed in here."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from certs.signing import EventVerifier
+from certs.tls import TlsMaterialError, client_context
+from provider_agent.config import AgentSettings, VmmSettings
+from provider_agent.credentials import Identity, load_identity
+from provider_agent.executor import Executor, Signals
+from provider_agent.fabric.simulated_vmm import SimulatedVmm
+from provider_agent.host_certificates import HostCertificates
+from provider_agent.hub_client import AccessToken, HubClient
+from provider_agent.hub_https import HubHttps
+from provider_agent.intake import EventIntake
+from provider_agent.journal import Journal
+from provider_agent.puller import EventPuller
+from provider_agent.reporter import Reporter
+from provider_agent.session import Session
+from provider_agent.subscriber import Subscriber
+from provider_agent.watcher import Watcher
+from service_shell.clock import Clock
+from service_shell.errors import ProgramError
+from service_shell.readiness import ready
+from service_shell.secret_files import read_secret
+
+TOKEN_BYTES_MAX: Final = 4096
+CA_BYTES_MAX: Final = 262_144
+JOURNAL_FILE: Final = "journal.db"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The loops of a running provider, and what tells that it is ready."""
+
+    session: Session
+    subscriber: Subscriber
+    watcher: Watcher
+    puller: EventPuller
+    reporter: Reporter
+    executor: Executor
+
+    def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Return everything that runs for ever."""
+        return (
+            self.session.run(),
+            self.session.beat(),
+            self.subscriber.run(),
+            self.puller.run(),
+            self.reporter.run(),
+            self.executor.run(),
+            self.watcher.watch(),
+            self.watcher.send(),
+        )
+
+    async def until_ready(self) -> None:
+        """Return once the hub knows this provider and its fabric, and events arrive at once."""
+        await self.session.connected.wait()
+        await self.session.confirmed.wait()
+        await self.watcher.inventory_posted.wait()
+        await self.subscriber.connected.wait()
+
+
+@contextlib.asynccontextmanager
+async def vmm_driver(settings: VmmSettings) -> AsyncIterator[SimulatedVmm]:
+    """Open the driver of the VMM server that the configuration names."""
+    token = read_secret(settings.token_file, TOKEN_BYTES_MAX).decode(errors="replace").strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise ProgramError(f"{settings.token_file} holds no token; write the VMM server's into it")
+    try:
+        with settings.ca_file.open("rb") as stream:
+            ca_pem = stream.read(CA_BYTES_MAX).decode("ascii")
+        tls = client_context(ca_pem)
+    except (OSError, ValueError, TlsMaterialError) as error:
+        raise ProgramError(
+            f"cannot use vmm.ca_file {settings.ca_file}: {error};"
+            " name the PEM file of the CA that issued the VMM server's certificate"
+        ) from error
+    async with SimulatedVmm.connect(settings.url, tls, token) as driver:
+        yield driver
+
+
+@contextlib.asynccontextmanager
+async def assemble(
+    settings: AgentSettings, identity: Identity, clock: Clock
+) -> AsyncIterator[Parts]:
+    """Make all parts of a provider and close what they hold open afterwards."""
+    facts = identity.facts
+    try:
+        tls = client_context(
+            identity.root_pem, chain_pem=identity.chain_pem, key_pem=identity.key_pem
+        )
+    except TlsMaterialError as error:
+        raise ProgramError(
+            f"the identity in {settings.data_directory} is damaged: {error}; register again"
+        ) from error
+    async with contextlib.AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(
+            Journal.open(settings.data_directory / JOURNAL_FILE, clock.new_id())
+        )
+        driver = await stack.enter_async_context(vmm_driver(settings.vmm))
+        https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls))
+        hub = HubClient(https, AccessToken(https, identity.key, clock.now))
+        session = Session(hub, driver, journal, clock, facts.vmm_version)
+        intake = EventIntake(EventVerifier(identity.root_pem), facts.provider_id, journal, clock)
+        subscriber = Subscriber(
+            hub,
+            intake,
+            session,
+            clock,
+            provider_id=facts.provider_id,
+            host=facts.mqtt_host,
+            port=facts.mqtt_port,
+            tls=tls,
+        )
+        yield Parts(
+            session=session,
+            subscriber=subscriber,
+            watcher=Watcher(
+                hub,
+                driver,
+                journal,
+                session,
+                clock,
+                reports_due=intake.reports_due,
+                inventory_due=intake.inventory_due,
+                watch_seconds=settings.watch_seconds,
+                inventory_seconds=settings.inventory_seconds,
+            ),
+            puller=EventPuller(
+                hub, intake, journal, session=session, subscriber=subscriber, clock=clock
+            ),
+            reporter=Reporter(hub, journal, session, intake.reports_due, clock),
+            executor=Executor(
+                driver,
+                journal,
+                session,
+                HostCertificates(hub, clock),
+                clock,
+                signals=Signals(work=intake.work_due, reports=intake.reports_due),
+                limits=settings.tasks,
+            ),
+        )
+
+
+async def run_agent(settings: AgentSettings, clock: Clock, stop: asyncio.Event) -> None:
+    """Run until `stop` is set; ready is said once the provider can be commanded."""
+    identity = load_identity(settings.data_directory, clock.now())
+    provider_id = identity.facts.provider_id
+    async with assemble(settings, identity, clock) as parts, asyncio.TaskGroup() as group:
+        log.info("agent_started", provider_id=provider_id, vault=identity.facts.vault_name)
+        loops = [group.create_task(loop) for loop in parts.loops()]
+        stopped = group.create_task(_until(stop))
+        becoming = group.create_task(parts.until_ready())
+        await asyncio.wait({stopped, becoming}, return_when=asyncio.FIRST_COMPLETED)
+        if becoming.done() and not stop.is_set():
+            log.info("agent_ready", provider_id=provider_id)
+            with ready(settings.ready_file, {"provider_id": provider_id, "connected": True}):
+                await stop.wait()
+        for task in (*loops, becoming):
+            task.cancel()
+    log.info("agent_stopped", provider_id=provider_id)
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()

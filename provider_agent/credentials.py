@@ -1,0 +1,223 @@
+"""The vault credentials file, and the identity that this server has after registration."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from certs import vault_credentials
+from certs.identity import (
+    KeyDamagedError,
+    PrivateKey,
+    certificate_pem,
+    load_private_key,
+    private_key_pem,
+)
+from certs.vault_credentials import CredentialsDamagedError
+from service_shell.errors import ProgramError
+from service_shell.secret_files import read_secret, write_secret
+
+CREDENTIALS_BYTES_MAX: Final = 1024 * 1024
+IDENTITY_FILE_BYTES_MAX: Final = 262_144
+
+_FOLDER: Final = "identity"
+_STAGED_FOLDER: Final = "identity.new"
+_FACTS, _KEY, _CHAIN, _ROOT = "identity.json", "key.pem", "certificate.pem", "root.pem"
+
+
+class IdentityFacts(BaseModel):
+    """Who this provider is, and where its hub is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider_id: str
+    vault_id: str
+    vault_name: str
+    vmm_id: str
+    vmm_version: str
+    friendly_name: str
+    provider_url: str
+    mqtt_host: str
+    mqtt_port: int
+    heartbeat_seconds: int
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A registered provider: its facts, key, certificate chain (leaf first) and pinned root."""
+
+    facts: IdentityFacts
+    key: PrivateKey
+    chain_pem: str
+    root_pem: str
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as a TLS context takes it."""
+        return private_key_pem(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationCredentials:
+    """What a credentials file is good for: the hub, the only root to trust, a certificate."""
+
+    provider_url: str
+    vault_name: str
+    root_pem: str
+    chain_pem: str
+    key_pem: bytes
+
+
+def read_credentials(path: Path, now: datetime) -> RegistrationCredentials:
+    """Return the content of a vault credentials file; each defect has its own sentence."""
+    data = _read_file(path)
+    try:
+        credentials = vault_credentials.parse(data)
+        contents = vault_credentials.open_pfx(credentials.management_pfx)
+    except CredentialsDamagedError as error:
+        raise ProgramError(
+            f"the credentials file {path} is damaged: {error}; copy it again or generate a new key"
+        ) from error
+    certificate = contents.certificate
+    if now >= certificate.not_valid_after_utc:
+        raise ProgramError(
+            f"the credentials file {path} expired at {certificate.not_valid_after_utc:%F %T} UTC;"
+            " generate a new registration key in the vault and download its file"
+        )
+    if now < certificate.not_valid_before_utc:
+        raise ProgramError(
+            f"the credentials file {path} is valid only from"
+            f" {certificate.not_valid_before_utc:%F %T} UTC on; set this server's clock"
+        )
+    if not credentials.provider_url.startswith("https://"):
+        raise ProgramError(
+            f"the credentials file {path} names the hub {credentials.provider_url!r}, which is no"
+            " https URL; generate a new registration key in the vault"
+        )
+    root = _only_root(path, contents.extra)
+    issuers = [each for each in contents.extra if each != root]
+    return RegistrationCredentials(
+        provider_url=credentials.provider_url.rstrip("/"),
+        vault_name=credentials.vault_name,
+        root_pem=certificate_pem(root),
+        chain_pem="".join(map(certificate_pem, (certificate, *issuers))),
+        key_pem=private_key_pem(contents.key),
+    )
+
+
+def _read_file(path: Path) -> bytes:
+    # Not read_secret: the file comes from a download and may still have the mode of one.
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(CREDENTIALS_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise ProgramError(
+            f"the credentials file {path} is missing; download it from the vault"
+        ) from error
+    except OSError as error:
+        raise ProgramError(
+            f"cannot read the credentials file {path}: {error.strerror}; check its permissions"
+        ) from error
+    if not data.strip():
+        raise ProgramError(f"the credentials file {path} is empty; download it from the vault")
+    if len(data) > CREDENTIALS_BYTES_MAX:
+        raise ProgramError(
+            f"the credentials file {path} is larger than {CREDENTIALS_BYTES_MAX} bytes;"
+            " is it the right file?"
+        )
+    return data
+
+
+def _only_root(path: Path, extra: Sequence[x509.Certificate]) -> x509.Certificate:
+    roots = [each for each in extra if _is_root(each)]
+    if len(roots) != 1:
+        raise ProgramError(
+            f"the credentials file {path} holds {len(roots)} root certificates instead of the"
+            " hub's one; generate a new registration key in the vault"
+        )
+    return roots[0]
+
+
+def _is_root(certificate: x509.Certificate) -> bool:
+    if certificate.issuer != certificate.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(certificate)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+    return constraints.value.ca
+
+
+def staged_key(data_directory: Path) -> PrivateKey | None:
+    """Return the key of a registration that was interrupted, so that it can be completed."""
+    path = data_directory / _STAGED_FOLDER / _KEY
+    if not path.exists():
+        return None
+    return load_private_key(read_secret(path, IDENTITY_FILE_BYTES_MAX))
+
+
+def stage_key(data_directory: Path, key: PrivateKey) -> None:
+    """Keep the new key (0600) before anything is asked of the hub with it."""
+    write_secret(data_directory / _STAGED_FOLDER / _KEY, private_key_pem(key))
+
+
+def save_identity(data_directory: Path, identity: Identity) -> None:
+    """Make the identity valid: it is there as a whole or not at all, also after a power cut."""
+    staged = data_directory / _STAGED_FOLDER
+    write_secret(staged / _KEY, identity.key_pem)
+    write_secret(staged / _CHAIN, identity.chain_pem.encode())
+    write_secret(staged / _ROOT, identity.root_pem.encode())
+    write_secret(staged / _FACTS, identity.facts.model_dump_json(indent=2).encode())
+    staged.rename(data_directory / _FOLDER)
+    descriptor = os.open(data_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_registered(data_directory: Path) -> bool:
+    """Return whether this server has an identity."""
+    return (data_directory / _FOLDER).exists()
+
+
+def load_identity(data_directory: Path, now: datetime) -> Identity:
+    """Return the identity; ProgramError when there is none, it is damaged, or it has expired."""
+    folder = data_directory / _FOLDER
+    if not folder.exists():
+        raise ProgramError(
+            f"this server is not registered ({folder} is missing); run: provider-agent register"
+            " --config FILE --credentials FILE --friendly-name NAME"
+        )
+    key_pem, chain, root, facts = (
+        read_secret(folder / name, IDENTITY_FILE_BYTES_MAX)
+        for name in (_KEY, _CHAIN, _ROOT, _FACTS)
+    )
+    try:
+        identity = Identity(
+            facts=IdentityFacts.model_validate_json(facts),
+            key=load_private_key(key_pem),
+            chain_pem=chain.decode(),
+            root_pem=root.decode(),
+        )
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+        x509.load_pem_x509_certificate(root)
+    except (ValidationError, ValueError, IndexError, KeyDamagedError) as error:
+        raise ProgramError(
+            f"the identity in {folder} is damaged ({type(error).__name__});"
+            " restore it from a backup, or move it away and register again"
+        ) from error
+    if now >= leaf.not_valid_after_utc:
+        raise ProgramError(
+            f"the management certificate in {folder} expired at"
+            f" {leaf.not_valid_after_utc:%F %T} UTC; move the folder away and register again"
+        )
+    return identity

@@ -1,0 +1,1 @@
+"""Pure decisions of the provider: no input, no output, no clock."""

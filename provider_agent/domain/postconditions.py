@@ -1,0 +1,298 @@
+"""When a verb has succeeded: what must be read back, per verb (docs/wire-contract.md, the table).
+
+The verb's own answer proves nothing. Each check returns null, or the reason in words why what was
+read back is not what the verb promises.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import JsonValue
+
+from wire_contract.vmm_interface import CloudView, HostView, MachineView, ReplicationView
+from wire_contract.vocabulary import (
+    CLOUD_VERBS,
+    ReplicationMode,
+    ReplicationState,
+    RunState,
+    Verb,
+)
+
+S = ReplicationState
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What was ordered: `epoch` is 0 where there is no item; `result` is what the verb answered.
+
+    `thumbprints` are those of the certificates that were issued, per host (`configure_hosts`).
+    """
+
+    verb: Verb
+    target: str
+    epoch: int = 0
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    result: Mapping[str, JsonValue] = field(default_factory=dict)
+    nonce: str = ""
+    thumbprints: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What was read after the verb: a machine (null: it does not exist), or a cloud and hosts."""
+
+    machine: MachineView | None = None
+    cloud: CloudView | None = None
+    hosts: tuple[HostView, ...] = ()
+
+
+def unmet(expected: Expected, seen: ReadBack) -> str | None:
+    """Return why the post-condition of the verb does not hold, or null when it holds."""
+    if expected.verb in CLOUD_VERBS:
+        if seen.cloud is None:
+            return f"cloud {expected.target} does not exist"
+        return _CLOUD_CHECKS[expected.verb](expected, seen.cloud, seen.hosts)
+    if expected.verb is Verb.REMOVE_TEST_MACHINE:
+        return None if seen.machine is None else f"machine {expected.target} still exists"
+    if seen.machine is None:
+        return f"machine {expected.target} does not exist"
+    if seen.machine.machine_id != expected.target:
+        return f"machine {seen.machine.machine_id} was read instead of {expected.target}"
+    return _MACHINE_CHECKS[expected.verb](expected, seen.machine)
+
+
+def _differs(name: str, wanted: object, found: object) -> str | None:
+    return None if wanted == found else f"{name} is {found}, not {wanted}"
+
+
+def _first(*reasons: str | None) -> str | None:
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+# On a cloud.
+
+
+def _hosts_of(cloud: CloudView, hosts: tuple[HostView, ...]) -> dict[str, HostView | None]:
+    found = {host.fqdn: host for host in hosts}
+    return {fqdn: found.get(fqdn) for fqdn in cloud.host_fqdns}
+
+
+def _hosts_configured(
+    expected: Expected, cloud: CloudView, hosts: tuple[HostView, ...]
+) -> str | None:
+    if not cloud.host_fqdns:
+        return f"cloud {cloud.cloud_id} has no hosts"
+    for fqdn, host in _hosts_of(cloud, hosts).items():
+        wanted = expected.thumbprints.get(fqdn)
+        found = host.certificate_thumbprint if host is not None else None
+        if wanted is None or found is None or found.lower() != wanted.lower():
+            return f"host {fqdn} has certificate {found}, not the issued {wanted}"
+    return None
+
+
+def _cloud_prepared(
+    expected: Expected, cloud: CloudView, hosts: tuple[HostView, ...]
+) -> str | None:
+    port = expected.arguments.get("replica_port")
+    allowed = expected.arguments.get("allowed_primaries")
+    partners = set(map(str, allowed)) if isinstance(allowed, list) else set()
+    if not cloud.host_fqdns:
+        return f"cloud {cloud.cloud_id} has no hosts"
+    for fqdn, host in _hosts_of(cloud, hosts).items():
+        if host is None or not host.replica_enabled:
+            return f"host {fqdn} does not accept replication"
+        if host.replica_port != port:
+            return f"host {fqdn} listens on port {host.replica_port}, not {port}"
+        if missing := partners - set(host.allowed_primaries):
+            return f"host {fqdn} does not authorise {', '.join(sorted(missing))}"
+    return None
+
+
+def _cloud_paired(expected: Expected, cloud: CloudView, _: tuple[HostView, ...]) -> str | None:
+    return _first(
+        _differs("paired_role", expected.arguments.get("role"), cloud.paired_role),
+        _differs(
+            "partner_cloud_id", expected.arguments.get("partner_cloud_id"), cloud.partner_cloud_id
+        ),
+    )
+
+
+# On a machine.
+
+Check = Callable[[Expected, MachineView], str | None]
+
+
+def _replicates(machine: MachineView) -> ReplicationView | str:
+    return machine.replication or "the machine has no replication relationship"
+
+
+def _in_state(*states: ReplicationState) -> Check:
+    def check(_: Expected, machine: MachineView) -> str | None:
+        replication = _replicates(machine)
+        if isinstance(replication, str):
+            return replication
+        if replication.state in states:
+            return None
+        wanted = " or ".join(str(int(state)) for state in states)
+        return f"replication state is {int(replication.state)}, not {wanted}"
+
+    return check
+
+
+def _in_mode(mode: ReplicationMode) -> Check:
+    def check(_: Expected, machine: MachineView) -> str | None:
+        found = machine.replication.mode if machine.replication else ReplicationMode.NONE
+        return _differs("replication mode", mode.value, found.value)
+
+    return check
+
+
+def _run_state(state: RunState) -> Check:
+    def check(_: Expected, machine: MachineView) -> str | None:
+        return _differs("run state", state.value, machine.run_state.value)
+
+    return check
+
+
+def _all_of(*checks: Check) -> Check:
+    def check(expected: Expected, machine: MachineView) -> str | None:
+        for each in checks:
+            if (reason := each(expected, machine)) is not None:
+                return reason
+        return None
+
+    return check
+
+
+def _has_epoch(expected: Expected, machine: MachineView) -> str | None:
+    # 0: a task without an item has no epoch to check (wire_contract.events.Assignment).
+    if expected.epoch == 0:
+        return None
+    return _differs("epoch", expected.epoch, machine.epoch)
+
+
+def _nothing_pending(_: Expected, machine: MachineView) -> str | None:
+    replication = _replicates(machine)
+    if isinstance(replication, str):
+        return replication
+    return _differs("pending_bytes", 0, replication.pending_bytes)
+
+
+def _peer_as_asked(expected: Expected, machine: MachineView) -> str | None:
+    replication = _replicates(machine)
+    if isinstance(replication, str):
+        return replication
+    wanted = expected.arguments
+    return _first(
+        _differs("relationship", wanted.get("relationship_id"), replication.relationship_id),
+        _differs("peer machine", wanted.get("replica_machine_id"), replication.peer_machine_id),
+        _differs("peer host", wanted.get("replica_host"), replication.peer_host),
+        _differs("peer port", wanted.get("replica_port"), replication.peer_port),
+    )
+
+
+def _placed(expected: Expected, machine: MachineView) -> str | None:
+    host = expected.result.get("replica_host")
+    if not isinstance(host, str) or not isinstance(expected.result.get("replica_port"), int):
+        return "the answer names no replica_host and replica_port"
+    return _first(
+        _differs("host", host, machine.host),
+        _differs("cloud", expected.arguments.get("cloud_id"), machine.cloud_id),
+        _differs("hyperv_id", expected.arguments.get("hyperv_id"), machine.hyperv_id),
+    )
+
+
+def _protection_updated(expected: Expected, machine: MachineView) -> str | None:
+    return _differs("protected_item", expected.arguments.get("item"), machine.protected_item)
+
+
+def _guest_ended(_: Expected, machine: MachineView) -> str | None:
+    return None if machine.guest is None else f"guest process {machine.guest.pid} still answers"
+
+
+def _cut_reached(expected: Expected, machine: MachineView) -> str | None:
+    cut = expected.arguments.get("expected_cut")
+    if not expected.arguments.get("planned") or not isinstance(cut, int):
+        return None
+    found = machine.replication.last_cut if machine.replication else 0
+    return None if found >= cut else f"last_cut is {found}, below the expected {cut}"
+
+
+def _guest_answered(expected: Expected, machine: MachineView) -> str | None:
+    guest = machine.guest
+    if guest is None:
+        return "no guest process answered"
+    if not expected.nonce or guest.nonce != expected.nonce:
+        return "the guest did not answer this read-back's nonce"
+    return None if guest.verified else "the host could not verify the guest's answer"
+
+
+def _reversed_state(expected: Expected, machine: MachineView) -> str | None:
+    if expected.arguments.get("resynchronize"):
+        return _in_state(S.READY, S.WAITING_TO_COMPLETE_INITIAL_REPLICATION, S.REPLICATING)(
+            expected, machine
+        )
+    return _in_state(S.REPLICATING)(expected, machine)
+
+
+def _started_replication(expected: Expected, machine: MachineView) -> str | None:
+    replication = _replicates(machine)
+    if isinstance(replication, str):
+        return replication
+    at_least = replication.state >= S.READY
+    return _first(
+        None if at_least else "replication is disabled", _peer_as_asked(expected, machine)
+    )
+
+
+def _is_test_copy(expected: Expected, machine: MachineView) -> str | None:
+    wanted = expected.arguments.get("replica_machine_id")
+    return _differs("test_machine_of", wanted, machine.test_machine_of)
+
+
+def _adapters_set(expected: Expected, machine: MachineView) -> str | None:
+    wanted = expected.arguments.get("network_id")
+    reasons = (_differs(f"adapter {n.nic_id}", wanted, n.network_id) for n in machine.nics)
+    return _first(*reasons)
+
+
+def _confirmed(expected: Expected, machine: MachineView) -> str | None:
+    if not machine.epoch_confirmed:
+        return "the epoch is not confirmed"
+    if not expected.arguments.get("authoritative"):
+        return _run_state(RunState.OFF)(expected, machine)
+    return None
+
+
+_CLOUD_CHECKS: Final[
+    Mapping[Verb, Callable[[Expected, CloudView, tuple[HostView, ...]], str | None]]
+] = {
+    Verb.CONFIGURE_HOSTS: _hosts_configured,
+    Verb.PREPARE_CLOUD: _cloud_prepared,
+    Verb.PAIR_CLOUD: _cloud_paired,
+}
+
+_MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
+    Verb.PLACE_REPLICA: _all_of(_run_state(RunState.OFF), _placed),
+    Verb.ENABLE_REPLICATION: _all_of(_in_mode(ReplicationMode.PRIMARY), _started_replication),
+    Verb.START_INITIAL_REPLICATION: _in_state(
+        S.WAITING_TO_COMPLETE_INITIAL_REPLICATION, S.REPLICATING
+    ),
+    Verb.COMPLETE_INITIAL_REPLICATION: _in_state(S.REPLICATING),
+    Verb.UPDATE_PROTECTION: _protection_updated,
+    Verb.SHUT_DOWN: _all_of(_run_state(RunState.OFF), _guest_ended),
+    Verb.PREPARE_FAILOVER: _all_of(_in_state(S.SYNCED_REPLICATION_COMPLETE), _nothing_pending),
+    Verb.SYNCHRONIZE: _nothing_pending,
+    Verb.FAIL_OVER: _all_of(_in_state(S.RECOVERED), _has_epoch, _cut_reached),
+    Verb.CANCEL_FAILOVER: _in_state(S.REPLICATING),
+    Verb.START: _all_of(_run_state(RunState.RUNNING), _guest_answered, _has_epoch),
+    Verb.COMMIT: _in_state(S.COMMITTED),
+    Verb.PREPARE_REVERSE: _all_of(_in_mode(ReplicationMode.REPLICA), _has_epoch),
+    Verb.REVERSE_REPLICATE: _all_of(
+        _in_mode(ReplicationMode.PRIMARY), _reversed_state, _peer_as_asked
+    ),
+    Verb.CREATE_TEST_MACHINE: _is_test_copy,
+    Verb.PREPARE_TEST_MACHINE: _adapters_set,
+    Verb.CONFIRM_EPOCH: _all_of(_has_epoch, _confirmed),
+}

@@ -1,0 +1,1 @@
+"""Drivers of fabrics: one Protocol, one file per fabric."""

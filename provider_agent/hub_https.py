@@ -1,0 +1,147 @@
+"""One HTTPS connection pool to the hub, and what its failures mean."""
+
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from provider_agent.bounded_body import BodyTooLargeError, read_bounded
+
+CONNECT_SECONDS_MAX: Final = 15.0
+REQUEST_SECONDS_MAX: Final = 30.0
+ANSWER_BYTES_MAX: Final = 1024 * 1024
+DETAIL_CHARACTERS_MAX: Final = 300
+CONNECTIONS_MAX: Final = 8
+
+_SUCCESS: Final = range(200, 300)
+_TRANSIENT: Final = frozenset({408, 425, 429})
+_SERVER_ERRORS: Final = range(500, 600)
+
+
+class HubError(Exception):
+    """The hub did not do what was asked."""
+
+
+class HubUnreachableError(HubError):
+    """No answer, or "not now": the same request may be sent again, after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class HubRefusedError(HubError):
+    """The hub refuses this request; sending it again changes nothing."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class HubAnswerError(HubError):
+    """The answer is not what the provider API promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubRequest:
+    """One request; `seconds` bounds it as a whole, `answer_bytes_max` what is read."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    content_type: str = "application/json"
+    query: dict[str, str] | None = None
+    seconds: float = REQUEST_SECONDS_MAX
+    answer_bytes_max: int = ANSWER_BYTES_MAX
+
+
+class HubHttps:
+    """Requests under one client certificate; trusts the hub's root alone, takes no proxy."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, url: str, tls: ssl.SSLContext) -> AsyncIterator["HubHttps"]:
+        """Open the pool; connections are made when they are needed."""
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls, limit=CONNECTIONS_MAX),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+        async with session:
+            yield cls(session, url)
+
+    async def send(self, request: HubRequest, token: str | None = None) -> bytes:
+        """Return the body of a successful answer, or raise a HubError that says what happened."""
+        headers = {"Content-Type": request.content_type} if request.body is not None else {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            async with self._session.request(
+                request.method,
+                f"{self._url}{request.path}",
+                data=request.body,
+                params=request.query,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(
+                    total=request.seconds, sock_connect=CONNECT_SECONDS_MAX
+                ),
+                allow_redirects=False,
+            ) as response:
+                answer = await read_bounded(response, request.answer_bytes_max)
+                status, retry_after = response.status, response.headers.get("Retry-After")
+        except BodyTooLargeError as error:
+            raise HubAnswerError(f"{request.path}: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise HubUnreachableError(self._explain(error)) from error
+        if status in _SUCCESS:
+            return answer
+        message = f"{request.path} answered {status}: {_detail(answer)}"
+        if status in _TRANSIENT or status in _SERVER_ERRORS:
+            raise HubUnreachableError(message, _seconds(retry_after))
+        raise HubRefusedError(status, message)
+
+    def _explain(self, error: BaseException) -> str:
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                return (
+                    f"the certificate of {self._url} is not from this hub"
+                    f" ({error.certificate_error}); is the URL another server's, or a"
+                    " TLS-intercepting proxy in between?"
+                )
+            case TimeoutError():
+                return f"the hub at {self._url} did not answer in time"
+            case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() if not isinstance(
+                error, aiohttp.ClientConnectorError
+            ):
+                # With TLS 1.3 a refused client certificate shows only here (design: channel).
+                return (
+                    f"the hub at {self._url} closed the connection ({error});"
+                    " it restarts, or refuses this certificate"
+                )
+        return f"the hub at {self._url} cannot be reached: {error or type(error).__name__}"
+
+
+def _detail(answer: bytes) -> str:
+    """Return the words of a refusal, whatever form it has, as one line."""
+    text = answer[: 4 * DETAIL_CHARACTERS_MAX].decode(errors="replace")
+    with contextlib.suppress(ValueError, RecursionError):  # not JSON: shown as it is
+        value = json.loads(answer)
+        for key in ("error", "message", "detail"):
+            if isinstance(value, dict) and key in value:
+                value = value[key]
+        text = value if isinstance(value, str) else text
+    return " ".join(text.split())[:DETAIL_CHARACTERS_MAX] or "no reason given"
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit():
+        return None
+    return float(retry_after[:9])

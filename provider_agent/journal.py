@@ -1,0 +1,399 @@
+"""The provider's only persistence: one SQLite file with the cursor, the inbox and the outbox.
+
+Every method is one transaction, durable when it returns (WAL, synchronous=FULL); kill -9 between
+any two loses nothing. All SQL of the provider is in this file.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import TypeAdapter
+
+from provider_agent.domain.inbox import (
+    CommandState,
+    Known,
+    NewIds,
+    OutcomeOf,
+    Place,
+    SessionFacts,
+    Verdict,
+    VerifiedEvent,
+    Work,
+    decide,
+    expires_at,
+    place,
+)
+from provider_agent.journal_errors import JournalError, unusable
+from wire_contract.events import Assignment
+from wire_contract.reports import Receipt, Report, StreamPosition
+
+APPLICATION_ID: Final = 0x53524A31
+"""Marks the file as ours ("SRJ1" in ASCII; SQLite's application_id)."""
+
+SCHEMA_VERSION: Final = 1
+LOCK_SECONDS_MAX: Final = 5.0
+FINISHED_COMMANDS_KEPT: Final = 10_000
+"""Finished commands whose ids are remembered, so that a repeated event is known as duplicate."""
+
+FENCES_KEPT: Final = 10_000
+FENCES_TOLD: Final = 500
+"""Newest jobs whose fences are told to the hub at a session; older jobs are not open any more."""
+
+_SCHEMA: Final = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), stream TEXT NOT NULL,
+                       seq INTEGER NOT NULL);
+CREATE TABLE inbox (place INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT NOT NULL UNIQUE,
+                    state TEXT NOT NULL CHECK (state IN ('accepted', 'executing', 'finished')),
+                    expires_at TEXT NOT NULL, assignment TEXT NOT NULL);
+CREATE INDEX inbox_unfinished ON inbox (place) WHERE state != 'finished';
+CREATE TABLE outbox (place INTEGER PRIMARY KEY AUTOINCREMENT, report_id TEXT NOT NULL UNIQUE,
+                     subject TEXT, body TEXT NOT NULL, set_aside TEXT);
+CREATE INDEX outbox_subject ON outbox (subject);
+CREATE TABLE fence (place INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL UNIQUE,
+                    fence INTEGER NOT NULL);
+CREATE TABLE epoch (item TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+ResultT = TypeVar("ResultT")
+_REPORT: Final[TypeAdapter[Report]] = TypeAdapter(Report)
+
+
+class Journal:
+    """The open journal; its work is done by one thread, so transactions never interleave."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, connection: sqlite3.Connection, path: Path
+    ) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._path = path
+        self.journal_id = _fact(connection, "journal_id")
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, path: Path, new_journal_id: str) -> AsyncIterator["Journal"]:
+        """Open the journal, making it under `new_journal_id` where there is none."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal") as pool:
+            connection = await loop.run_in_executor(pool, _open, path, new_journal_id)
+            try:
+                yield await loop.run_in_executor(pool, cls, pool, connection, path)
+            finally:
+                pool.submit(connection.close).result()
+
+    async def position(self) -> StreamPosition | None:
+        """Return the last journalled event, or null before the first session."""
+        return await self._run(_position)
+
+    async def begin_session(self) -> SessionFacts:
+        """Return what the hub is to be told, under a session number nobody has had."""
+        return await self._run(_begin_session)
+
+    async def follow(self, position: StreamPosition) -> None:
+        """Follow another stream from `position` on."""
+        await self._run(
+            _statement(
+                "INSERT OR REPLACE INTO position VALUES (1, ?, ?)", position.stream, position.seq
+            )
+        )
+
+    async def receive(
+        self, event: VerifiedEvent, now: datetime, ids: NewIds, outcome_of: OutcomeOf
+    ) -> Place | Verdict:
+        """Take in the next event: cursor, receipt, inbox, fence and epoch in one transaction.
+
+        Any other than the next event is not taken in: its place is returned.
+        """
+
+        def write(connection: sqlite3.Connection) -> Place | Verdict:
+            return _receive(connection, event, now, ids, outcome_of)
+
+        return await self._run(write)
+
+    async def unfinished(self) -> tuple[Work, ...]:
+        """Return the commands without an outcome, in the order of their events."""
+        return await self._run(_unfinished)
+
+    async def begin(self, command_id: str) -> bool:
+        """Mark a command as begun; false when it has been finished (withdrawn) meanwhile."""
+        begin = "UPDATE inbox SET state = 'executing' WHERE command_id = ? AND state != 'finished'"
+        return await self._run(_statement(begin, command_id)) == 1
+
+    async def amend(self, assignment: Assignment) -> None:
+        """Keep what was added to a command's arguments, so that a repetition is the same."""
+        change = "UPDATE inbox SET assignment = ? WHERE command_id = ?"
+        await self._run(_statement(change, assignment.model_dump_json(), assignment.command_id))
+
+    async def finish(self, command_id: str, outcome: Report) -> bool:
+        """Store the outcome and finish the command; false when it had been finished before."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE inbox SET state = 'finished' WHERE command_id = ? AND state != 'finished'",
+                (command_id,),
+            )
+            if changed.rowcount != 1:
+                return False
+            _put(connection, outcome, None)
+            _forget_old(connection)
+            return True
+
+        return await self._run(write)
+
+    async def put(self, *reports: tuple[Report, str | None]) -> None:
+        """Store reports to be sent; a newer one on the same subject takes an older's place."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            for report, subject in reports:
+                _put(connection, report, subject)
+
+        await self._run(write)
+
+    async def outbox(self, limit: int, bytes_max: int) -> tuple[Report, ...]:
+        """Return the oldest reports that wait to be sent, at least one, then up to the limits."""
+
+        def read(connection: sqlite3.Connection) -> tuple[Report, ...]:
+            rows = connection.execute(
+                "SELECT body FROM outbox WHERE set_aside IS NULL ORDER BY place LIMIT ?", (limit,)
+            )
+            batch: list[Report] = []
+            size = 0
+            for (body,) in rows:
+                size += len(body)
+                if batch and size > bytes_max:
+                    break
+                batch.append(_REPORT.validate_json(body))
+            return tuple(batch)
+
+        return await self._run(read)
+
+    async def delivered(self, report_ids: Sequence[str]) -> int:
+        """Let reports go that the hub has accepted; returns how many waited here."""
+        rows = [(report_id,) for report_id in report_ids]
+        delete = "DELETE FROM outbox WHERE report_id = ?"
+        return await self._run(lambda connection: connection.executemany(delete, rows).rowcount)
+
+    async def set_aside(self, report_id: str, cause: str) -> None:
+        """Keep a report that the hub will never take out of the way of the others."""
+        change = "UPDATE outbox SET set_aside = ? WHERE report_id = ?"
+        await self._run(_statement(change, cause, report_id))
+
+    async def _run(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._transact, action)
+
+    def _transact(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        try:
+            with _transaction(self._connection):
+                return action(self._connection)
+        except sqlite3.Error as error:
+            raise unusable(self._path, str(error)) from error
+
+
+def _statement(sql: str, *values: str | int) -> Callable[[sqlite3.Connection], int]:
+    """Return an action that runs one statement and gives the number of rows it touched."""
+    return lambda connection: connection.execute(sql, values).rowcount
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # After some errors (disk full) SQLite has rolled back by itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _open(path: Path, new_journal_id: str) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, timeout=LOCK_SECONDS_MAX, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise JournalError(
+            f"cannot open the journal {path}: {error}; make its folder writable for this user"
+        ) from error
+    try:
+        _prepare(connection, path, new_journal_id)
+    except sqlite3.Error as error:
+        connection.close()
+        raise unusable(path, str(error)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, new_journal_id: str) -> None:
+    # One agent alone may use the file: the lock is held until the connection closes.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    with _transaction(connection):
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if tables == 0:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute("INSERT INTO fact VALUES ('journal_id', ?)", (new_journal_id,))
+            connection.execute("INSERT INTO fact VALUES ('session', '0')")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise JournalError(
+            f"{path} is a database, but no journal of this program; name another data_directory"
+        )
+    if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
+        raise JournalError(
+            f"the journal {path} has version {version}, this program knows {SCHEMA_VERSION};"
+            " run the program version that wrote it"
+        )
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _fact(connection: sqlite3.Connection, name: str) -> str:
+    row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+    return str(row[0])
+
+
+def _position(connection: sqlite3.Connection) -> StreamPosition | None:
+    row = connection.execute("SELECT stream, seq FROM position").fetchone()
+    return StreamPosition(stream=row[0], seq=row[1]) if row else None
+
+
+def _begin_session(connection: sqlite3.Connection) -> SessionFacts:
+    session = int(_fact(connection, "session")) + 1
+    connection.execute("UPDATE fact SET value = ? WHERE name = 'session'", (str(session),))
+    fences = connection.execute(
+        "SELECT job, fence FROM fence ORDER BY place DESC LIMIT ?", (FENCES_TOLD,)
+    ).fetchall()
+    epochs = connection.execute("SELECT item, epoch FROM epoch").fetchall()
+    return SessionFacts(session, _position(connection), dict(fences), dict(epochs))
+
+
+def _receive(
+    connection: sqlite3.Connection,
+    event: VerifiedEvent,
+    now: datetime,
+    ids: NewIds,
+    outcome_of: OutcomeOf,
+) -> Place | Verdict:
+    envelope = event.envelope
+    cursor = _position(connection)
+    where = place(cursor, envelope.stream, envelope.seq) if cursor else Place.OTHER_STREAM
+    if where is not Place.NEXT:
+        return where
+    verdict = decide(event, _known(connection, event), now)
+    connection.execute("UPDATE position SET seq = ?", (envelope.seq,))
+    receipt = Receipt(
+        report_id=ids.receipt,
+        stream=envelope.stream,
+        seq=envelope.seq,
+        event_id=envelope.id,
+        receipt=verdict.receipt,
+        reason=verdict.reason,
+        command_id=event.command_id,
+    )
+    _put(connection, receipt, None)
+    _write_effects(connection, event, verdict)
+    outcome = outcome_of(verdict, ids.outcome)
+    if outcome is not None:
+        _put(connection, outcome, None)
+    return verdict
+
+
+def _write_effects(connection: sqlite3.Connection, event: VerifiedEvent, verdict: Verdict) -> None:
+    if verdict.work is not None:
+        until = expires_at(event.envelope, verdict.work).isoformat()
+        connection.execute(
+            "INSERT INTO inbox (command_id, state, expires_at, assignment)"
+            " VALUES (?, 'accepted', ?, ?)",
+            (verdict.work.command_id, until, verdict.work.model_dump_json()),
+        )
+        _raise_fence(connection, verdict.work.job, verdict.work.fence)
+        if verdict.work.item is not None:
+            connection.execute(
+                "INSERT INTO epoch VALUES (?, ?)"
+                " ON CONFLICT (item) DO UPDATE SET epoch = max(epoch, excluded.epoch)",
+                (verdict.work.item, verdict.work.epoch),
+            )
+    if verdict.withdrawn is not None:
+        # Also a command that was never seen here: should it still come, it is a duplicate.
+        connection.execute(
+            "INSERT INTO inbox (command_id, state, expires_at, assignment)"
+            " VALUES (?, 'finished', '', '')"
+            " ON CONFLICT (command_id) DO UPDATE SET state = 'finished'",
+            (event.command_id,),
+        )
+        _raise_fence(connection, verdict.withdrawn.job, verdict.withdrawn.fence)
+
+
+def _raise_fence(connection: sqlite3.Connection, job: str, fence: int) -> None:
+    row = connection.execute("SELECT fence FROM fence WHERE job = ?", (job,)).fetchone()
+    highest = max(fence, row[0]) if row else fence
+    # REPLACE gives the job a new place: the newest jobs are those told to the hub.
+    connection.execute("INSERT OR REPLACE INTO fence (job, fence) VALUES (?, ?)", (job, highest))
+
+
+def _known(connection: sqlite3.Connection, event: VerifiedEvent) -> Known:
+    state = connection.execute(
+        "SELECT state FROM inbox WHERE command_id = ?", (event.command_id,)
+    ).fetchone()
+    fence = connection.execute("SELECT fence FROM fence WHERE job = ?", (event.job,)).fetchone()
+    epoch = connection.execute("SELECT epoch FROM epoch WHERE item = ?", (event.item,)).fetchone()
+    return Known(
+        command=CommandState(state[0]) if state else None,
+        fence=fence[0] if fence else 0,
+        epoch=epoch[0] if epoch else 0,
+    )
+
+
+def _unfinished(connection: sqlite3.Connection) -> tuple[Work, ...]:
+    rows = connection.execute(
+        "SELECT assignment, expires_at, state FROM inbox WHERE state != 'finished' ORDER BY place"
+    )
+    return tuple(
+        Work(
+            assignment=Assignment.model_validate_json(assignment),
+            expires_at=datetime.fromisoformat(until),
+            state=CommandState(state),
+        )
+        for assignment, until, state in rows
+    )
+
+
+def _put(connection: sqlite3.Connection, report: Report, subject: str | None) -> None:
+    if subject is not None:
+        connection.execute("DELETE FROM outbox WHERE subject = ?", (subject,))
+    connection.execute(
+        "INSERT INTO outbox (report_id, subject, body) VALUES (?, ?, ?)",
+        (report.report_id, subject, report.model_dump_json()),
+    )
+
+
+def _forget_old(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM inbox WHERE state = 'finished'"
+        " AND place <= (SELECT max(place) FROM inbox) - ?",
+        (FINISHED_COMMANDS_KEPT,),
+    )
+    connection.execute(
+        "DELETE FROM fence WHERE place <= (SELECT max(place) FROM fence) - ?", (FENCES_KEPT,)
+    )

@@ -1,0 +1,161 @@
+"""Registration: from a vault credentials file to an identity (design: channel, trust)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from certs.enrolment import EnrolmentDamagedError, decode_certs_only, encode_request_body
+from certs.identity import (
+    KeyDamagedError,
+    PrivateKey,
+    certificate_pem,
+    certificate_request,
+    common_name,
+    new_private_key,
+    private_key_pem,
+)
+from certs.tls import client_context
+from provider_agent import VERSION, credentials
+from provider_agent.credentials import Identity, IdentityFacts, RegistrationCredentials
+from provider_agent.fabric.driver import FabricDriver, FabricError
+from provider_agent.hub_client import AccessToken, HubClient
+from provider_agent.hub_https import HubError, HubHttps, HubRefusedError, HubRequest
+from service_shell.clock import Clock
+from service_shell.errors import ProgramError
+from wire_contract import paths
+from wire_contract.reports import Registration
+from wire_contract.vmm_interface import VmmView
+
+FRIENDLY_NAME_CHARACTERS_MAX: Final = 128
+
+
+async def register(
+    data_directory: Path,
+    credentials_file: Path,
+    friendly_name: str,
+    driver: FabricDriver,
+    clock: Clock,
+) -> IdentityFacts:
+    """Enrol and register this server once; what an interrupted run began is completed."""
+    if credentials.is_registered(data_directory):
+        facts = credentials.load_identity(data_directory, clock.now()).facts
+        raise ProgramError(
+            f"this server is already registered as {facts.friendly_name} ({facts.provider_id}) in"
+            f" the vault {facts.vault_name}; to register it anew, unregister it there and move"
+            f" {data_directory / 'identity'} away"
+        )
+    if not 0 < len(friendly_name) <= FRIENDLY_NAME_CHARACTERS_MAX:
+        raise ProgramError(
+            f"--friendly-name must have 1 to {FRIENDLY_NAME_CHARACTERS_MAX} characters"
+        )
+    granted = credentials.read_credentials(credentials_file, clock.now())
+    try:
+        vmm = (await driver.inventory()).vmm
+    except FabricError as error:
+        raise ProgramError(f"cannot read the VMM server's identity: {error}; start it") from error
+    key = _key(data_directory)
+    registration = Registration(
+        vmm_id=vmm.vmm_id,
+        vmm_fqdn=vmm.fqdn,
+        friendly_name=friendly_name,
+        provider_version=VERSION,
+        vmm_version=vmm.version,
+    )
+    try:
+        chain = await _enrol(granted, key, vmm)
+        identity = await _introduce(granted, key, chain, registration, clock)
+    except HubRefusedError as error:
+        raise ProgramError(
+            f"the hub refuses the registration: {error}; is the registration key revoked, of"
+            " another vault, or this VMM server registered already?"
+        ) from error
+    except HubError as error:
+        raise ProgramError(f"registration was not completed: {error}; run it again") from error
+    credentials.save_identity(data_directory, identity)
+    return identity.facts
+
+
+def _key(data_directory: Path) -> PrivateKey:
+    try:
+        staged = credentials.staged_key(data_directory)
+    except KeyDamagedError:
+        # Half of a former attempt: nothing was ever granted to a key that cannot be read.
+        staged = None
+    if staged is not None:
+        return staged
+    key = new_private_key()
+    credentials.stage_key(data_directory, key)
+    return key
+
+
+async def _enrol(granted: RegistrationCredentials, key: PrivateKey, vmm: VmmView) -> str:
+    """Return the chain of the new management certificate, leaf first (RFC 7030, 4.2)."""
+    body = encode_request_body(certificate_request(key, vmm.vmm_id))
+    tls = client_context(granted.root_pem, chain_pem=granted.chain_pem, key_pem=granted.key_pem)
+    async with HubHttps.connect(granted.provider_url, tls) as https:
+        answer = await https.send(
+            HubRequest("POST", paths.EST_SIMPLEENROLL, body, content_type="application/pkcs10")
+        )
+    try:
+        issued = decode_certs_only(answer)
+    except EnrolmentDamagedError as error:
+        raise ProgramError(
+            f"the hub's answer holds no certificate: {error}; its version may not fit this one"
+        ) from error
+    return _chain(issued, key, x509.load_pem_x509_certificate(granted.root_pem.encode()))
+
+
+def _chain(issued: Sequence[x509.Certificate], key: PrivateKey, root: x509.Certificate) -> str:
+    """Return leaf and issuing CA as PEM, if the leaf is for our key and chains to the root."""
+    for leaf in issued:
+        for issuer in issued:
+            if (
+                leaf.public_key() == key.public_key()
+                and _issued_by(leaf, issuer)
+                and _issued_by(issuer, root)
+            ):
+                return certificate_pem(leaf) + certificate_pem(issuer)
+    raise ProgramError(
+        "the hub's certificate is not for this server's key or not from the hub's root;"
+        " nothing was registered: check that the URL in the credentials file is the hub's"
+    )
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+async def _introduce(
+    granted: RegistrationCredentials,
+    key: PrivateKey,
+    chain: str,
+    registration: Registration,
+    clock: Clock,
+) -> Identity:
+    """Use the new certificate: fetch the token, register, return the identity."""
+    provider_id = common_name(x509.load_pem_x509_certificates(chain.encode())[0])
+    tls = client_context(granted.root_pem, chain_pem=chain, key_pem=private_key_pem(key))
+    async with HubHttps.connect(granted.provider_url, tls) as https:
+        hub = HubClient(https, AccessToken(https, key, clock.now))
+        answer = await hub.register(registration)
+    if answer.provider_id != provider_id:
+        raise ProgramError(
+            f"the hub registered {answer.provider_id}, but the certificate is for {provider_id};"
+            " nothing was saved: report this, the hub contradicts itself"
+        )
+    facts = IdentityFacts(
+        **answer.model_dump(),
+        vmm_id=registration.vmm_id,
+        vmm_version=registration.vmm_version,
+        friendly_name=registration.friendly_name,
+        provider_url=granted.provider_url,
+        registered_at=clock.now(),
+    )
+    return Identity(facts, key, chain, granted.root_pem)

@@ -1,0 +1,143 @@
+"""Receives events over MQTT 5 as soon as they exist; what is missed here is pulled."""
+
+import asyncio
+import contextlib
+import ssl
+from typing import Final, Literal
+
+import aiomqtt
+import structlog
+
+from provider_agent.domain.retries import RECONNECT
+from provider_agent.hub_client import HubClient
+from provider_agent.hub_https import HubError
+from provider_agent.intake import EventIntake, Intake
+from provider_agent.session import Session
+from service_shell.clock import Clock
+from wire_contract.events import Presence
+from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic
+
+KEEPALIVE_SECONDS: Final = 30
+ANSWER_SECONDS_MAX: Final = 15.0
+FAREWELL_SECONDS_MAX: Final = 2.0
+MESSAGES_QUEUED_MAX: Final = 1000
+"""Beyond this, messages are dropped: a gap, which is pulled."""
+
+log = structlog.get_logger(__name__)
+
+
+class Subscriber:
+    """One MQTT connection, made again and again; `connected` while it holds."""
+
+    def __init__(
+        self,
+        hub: HubClient,
+        intake: EventIntake,
+        session: Session,
+        clock: Clock,
+        *,
+        provider_id: str,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext,
+    ) -> None:
+        self._hub = hub
+        self._intake = intake
+        self._session = session
+        self._clock = clock
+        self._provider_id = provider_id
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self.connected = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connect for ever; a loss asks for a new session, since events may have been missed."""
+        failures = 0
+        while True:
+            await self._session.connected.wait()
+            try:
+                await self._converse()
+            except (aiomqtt.MqttError, HubError, OSError) as error:
+                if self.connected.is_set():
+                    failures = 0
+                    self._session.renew()
+                failures += 1
+                log.warning("mqtt_lost", cause=str(error), failures=failures)
+            finally:
+                self.connected.clear()
+                # The long poll takes over at once.
+                self._session.events_due.set()
+            await asyncio.sleep(self._clock.jitter(0, RECONNECT.bound_seconds(failures)))
+
+    async def _converse(self) -> None:
+        token = await self._hub.access_token()
+        client = self._client(token)
+        try:
+            await client.__aenter__()
+        except aiomqtt.MqttCodeError:
+            # A refused CONNECT: the token may have ended with the key that signed it.
+            await self._hub.replace_token(token)
+            raise
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_exit(client.__aexit__)
+            await client.subscribe([(event_topic(self._provider_id), 1), (HINT_TOPIC, 0)])
+            await self._say(client, "online", ANSWER_SECONDS_MAX)
+            self.connected.set()
+            # Between the last pull and the subscription events may have been published.
+            self._session.events_due.set()
+            log.info("mqtt_connected", host=self._host, port=self._port)
+            try:
+                await self._listen(client)
+            except asyncio.CancelledError:
+                # DISCONNECT suppresses the will (MQTT 5, 3.14): the farewell is said by hand.
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await self._say(client, "offline", FAREWELL_SECONDS_MAX)
+                raise
+
+    async def _listen(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            topic, payload = message.topic.value, message.payload
+            if topic != event_topic(self._provider_id) or not isinstance(payload, bytes):
+                self._session.events_due.set()
+                continue
+            match await self._intake.receive_message(payload):
+                case Intake.GAP:
+                    self._session.events_due.set()
+                case Intake.OTHER_STREAM:
+                    self._session.renew()
+
+    async def _say(
+        self, client: aiomqtt.Client, state: Literal["online", "offline"], seconds_max: float
+    ) -> None:
+        await client.publish(
+            presence_topic(self._provider_id),
+            self._presence(state),
+            qos=1,
+            retain=True,
+            timeout=seconds_max,
+        )
+
+    def _presence(self, state: Literal["online", "offline"]) -> bytes:
+        presence = Presence(
+            state=state, boot_id=self._session.boot_id, session=self._session.number
+        )
+        return presence.model_dump_json().encode()
+
+    def _client(self, token: str) -> aiomqtt.Client:
+        return aiomqtt.Client(
+            self._host,
+            self._port,
+            identifier=self._provider_id,
+            username=self._provider_id,
+            password=token,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=aiomqtt.Will(
+                presence_topic(self._provider_id), self._presence("offline"), qos=1, retain=True
+            ),
+            clean_start=True,
+            keepalive=KEEPALIVE_SECONDS,
+            timeout=ANSWER_SECONDS_MAX,
+            max_queued_incoming_messages=MESSAGES_QUEUED_MAX,
+            tls_context=self._tls,
+        )

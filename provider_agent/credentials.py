@@ -169,6 +169,19 @@ def stage_key(data_directory: Path, key: PrivateKey) -> None:
     write_secret(data_directory / _STAGED_FOLDER / _KEY, private_key_pem(key))
 
 
+def staged_chain(data_directory: Path) -> str | None:
+    """Return the chain that an interrupted registration was issued, if it came that far."""
+    path = data_directory / _STAGED_FOLDER / _CHAIN
+    if not path.exists():
+        return None
+    return read_secret(path, IDENTITY_FILE_BYTES_MAX).decode(errors="replace")
+
+
+def stage_chain(data_directory: Path, chain_pem: str) -> None:
+    """Keep the issued chain before the hub is told that this server is registered."""
+    write_secret(data_directory / _STAGED_FOLDER / _CHAIN, chain_pem.encode())
+
+
 def save_identity(data_directory: Path, identity: Identity) -> None:
     """Make the identity valid: it is there as a whole or not at all, also after a power cut."""
     staged = data_directory / _STAGED_FOLDER

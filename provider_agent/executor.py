@@ -18,6 +18,7 @@ from provider_agent.fabric.driver import (
     FabricBusyError,
     FabricDriver,
     FabricRefusedError,
+    FabricUnknownTargetError,
     FabricUnreachableError,
 )
 from provider_agent.host_certificates import HostCertificates, issued_thumbprints
@@ -171,9 +172,16 @@ class Executor:
             # The last look at the clock before the fabric is asked (design: channel, deadlines).
             if self._left(work) <= 0:
                 raise self._expired(work)
-            return await self._driver.perform(
-                Verb(assignment.verb), assignment.target, command, assignment.arguments, seconds
-            )
+            verb = Verb(assignment.verb)
+            try:
+                return await self._driver.perform(
+                    verb, assignment.target, command, assignment.arguments, seconds
+                )
+            except FabricUnknownTargetError:
+                if verb is not Verb.REMOVE_TEST_MACHINE:
+                    raise
+                # An earlier attempt has removed it: asking for what already holds succeeds.
+                return VerbAnswer()
 
         return await self._insist(work, call)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
@@ -30,6 +31,8 @@ from wire_contract.reports import Registration
 from wire_contract.vmm_interface import VmmView
 
 FRIENDLY_NAME_CHARACTERS_MAX: Final = 128
+
+log = structlog.get_logger(__name__)
 
 
 async def register(
@@ -65,8 +68,11 @@ async def register(
         vmm_version=vmm.version,
     )
     try:
-        chain = await _enrol(granted, key, vmm)
-        identity = await _introduce(granted, key, chain, registration, clock)
+        identity = await _resume(data_directory, granted, key, registration, clock)
+        if identity is None:
+            chain = await _enrol(granted, key, vmm)
+            credentials.stage_chain(data_directory, chain)
+            identity = await _introduce(granted, key, chain, registration, clock)
     except HubRefusedError as error:
         raise ProgramError(
             f"the hub refuses the registration: {error}; is the registration key revoked, of"
@@ -76,6 +82,30 @@ async def register(
         raise ProgramError(f"registration was not completed: {error}; run it again") from error
     credentials.save_identity(data_directory, identity)
     return identity.facts
+
+
+async def _resume(
+    data_directory: Path,
+    granted: RegistrationCredentials,
+    key: PrivateKey,
+    registration: Registration,
+    clock: Clock,
+) -> Identity | None:
+    """Complete a registration that ended between certificate and answer; null: begin anew.
+
+    The hub may have registered this server already and would not enrol it a second time.
+    """
+    chain = credentials.staged_chain(data_directory)
+    if chain is None:
+        return None
+    try:
+        issued = x509.load_pem_x509_certificates(chain.encode())
+        root = x509.load_pem_x509_certificate(granted.root_pem.encode())
+        chain = _chain(issued, key, root)
+        return await _introduce(granted, key, chain, registration, clock)
+    except (ValueError, ProgramError, HubRefusedError) as error:
+        log.warning("registration_begun_anew", cause=str(error))
+        return None
 
 
 def _key(data_directory: Path) -> PrivateKey:

@@ -194,7 +194,7 @@ class Session:
         except FabricError as error:
             # The fabric has decided: it knows a higher epoch, or no such machine. The hub learns
             # it from the inventory; the other machines must not wait for this one.
-            bound.error("epoch_refused", cause=str(error))
+            bound.warning("epoch_refused", cause=str(error))
             return True
         expected = Expected(
             Verb.CONFIRM_EPOCH,

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from provider_agent.domain.discovery import differences, unconfirmed
+from provider_agent.domain.discovery import differences
 from provider_agent.domain.retries import RECONNECT, wait_seconds
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.hub_client import HubClient
@@ -87,7 +87,9 @@ class Watcher:
         found = differences(self._reported, self._before, now)
         self._session.vmm_version = now.vmm.version
         if not self._session.fabric_reachable:
-            self._session.fabric_back(restarted=unconfirmed(now))
+            # Without a look before, nobody can say that it did not restart.
+            restarted = self._before is None or found.confirmation_lost
+            self._session.fabric_back(restarted=restarted)
         elif found.confirmation_lost:
             self._session.confirmation_lost()
         if found.changed:

@@ -14,25 +14,13 @@ PROGRESS_STEP_PERCENT: Final = 5.0
 class Differences:
     """`changed`: machines to report. `structural`: the whole inventory is to be sent.
 
-    `confirmation_lost`: a protected machine's host restarted; its epoch must be confirmed anew.
+    `confirmation_lost`: a copy's epoch was confirmed at the look before and is not now: its host
+    has restarted (or the hub has just said that it is not the active copy).
     """
 
     changed: tuple[MachineView, ...]
     structural: bool
     confirmation_lost: bool
-
-
-def protected(inventory: InventoryView) -> tuple[MachineView, ...]:
-    """Return the machines that the hub follows: protected, replicating, or test copies."""
-    return tuple(machine for machine in inventory.machines if _followed(machine))
-
-
-def unconfirmed(inventory: InventoryView) -> bool:
-    """Return whether a protected machine waits for its epoch to be confirmed."""
-    return any(
-        machine.protected_item is not None and not machine.epoch_confirmed
-        for machine in inventory.machines
-    )
 
 
 def differences(

@@ -258,11 +258,9 @@ def _adapters_set(expected: Expected, machine: MachineView) -> str | None:
 
 
 def _confirmed(expected: Expected, machine: MachineView) -> str | None:
-    if not machine.epoch_confirmed:
-        return "the epoch is not confirmed"
     if not expected.arguments.get("authoritative"):
         return _run_state(RunState.OFF)(expected, machine)
-    return None
+    return None if machine.epoch_confirmed else "the epoch is not confirmed"
 
 
 _CLOUD_CHECKS: Final[

@@ -40,6 +40,10 @@ class FabricRefusedError(FabricError):
         self.problem = problem
 
 
+class FabricUnknownTargetError(FabricRefusedError):
+    """The machine, cloud or verb does not exist."""
+
+
 class FabricAnswerError(FabricError):
     """The answer breaks the interface's contract."""
 

@@ -15,6 +15,7 @@ from provider_agent.fabric.driver import (
     FabricAnswerError,
     FabricBusyError,
     FabricRefusedError,
+    FabricUnknownTargetError,
     FabricUnreachableError,
 )
 from wire_contract import paths
@@ -113,7 +114,7 @@ class SimulatedVmm:
     ) -> ModelT | None:
         try:
             answer = await self._request("GET", path, READ_SECONDS_MAX, query=query)
-        except _UnknownTargetError:
+        except FabricUnknownTargetError:
             return None
         return _parse(model, answer, path)
 
@@ -151,10 +152,6 @@ class SimulatedVmm:
         raise _refusal(status, answer)
 
 
-class _UnknownTargetError(FabricRefusedError):
-    """404: the machine, cloud or verb does not exist."""
-
-
 def _refusal(status: int, answer: bytes) -> FabricRefusedError | FabricBusyError:
     try:
         problem = Problem.model_validate_json(answer)
@@ -164,7 +161,7 @@ def _refusal(status: int, answer: bytes) -> FabricRefusedError | FabricBusyError
     if status in _BUSY:
         return FabricBusyError(problem.message)
     if status == _NOT_FOUND:
-        return _UnknownTargetError(problem)
+        return FabricUnknownTargetError(problem)
     return FabricRefusedError(problem)
 
 

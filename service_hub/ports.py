@@ -430,7 +430,7 @@ class EnrolmentUseCases(Protocol):
     async def enrol(self, key: RegistrationKey, request: bytes) -> IssuedPem:
         """Issue a management certificate for a new server; ConflictError for a known one."""
 
-    async def provider_of(self, provider_id: str, thumbprint: str) -> Provider | None:
+    async def provider_of(self, thumbprint: str) -> Provider | None:
         """Return the provider that a management certificate belongs to, if it is not revoked."""
 
     async def token(self, provider: Provider, certificate_pem: str) -> tuple[str, int]:

@@ -73,7 +73,16 @@ class Provider(Record):
     vmm_version: str = ""
     enrolled_at: datetime
     registered_at: datetime | None = None
-    thumbprints: tuple[str, ...]
+
+
+class ManagementCertificate(Record):
+    """A certificate that a provider is known by; `id` is its SHA-256 thumbprint."""
+
+    kind: ClassVar[str] = "management_certificate"
+
+    provider_id: str
+    issued_at: datetime
+    revoked_at: datetime | None = None
 
 
 class ProviderStream(Record):

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from service_hub.domain.errors import ConflictError, NotFoundError
 from service_hub.domain.records import (
     FabricInventory,
+    ManagementCertificate,
     Provider,
     ProviderStream,
     RegistrationKey,
@@ -73,18 +74,25 @@ class EnrolmentService:
             vmm_id=vmm_id,
             fabric_name=hashlib.sha256(f"{key.vault_id}/{vmm_id}".encode()).hexdigest(),
             enrolled_at=now,
-            thumbprints=(issued.thumbprint,),
         )
         stream = ProviderStream(id=provider_id, vault_id=key.vault_id, stream=self._clock.new_id())
-        await self._committer.commit(Change(saves=(Save(provider, NEW), Save(stream, NEW))))
+        certificate = ManagementCertificate(
+            id=issued.thumbprint,
+            vault_id=key.vault_id,
+            provider_id=provider_id,
+            issued_at=now,
+        )
+        saves = tuple(Save(record, NEW) for record in (provider, stream, certificate))
+        await self._committer.commit(Change(saves=saves))
         return issued
 
-    async def provider_of(self, provider_id: str, thumbprint: str) -> Provider | None:
+    async def provider_of(self, thumbprint: str) -> Provider | None:
         """Return the provider that a management certificate belongs to, if it is not revoked."""
-        found = await self._reader.get(Provider, provider_id)
-        if found is None or thumbprint not in found.record.thumbprints:
+        certificate = await self._reader.get(ManagementCertificate, thumbprint)
+        if certificate is None or certificate.record.revoked_at is not None:
             return None
-        return found.record
+        found = await self._reader.get(Provider, certificate.record.provider_id)
+        return None if found is None else found.record
 
     async def token(self, provider: Provider, certificate_pem: str) -> tuple[str, int]:
         """Return an encrypted token and its life in seconds."""

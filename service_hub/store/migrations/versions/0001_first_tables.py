@@ -10,6 +10,7 @@ SEARCHED = {
     "vault": ("subscription_id", "resource_group", "name"),
     "registration_key": ("vault_id",),
     "provider": ("vault_id", "vmm_id", "fabric_name"),
+    "management_certificate": ("provider_id",),
     "provider_stream": (),
     "provider_contact": (),
     "fabric_inventory": ("vault_id",),

@@ -1,0 +1,92 @@
+"""The hub's configuration file (docs/operating.md shows every key with its default)."""
+
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from service_shell.configuration import ListenSettings, LogSettings, Settings
+
+
+class ProviderListenSettings(ListenSettings):
+    """Where providers connect; `public_url` is what they are told to use."""
+
+    public_url: str
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_https(cls, value: str) -> str:
+        return https_url(value)
+
+
+class MqttListenSettings(ListenSettings):
+    """Where providers subscribe; `public_host` (and port) is what they are told to use."""
+
+    public_host: str
+    public_port: int | None = Field(default=None, ge=1, le=65_535)
+
+
+class HubSettings(Settings):
+    """All that a hub is told."""
+
+    data_directory: Path
+    key_file: Path
+    public_url: str
+    operator: ListenSettings
+    provider: ProviderListenSettings
+    mqtt: MqttListenSettings
+    region: str = "local"
+    organization: str = Field(default="Site Recovery Hub", min_length=1, max_length=60)
+    retry_after_seconds: int = Field(default=30, ge=1, le=3600)
+    heartbeat_seconds: int = Field(default=60, ge=1, le=3600)
+    missed_heartbeats_max: int = Field(default=5, ge=1, le=100)
+    log: LogSettings = LogSettings()
+    ready_file: Path | None = None
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_https(cls, value: str) -> str:
+        return https_url(value)
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a provider counts as connected after its last contact."""
+        return timedelta(seconds=self.heartbeat_seconds * self.missed_heartbeats_max)
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self.data_directory / "hub.db"
+
+    @property
+    def trust_directory(self) -> Path:
+        """Where the trust chain lies: certificates in clear, keys encrypted."""
+        return self.data_directory / "trust"
+
+    @property
+    def mqtt_url(self) -> str:
+        """Where providers subscribe, as a URL."""
+        port = self.mqtt.public_port or self.mqtt.port
+        return f"mqtts://{self.mqtt.public_host}:{port}"
+
+    @property
+    def public_hosts(self) -> tuple[str, ...]:
+        """Every host name or address that the hub's certificate must name."""
+        urls = (self.public_url, self.provider.public_url, self.mqtt_url)
+        return tuple(sorted({host_of(url) for url in urls}))
+
+
+def host_of(url: str) -> str:
+    """Return the host part of a URL."""
+    host = urlsplit(url).hostname
+    assert host is not None, "checked when the configuration was read"
+    return host
+
+
+def https_url(value: str) -> str:
+    """Return the URL without a trailing slash; ValueError when it is not https with a host."""
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https:// URL with a host, for example https://hub:8443")
+    return value.rstrip("/")

@@ -1,0 +1,25 @@
+"""Checks operators' bearer tokens against the hub's token key."""
+
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certs.tokens import TokenRefusedError, verify_operator_token
+from service_hub.domain.errors import UnauthenticatedError
+from service_hub.ports import OperatorIdentity
+
+
+class SignedOperatorTokens:
+    """The OperatorTokens of the hub's ports."""
+
+    def __init__(self, public_key: ec.EllipticCurvePublicKey, *, issuer: str) -> None:
+        self._public_key = public_key
+        self._issuer = issuer
+
+    def verify(self, token: str, now: datetime) -> OperatorIdentity:
+        """Return the holder of a valid token."""
+        try:
+            claims = verify_operator_token(token, (self._public_key,), issuer=self._issuer, now=now)
+        except TokenRefusedError as error:
+            raise UnauthenticatedError(str(error)) from error
+        return OperatorIdentity(claims.principal, claims.role)

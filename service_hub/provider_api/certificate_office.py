@@ -1,0 +1,160 @@
+"""Issues what providers and hosts identify themselves with; the trust chain behind it."""
+
+import ssl
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from certs.chain import IssuedCertificate, TrustChain
+from certs.enrolment import encode_certs_only
+from certs.identity import (
+    RequestRefusedError,
+    certificate_pem,
+    check_request,
+    load_certificate,
+    strong_public_key,
+    thumbprint,
+)
+from certs.profiles import Profile
+from certs.tls import UploadRefusedError, check_uploaded_certificate, trust_uploaded_certificate
+from certs.tokens import (
+    TokenRefusedError,
+    issue_provider_token,
+    verify_provider_token,
+    wrap_token,
+)
+from service_hub.domain.errors import InvalidRequestError, UnauthenticatedError
+from service_hub.domain.records import Provider
+from service_hub.ports import IssuedPem, UploadedCertificate
+
+TOKEN_LIFETIME: Final = timedelta(hours=1)
+"""Life of a provider's token (channel.md, access token)."""
+
+
+class TrustOffice:
+    """The CertificateOffice and the ProviderTokens of the hub's ports."""
+
+    def __init__(
+        self, chain: TrustChain, token_key: ec.EllipticCurvePrivateKey, *, issuer: str
+    ) -> None:
+        self._chain = chain
+        self._token_key = token_key
+        self._issuer = issuer
+
+    @property
+    def root_pem(self) -> str:
+        """The root that providers pin."""
+        return self._chain.root_pem
+
+    def cacerts(self) -> bytes:
+        """Return the chain as EST certs-only (RFC 7030, section 4.1.3)."""
+        pems: Sequence[str] = (self._chain.root_pem, self._chain.management_ca_pem)
+        return encode_certs_only(pems)
+
+    def requested_name(self, request: bytes) -> str:
+        """Return the VMM server id that a request names, a GUID in lower case."""
+        names = _checked(request)
+        try:
+            return str(UUID(names))
+        except ValueError:
+            raise InvalidRequestError(
+                "the common name of the request is the VMM server's id, a GUID"
+            ) from None
+
+    def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> IssuedPem:
+        """Issue a management certificate; the name in it is ours, whatever was asked for."""
+        return self._issue(Profile.PROVIDER_MANAGEMENT, request, provider_id, now)
+
+    def issue_host(self, request: bytes, host: str, now: datetime) -> IssuedPem:
+        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN."""
+        if _checked(request).lower() != host.lower():
+            raise InvalidRequestError(f"the common name of the request is not {host}")
+        return self._issue(Profile.HYPERV_HOST, request, host, now, dns_names=(host,))
+
+    def provider_token(
+        self, provider: Provider, certificate_pem: str, now: datetime
+    ) -> tuple[str, int]:
+        """Return a token that only this certificate's key can read, and its life in seconds."""
+        certificate = load_certificate(certificate_pem.encode())
+        token = issue_provider_token(
+            self._token_key,
+            issuer=self._issuer,
+            provider_id=provider.id,
+            vault_id=provider.vault_id,
+            certificate=certificate,
+            now=now,
+            lifetime=TOKEN_LIFETIME,
+        )
+        return wrap_token(token, certificate), int(TOKEN_LIFETIME.total_seconds())
+
+    def verify(self, token: str, certificate_pem: str, now: datetime) -> str:
+        """Return the provider id of a token bound to this certificate."""
+        try:
+            claims = verify_provider_token(
+                token,
+                (self._token_key.public_key(),),
+                issuer=self._issuer,
+                certificate=load_certificate(certificate_pem.encode()),
+                now=now,
+            )
+        except TokenRefusedError as error:
+            raise UnauthenticatedError(str(error)) from error
+        return claims.provider_id
+
+    def _issue(
+        self,
+        profile: Profile,
+        request: bytes,
+        common_name: str,
+        now: datetime,
+        dns_names: Sequence[str] = (),
+    ) -> IssuedPem:
+        public_key = strong_public_key(check_request(request))
+        issued: IssuedCertificate = self._chain.issue(
+            profile, public_key, common_name, now, dns_names=dns_names
+        )
+        return IssuedPem(issued.chain_pem, thumbprint(issued.certificate))
+
+
+class UploadedRegistrations:
+    """The RegistrationAuthority of the hub's ports: lets uploaded certificates connect."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def inspect(self, certificate: bytes) -> UploadedCertificate:
+        """Return what is kept of an uploaded certificate; never an authority, never a weak key."""
+        try:
+            uploaded = check_uploaded_certificate(certificate)
+        except UploadRefusedError as error:
+            raise InvalidRequestError(
+                f"the certificate is refused: {error}", "properties.certificate"
+            ) from error
+        return UploadedCertificate(
+            pem=certificate_pem(uploaded),
+            thumbprint=thumbprint(uploaded),
+            sha1_thumbprint=uploaded.fingerprint(hashes.SHA1()).hex().upper(),  # noqa: S303 -- shown, as the field does; never compared
+            subject=uploaded.subject.rfc4514_string(),
+            issuer=uploaded.issuer.rfc4514_string(),
+            not_after=uploaded.not_valid_after_utc,
+        )
+
+    def admit(self, certificate_pem: str) -> None:
+        """Let the provider listener accept it from the next handshake on."""
+        trust_uploaded_certificate(self._context, load_certificate(certificate_pem.encode()))
+
+
+def _checked(request: bytes) -> str:
+    try:
+        checked = check_request(request)
+    except RequestRefusedError as error:
+        raise InvalidRequestError(str(error)) from error
+    names = checked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(names) != 1:
+        raise InvalidRequestError("the request names no common name, or more than one")
+    return str(names[0].value)

@@ -16,8 +16,8 @@ HOSTS_MAX: Final = 200
 """Each host has an address of its own in one /24, from .10 on."""
 
 FIRST_HOST_ADDRESS: Final = 10
-DISK_BYTES_MIN: Final = 64 * 1024 * 1024
-DISK_BYTES_MAX: Final = 1024**4
+DISK_FILES_BYTES_MIN: Final = 1024 * 1024
+DISK_FILES_BYTES_MAX: Final = 64 * 1024**3
 
 _IDENTITIES: Final = uuid.UUID("6f1c3d5e-52a4-4b7e-9d0e-5ad1f6c1b7a4")
 
@@ -94,11 +94,15 @@ class Cloud(Settings):
 
 
 class Disk(Settings):
-    """A virtual disk: a sparse raw image with an ext4 file system and real files in it."""
+    """A virtual disk: a sparse raw image, ext4 with up to `files` of real files in it.
+
+    Without `files` a system disk gets some 100 MiB, a data disk some 16 MiB of files.
+    """
 
     name: Name
     kind: Literal["OperatingSystem", "Data"]
-    size: ByteSize = Field(ge=DISK_BYTES_MIN, le=DISK_BYTES_MAX)
+    files: ByteSize | None = Field(default=None, ge=DISK_FILES_BYTES_MIN, le=DISK_FILES_BYTES_MAX)
+    free: ByteSize | None = Field(default=None, ge=DISK_FILES_BYTES_MIN, le=DISK_FILES_BYTES_MAX)
 
 
 class Machine(Settings):

@@ -21,6 +21,11 @@ class Layout:
         return self.root / "lock"
 
     @property
+    def log_of_lab(self) -> Path:
+        """What the lab itself logs, over all runs."""
+        return self.root / "lab.log"
+
+    @property
     def record(self) -> Path:
         """What runs, and which addresses it has (see lab.estate_record)."""
         return self.root / "estate.json"

@@ -68,7 +68,7 @@ class FinishedJob:
     job: models.Job
 
 
-class JobFailedError(Exception):
+class JobFailedError(ProgramError):
     """A job did not succeed; the message says what the service and the provider said."""
 
 

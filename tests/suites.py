@@ -97,7 +97,9 @@ def _has_tests(suite: Suite) -> bool:
 
 
 def _run(suites: Sequence[Suite]) -> list[str]:
-    waiting, running, failed = list(suites), [], []
+    waiting = list(suites)
+    running: list[Running] = []
+    failed: list[str] = []
     try:
         while waiting or running:
             while waiting and len(running) < SLOTS:

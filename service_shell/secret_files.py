@@ -29,10 +29,13 @@ def read_secret(path: Path, max_bytes: int) -> bytes:
     try:
         # O_NONBLOCK: a named pipe in this place must not hold the program for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:  # noqa: PTH123 -- a descriptor, not a path
-            facts = os.fstat(descriptor)
-            _check(path, facts, max_bytes)
-            data = stream.read(max_bytes + 1)
+        try:
+            _check(path, os.fstat(descriptor), max_bytes)
+            # Only now: open() of a folder's descriptor would fail and leave it open.
+            with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123 -- a descriptor
+                data = stream.read(max_bytes + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise ProgramError(
             f"{path} is missing; create it or name the right file in the configuration"

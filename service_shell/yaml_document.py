@@ -20,13 +20,14 @@ class YamlDocument:
     """A parsed file; `lines` knows where each key and list entry stands."""
 
     value: Any
-    lines: dict[Location, int]
+    lines: dict[tuple[str, ...], int]
 
     def line_of(self, location: Location) -> int:
         """Return the line of the entry, or of the nearest one around it that is in the file."""
-        for length in range(len(location), 0, -1):
-            if location[:length] in self.lines:
-                return self.lines[location[:length]]
+        steps = tuple(str(step) for step in location)
+        for length in range(len(steps), 0, -1):
+            if steps[:length] in self.lines:
+                return self.lines[steps[:length]]
         return 1
 
 
@@ -76,7 +77,7 @@ def _parse(path: Path, text: str) -> YamlDocument:
         sizes: dict[int, int | None] = {}
         if _size(path, root, sizes) > VALUES_MAX:
             raise ProgramError(f"{path}:1: more than {VALUES_MAX} values; write less")
-        lines: dict[Location, int] = {}
+        lines: dict[tuple[str, ...], int] = {}
         _collect_lines(path, root, (), lines)
         return YamlDocument(loader.construct_document(root), lines)
     finally:
@@ -102,12 +103,12 @@ def _size(path: Path, node: yaml.Node, sizes: dict[int, int | None]) -> int:
 
 
 def _collect_lines(
-    path: Path, node: yaml.Node, location: Location, lines: dict[Location, int]
+    path: Path, node: yaml.Node, location: tuple[str, ...], lines: dict[tuple[str, ...], int]
 ) -> None:
     lines.setdefault(location, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         for index, each in enumerate(node.value):
-            _collect_lines(path, each, (*location, index), lines)
+            _collect_lines(path, each, (*location, str(index)), lines)
     elif isinstance(node, yaml.MappingNode):
         for key, each in node.value:
             line = key.start_mark.line + 1

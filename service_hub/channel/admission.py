@@ -1,0 +1,84 @@
+"""Who may open an MQTT session: certificate, client id and token must name the same provider."""
+
+from dataclasses import dataclass
+
+import mqtt5
+from cryptography import x509
+from mqtt5 import ConnAckReasonCode as Reason
+
+from certs.identity import certificate_pem, common_name, thumbprint
+from service_hub.channel.session import read_presence
+from service_hub.domain.errors import UnauthenticatedError
+from service_hub.ports import Clock, EnrolmentUseCases, ProviderTokens
+from wire_contract.topics import presence_topic
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is not admitted, for CONNACK and for the log."""
+
+    reason: Reason
+    words: str
+
+
+class Admission:
+    """Checks a CONNECT against the certificate of its connection and against the database."""
+
+    def __init__(self, enrolment: EnrolmentUseCases, tokens: ProviderTokens, clock: Clock) -> None:
+        self._enrolment = enrolment
+        self._tokens = tokens
+        self._clock = clock
+
+    async def check(
+        self, certificate: x509.Certificate, connect: mqtt5.ConnectPacket
+    ) -> Refusal | None:
+        """Return why the peer is not admitted, None when it is; the CN is the provider's id."""
+        identity = common_name(certificate)
+        refusal = check_connect(identity, connect)
+        if refusal is not None:
+            return refusal
+        pem = certificate_pem(certificate)
+        try:
+            bearer = self._tokens.verify(_text(connect.password), pem, self._clock.now())
+        except UnauthenticatedError as error:
+            return Refusal(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
+        if bearer != identity:
+            return Refusal(Reason.BAD_USER_NAME_OR_PASSWORD, "the token is another provider's")
+        # Asked last, so that nothing is awaited between this answer and the admission.
+        provider = await self._enrolment.provider_of(thumbprint(certificate))
+        if provider is None or provider.id != identity:
+            return Refusal(
+                Reason.NOT_AUTHORIZED,
+                "this certificate is not, or no longer, a provider's; register the server again",
+            )
+        if provider.registered_at is None:
+            return Refusal(Reason.NOT_AUTHORIZED, "the server is enrolled but not yet registered")
+        return None
+
+
+def check_connect(identity: str, connect: mqtt5.ConnectPacket) -> Refusal | None:
+    """Return what is wrong with the CONNECT of the peer with this common name; pure."""
+    if not identity or connect.client_id != identity:
+        return Refusal(
+            Reason.CLIENT_ID_NOT_VALID, "the client id must be the certificate's common name"
+        )
+    if connect.authentication_method is not None:
+        return Refusal(Reason.BAD_AUTHENTICATION_METHOD, "no extended authentication is offered")
+    if not connect.password:
+        return Refusal(Reason.BAD_USER_NAME_OR_PASSWORD, "the password must be the access token")
+    return None if connect.will is None else _check_will(identity, connect.will)
+
+
+def _check_will(identity: str, will: mqtt5.Will) -> Refusal | None:
+    if will.topic != presence_topic(identity):
+        return Refusal(Reason.NOT_AUTHORIZED, "the will's topic is not the provider's presence")
+    if will.qos == mqtt5.QoS.EXACTLY_ONCE:
+        return Refusal(Reason.QUALITY_NOT_SUPPORTED, "the will asks for QoS 2")
+    if read_presence(will.payload) is None:
+        return Refusal(Reason.PAYLOAD_FORMAT_INVALID, "the will is no presence")
+    return None
+
+
+def _text(password: bytes | None) -> str:
+    # A token is ASCII: what is not cannot verify, and the verifier says so.
+    return (password or b"").decode("ascii", errors="replace")

@@ -1,0 +1,64 @@
+"""Who has something new: one signal for the outbox pump and for long polls."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+
+class Wakeups:
+    """Passes on that a provider has new events or has just come; an `Outbox` (ports).
+
+    A signal is a hint: who was not woken finds the events by its poll.
+    """
+
+    def __init__(self) -> None:
+        self._woken: set[str] = set()
+        self._any = asyncio.Event()
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._closed = False
+
+    def wake(self, provider_ids: Sequence[str]) -> None:
+        """Wake the pump and every long poll of these providers; never blocks."""
+        for provider_id in provider_ids:
+            self._woken.add(provider_id)
+            for event in self._waiting.get(provider_id, ()):
+                event.set()
+        if self._woken:
+            self._any.set()
+
+    def close(self) -> None:
+        """Let every waiting long poll answer now, and none wait from here on: the hub stops."""
+        self._closed = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the hub stops."""
+        return self._closed
+
+    async def take(self, seconds: float) -> set[str]:
+        """Return who was woken since the last call, at the latest after `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._any.wait()
+        self._any.clear()
+        woken, self._woken = self._woken, set()
+        return woken
+
+    @contextlib.contextmanager
+    def watching(self, provider_id: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set by every wake from now on, also before it is waited for."""
+        event = asyncio.Event()
+        if self._closed:
+            event.set()
+        waiting = self._waiting[provider_id]
+        waiting.add(event)
+        try:
+            yield event
+        finally:
+            waiting.discard(event)
+            if not waiting:
+                self._waiting.pop(provider_id, None)

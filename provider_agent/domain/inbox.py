@@ -54,7 +54,7 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedEvent:
-    """An event whose signature and audience hold; `content` is null where the body is unusable."""
+    """An event whose signature and audience hold; `content` is the body where it is usable."""
 
     envelope: EventEnvelope
     content: Assignment | Withdrawal | None
@@ -134,10 +134,12 @@ OutcomeOf = Callable[[Verdict, str], Report | None]
 
 def read_event(payload: Mapping[str, Any], audience: str) -> VerifiedEvent:
     """Return the event in a verified payload; NotAnEventError says what is wrong with it."""
-    kind = payload.get("type")
+    kind, body = payload.get("type"), payload.get("body")
     known = isinstance(kind, str) and kind in set(EventType)
-    envelope = _parse(EventEnvelope, {**payload, "type": kind if known else EventType.TOMBSTONE})
-    if envelope is None:
+    # Type and body are judged apart: what is wrong with them must not cost the event its number.
+    outside = {**payload, "type": kind if known else EventType.TOMBSTONE, "body": {}}
+    envelope = _parse(EventEnvelope, outside)
+    if envelope is None or not isinstance(body, dict):
         raise NotAnEventError("the signed payload is not an event envelope")
     if envelope.aud != audience:
         raise NotAnEventError(f"the event is for {envelope.aud[:64]!r}, not for this provider")
@@ -147,7 +149,7 @@ def read_event(payload: Mapping[str, Any], audience: str) -> VerifiedEvent:
         raise NotAnEventError("the event's number is too large")
     if not known:
         return VerifiedEvent(envelope, None, RefusalReason.UNKNOWN_TYPE)
-    return _with_content(envelope)
+    return _with_content(envelope, body)
 
 
 def place(cursor: StreamPosition, stream: str, seq: int) -> Place:
@@ -206,15 +208,15 @@ def _refused(reason: RefusalReason) -> Verdict:
     return Verdict(ReceiptKind.REFUSED, reason=reason)
 
 
-def _with_content(envelope: EventEnvelope) -> VerifiedEvent:
+def _with_content(envelope: EventEnvelope, body: Mapping[str, Any]) -> VerifiedEvent:
     match envelope.type:
         case EventType.ASSIGNMENT:
-            assignment = _parse(Assignment, envelope.body)
+            assignment = _parse(Assignment, body)
             if assignment is None or not _usable(assignment):
                 return VerifiedEvent(envelope, None, RefusalReason.BAD_BODY)
             return VerifiedEvent(envelope, assignment, None)
         case EventType.WITHDRAWAL:
-            withdrawal = _parse(Withdrawal, envelope.body)
+            withdrawal = _parse(Withdrawal, body)
             if withdrawal is None or max(withdrawal.attempt, withdrawal.fence) > NUMBER_MAX:
                 return VerifiedEvent(envelope, None, RefusalReason.BAD_BODY)
             return VerifiedEvent(envelope, withdrawal, None)

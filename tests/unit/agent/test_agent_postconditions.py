@@ -1,0 +1,261 @@
+from typing import Any
+
+import pytest
+
+from provider_agent.domain.postconditions import Expected, ReadBack, unmet
+from tests.unit.agent.agent_views import (
+    CLOUD_ID,
+    HOST,
+    MACHINE_ID,
+    NONCE,
+    cloud,
+    guest,
+    host,
+    machine,
+    replication,
+)
+from wire_contract.vocabulary import CLOUD_VERBS, Verb
+
+PEER = {
+    "relationship_id": "relationship-1",
+    "replica_machine_id": "machine-2",
+    "replica_host": "osaka-hyperv-1.example",
+    "replica_port": 8084,
+}
+
+
+def of(**changes: Any) -> ReadBack:
+    return ReadBack(machine=machine(**changes))
+
+
+def replicating(**changes: Any) -> ReadBack:
+    return of(replication=replication(**changes))
+
+
+def of_cloud(*hosts: Any, **changes: Any) -> ReadBack:
+    return ReadBack(cloud=cloud(**changes), hosts=hosts or (host(),))
+
+
+# verb, arguments, what holds, and what each must be refused for.
+CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
+    (
+        Verb.CONFIGURE_HOSTS,
+        {},
+        of_cloud(),
+        [
+            of_cloud(host(certificate_thumbprint=None)),
+            of_cloud(host(certificate_thumbprint="bb22")),
+            of_cloud(host(fqdn="other.example")),
+            of_cloud(host(), host_fqdns=(HOST, "second.example")),
+            of_cloud(host_fqdns=()),
+        ],
+    ),
+    (
+        Verb.PREPARE_CLOUD,
+        {"replica_port": 8084, "allowed_primaries": ["a.example"]},
+        of_cloud(),
+        [
+            of_cloud(host(replica_enabled=False)),
+            of_cloud(host(replica_port=8083)),
+            of_cloud(host(allowed_primaries=("b.example",))),
+            of_cloud(host(), host_fqdns=(HOST, "second.example")),
+            of_cloud(host_fqdns=()),
+        ],
+    ),
+    (
+        Verb.PAIR_CLOUD,
+        {"role": "Primary", "partner_cloud_id": "cloud-2"},
+        of_cloud(),
+        [of_cloud(paired_role=""), of_cloud(partner_cloud_id=None)],
+    ),
+    (
+        Verb.PLACE_REPLICA,
+        {"cloud_id": CLOUD_ID, "hyperv_id": "hyperv-1"},
+        of(),
+        [of(run_state="Running"), of(host="other"), of(cloud_id="x"), of(hyperv_id="x")],
+    ),
+    (
+        Verb.ENABLE_REPLICATION,
+        PEER,
+        replicating(state=1),
+        [
+            of(),
+            replicating(mode="Replica"),
+            replicating(state=0),
+            replicating(peer_machine_id="x"),
+            replicating(peer_host="x"),
+            replicating(peer_port=1),
+            replicating(relationship_id="x"),
+        ],
+    ),
+    (
+        Verb.START_INITIAL_REPLICATION,
+        {},
+        replicating(state=2),
+        [of(), replicating(state=1), replicating(state=8)],
+    ),
+    (
+        Verb.COMPLETE_INITIAL_REPLICATION,
+        {},
+        replicating(state=3),
+        [of(), replicating(state=2)],
+    ),
+    (
+        Verb.UPDATE_PROTECTION,
+        {"item": "item-1"},
+        of(),
+        [of(protected_item=None), of(protected_item="x")],
+    ),
+    (Verb.SHUT_DOWN, {}, of(), [of(run_state="Running"), of(guest=guest())]),
+    (
+        Verb.PREPARE_FAILOVER,
+        {},
+        replicating(state=4),
+        [of(), replicating(state=3), replicating(state=4, pending_bytes=1)],
+    ),
+    (Verb.SYNCHRONIZE, {}, replicating(), [of(), replicating(pending_bytes=1)]),
+    (
+        Verb.FAIL_OVER,
+        {"planned": True, "expected_cut": 7},
+        replicating(mode="Replica", state=5),
+        [
+            of(),
+            replicating(state=3),
+            replicating(state=5, last_cut=6),
+            of(replication=replication(state=5), epoch=1),
+            of(replication=replication(state=5), epoch=3),
+        ],
+    ),
+    (Verb.CANCEL_FAILOVER, {}, replicating(), [of(), replicating(state=5)]),
+    (
+        Verb.START,
+        {},
+        of(run_state="Running", guest=guest()),
+        [
+            of(),
+            of(run_state="Running"),
+            of(run_state="Off", guest=guest()),
+            of(run_state="Running", guest=guest(nonce="f" * 32)),
+            of(run_state="Running", guest=guest(verified=False)),
+            of(run_state="Running", guest=guest(), epoch=1),
+        ],
+    ),
+    (Verb.COMMIT, {}, replicating(state=6), [of(), replicating(state=5)]),
+    (
+        Verb.PREPARE_REVERSE,
+        {},
+        replicating(mode="Replica"),
+        [of(), replicating(), of(replication=replication(mode="Replica"), epoch=1)],
+    ),
+    (
+        Verb.REVERSE_REPLICATE,
+        {**PEER, "resynchronize": False},
+        replicating(),
+        [of(), replicating(mode="Replica"), replicating(state=1), replicating(peer_host="x")],
+    ),
+    (
+        Verb.CREATE_TEST_MACHINE,
+        {"replica_machine_id": "machine-2"},
+        of(test_machine_of="machine-2"),
+        [of(), of(test_machine_of="x")],
+    ),
+    (
+        Verb.PREPARE_TEST_MACHINE,
+        {"network_id": "network-1"},
+        of(),
+        [of(nics=({"nic_id": "n", "network_id": None},))],
+    ),
+    (Verb.REMOVE_TEST_MACHINE, {}, ReadBack(), [of()]),
+    (
+        Verb.CONFIRM_EPOCH,
+        {"authoritative": True},
+        of(run_state="Running"),
+        [of(epoch_confirmed=False), of(epoch=1)],
+    ),
+]
+
+
+def expected(verb: Verb, arguments: dict[str, Any], **changes: Any) -> Expected:
+    values: dict[str, Any] = {
+        "target": CLOUD_ID if verb in CLOUD_VERBS else MACHINE_ID,
+        "epoch": 2,
+        "result": {"replica_host": HOST, "replica_port": 8084},
+        "nonce": NONCE,
+        "thumbprints": {HOST: "AA11"},
+        **changes,
+    }
+    return Expected(verb=verb, arguments=arguments, **values)
+
+
+def test_every_verb_of_the_contract_has_a_case_here() -> None:
+    assert [case[0] for case in CASES] == list(Verb)
+
+
+@pytest.mark.parametrize(("verb", "arguments", "seen", "_"), CASES)
+def test_a_verb_has_succeeded_when_its_post_condition_is_read_back(
+    verb: Verb, arguments: dict[str, Any], seen: ReadBack, _: list[ReadBack]
+) -> None:
+    assert unmet(expected(verb, arguments), seen) is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "seen"),
+    [(verb, arguments, bad) for verb, arguments, _, wrong in CASES for bad in wrong],
+)
+def test_a_lie_is_found_and_put_into_words(
+    verb: Verb, arguments: dict[str, Any], seen: ReadBack
+) -> None:
+    reason = unmet(expected(verb, arguments), seen)
+    assert reason
+    assert "\n" not in reason
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.REMOVE_TEST_MACHINE])
+def test_what_does_not_exist_satisfies_nothing(verb: Verb) -> None:
+    assert "does not exist" in str(unmet(expected(verb, {}), ReadBack()))
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb not in CLOUD_VERBS])
+def test_a_view_of_another_machine_proves_nothing(verb: Verb) -> None:
+    other = ReadBack(machine=machine(machine_id="machine-9", replication=replication()))
+    assert unmet(expected(verb, {}), other) is not None
+
+
+def test_an_answer_without_a_nonce_never_proves_that_a_guest_runs() -> None:
+    seen = of(run_state="Running", guest=guest(nonce=""))
+    assert unmet(expected(Verb.START, {}, nonce=""), seen) is not None
+
+
+def test_a_task_without_an_item_has_no_epoch_to_check() -> None:
+    seen = of(run_state="Running", guest=guest(), epoch=0)
+    assert unmet(expected(Verb.START, {}, epoch=0), seen) is None
+
+
+def test_a_copy_that_is_not_active_must_be_off_and_need_not_be_confirmed() -> None:
+    ordered = expected(Verb.CONFIRM_EPOCH, {"authoritative": False})
+    assert unmet(ordered, of(epoch_confirmed=False)) is None
+    assert unmet(ordered, of(run_state="Running")) is not None
+
+
+def test_an_unplanned_failover_asks_for_no_cut() -> None:
+    seen = replicating(mode="Replica", state=5, last_cut=0)
+    assert unmet(expected(Verb.FAIL_OVER, {"planned": False, "expected_cut": None}), seen) is None
+
+
+def test_reversal_with_resynchronization_may_still_have_to_begin() -> None:
+    ordered = expected(Verb.REVERSE_REPLICATE, {**PEER, "resynchronize": True})
+    assert unmet(ordered, replicating(state=1)) is None
+    assert unmet(ordered, replicating(state=0)) is not None
+
+
+def test_a_place_that_is_not_named_is_no_place() -> None:
+    arguments = {"cloud_id": CLOUD_ID, "hyperv_id": "hyperv-1"}
+    assert unmet(expected(Verb.PLACE_REPLICA, arguments, result={}), of()) is not None
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_arguments_of_any_shape_break_nothing(verb: Verb) -> None:
+    names = ("replica_port", "allowed_primaries", "item", "expected_cut", "planned", "network_id")
+    odd: dict[str, Any] = {name: [{}] for name in names}
+    for seen in (of(), replicating(), of_cloud()):
+        unmet(expected(verb, odd), seen)

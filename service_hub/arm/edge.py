@@ -1,0 +1,177 @@
+"""Between the HTTP library and the handlers: who asks, how much may come, how errors look.
+
+Every handler of the surface is wrapped here; no route can forget to authenticate.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
+from multidict import CIMultiDict
+
+from service_hub.arm.api import ArmApi
+from service_hub.arm.bodies import BODY_BYTES_MAX, storable_text
+from service_hub.arm.calls import Answer, Call, Handler
+from service_hub.arm.errors import (
+    BodyTooLargeError,
+    BrokenRequestError,
+    ForbiddenError,
+    error_answer,
+    fault_answer,
+)
+from service_hub.arm.times import request_time
+from service_hub.domain.errors import DomainError, InvalidRequestError, UnauthenticatedError
+from service_hub.ports import OperatorIdentity, RequestIdentity
+
+BODY_SECONDS_MAX: Final = 30
+"""Longest for a body of at most BODY_BYTES_MAX to arrive."""
+
+CLIENT_REQUEST_ID_CHARACTERS_MAX: Final = 256
+NAME_CHARACTERS_MAX: Final = 260
+"""Longest name in a path; that of ARM resource names."""
+
+_CHUNK_BYTES: Final = 65_536
+_READING: Final = frozenset({"GET", "HEAD"})
+_CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
+_READING_ROLES: Final = _CHANGING_ROLES | {"Reader"}
+
+log = structlog.get_logger()
+
+WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guarded(api: ArmApi, handler: Handler) -> WebHandler:
+    """Return the handler behind authentication, limits, error bodies and common headers."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        identity = RequestIdentity(
+            principal="",
+            client_request_id=_client_request_id(request) or api.clock.new_id(),
+            correlation_id=api.clock.new_id(),
+            method=request.method,
+            path=request.path.lower(),
+            body_digest="",
+        )
+        try:
+            call = await _call(api, request, identity)
+            identity = call.identity
+            answer = await handler(call)
+        except DomainError as error:
+            answer = error_answer(error, identity)
+        except Exception:
+            reference = identity.correlation_id
+            log.exception("arm_request_failed", reference=reference, path=identity.path)
+            answer = fault_answer(reference)
+        if request.method not in _READING:
+            log.info(
+                "arm_request_answered",
+                principal=identity.principal,
+                method=request.method,
+                path=identity.path,
+                status=int(answer.status),
+                correlation_id=identity.correlation_id,
+            )
+        return _response(api, answer, identity)
+
+    return serve
+
+
+async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity) -> Call:
+    operator = _authenticate(api, request)
+    allowed = _READING_ROLES if request.method in _READING else _CHANGING_ROLES
+    if operator.role not in allowed:
+        raise ForbiddenError(
+            f"The role '{operator.role}' has no right to {request.method} this. Ask for a token"
+            f" with one of: {', '.join(sorted(allowed))}."
+        )
+    if _client_request_id(request) is None:
+        raise InvalidRequestError(
+            "The header must be printable ASCII of at most"
+            f" {CLIENT_REQUEST_ID_CHARACTERS_MAX} characters.",
+            "x-ms-client-request-id",
+        )
+    # Groups that begin with '_' are the fixed parts of the path (routes.py).
+    names = {key: name for key, name in request.match_info.items() if not key.startswith("_")}
+    for segment, name in names.items():
+        if len(name) > NAME_CHARACTERS_MAX:
+            raise InvalidRequestError(
+                f"A name in the path is longer than {NAME_CHARACTERS_MAX} characters.", segment
+            )
+        storable_text(name, segment)
+    body = b"" if request.method in _READING else await _body(request)
+    return Call(
+        identity=replace(
+            identity,
+            principal=operator.principal,
+            body_digest=hashlib.sha256(body).hexdigest(),
+        ),
+        names=names,
+        query=dict(request.rel_url.query),
+        body=body,
+        url=request.raw_path,
+    )
+
+
+def _authenticate(api: ArmApi, request: web.Request) -> OperatorIdentity:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError(
+            "The request has no bearer token. Send 'Authorization: Bearer TOKEN'; a token is made"
+            " by 'service-hub token issue'."
+        )
+    return api.tokens.verify(token.strip(), api.clock.now())
+
+
+def _client_request_id(request: web.Request) -> str | None:
+    """Return the client's id of the request, empty when it sent none, None when it is unfit."""
+    text = request.headers.get("x-ms-client-request-id", "").strip()
+    fits = len(text) <= CLIENT_REQUEST_ID_CHARACTERS_MAX and text.isascii() and text.isprintable()
+    return text if fits else None
+
+
+async def _body(request: web.Request) -> bytes:
+    """Return the body; it may be compressed, so the limit counts what comes out."""
+    collected = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+                collected += chunk
+                if len(collected) > BODY_BYTES_MAX:
+                    raise BodyTooLargeError(
+                        f"The request body is longer than {BODY_BYTES_MAX} bytes."
+                    )
+    except (RequestPayloadError, HttpProcessingError, TimeoutError):
+        raise BrokenRequestError(
+            "The request body was cut off, came too slowly, or its encoding is broken."
+        ) from None
+    return bytes(collected)
+
+
+def _response(api: ArmApi, answer: Answer, identity: RequestIdentity) -> web.Response:
+    headers: CIMultiDict[str] = CIMultiDict(answer.headers)
+    usual = f"{identity.client_request_id} {request_time(api.clock.now())}"
+    for value in answer.request_ids or (usual,):
+        headers.add("x-ms-request-id", value)
+    headers["x-ms-correlation-request-id"] = identity.correlation_id
+    headers["x-ms-client-request-id"] = identity.client_request_id
+    headers["Cache-Control"] = "no-cache"
+    headers["Pragma"] = "no-cache"
+    headers["Expires"] = "-1"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+    if answer.body is None:
+        return web.Response(status=answer.status, headers=headers)
+    return web.Response(
+        status=answer.status,
+        headers=headers,
+        body=json.dumps(answer.body, ensure_ascii=False).encode(),
+        content_type="application/json",
+        charset="utf-8",
+    )

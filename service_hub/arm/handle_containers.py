@@ -1,0 +1,155 @@
+"""Clouds, the machines in them, and mappings between clouds."""
+
+from service_hub.arm.api import ArmApi
+from service_hub.arm.bodies import MappingInput, read, refuse_other_providers
+from service_hub.arm.calls import Answer, Call
+from service_hub.arm.ids import CONTAINERS, FABRICS, MAPPINGS, POLICIES, VaultIds, names_in_id
+from service_hub.arm.long_running import accepted, operation_result
+from service_hub.arm.paging import page
+from service_hub.arm.render_containers import (
+    container_body,
+    mapping_body,
+    protectable_item_body,
+    protectable_machines,
+)
+from service_hub.arm.surroundings import Surroundings, clouds, surroundings
+from service_hub.domain.errors import NotFoundError
+from service_hub.domain.records import ContainerMapping
+from service_hub.ports import FabricFacts
+from wire_contract.vmm_interface import CloudView
+
+
+class ContainerHandlers:
+    """What operators ask of clouds."""
+
+    def __init__(self, api: ArmApi) -> None:
+        self._api = api
+
+    async def list(self, call: Call) -> Answer:
+        """Answer with the clouds of all fabrics of a vault."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        bodies = [
+            container_body(around, fabric, cloud)
+            for fabric in around.fabrics
+            for cloud in clouds(fabric)
+        ]
+        return page(call, bodies, self._api.public_url)
+
+    async def list_by_fabric(self, call: Call) -> Answer:
+        """Answer with the clouds of one fabric."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        fabric = named_fabric(around, call)
+        bodies = [container_body(around, fabric, cloud) for cloud in clouds(fabric)]
+        return page(call, bodies, self._api.public_url)
+
+    async def get(self, call: Call) -> Answer:
+        """Answer with one cloud."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        fabric, cloud = named_cloud(around, call)
+        return Answer(body=container_body(around, fabric, cloud))
+
+    async def list_protectable(self, call: Call) -> Answer:
+        """Answer with the machines of a cloud that are or could be protected."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        fabric, cloud = named_cloud(around, call)
+        bodies = [
+            protectable_item_body(around, fabric, machine)
+            for machine in protectable_machines(around, fabric, cloud.cloud_id)
+        ]
+        return page(call, bodies, self._api.public_url)
+
+    async def get_protectable(self, call: Call) -> Answer:
+        """Answer with one machine."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        fabric, cloud = named_cloud(around, call)
+        for machine in protectable_machines(around, fabric, cloud.cloud_id):
+            if machine.machine_id.lower() == call.folded("protectable_item"):
+                return Answer(body=protectable_item_body(around, fabric, machine))
+        raise NotFoundError(call.name("protectable_item"))
+
+
+class MappingHandlers:
+    """What operators do with mappings: pair two clouds under a policy, and look."""
+
+    def __init__(self, api: ArmApi) -> None:
+        self._api = api
+
+    async def create(self, call: Call) -> Answer:
+        """Begin to pair the cloud of the path with the one of the body."""
+        vault = await self._api.vault(call)
+        wanted = read(call.body, MappingInput).properties
+        refuse_other_providers(wanted.provider_specific_input, "properties.providerSpecificInput")
+        fabric_name, cloud_id = names_in_id(
+            wanted.target_protection_container_id,
+            vault,
+            (FABRICS, CONTAINERS),
+            "properties.targetProtectionContainerId",
+        )
+        (policy_name,) = names_in_id(wanted.policy_id, vault, (POLICIES,), "properties.policyId")
+        primary = (call.folded("fabric"), call.folded("container"))
+        name = call.name("mapping")
+        job = await self._api.pairing.pair(
+            vault,
+            name=name,
+            primary=primary,
+            recovery=(fabric_name.lower(), cloud_id.lower()),
+            policy_name=policy_name,
+            identity=call.identity,
+        )
+        resource_id = VaultIds(vault).in_container(*primary, MAPPINGS, name)
+        return accepted(self._api, vault, job, resource_id)
+
+    async def list(self, call: Call) -> Answer:
+        """Answer with all mappings of a vault."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        bodies = [mapping_body(around, mapping) for mapping in around.mappings]
+        return page(call, bodies, self._api.public_url)
+
+    async def list_by_container(self, call: Call) -> Answer:
+        """Answer with the mappings of a cloud, whichever end of them it is."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        bodies = [mapping_body(around, mapping) for mapping in _of_cloud(around, call)]
+        return page(call, bodies, self._api.public_url)
+
+    async def get(self, call: Call) -> Answer:
+        """Answer with one mapping."""
+        around = await surroundings(self._api, await self._api.vault(call))
+        for mapping in _of_cloud(around, call):
+            if mapping.name.lower() == call.folded("mapping"):
+                return Answer(body=mapping_body(around, mapping))
+        raise NotFoundError(call.name("mapping"))
+
+    async def result(self, call: Call) -> Answer:
+        """Answer with the mapping that an operation made."""
+        return await operation_result(self._api, call, self.get)
+
+
+def named_fabric(around: Surroundings, call: Call) -> FabricFacts:
+    """Return the fabric that a path names; NotFoundError."""
+    for fabric in around.fabrics:
+        if fabric.provider.fabric_name.lower() == call.folded("fabric"):
+            return fabric
+    raise NotFoundError(call.name("fabric"))
+
+
+def named_cloud(around: Surroundings, call: Call) -> tuple[FabricFacts, CloudView]:
+    """Return the cloud that a path names; NotFoundError."""
+    fabric = named_fabric(around, call)
+    for cloud in clouds(fabric):
+        if cloud.cloud_id.lower() == call.folded("container"):
+            return fabric, cloud
+    raise NotFoundError(call.name("container"))
+
+
+def _of_cloud(around: Surroundings, call: Call) -> list[ContainerMapping]:
+    fabric, cloud = named_cloud(around, call)
+    place = (fabric.provider.id, cloud.cloud_id)
+    return [
+        mapping
+        for mapping in around.mappings
+        if place
+        in {
+            (mapping.primary_provider_id, mapping.primary_cloud_id),
+            (mapping.recovery_provider_id, mapping.recovery_cloud_id),
+        }
+    ]

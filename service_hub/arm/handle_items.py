@@ -1,0 +1,228 @@
+"""Protected items: enable, look, fail over, test, commit, reverse."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from service_hub.arm.api import ArmApi
+from service_hub.arm.bodies import (
+    CleanupInput,
+    EnableInput,
+    FailoverInput,
+    TestFailoverInput,
+    TestFailoverProperties,
+    UnplannedFailoverInput,
+    read,
+    refuse_other_providers,
+)
+from service_hub.arm.calls import Answer, Call
+from service_hub.arm.ids import (
+    CONTAINERS,
+    FABRICS,
+    NETWORKS,
+    POLICIES,
+    PROTECTABLE_ITEMS,
+    PROTECTED_ITEMS,
+    VaultIds,
+    names_in_id,
+)
+from service_hub.arm.long_running import accepted, operation_result
+from service_hub.arm.paging import page
+from service_hub.arm.render_items import item_body, item_id, recovery_point_body, recovery_points
+from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.protection import Operation
+from service_hub.domain.records import Vault
+from service_hub.ports import ItemFacts
+from wire_contract.vocabulary import Direction, Side
+
+Arguments = Mapping[str, JsonValue]
+ReadArguments = Callable[[Call, Vault, ItemFacts], Arguments]
+
+_DETAILS = "properties.providerSpecificDetails"
+_NETWORK = "properties.networkId"
+
+
+class ItemHandlers:
+    """What operators do with protected items."""
+
+    def __init__(self, api: ArmApi) -> None:
+        self._api = api
+
+    async def enable(self, call: Call) -> Answer:
+        """Begin to protect a machine."""
+        vault = await self._api.vault(call)
+        wanted = read(call.body, EnableInput).properties
+        refuse_other_providers(wanted.provider_specific_details, _DETAILS)
+        container = (call.folded("fabric"), call.folded("container"))
+        (policy_name,) = names_in_id(wanted.policy_id, vault, (POLICIES,), "properties.policyId")
+        *place, machine_id = (
+            name.lower()
+            for name in names_in_id(
+                wanted.protectable_item_id,
+                vault,
+                (FABRICS, CONTAINERS, PROTECTABLE_ITEMS),
+                "properties.protectableItemId",
+            )
+        )
+        if tuple(place) != container:
+            raise InvalidRequestError(
+                "The machine must lie in the cloud that the path names.",
+                "properties.protectableItemId",
+            )
+        name = call.folded("item")
+        job = await self._api.protection.enable(
+            vault,
+            container=container,
+            item_name=name,
+            machine_id=machine_id,
+            policy_name=policy_name,
+            identity=call.identity,
+        )
+        resource_id = VaultIds(vault).in_container(*container, PROTECTED_ITEMS, name)
+        return accepted(self._api, vault, job, resource_id)
+
+    async def get(self, call: Call) -> Answer:
+        """Answer with one item."""
+        vault, facts = await self._named(call)
+        return Answer(body=item_body(vault, facts, self._api.clock.now()))
+
+    async def list(self, call: Call) -> Answer:
+        """Answer with all items of a vault."""
+        vault = await self._api.vault(call)
+        return self._page(call, vault, await self._api.protection.list(vault))
+
+    async def list_by_container(self, call: Call) -> Answer:
+        """Answer with the items of a cloud, which is their first primary's for good."""
+        vault = await self._api.vault(call)
+        # A cloud that isn't there is an error, one without items an empty list.
+        fabric = await self._api.fabrics.find(vault, call.folded("fabric"))
+        known = fabric.inventory.view.clouds if fabric.inventory else ()
+        if call.folded("container") not in {cloud.cloud_id.lower() for cloud in known}:
+            raise NotFoundError(call.name("container"))
+        items = [each for each in await self._api.protection.list(vault) if _lies_in(each, call)]
+        return self._page(call, vault, items)
+
+    async def list_recovery_points(self, call: Call) -> Answer:
+        """Answer with the moments that an item can be started from."""
+        vault, facts = await self._named(call)
+        bodies = [recovery_point_body(vault, facts, point) for point in recovery_points(facts)]
+        return page(call, bodies, self._api.public_url)
+
+    async def get_recovery_point(self, call: Call) -> Answer:
+        """Answer with one of them."""
+        vault, facts = await self._named(call)
+        for point in recovery_points(facts):
+            if point.point_id.lower() == call.folded("recovery_point"):
+                return Answer(body=recovery_point_body(vault, facts, point))
+        raise NotFoundError(call.name("recovery_point"))
+
+    async def result(self, call: Call) -> Answer:
+        """Answer with the item that an operation worked on."""
+        return await operation_result(self._api, call, self.get)
+
+    def requests(
+        self, operation: Operation, arguments: ReadArguments
+    ) -> Callable[[Call], Awaitable[Answer]]:
+        """Return the handler that begins one operation on an item."""
+
+        async def begin(call: Call) -> Answer:
+            vault, facts = await self._named(call)
+            job = await self._api.protection.request(
+                vault,
+                facts.item.id,
+                operation.value,
+                arguments(call, vault, facts),
+                call.identity,
+            )
+            return accepted(self._api, vault, job, item_id(vault, facts))
+
+        return begin
+
+    async def _named(self, call: Call) -> tuple[Vault, ItemFacts]:
+        vault = await self._api.vault(call)
+        facts = await self._api.protection.find(vault, call.folded("item"))
+        if not _lies_in(facts, call):
+            raise NotFoundError(call.name("item"))
+        return vault, facts
+
+    def _page(self, call: Call, vault: Vault, items: Sequence[ItemFacts]) -> Answer:
+        now = self._api.clock.now()
+        bodies = [item_body(vault, facts, now) for facts in items]
+        return page(call, bodies, self._api.public_url)
+
+
+def planned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of a planned failover or a reverse replication."""
+    del vault, facts
+    wanted = read(call.body, FailoverInput).properties
+    refuse_other_providers(wanted.provider_specific_details, _DETAILS)
+    return {"failover_direction": wanted.failover_direction}
+
+
+def unplanned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of an unplanned failover."""
+    del vault, facts
+    wanted = read(call.body, UnplannedFailoverInput).properties
+    refuse_other_providers(wanted.provider_specific_details, _DETAILS)
+    return {
+        "failover_direction": wanted.failover_direction,
+        "source_operations_required": wanted.source_site_operations == "Required",
+    }
+
+
+def test_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of a test failover; a network must be one of the side that it starts on."""
+    wanted = read(call.body, TestFailoverInput).properties
+    refuse_other_providers(wanted.provider_specific_details, _DETAILS)
+    return {
+        "failover_direction": wanted.failover_direction,
+        "network_id": _test_network(wanted, vault, facts),
+    }
+
+
+def cleanup_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of a test clean-up, which may be left out."""
+    del vault, facts
+    if not call.body:
+        return {"comments": ""}
+    return {"comments": read(call.body, CleanupInput).properties.comments}
+
+
+def no_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Take no body: the recorded client sends none."""
+    del call, vault, facts
+    return {}
+
+
+def _test_network(wanted: TestFailoverProperties, vault: Vault, facts: ItemFacts) -> str | None:
+    if wanted.network_type == "LogicalNetworkAsInput":
+        raise InvalidRequestError(
+            "A test network can't be made on a logical network in this version. Use"
+            " NoNetworkAttachAsInput, or VmNetworkAsInput with the id of a VM network.",
+            "properties.networkType",
+        )
+    if wanted.network_type == "NoNetworkAttachAsInput" or wanted.network_id is None:
+        if wanted.network_type == "VmNetworkAsInput":
+            raise InvalidRequestError(
+                "VmNetworkAsInput needs the id of a VM network of the recovery side.", _NETWORK
+            )
+        return None
+    fabric_name, network_id = names_in_id(wanted.network_id, vault, (FABRICS, NETWORKS), _NETWORK)
+    side = Direction(wanted.failover_direction).place(Side.RECOVERY)
+    fabric = facts.primary if side is Side.PRIMARY else facts.recovery
+    if fabric_name.lower() != fabric.provider.fabric_name.lower():
+        raise InvalidRequestError(
+            "The network must be one of the server on which the test machine starts.", _NETWORK
+        )
+    known = fabric.inventory.view.networks if fabric.inventory else ()
+    for network in known:
+        if network.network_id.lower() == network_id.lower():
+            return network.network_id
+    raise InvalidRequestError(f"The server has no VM network '{network_id}'.", _NETWORK)
+
+
+def _lies_in(facts: ItemFacts, call: Call) -> bool:
+    return (
+        facts.primary.provider.fabric_name.lower(),
+        facts.item.primary_cloud_id.lower(),
+    ) == (call.folded("fabric"), call.folded("container"))

@@ -1,0 +1,103 @@
+"""Vaults and registration certificates."""
+
+import base64
+import re
+from http import HTTPStatus
+from typing import Final
+
+from service_hub.arm.api import ArmApi
+from service_hub.arm.bodies import CertificateInput, VaultInput, read
+from service_hub.arm.calls import Answer, Call
+from service_hub.arm.long_running import operation_state
+from service_hub.arm.paging import page
+from service_hub.arm.render_vaults import certificate_body, vault_body
+from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
+from service_hub.domain.records import Vault
+
+VAULT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,49}")
+_RESOURCE_GROUP: Final = re.compile(r"[\w.()-]{1,90}")
+_SUBSCRIPTION: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class VaultHandlers:
+    """What operators do with vaults; changes are made at once, without a job."""
+
+    def __init__(self, api: ArmApi) -> None:
+        self._api = api
+
+    async def create(self, call: Call) -> Answer:
+        """Answer 201 with a new vault, 200 with one that existed."""
+        wanted = read(call.body, VaultInput)
+        _check_names(call)
+        present = await self._present(call)
+        if present is not None and _place(present.location) != _place(wanted.location):
+            raise ConflictError(
+                f"The vault '{present.name}' exists in '{present.location}'; a vault doesn't move."
+                " Name that location, or choose another vault name."
+            )
+        vault = await self._api.vaults.create(
+            call.name("subscription"),
+            call.name("resource_group"),
+            call.name("vault"),
+            location=wanted.location,
+            tags=wanted.tags,
+        )
+        status = HTTPStatus.CREATED if present is None else HTTPStatus.OK
+        return Answer(status, vault_body(vault))
+
+    async def get(self, call: Call) -> Answer:
+        """Answer with one vault."""
+        return Answer(body=vault_body(await self._api.vault(call)))
+
+    async def list_by_subscription(self, call: Call) -> Answer:
+        """Answer with the vaults of a subscription."""
+        vaults = await self._api.vaults.list(call.name("subscription"), None)
+        return page(call, [vault_body(vault) for vault in vaults], self._api.public_url)
+
+    async def list_by_resource_group(self, call: Call) -> Answer:
+        """Answer with the vaults of a resource group."""
+        vaults = await self._api.vaults.list(call.name("subscription"), call.name("resource_group"))
+        return page(call, [vault_body(vault) for vault in vaults], self._api.public_url)
+
+    async def upload_certificate(self, call: Call) -> Answer:
+        """Answer with what a vault credentials file is made of."""
+        vault = await self._api.vault(call)
+        encoded = read(call.body, CertificateInput).properties.certificate
+        uploaded = await self._api.vaults.upload_certificate(
+            vault, call.name("certificate"), _der(encoded)
+        )
+        return Answer(body=certificate_body(vault, uploaded))
+
+    async def operation_state(self, call: Call) -> Answer:
+        """Answer with the state of an operation of this vault."""
+        return await operation_state(self._api, call)
+
+    async def _present(self, call: Call) -> Vault | None:
+        try:
+            return await self._api.vault(call)
+        except NotFoundError:
+            return None
+
+
+def _check_names(call: Call) -> None:
+    for segment, pattern, rule in (
+        ("subscription", _SUBSCRIPTION, "1 to 64 letters, digits and hyphens; best a GUID"),
+        ("resource_group", _RESOURCE_GROUP, "1 to 90 letters, digits, '_', '-', '.', '(' and ')'"),
+        ("vault", VAULT_NAME, "2 to 50 letters, digits and hyphens, beginning with a letter"),
+    ):
+        if not pattern.fullmatch(call.name(segment)):
+            raise InvalidRequestError(f"The name '{segment}' in the path must be {rule}.", segment)
+
+
+def _place(location: str) -> str:
+    # "Japan East" and "japaneast" are the same place.
+    return location.replace(" ", "").lower()
+
+
+def _der(encoded: str) -> bytes:
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        raise InvalidRequestError(
+            "The certificate must be base64 of its DER form.", "properties.certificate"
+        ) from None

@@ -1,0 +1,219 @@
+"""What the dialect has and this hub doesn't: said clearly, never by silence.
+
+LATER answers 501 and says what to do instead. OTHER_REPLICATION belongs to VMware, physical
+machines, Azure or migration and answers 400: it isn't part of replication between VMM sites.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from service_hub.arm import paths
+from service_hub.arm.calls import Answer, Call, Handler
+from service_hub.arm.errors import (
+    NotImplementedHereError,
+    OperationNotSupportedError,
+    UnknownPathError,
+)
+
+EVERY_METHOD: Final = ("GET", "PUT", "PATCH", "POST", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Operations that are refused: their methods, their path, and what the refusal says."""
+
+    methods: tuple[str, ...]
+    path: str
+    says: str
+
+
+_PLANS = (
+    "Recovery plans aren't part of this version. Request the operation on each protected item"
+    " instead, in the order you want."
+)
+_NETWORK_MAPPINGS = (
+    "Network mapping isn't part of this version. A failed-over machine's adapters stay"
+    " unconnected; connect them in VMM."
+)
+_STORAGE_MAPPINGS = (
+    "Storage mapping isn't part of this version. Replicas are placed in the default location of"
+    " their host."
+)
+_DISABLE = (
+    "Protection can't be ended in this version. Leave the item protected, or remove the replication"
+    " relationship in Hyper-V."
+)
+_UNPAIR = "A container mapping can't be changed or removed in this version. Keep the pairing."
+_EDIT_POLICY = (
+    "A policy can't be changed or deleted in this version. Make another one under a new name."
+)
+_FABRICS = (
+    "A server is made by its provider's registration, and can't be changed or removed through this"
+    " interface in this version."
+)
+_REFRESH = (
+    "Discovery can't be asked for in this version: providers send their inventory by themselves."
+)
+_JOB_CONTROL = (
+    "Jobs can't be cancelled, restarted, resumed or exported in this version. Wait until the job"
+    " has ended and request the operation again."
+)
+_RECOVERY = (
+    "This operation on a protected item isn't part of this version. Use one of the item's"
+    " allowedOperations."
+)
+_EVENTS = "Events and alerts aren't part of this version. Look at jobs, and at healthErrors."
+_HEALTH = "Vault health isn't part of this version. Look at the health of fabrics and items."
+_SETTINGS = "Vault settings aren't part of this version: there is nothing to set."
+_EDIT_VAULT = (
+    "A vault can't be deleted or changed by PATCH in this version. Change its tags by PUT."
+)
+_USAGES = "Usages aren't part of this version. Count the resources by their lists."
+
+_PLAN = f"{paths.VAULT}/replicationRecoveryPlans"
+_NETWORK_MAPPING = f"{paths.NETWORK}/replicationNetworkMappings"
+_STORAGE_MAPPING = f"{paths.CLASSIFICATION}/replicationStorageClassificationMappings"
+
+LATER: Final = (
+    Missing(("GET",), _PLAN, _PLANS),
+    Missing(("GET", "PUT", "PATCH", "DELETE"), _PLAN + "/{plan}", _PLANS),
+    Missing(("POST",), _PLAN + "/{plan}/{operation}", _PLANS),
+    Missing(("GET",), f"{paths.VAULT}/replicationNetworkMappings", _NETWORK_MAPPINGS),
+    Missing(("GET",), _NETWORK_MAPPING, _NETWORK_MAPPINGS),
+    Missing(("GET", "PUT", "PATCH", "DELETE"), _NETWORK_MAPPING + "/{mapping}", _NETWORK_MAPPINGS),
+    Missing(("GET",), f"{paths.VAULT}/replicationStorageClassificationMappings", _STORAGE_MAPPINGS),
+    Missing(("GET",), _STORAGE_MAPPING, _STORAGE_MAPPINGS),
+    Missing(("GET", "PUT", "DELETE"), _STORAGE_MAPPING + "/{mapping}", _STORAGE_MAPPINGS),
+    Missing(("DELETE",), paths.ITEM, _DISABLE),
+    Missing(("POST",), f"{paths.ITEM}/remove", _DISABLE),
+    Missing(("PATCH",), paths.ITEM, _RECOVERY),
+    *(
+        Missing(("POST",), f"{paths.ITEM}/{verb}", _RECOVERY)
+        for verb in (
+            "applyRecoveryPoint",
+            "repairReplication",
+            "failoverCancel",
+            "resolveHealthErrors",
+        )
+    ),
+    Missing(("PATCH", "DELETE"), paths.MAPPING, _UNPAIR),
+    Missing(("POST",), f"{paths.MAPPING}/remove", _UNPAIR),
+    Missing(("PATCH", "DELETE"), paths.POLICY, _EDIT_POLICY),
+    Missing(("PUT", "DELETE"), paths.FABRIC, _FABRICS),
+    *(
+        Missing(("POST",), f"{paths.FABRIC}/{verb}", _FABRICS)
+        for verb in ("checkConsistency", "remove", "renewCertificate")
+    ),
+    Missing(("PUT", "DELETE"), paths.PROVIDER, _FABRICS),
+    Missing(("POST",), f"{paths.PROVIDER}/remove", _FABRICS),
+    Missing(("POST",), f"{paths.PROVIDER}/refreshProvider", _REFRESH),
+    Missing(("PUT",), paths.CONTAINER, _FABRICS),
+    Missing(("POST",), f"{paths.CONTAINER}/remove", _FABRICS),
+    Missing(("POST",), f"{paths.CONTAINER}/discoverProtectableItem", _REFRESH),
+    Missing(("POST",), f"{paths.JOBS}/export", _JOB_CONTROL),
+    *(
+        Missing(("POST",), f"{paths.JOB}/{verb}", _JOB_CONTROL)
+        for verb in ("cancel", "restart", "resume")
+    ),
+    Missing(("GET",), f"{paths.VAULT}/replicationEvents", _EVENTS),
+    Missing(("GET",), paths.VAULT + "/replicationEvents/{event}", _EVENTS),
+    Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),
+    Missing(("GET", "PUT"), paths.VAULT + "/replicationAlertSettings/{setting}", _EVENTS),
+    Missing(("GET",), f"{paths.VAULT}/replicationVaultHealth", _HEALTH),
+    Missing(("POST",), f"{paths.VAULT}/replicationVaultHealth/default/refresh", _HEALTH),
+    Missing(("GET",), f"{paths.VAULT}/replicationVaultSettings", _SETTINGS),
+    Missing(("GET",), paths.VAULT + "/replicationVaultSettings/{setting}", _SETTINGS),
+    Missing(
+        ("GET",),
+        f"{paths.GROUP}{paths.NAMESPACE}/operations",
+        "The list of operations isn't part of this version. docs/arm-surface.md has it.",
+    ),
+    Missing(("PATCH", "DELETE"), paths.VAULT, _EDIT_VAULT),
+    Missing(("DELETE",), paths.VAULT + "/registeredIdentities/{identity}", _FABRICS),
+    Missing(("GET",), f"{paths.VAULT}/replicationUsages", _USAGES),
+    Missing(("GET",), f"{paths.VAULT}/usages", _USAGES),
+    Missing(
+        ("GET", "PUT", "PATCH"),
+        f"{paths.VAULT}/extendedInformation/vaultExtendedInfo",
+        "A vault has no extended information in this version: registration certificates are"
+        " uploaded under 'certificates'.",
+    ),
+)
+
+_NOT_HERE = (
+    "This operation belongs to replication of VMware, physical or Azure machines, or to migration;"
+    " it isn't part of replication between two VMM sites."
+)
+
+OTHER_REPLICATION: Final = (
+    Missing(("PUT",), paths.VAULT + "/replicationVaultSettings/{setting}", _NOT_HERE),
+    *(
+        Missing(("POST",), f"{paths.ITEM}/{verb}", _NOT_HERE)
+        for verb in (
+            "addDisks",
+            "removeDisks",
+            "switchProvider",
+            "updateAppliance",
+            "updateMobilityService",
+            "reinstallMobilityService",
+        )
+    ),
+    Missing(("GET",), f"{paths.ITEM}/targetComputeSizes", _NOT_HERE),
+    *(
+        Missing(("POST",), f"{paths.FABRIC}/{verb}", _NOT_HERE)
+        for verb in ("migratetoaad", "reassociateGateway", "removeInfra")
+    ),
+    *(
+        Missing(("POST",), f"{paths.CONTAINER}/{verb}", _NOT_HERE)
+        for verb in ("switchClusterProtection", "switchprotection")
+    ),
+    *(
+        Missing(EVERY_METHOD, root + "{rest:(/.*)?}", _NOT_HERE)
+        for root in (
+            f"{paths.CONTAINER}/replicationMigrationItems",
+            f"{paths.VAULT}/replicationMigrationItems",
+            f"{paths.CONTAINER}/replicationProtectionClusters",
+            f"{paths.VAULT}/replicationProtectionClusters",
+            f"{paths.VAULT}/replicationProtectionIntents",
+            f"{paths.FABRIC}/replicationvCenters",
+            f"{paths.VAULT}/replicationvCenters",
+            f"{paths.VAULT}/replicationAppliances",
+            f"{paths.VAULT}/replicationSupportedOperatingSystems",
+            f"{paths.VAULT}/privateLinkResources",
+            f"{paths.GROUP}{paths.NAMESPACE}/replicationEligibilityResults",
+            paths.GROUP
+            + "/providers/Microsoft.Compute/virtualMachines/{machine}"
+            + "/providers/Microsoft.RecoveryServices/replicationEligibilityResults",
+            f"{paths.SUBSCRIPTION}{paths.NAMESPACE}/locations",
+            f"{paths.GROUP}{paths.NAMESPACE}/locations",
+        )
+    ),
+)
+
+
+def not_implemented(says: str) -> Handler:
+    """Return the handler of an operation that this version doesn't have."""
+
+    async def refuse(call: Call) -> Answer:
+        del call
+        raise NotImplementedHereError(says)
+
+    return refuse
+
+
+def not_supported(says: str) -> Handler:
+    """Return the handler of an operation of another kind of replication."""
+
+    async def refuse(call: Call) -> Answer:
+        del call
+        raise OperationNotSupportedError(says)
+
+    return refuse
+
+
+async def unknown(call: Call) -> Answer:
+    """Say that no operation has this method and path."""
+    raise UnknownPathError(
+        f"No operation of this interface has the method {call.identity.method} and this path."
+        " docs/arm-surface.md lists them all."
+    )

@@ -1,0 +1,228 @@
+"""Protected items and their recovery points (recorded protected_item_get.json, fields of 2021)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from service_hub.arm.ids import (
+    CONTAINERS,
+    FABRICS,
+    NO_JOB,
+    PROTECTABLE_ITEMS,
+    PROTECTED_ITEMS,
+    PROVIDERS,
+    RECOVERY_POINTS,
+    VaultIds,
+    resource_type,
+)
+from service_hub.arm.item_health import health_errors, replication_health
+from service_hub.arm.render_containers import MACHINE_TYPE, disk_body
+from service_hub.arm.surroundings import clouds, title_of
+from service_hub.arm.times import NO_SCENARIO_TIME, fine_time, whole_seconds
+from service_hub.domain.protection import (
+    DESCRIPTIONS,
+    TEST_DESCRIPTIONS,
+    ProtectionState,
+    allowed_operations,
+)
+from service_hub.domain.records import MachineObservation, ProtectedItem, Vault
+from service_hub.ports import FabricFacts, ItemFacts
+from wire_contract.vmm_interface import NicView, RecoveryPointView
+from wire_contract.vocabulary import ReplicationMode
+
+FABRIC_PROVIDER: Final = "VmmFabric"
+ITEM_KINDS: Final = (FABRICS, CONTAINERS, PROTECTED_ITEMS)
+
+_NO_NETWORK: Final = "00000000-0000-0000-0000-000000000000"
+"""`recoveryVMNetworkId` of a network adapter whose network isn't mapped."""
+
+
+def item_id(vault: Vault, facts: ItemFacts) -> str:
+    """Return an item's id: under the first primary's cloud, for good."""
+    fabric, item = facts.primary.provider.fabric_name, facts.item
+    return VaultIds(vault).in_container(fabric, item.primary_cloud_id, PROTECTED_ITEMS, item.id)
+
+
+def item_body(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
+    """Return a protected item."""
+    return {
+        "id": item_id(vault, facts),
+        "name": facts.item.id,
+        "type": resource_type(*ITEM_KINDS),
+        "properties": _places(vault, facts) | _states(vault, facts, now),
+    }
+
+
+def _places(vault: Vault, facts: ItemFacts) -> dict[str, Any]:
+    """Return what never changes, whichever copy runs."""
+    ids, item = VaultIds(vault), facts.item
+    primary, recovery = facts.primary.provider, facts.recovery.provider
+    return {
+        "friendlyName": item.friendly_name,
+        "protectedItemType": MACHINE_TYPE,
+        "protectableItemId": ids.in_container(
+            primary.fabric_name, item.primary_cloud_id, PROTECTABLE_ITEMS, item.primary_machine_id
+        ),
+        "recoveryServicesProviderId": ids.in_fabric(primary.fabric_name, PROVIDERS, primary.vmm_id),
+        "primaryFabricFriendlyName": title_of(facts.primary),
+        "primaryFabricProvider": FABRIC_PROVIDER,
+        "recoveryFabricFriendlyName": title_of(facts.recovery),
+        "recoveryFabricId": ids.fabric(recovery.fabric_name),
+        "primaryProtectionContainerFriendlyName": _cloud(facts.primary, item.primary_cloud_id),
+        "recoveryProtectionContainerFriendlyName": _cloud(facts.recovery, item.recovery_cloud_id),
+        "recoveryContainerId": ids.container(recovery.fabric_name, item.recovery_cloud_id),
+        "policyId": ids.policy(facts.policy.name),
+        "policyFriendlyName": facts.policy.name,
+    }
+
+
+def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
+    item = facts.item
+    errors = health_errors(facts, now)
+    state, description = _protection_state(item)
+    properties: dict[str, Any] = {
+        "protectionState": state,
+        "protectionStateDescription": description,
+        "activeLocation": item.active_location.value,
+        "testFailoverState": item.test_state.value,
+        "testFailoverStateDescription": TEST_DESCRIPTIONS[item.test_state],
+        "allowedOperations": [each.value for each in allowed_operations(item.state)],
+        "replicationHealth": replication_health(facts, errors),
+        "failoverHealth": "Normal",
+        "healthErrors": errors,
+        "currentScenario": _current_scenario(vault, item),
+        "failoverRecoveryPointId": "",
+        "providerSpecificDetails": _details(facts, state, description),
+        "eventCorrelationId": item.relationship_id,
+    }
+    if item.last_failover_at is not None:
+        properties["lastSuccessfulFailoverTime"] = fine_time(item.last_failover_at)
+    if item.last_test_failover_at is not None:
+        properties["lastSuccessfulTestFailoverTime"] = fine_time(item.last_test_failover_at)
+    return properties
+
+
+def _protection_state(item: ProtectedItem) -> tuple[str, str]:
+    """Return state and description; with an open test the state stays Protected (2.7)."""
+    shown = ProtectionState.PROTECTED if item.state is ProtectionState.TEST_OPEN else item.state
+    return shown.value, DESCRIPTIONS[item.state]
+
+
+def _current_scenario(vault: Vault, item: ProtectedItem) -> dict[str, Any]:
+    ids = VaultIds(vault)
+    if item.current is None:
+        return {
+            "scenarioName": NO_JOB,
+            "jobId": ids.job(NO_JOB),
+            "startTime": NO_SCENARIO_TIME,
+        }
+    return {
+        "scenarioName": item.current.scenario_name,
+        "jobId": ids.job(item.current.job_id),
+        "startTime": fine_time(item.current.started_at),
+    }
+
+
+def _details(facts: ItemFacts, state: str, description: str) -> dict[str, Any]:
+    item, primary = facts.item, facts.primary_machine
+    details: dict[str, Any] = {
+        "instanceType": facts.policy.provider_type,
+        "vmNics": _nics(facts),
+        "vmId": item.id,
+        "vmProtectionState": state,
+        "vmProtectionStateDescription": description,
+        "initialReplicationDetails": {
+            "initialReplicationType": item.initial_replication_type,
+            "initialReplicationProgressPercentage": str(_progress(facts)),
+        },
+        "vMDiskDetails": [disk_body(disk) for disk in primary.machine.disks] if primary else [],
+    }
+    last = _last_replicated(facts)
+    if last is not None:
+        details["lastReplicatedTime"] = whole_seconds(last)
+    return details
+
+
+def _observations(facts: ItemFacts) -> Sequence[MachineObservation]:
+    return [each for each in (facts.primary_machine, facts.recovery_machine) if each is not None]
+
+
+def _progress(facts: ItemFacts) -> int:
+    """Return the percentage of the copy under way, as its sender sees it; 0 when none is."""
+    for observation in _observations(facts):
+        view = observation.machine.replication
+        if view is not None and view.mode is ReplicationMode.PRIMARY and view.progress_percent:
+            return int(view.progress_percent)
+    return 0
+
+
+def _last_replicated(facts: ItemFacts) -> datetime | None:
+    moments = (
+        observation.machine.replication.last_replication_at
+        for observation in _observations(facts)
+        if observation.machine.replication is not None
+    )
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _nics(facts: ItemFacts) -> list[dict[str, Any]]:
+    if facts.primary_machine is None:
+        return []
+    # Adapters of the two copies correspond by their order: a replica is made with the same ones.
+    replica = facts.recovery_machine.machine.nics if facts.recovery_machine else ()
+    return [
+        _nic(nic, replica[index].nic_id if index < len(replica) else None)
+        for index, nic in enumerate(facts.primary_machine.machine.nics)
+    ]
+
+
+def _nic(nic: NicView, replica_nic_id: str | None) -> dict[str, Any]:
+    return {
+        "nicId": nic.nic_id,
+        "replicaNicId": replica_nic_id,
+        "sourceNicArmId": None,
+        "vMNetworkName": nic.network_name,
+        "recoveryVMNetworkId": _NO_NETWORK,
+        "selectionType": "NotSelected",
+        "ipConfigs": [
+            {
+                "isPrimary": True,
+                "ipAddressType": nic.address_type,
+                "isSeletedForFailover": True,  # so spelt by the service
+                "recoveryIPAddressType": nic.address_type,
+            }
+        ],
+    }
+
+
+def _cloud(fabric: FabricFacts, cloud_id: str) -> str:
+    return next((each.friendly_name for each in clouds(fabric) if each.cloud_id == cloud_id), "")
+
+
+# -------------------------------------------------------------------------------- recovery points
+
+
+def recovery_points(facts: ItemFacts) -> list[RecoveryPointView]:
+    """Return the moments that the replica can be started from, newest first."""
+    points = [
+        point
+        for observation in _observations(facts)
+        if (view := observation.machine.replication) is not None
+        and view.mode is ReplicationMode.REPLICA
+        for point in view.recovery_points
+    ]
+    return sorted(points, key=lambda point: point.taken_at, reverse=True)
+
+
+def recovery_point_body(vault: Vault, facts: ItemFacts, point: RecoveryPointView) -> dict[str, Any]:
+    """Return a recovery point."""
+    return {
+        "id": f"{item_id(vault, facts)}/{RECOVERY_POINTS}/{point.point_id}",
+        "name": point.point_id,
+        "type": resource_type(*ITEM_KINDS, RECOVERY_POINTS),
+        "properties": {
+            "recoveryPointTime": fine_time(point.taken_at),
+            "recoveryPointType": point.kind,
+            "providerSpecificDetails": None,
+        },
+    }

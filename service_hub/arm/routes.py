@@ -1,0 +1,185 @@
+"""The whole surface: read this file to know it.
+
+Every handler stands behind `guarded`: authentication, limits, error bodies, headers.
+docs/arm-surface.md says the same for operators; a test holds both together.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from service_hub.arm import paths
+from service_hub.arm.api import ArmApi
+from service_hub.arm.calls import Answer, Call, Handler
+from service_hub.arm.edge import guarded
+from service_hub.arm.handle_containers import ContainerHandlers, MappingHandlers
+from service_hub.arm.handle_fabrics import (
+    classification_handlers,
+    fabric_handlers,
+    logical_network_handlers,
+    network_handlers,
+    provider_handlers,
+)
+from service_hub.arm.handle_items import (
+    ItemHandlers,
+    ReadArguments,
+    cleanup_arguments,
+    no_arguments,
+    planned_arguments,
+    test_arguments,
+    unplanned_arguments,
+)
+from service_hub.arm.handle_jobs import JobHandlers
+from service_hub.arm.handle_policies import PolicyHandlers
+from service_hub.arm.handle_vaults import VaultHandlers
+from service_hub.arm.long_running import operation_state
+from service_hub.arm.not_offered import (
+    LATER,
+    OTHER_REPLICATION,
+    not_implemented,
+    not_supported,
+    unknown,
+)
+from service_hub.domain.protection import Operation
+
+ITEM_OPERATIONS: Final[dict[str, tuple[Operation, ReadArguments]]] = {
+    "testFailover": (Operation.TEST_FAILOVER, test_arguments),
+    "testFailoverCleanup": (Operation.TEST_FAILOVER_CLEANUP, cleanup_arguments),
+    "plannedFailover": (Operation.PLANNED_FAILOVER, planned_arguments),
+    "unplannedFailover": (Operation.UNPLANNED_FAILOVER, unplanned_arguments),
+    "failoverCommit": (Operation.COMMIT, no_arguments),
+    "reProtect": (Operation.REVERSE_REPLICATE, planned_arguments),
+}
+"""What is posted to an item: each answers 202 and a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of the surface."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+def working_routes(api: ArmApi) -> list[Route]:
+    """Return the operations that do what they say."""
+    return [
+        *_vault_routes(api),
+        *_policy_and_job_routes(api),
+        *_fabric_routes(api),
+        *_container_routes(api),
+        *_item_routes(api),
+    ]
+
+
+def missing_routes() -> list[Route]:
+    """Return the operations of the dialect that are refused by name."""
+    return [
+        *(
+            Route(method, each.path, not_implemented(each.says))
+            for each in LATER
+            for method in each.methods
+        ),
+        *(
+            Route(method, each.path, not_supported(each.says))
+            for each in OTHER_REPLICATION
+            for method in each.methods
+        ),
+    ]
+
+
+def arm_routes(api: ArmApi) -> list[web.RouteDef]:
+    """Return the whole surface; the last route takes every other path, so that it comes last."""
+    table = [*working_routes(api), *missing_routes()]
+    return [
+        *(
+            web.route(route.method, paths.folded(route.path), guarded(api, route.handler))
+            for route in table
+        ),
+        web.route("*", "/{rest:.*}", guarded(api, unknown)),
+    ]
+
+
+def _vault_routes(api: ArmApi) -> list[Route]:
+    vaults = VaultHandlers(api)
+    return [
+        Route("GET", paths.SUBSCRIPTION + paths.VAULTS, vaults.list_by_subscription),
+        Route("GET", paths.GROUP + paths.VAULTS, vaults.list_by_resource_group),
+        Route("GET", paths.VAULT, vaults.get),
+        Route("PUT", paths.VAULT, vaults.create),
+        Route("PUT", paths.CERTIFICATE, vaults.upload_certificate),
+        Route("GET", paths.VAULT_OPERATION_STATE, vaults.operation_state),
+    ]
+
+
+def _policy_and_job_routes(api: ArmApi) -> list[Route]:
+    policies, jobs = PolicyHandlers(api), JobHandlers(api)
+
+    async def state(call: Call) -> Answer:
+        return await operation_state(api, call)
+
+    return [
+        Route("GET", paths.POLICIES, policies.list),
+        Route("GET", paths.POLICY, policies.get),
+        Route("PUT", paths.POLICY, policies.create),
+        Route("GET", paths.POLICY + paths.RESULT, policies.result),
+        Route("GET", paths.JOBS, jobs.list),
+        Route("GET", paths.JOB, jobs.get),
+        Route("GET", paths.OPERATION_STATE, state),
+    ]
+
+
+def _fabric_routes(api: ArmApi) -> list[Route]:
+    fabrics, providers = fabric_handlers(api), provider_handlers(api)
+    networks, logical = network_handlers(api), logical_network_handlers(api)
+    classifications = classification_handlers(api)
+    return [
+        Route("GET", paths.FABRICS, fabrics.list),
+        Route("GET", paths.FABRIC, fabrics.get),
+        Route("GET", paths.VAULT + paths.PROVIDERS, providers.list),
+        Route("GET", paths.FABRIC + paths.PROVIDERS, providers.list_by_fabric),
+        Route("GET", paths.PROVIDER, providers.get),
+        Route("GET", paths.VAULT + paths.NETWORKS, networks.list),
+        Route("GET", paths.FABRIC + paths.NETWORKS, networks.list_by_fabric),
+        Route("GET", paths.NETWORK, networks.get),
+        Route("GET", paths.LOGICAL_NETWORKS, logical.list_by_fabric),
+        Route("GET", paths.LOGICAL_NETWORK, logical.get),
+        Route("GET", paths.VAULT + paths.CLASSIFICATIONS, classifications.list),
+        Route("GET", paths.FABRIC + paths.CLASSIFICATIONS, classifications.list_by_fabric),
+        Route("GET", paths.CLASSIFICATION, classifications.get),
+    ]
+
+
+def _container_routes(api: ArmApi) -> list[Route]:
+    containers, mappings = ContainerHandlers(api), MappingHandlers(api)
+    return [
+        Route("GET", paths.VAULT + paths.CONTAINERS, containers.list),
+        Route("GET", paths.FABRIC + paths.CONTAINERS, containers.list_by_fabric),
+        Route("GET", paths.CONTAINER, containers.get),
+        Route("GET", paths.PROTECTABLE_ITEMS, containers.list_protectable),
+        Route("GET", paths.PROTECTABLE_ITEM, containers.get_protectable),
+        Route("GET", paths.VAULT + paths.MAPPINGS, mappings.list),
+        Route("GET", paths.CONTAINER + paths.MAPPINGS, mappings.list_by_container),
+        Route("GET", paths.MAPPING, mappings.get),
+        Route("PUT", paths.MAPPING, mappings.create),
+        Route("GET", paths.MAPPING + paths.RESULT, mappings.result),
+    ]
+
+
+def _item_routes(api: ArmApi) -> list[Route]:
+    items = ItemHandlers(api)
+    return [
+        Route("GET", paths.VAULT + paths.ITEMS, items.list),
+        Route("GET", paths.CONTAINER + paths.ITEMS, items.list_by_container),
+        Route("GET", paths.ITEM, items.get),
+        Route("PUT", paths.ITEM, items.enable),
+        Route("GET", paths.RECOVERY_POINTS, items.list_recovery_points),
+        Route("GET", paths.RECOVERY_POINT, items.get_recovery_point),
+        *(
+            Route("POST", f"{paths.ITEM}/{verb}", items.requests(operation, arguments))
+            for verb, (operation, arguments) in ITEM_OPERATIONS.items()
+        ),
+        Route("GET", paths.ITEM + paths.RESULT, items.result),
+    ]

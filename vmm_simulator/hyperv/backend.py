@@ -155,11 +155,10 @@ class ReplicationBackend(Protocol):
         header: TransferHeader,
         progress: Callable[[int], None],
     ) -> AppliedCut:
-        """Ship the set and return once the replica holds it durably; `progress` gets the
-        bytes done so far (of `bytes_total`).
+        """Ship the set and return once the replica holds it durably.
 
-        Raises OSError (or ssl.SSLError) when the peer cannot be reached, TransferRefusedError when
-        it refuses.
+        `progress` gets the bytes done so far (of `bytes_total`). Raises OSError (or ssl.SSLError)
+        when the peer cannot be reached, TransferRefusedError when it refuses.
         """
 
     async def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:

@@ -1,0 +1,78 @@
+"""Arithmetic of the change maps: blocks of 64 KiB, bitmaps with the lowest block first."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+BLOCK_BYTES: Final = 65_536
+"""What one bit stands for (design: replication, settled by measurement)."""
+
+_SHIFT: Final = 16
+_SLICE_BYTES: Final = 4_096
+_ONES: Final = re.compile("1+")
+
+
+def block_count(size_bytes: int) -> int:
+    """Return how many blocks a disk has; the last one may be short."""
+    return -(-size_bytes // BLOCK_BYTES)
+
+
+def bitmap_bytes(size_bytes: int) -> int:
+    """Return how long the bitmap of a disk is."""
+    return -(-block_count(size_bytes) // 8)
+
+
+def blocks_touched(offset: int, length: int) -> range:
+    """Return the blocks that a range of bytes lies in."""
+    return range(offset >> _SHIFT, ((offset + length - 1) >> _SHIFT) + 1)
+
+
+def length_of_blocks(first: int, count: int, size_bytes: int) -> int:
+    """Return how many bytes the blocks hold on a disk of this size."""
+    return min((first + count) << _SHIFT, size_bytes) - (first << _SHIFT)
+
+
+def set_bits(bitmap: bytearray, first: int, last: int) -> None:
+    """Set the bits from first to last, both included."""
+    for block in range(first, min(last, first | 7) + 1):
+        bitmap[block >> 3] |= 1 << (block & 7)
+    whole = (first | 7) + 1
+    if whole > last:
+        return
+    whole_end = (last + 1) & ~7
+    bitmap[whole >> 3 : whole_end >> 3] = b"\xff" * ((whole_end - whole) >> 3)
+    for block in range(whole_end, last + 1):
+        bitmap[block >> 3] |= 1 << (block & 7)
+
+
+def has_bit(bitmap: bytes | bytearray, block: int) -> bool:
+    """Return whether the block is marked."""
+    return bool(bitmap[block >> 3] & (1 << (block & 7)))
+
+
+def union(one: bytes, other: bytes) -> bytes:
+    """Return what is marked in either bitmap (of the same length)."""
+    both = int.from_bytes(one, "little") | int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+def marked_bytes(bitmap: bytes, size_bytes: int) -> int:
+    """Return how many bytes of the disk are marked."""
+    total = int.from_bytes(bitmap, "little").bit_count() * BLOCK_BYTES
+    last = block_count(size_bytes) - 1
+    if last >= 0 and has_bit(bitmap, last):
+        total -= BLOCK_BYTES - length_of_blocks(last, 1, size_bytes)
+    return total
+
+
+def runs(bitmap: bytes, blocks_max: int) -> Iterator[tuple[int, int]]:
+    """Yield (first block, count) of what is marked, in order, in runs of at most `blocks_max`."""
+    for start in range(0, len(bitmap), _SLICE_BYTES):
+        piece = bitmap[start : start + _SLICE_BYTES]
+        digits = f"{int.from_bytes(piece, 'little'):b}"[::-1]
+        for match in _ONES.finditer(digits):
+            first, end = start * 8 + match.start(), start * 8 + match.end()
+            while first < end:
+                count = min(blocks_max, end - first)
+                yield first, count
+                first += count

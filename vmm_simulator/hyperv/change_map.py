@@ -1,0 +1,265 @@
+"""Which blocks a machine has changed: bitmaps in shared memory maps, one file per disk.
+
+A mark is a store into a shared mapping, made before the write that it stands for: the kernel keeps
+it when the process is killed. A cut swaps in fresh files and keeps those of the cut until the
+replica has acknowledged it; what is found at a start beyond the newest files is merged back. When
+the machine as a whole went down, marks may be lost that lay in memory only: then everything is
+marked (the boot id tells, and a clean close waives it).
+"""
+
+import json
+import mmap
+import os
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.blocks import (
+    bitmap_bytes,
+    block_count,
+    blocks_touched,
+    marked_bytes,
+    set_bits,
+    union,
+)
+from vmm_simulator.hyperv.disks import sync_folder, write_durably
+
+TRACKING_FILE: Final = "tracking.json"
+_BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+_MAP_NAME: Final = re.compile(r"marks-(\d{10})-(\d{3})\.map")
+_NUMBER: Final = struct.Struct("<Q")
+_STATE_BYTES_MAX: Final = 65_536
+
+
+def boot_id() -> str:
+    """Return what names this run of the operating system; empty where there is no such thing."""
+    try:
+        return _BOOT_ID_FILE.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _map_file(path: Path, length: int) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # A file that a kill left short is completed with zeros: nothing was marked in it.
+        if os.fstat(descriptor).st_size < length:
+            os.ftruncate(descriptor, length)
+        return mmap.mmap(descriptor, length, mmap.MAP_SHARED)
+    finally:
+        os.close(descriptor)
+
+
+class ChangeMap:
+    """The marks of one disk."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self.path = path
+        self._size_bytes = size_bytes
+        self._bits = _map_file(path, max(1, bitmap_bytes(size_bytes)))
+
+    def mark(self, offset: int, length: int) -> None:
+        """Note that these bytes are about to change."""
+        bits = self._bits
+        for block in blocks_touched(offset, length):
+            bits[block >> 3] |= 1 << (block & 7)
+
+    def merge(self, bitmap: bytes) -> None:
+        """Mark what is marked in the bitmap too."""
+        self._bits[:] = union(self.snapshot(), bitmap)
+
+    def snapshot(self) -> bytes:
+        """Return the marks as they are now."""
+        return self._bits[:]
+
+    def flush(self) -> None:
+        """Return when the marks would survive the machine."""
+        self._bits.flush()
+
+    def close(self) -> None:
+        """Unmap the file, which stays."""
+        self._bits.close()
+
+    def discard(self) -> None:
+        """Unmap and delete the file."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+class LastRecord:
+    """The newest record number that a guest has named; survives kill -9 like the marks."""
+
+    def __init__(self, path: Path) -> None:
+        self._memory = _map_file(path, _NUMBER.size)
+
+    @property
+    def number(self) -> int:
+        """The newest number, 0 when none was named."""
+        (number,) = _NUMBER.unpack_from(self._memory)
+        return int(number)
+
+    def set(self, number: int) -> None:
+        """Keep this number."""
+        _NUMBER.pack_into(self._memory, 0, number)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._memory.close()
+
+
+class TrackedChanges:
+    """The marks of all disks of one machine: those since the last cut, and those of that cut."""
+
+    def __init__(self, folder: Path, sizes: Sequence[int]) -> None:
+        self._folder = folder
+        self._sizes = tuple(sizes)
+        self._generation = 0
+        self._current: list[ChangeMap] = []
+        self._cut: list[ChangeMap] = []
+
+    @classmethod
+    def start(cls, folder: Path, sizes: Sequence[int]) -> Self:
+        """Begin with nothing marked."""
+        folder.mkdir(parents=True, exist_ok=True)
+        changes = cls(folder, sizes)
+        changes._current = changes._fresh_maps()
+        changes._note_running()
+        return changes
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self | None:
+        """Go on after a stop or a kill; None when nothing was tracked here."""
+        path = folder / TRACKING_FILE
+        if not path.exists():
+            for orphan in _map_paths(folder):
+                orphan.unlink()
+            return None
+        sizes, running_since = _read_state(path)
+        changes = cls(folder, sizes)
+        changes._merge_files()
+        if running_since is not None and running_since != boot_id():
+            changes.mark_everything()
+        changes._note_running()
+        return changes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of the disks whose changes are noted."""
+        return self._sizes
+
+    def mark(self, disk_index: int, offset: int, length: int) -> None:
+        """Note that these bytes are about to change."""
+        self._current[disk_index].mark(offset, length)
+
+    def mark_everything(self) -> None:
+        """Count every block as changed."""
+        for change_map, size in zip(self._current, self._sizes, strict=True):
+            bitmap = bytearray(bitmap_bytes(size))
+            if size:
+                set_bits(bitmap, 0, block_count(size) - 1)
+                change_map.merge(bytes(bitmap))
+
+    def swap(self) -> list[bytes]:
+        """Take the marks of this moment, on all disks; new ones go to fresh files."""
+        if self._cut:
+            raise BackendStateError("a cut is outstanding; release it before the next one")
+        fresh = self._fresh_maps()
+        self._cut, self._current = self._current, fresh
+        return [change_map.snapshot() for change_map in self._cut]
+
+    def acknowledge(self) -> None:
+        """Forget the marks of the cut: the replica holds it."""
+        for change_map in self._cut:
+            change_map.discard()
+        self._cut = []
+
+    def give_back(self, bitmaps: Sequence[bytes]) -> None:
+        """Mark again what was cut, and forget the cut."""
+        for change_map, bitmap in zip(self._current, bitmaps, strict=True):
+            change_map.merge(bitmap)
+        self.acknowledge()
+
+    def pending_bytes(self, frozen: Sequence[bytes] | None) -> int:
+        """Return how much is marked, in the current files or in the frozen bitmaps."""
+        total = 0
+        for index, (change_map, size) in enumerate(zip(self._current, self._sizes, strict=True)):
+            bitmap = change_map.snapshot()
+            if frozen is not None:
+                bitmap = union(bitmap, frozen[index])
+            if size:
+                total += marked_bytes(bitmap, size)
+        return total
+
+    def flush(self) -> None:
+        """Return when the marks would survive the machine."""
+        for change_map in (*self._current, *self._cut):
+            change_map.flush()
+
+    def close(self) -> None:
+        """Close durably: what is marked needs no doubt at the next start."""
+        self.flush()
+        for change_map in (*self._current, *self._cut):
+            change_map.close()
+        self._current, self._cut = [], []
+        self._write_state(None)
+
+    def stop(self) -> None:
+        """Forget all marks, durably: the state goes first, orphaned maps are found later."""
+        (self._folder / TRACKING_FILE).unlink(missing_ok=True)
+        sync_folder(self._folder)
+        for change_map in (*self._current, *self._cut):
+            change_map.discard()
+        self._current, self._cut = [], []
+
+    def _fresh_maps(self) -> list[ChangeMap]:
+        self._generation += 1
+        return [
+            ChangeMap(self._folder / f"marks-{self._generation:010d}-{index:03d}.map", size)
+            for index, size in enumerate(self._sizes)
+        ]
+
+    def _merge_files(self) -> None:
+        found = _map_paths(self._folder)
+        self._generation = max((_generation(path) for path in found), default=0)
+        self._current = self._fresh_maps()
+        for path in found:
+            match = _MAP_NAME.fullmatch(path.name)
+            index = int(match[2]) if match else len(self._sizes)
+            if index < len(self._sizes):
+                old = ChangeMap(path, self._sizes[index])
+                self._current[index].merge(old.snapshot())
+                old.discard()
+
+    def _note_running(self) -> None:
+        self.flush()
+        self._write_state(boot_id())
+
+    def _write_state(self, running_since: str | None) -> None:
+        state = {"sizes": self._sizes, "running_since": running_since}
+        write_durably(self._folder / TRACKING_FILE, json.dumps(state).encode())
+
+
+def _map_paths(folder: Path) -> list[Path]:
+    if not folder.exists():
+        return []
+    return sorted(path for path in folder.iterdir() if _MAP_NAME.fullmatch(path.name))
+
+
+def _generation(path: Path) -> int:
+    return int(path.name.split("-")[1])
+
+
+def _read_state(path: Path) -> tuple[list[int], str | None]:
+    try:
+        with path.open("rb") as file:
+            state = json.loads(file.read(_STATE_BYTES_MAX))
+        sizes = [int(size) for size in state["sizes"]]
+        running_since = state["running_since"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackendStateError(
+            f"{path} is damaged ({error}); delete it and resynchronize the machine"
+        ) from error
+    return sizes, None if running_since is None else str(running_since)

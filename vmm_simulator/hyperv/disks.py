@@ -1,0 +1,163 @@
+"""Sparse raw files: what is allocated, holes, whole reads and writes, small files made durable."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+COPY_BYTES: Final = 1_048_576
+ZEROS: Final = bytes(COPY_BYTES)
+_PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+_CANNOT_PUNCH: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_libc.fallocate.restype = ctypes.c_int
+
+
+def punch_hole(descriptor: int, offset: int, length: int) -> None:
+    """Make the range read as zeros, giving its space back where the file system can."""
+    while _libc.fallocate(descriptor, _PUNCH_HOLE_KEEP_SIZE, offset, length) != 0:
+        number = ctypes.get_errno()
+        if number == errno.EINTR:
+            continue
+        if number not in _CANNOT_PUNCH:
+            raise OSError(number, os.strerror(number))
+        _write_zeros(descriptor, offset, length)
+        return
+
+
+def _write_zeros(descriptor: int, offset: int, length: int) -> None:
+    end = offset + length
+    while offset < end:
+        offset += os.pwrite(descriptor, ZEROS[: min(COPY_BYTES, end - offset)], offset)
+
+
+def allocated_extents(
+    descriptor: int, size_bytes: int, position: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of what is not a hole from the position on, in order."""
+    while position < size_bytes:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data behind this position
+                return
+            raise
+        if start >= size_bytes:
+            return
+        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), size_bytes)
+        yield start, end
+        position = end
+
+
+def read_exactly(descriptor: int, view: memoryview, offset: int) -> None:
+    """Fill the view; a file that ends before is an error."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if count == 0:
+            raise OSError(errno.EIO, "the disk file ends too early; restore or copy it again")
+        done += count
+
+
+def write_fully(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of the data at the offset; not yet durable."""
+    written = os.pwrite(descriptor, data, offset)
+    while written < len(data):
+        written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
+
+
+def append_fully(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of the data at the end; not yet durable."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when names made, renamed or deleted in the folder are durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a small file: afterwards it holds the old bytes or the new ones, never a mixture."""
+    unfinished = path.with_name(path.name + ".tmp")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        append_fully(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    unfinished.rename(path)
+    sync_folder(path.parent)
+
+
+def make_empty(path: Path, size_bytes: int) -> None:
+    """Make (or make again) a sparse file that reads as zeros."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        empty(descriptor, size_bytes)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def empty(descriptor: int, size_bytes: int) -> None:
+    """Drop all bytes of an open file and give it its size again."""
+    os.ftruncate(descriptor, 0)
+    os.ftruncate(descriptor, size_bytes)
+
+
+def copy_sparse(source: Path, target: Path, size_bytes: int) -> None:
+    """Copy what is allocated; the target appears under its name only when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(target.name + ".tmp")
+    reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        writing = os.open(unfinished, flags, 0o600)
+        try:
+            os.ftruncate(writing, size_bytes)
+            for start, end in allocated_extents(reading, size_bytes):
+                _copy_extent(reading, writing, start, end)
+            os.fdatasync(writing)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+    unfinished.rename(target)
+    sync_folder(target.parent)
+
+
+def _copy_extent(reading: int, writing: int, start: int, end: int) -> None:
+    while start < end:
+        try:
+            count = os.copy_file_range(reading, writing, end - start, start, start)
+        except OSError as error:
+            # Older kernels cannot copy between file systems, some file systems not at all.
+            if error.errno not in {errno.EXDEV, errno.EINVAL, *_CANNOT_PUNCH}:
+                raise
+            count = 0
+        if count == 0:
+            count = _copy_piece(reading, writing, start, end)
+        start += count
+
+
+def _copy_piece(reading: int, writing: int, start: int, end: int) -> int:
+    data = os.pread(reading, min(COPY_BYTES, end - start), start)
+    if not data:
+        raise OSError(errno.EIO, "the disk file became shorter while it was copied")
+    write_fully(writing, data, start)
+    return len(data)

@@ -1,0 +1,255 @@
+"""The embedded back end: sparse raw files, 64 KiB change maps, redo logs (design: replication)."""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    BackendStateError,
+    ChangeSet,
+    CutKind,
+    DiskFile,
+    PeerAddress,
+    ReplicationBackend,
+    TransferHeader,
+)
+from vmm_simulator.hyperv.disks import copy_sparse, make_empty, sync_folder
+from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.incoming import Incoming
+from vmm_simulator.hyperv.machine import HostedMachine
+from vmm_simulator.hyperv.sender import send_cut
+from vmm_simulator.hyperv.threads import run_to_end
+from vmm_simulator.hyperv.transfer_header import applied_by
+
+log = structlog.get_logger(__name__)
+
+_MACHINE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class EmbeddedBackend(ReplicationBackend):
+    """Keeps what it knows of a machine in `folder`/machine id, beside nothing else.
+
+    One event loop, one process per folder. Sends through `client`; what comes in is brought by a
+    ReplicaListener.
+    """
+
+    def __init__(self, folder: Path, client: HostClient) -> None:
+        self._folder = folder
+        self._client = client
+        self._machines: dict[str, HostedMachine] = {}
+
+    def _machine(self, machine_id: str) -> HostedMachine:
+        machine = self._machines.get(machine_id)
+        if machine is None:
+            if _MACHINE_ID.fullmatch(machine_id) is None:
+                raise BackendStateError(f"{machine_id!r} cannot be the id of a machine")
+            machine = HostedMachine(machine_id, self._folder / machine_id)
+            self._machines[machine_id] = machine
+        return machine
+
+    # A guest's machine.
+
+    async def attach(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
+        """Open the disks for writing by the guest's host; disks that are missing are an error."""
+        machine = self._machine(machine_id)
+        if machine.attached and machine.disks == tuple(disks):
+            return
+        await self.detach(machine_id)
+        machine.set_disks(disks)
+        machine.replica.require_usable()
+        await machine.replica.close("a guest is attached to it")
+        machine.open_disks()
+
+    async def detach(self, machine_id: str) -> None:
+        """Flush and close the disks."""
+        machine = self._machine(machine_id)
+        await run_to_end(machine.sync)
+        machine.close_disks()
+        if machine.tracked is None:
+            machine.replica.closed_by = ""
+
+    def write(
+        self, machine_id: str, disk_index: int, offset: int, data: bytes, record: int
+    ) -> None:
+        """Take a guest's write: mark it as changed first, then write; not yet durable."""
+        self._machine(machine_id).write(disk_index, offset, data, record)
+
+    async def flush(self, machine_id: str) -> None:
+        """Return when all writes taken so far are durable."""
+        await run_to_end(self._machine(machine_id).sync)
+
+    def forbid_writes(self, machine_id: str) -> None:
+        """Refuse further guest writes at once (the epoch has passed this copy by)."""
+        self._machine(machine_id).writes_forbidden = True
+
+    def allow_writes(self, machine_id: str) -> None:
+        """Take guest writes again."""
+        self._machine(machine_id).writes_forbidden = False
+
+    # A primary.
+
+    async def start_tracking(self, machine_id: str) -> None:
+        """Begin to note changed blocks; survives kill -9 (a mark is set before its write)."""
+        machine = self._machine(machine_id)
+        machine.require_disks()
+        machine.replica.require_usable()
+        await machine.replica.close("it notes its own changes")
+        machine.start_tracking()
+
+    async def stop_tracking(self, machine_id: str) -> None:
+        """Forget the marks."""
+        machine = self._machine(machine_id)
+        machine.stop_tracking()
+        if not machine.attached:
+            machine.replica.closed_by = ""
+
+    def is_tracking(self, machine_id: str) -> bool:
+        """Return whether changes are noted."""
+        return self._machine(machine_id).tracked is not None
+
+    def pending_bytes(self, machine_id: str) -> int:
+        """Return how much is marked and not yet acknowledged by the replica."""
+        return self._machine(machine_id).pending_bytes()
+
+    async def cut(self, machine_id: str, kind: CutKind, cut: int, now: datetime) -> ChangeSet:
+        """Freeze what is marked (FULL: what is allocated) on all disks at one moment."""
+        return self._machine(machine_id).cut(kind, cut, now)
+
+    async def send(
+        self,
+        change_set: ChangeSet,
+        peer: PeerAddress,
+        header: TransferHeader,
+        progress: Callable[[int], None],
+    ) -> AppliedCut:
+        """Ship the set and return once the replica holds it durably."""
+        frozen = self._machine(change_set.machine_id).frozen_for(change_set)
+        described = (change_set.cut, change_set.kind, change_set.taken_at, change_set.last_record)
+        if described != (header.cut, header.kind, header.taken_at, header.last_record):
+            raise ValueError("the transfer header does not describe the change set")
+        return await send_cut(self._client, frozen, peer, header, progress)
+
+    async def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:
+        """Drop an acknowledged set; give the marks of another back to the next cut."""
+        self._machine(change_set.machine_id).release(change_set, acknowledged=acknowledged)
+
+    # A replica.
+
+    async def create_replica_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
+        """Make empty sparse files for a replica, or keep those that exist with the right size."""
+        machine = self._machine(machine_id)
+        if machine.attached:
+            raise BackendStateError(f"{machine_id} serves a guest: detach it first")
+        machine.stop_tracking()
+        missing = [disk for disk in disks if not _fits(disk)]
+        for disk in missing:
+            await run_to_end(make_empty, disk.path, disk.size_bytes)
+        machine.set_disks(disks)
+        await machine.replica.create(disks, remade=bool(missing))
+
+    def applied_cut(self, machine_id: str) -> AppliedCut | None:
+        """Return the newest change set that this replica holds, read from its own files."""
+        return applied_by(self._machine(machine_id).replica.held)
+
+    async def forget_applied_cut(self, machine_id: str) -> None:
+        """Begin a new lineage (the copy became a primary, or a replica of another primary)."""
+        await self._machine(machine_id).replica.forget()
+
+    async def recover(self, machine_ids: Mapping[str, Sequence[DiskFile]]) -> None:
+        """At start: finish committed change sets, delete unfinished ones, reopen the marks."""
+        for machine_id, disks in machine_ids.items():
+            machine = self._machine(machine_id)
+            if not disks:
+                continue
+            machine.set_disks(disks)
+            machine.replica.delete_unfinished()
+            await machine.replica.settle()
+            log.info(
+                "machine_recovered",
+                machine_id=machine_id,
+                applied_cut=None if machine.replica.held is None else machine.replica.held.cut,
+                pending_bytes=machine.pending_bytes(),
+            )
+
+    async def copy_for_test(
+        self, machine_id: str, test_machine_id: str, folder: Path
+    ) -> Sequence[DiskFile]:
+        """Copy a replica's disks as of the newest applied change set, sparse, all at one moment."""
+        source, target = self._machine(machine_id), self._machine(test_machine_id)
+        if target.attached:
+            return target.disks
+        if source.attached:
+            raise BackendStateError(f"{machine_id} serves a guest: only a replica can be copied")
+        disks = source.require_disks()
+        copies = tuple(
+            DiskFile(
+                disk.disk_id,
+                folder / f"{test_machine_id}-{index}{disk.path.suffix}",
+                disk.size_bytes,
+            )
+            for index, disk in enumerate(disks)
+        )
+        async with source.replica.quiet():
+            for disk, copy in zip(disks, copies, strict=True):
+                await run_to_end(copy_sparse, disk.path, copy.path, disk.size_bytes)
+        target.set_disks(copies)
+        return copies
+
+    async def remove_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
+        """Delete the files of a test machine and all that was kept beside them."""
+        machine = self._machine(machine_id)
+        if machine.attached:
+            raise BackendStateError(f"{machine_id} serves a guest: detach it first")
+        await machine.replica.close("its disks are deleted")
+        machine.stop_tracking()
+        await run_to_end(machine.close)
+        del self._machines[machine_id]
+        await run_to_end(_delete, [disk.path for disk in disks], machine.folder)
+
+    # What a ReplicaListener brings.
+
+    async def open_transfer(self, machine_id: str, header: TransferHeader) -> Incoming | AppliedCut:
+        """Begin to take a change set, or acknowledge again the one that is held."""
+        return await self._machine(machine_id).replica.open(header)
+
+    async def commit_transfer(self, machine_id: str, incoming: Incoming) -> AppliedCut:
+        """Make a received change set durable."""
+        return await self._machine(machine_id).replica.commit(incoming)
+
+    async def end_transfer(self, machine_id: str, incoming: Incoming) -> None:
+        """Close a transfer, committed or not."""
+        await self._machine(machine_id).replica.end(incoming)
+
+    async def apply_committed(self, machine_id: str) -> None:
+        """Bring committed change sets onto the disks."""
+        await self._machine(machine_id).replica.apply()
+
+    async def digests(self, machine_id: str, disk_index: int, first: int, count: int) -> bytes:
+        """Return the digests of a range of a replica's blocks."""
+        return await self._machine(machine_id).replica.digests(disk_index, first, count)
+
+    async def aclose(self) -> None:
+        """Stop with flush: everything is durable and closed, marks and replicas stay."""
+        for machine_id in list(self._machines):
+            machine = self._machines.pop(machine_id)
+            await machine.replica.close("the host stops")
+            await run_to_end(machine.close)
+
+
+def _fits(disk: DiskFile) -> bool:
+    return disk.path.is_file() and disk.path.stat().st_size == disk.size_bytes
+
+
+def _delete(paths: Sequence[Path], folder: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,209 @@
+"""A host as the client of another host: small JSON requests, digests, and transfers."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    PeerAddress,
+    TransferHeader,
+    TransferRefusedError,
+)
+from vmm_simulator.hyperv.blocks import BLOCK_BYTES
+from vmm_simulator.hyperv.connection import Connection, ConnectionBody
+from vmm_simulator.hyperv.digests import DIGEST_BYTES
+from vmm_simulator.hyperv.http1 import (
+    CONTENT_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    HttpError,
+    ResponseHead,
+    chunk_start,
+    content_length,
+    parse_response,
+    request_head,
+)
+from vmm_simulator.hyperv.transfer_header import (
+    HEADER_NAME,
+    decode_applied,
+    decode_refusal,
+    encode_header,
+)
+from wire_contract.paths import REPLICA_DIGESTS, REPLICA_TRANSFER
+
+CONNECT_SECONDS_MAX: Final = 10
+ANSWER_SECONDS_MAX: Final = 60
+IDLE_SECONDS_MAX: Final = 60
+OPEN_SECONDS_MAX: Final = 150
+"""Longest a replica may take to agree: it may have to apply what it holds first."""
+
+COMMIT_SECONDS_MAX: Final = 600
+"""Longest a replica may take from the last byte to the acknowledgement (it waits for its disks)."""
+
+CLOSE_SECONDS_MAX: Final = 2
+
+
+class Upload:
+    """A transfer that the replica has agreed to take, or has acknowledged without taking."""
+
+    def __init__(self, connection: Connection, acknowledged: AppliedCut | None) -> None:
+        self._connection = connection
+        self.acknowledged = acknowledged
+
+    async def write(self, frames: bytes | memoryview) -> None:
+        """Send frames; TransferRefusedError as soon as the replica has refused them."""
+        if self._connection.has_input:
+            await self._fail()
+        try:
+            await self._connection.write(chunk_start(len(frames)), frames, b"\r\n")
+        except ConnectionError:
+            if self._connection.has_input:
+                await self._fail()
+            raise
+
+    async def finish(self) -> AppliedCut:
+        """Return what the replica holds durably."""
+        await self._connection.write(b"0\r\n\r\n")
+        self._connection.idle_seconds = COMMIT_SECONDS_MAX
+        async with asyncio.timeout(COMMIT_SECONDS_MAX):
+            head = await _read_response(self._connection)
+            return await _acknowledgement(self._connection, head)
+
+    async def _fail(self) -> None:
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            head = await _read_response(self._connection)
+            await _acknowledgement(self._connection, head)
+        raise ConnectionError("the replica host acknowledged a transfer that had not ended")
+
+
+class HostClient:
+    """Speaks to replica hosts; `tls` is asked anew for each connection (certificates change).
+
+    The context must verify the server's certificate and its name.
+    """
+
+    def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
+        self._tls = tls
+
+    async def request(
+        self, peer: PeerAddress, method: str, path: str, body: bytes = b""
+    ) -> tuple[int, bytes]:
+        """Return status and body of the answer; OSError when the peer cannot be reached."""
+        if len(body) > CONTENT_BYTES_MAX:
+            raise ValueError(f"a request's body is over {CONTENT_BYTES_MAX} bytes")
+        async with self._connect(peer, ANSWER_SECONDS_MAX) as connection:
+            headers = {
+                "Host": peer.fqdn,
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+            }
+            return await _exchange(connection, request_head(method, path, headers) + body)
+
+    async def digests(
+        self, peer: PeerAddress, header: TransferHeader, disk: int, first: int, count: int
+    ) -> bytes:
+        """Return the digests of blocks of the replica, DIGEST_BYTES each."""
+        path = REPLICA_DIGESTS.format(relationship_id=header.relationship_id)
+        query = f"?disk={disk}&first={first}&count={count}&block_bytes={BLOCK_BYTES}"
+        async with self._connect(peer, ANSWER_SECONDS_MAX) as connection:
+            headers = {"Host": peer.fqdn, HEADER_NAME: encode_header(header)}
+            head = request_head("GET", path + query, headers)
+            status, body = await _exchange(connection, head)
+        if status != HTTPStatus.OK:
+            raise _refusal(status, body)
+        if len(body) != count * DIGEST_BYTES:
+            raise ConnectionError("the replica host answered with a wrong number of digests")
+        return body
+
+    @asynccontextmanager
+    async def upload(self, peer: PeerAddress, header: TransferHeader) -> AsyncIterator[Upload]:
+        """Announce a transfer; inside, the replica has agreed or acknowledged it again."""
+        path = REPLICA_TRANSFER.format(
+            relationship_id=header.relationship_id, transfer_id=header.transfer_id
+        )
+        headers = {
+            "Host": peer.fqdn,
+            "Content-Type": "application/octet-stream",
+            "Transfer-Encoding": "chunked",
+            "Expect": "100-continue",
+            HEADER_NAME: encode_header(header),
+        }
+        async with self._connect(peer, OPEN_SECONDS_MAX) as connection:
+            await connection.write(request_head("PUT", path, headers))
+            head = await _read_response(connection)
+            connection.idle_seconds = IDLE_SECONDS_MAX
+            acknowledged = None
+            if head.status != HTTPStatus.CONTINUE:
+                acknowledged = await _acknowledgement(connection, head)
+            yield Upload(connection, acknowledged)
+
+    @asynccontextmanager
+    async def _connect(self, peer: PeerAddress, idle_seconds: float) -> AsyncIterator[Connection]:
+        tls = self._tls()
+        if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
+            raise ValueError("the TLS context must verify the peer's certificate and name")
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            _, connection = await loop.create_connection(
+                lambda: Connection(idle_seconds),
+                peer.address,
+                peer.port,
+                ssl=tls,
+                server_hostname=peer.fqdn,
+                ssl_handshake_timeout=CONNECT_SECONDS_MAX,
+                ssl_shutdown_timeout=CLOSE_SECONDS_MAX,
+            )
+        try:
+            yield connection
+        except BaseException:
+            connection.abort()
+            raise
+        await connection.close(CLOSE_SECONDS_MAX)
+
+
+async def _exchange(connection: Connection, message: bytes) -> tuple[int, bytes]:
+    async with asyncio.timeout(ANSWER_SECONDS_MAX):
+        await connection.write(message)
+        head = await _read_response(connection)
+        return head.status, await _read_content(connection, head)
+
+
+async def _read_response(connection: Connection) -> ResponseHead:
+    try:
+        return parse_response(await connection.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
+    except HttpError as error:
+        raise ConnectionError(f"the replica host's answer is not understood: {error}") from error
+
+
+async def _read_content(connection: Connection, head: ResponseHead) -> bytes:
+    try:
+        length = content_length(head.headers)
+    except HttpError as error:
+        raise ConnectionError(f"the replica host's answer is not understood: {error}") from error
+    if length is None or length > CONTENT_BYTES_MAX:
+        raise ConnectionError("the replica host's answer is too long")
+    content = bytearray(length)
+    await ConnectionBody(connection, length).read_into(memoryview(content))
+    return bytes(content)
+
+
+async def _acknowledgement(connection: Connection, head: ResponseHead) -> AppliedCut:
+    body = await _read_content(connection, head)
+    if head.status != HTTPStatus.OK:
+        raise _refusal(head.status, body)
+    try:
+        return decode_applied(body)
+    except ValueError as error:
+        raise ConnectionError("the replica host's acknowledgement is not understood") from error
+
+
+def _refusal(status: int, body: bytes) -> TransferRefusedError | ConnectionError:
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.INSUFFICIENT_STORAGE:
+        try:
+            return decode_refusal(body)
+        except ValueError:
+            return ConnectionError(f"the replica host answered {status} without a reason")
+    return ConnectionError(f"the replica host failed with {status}: {body[:500]!r}")

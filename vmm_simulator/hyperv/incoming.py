@@ -1,0 +1,179 @@
+"""A change set on its way in: verified frame by frame, to a redo log or straight to the disks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from vmm_simulator.hyperv.apply import OpenDisks
+from vmm_simulator.hyperv.backend import TransferHeader
+from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, FrameError, FrameVerifier
+from vmm_simulator.hyperv.redo_log import RedoWriter
+from vmm_simulator.hyperv.threads import run_to_end, wait_for_end
+
+RECEIVE_BYTES: Final = 4 * FRAME_BYTES_MAX
+"""One of the two buffers of a transfer: one is filled while the other is verified and written."""
+
+
+class Body(Protocol):
+    """The body of a request."""
+
+    async def read_into(self, view: memoryview) -> int:
+        """Fill the view; less than its length is returned at the end of the body only."""
+
+
+class Destination(Protocol):
+    """Where verified frames go; all methods but `header` block and run in threads."""
+
+    header: TransferHeader
+
+    def take(self, verifier: FrameVerifier, view: memoryview) -> None:
+        """Verify complete frames and write them; not yet durable."""
+
+    def commit(self) -> None:
+        """Return when the change set is durable and counts."""
+
+    def close(self) -> None:
+        """Close what is open; without a commit nothing counts."""
+
+
+class SpooledCopy:
+    """Frames go to a redo log, which is applied after it was acknowledged.
+
+    `committed` is told, in the thread of the commit, when the log is durable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        header: TransferHeader,
+        sizes: Sequence[int],
+        committed: Callable[[], None],
+    ) -> None:
+        self.header = header
+        self._writer = RedoWriter(folder, header, sizes)
+        self._committed = committed
+
+    def take(self, verifier: FrameVerifier, view: memoryview) -> None:
+        """Verify complete frames and write them; not yet durable."""
+        for _ in verifier.frames(view):
+            pass
+        self._writer.append(view)
+
+    def commit(self) -> None:
+        """Return when the change set is durable and counts."""
+        self._writer.commit()
+        self._committed()
+
+    def close(self) -> None:
+        """Close what is open; without a commit nothing counts."""
+        self._writer.close()
+
+
+class DirectCopy:
+    """Frames go straight to disks that are marked as incomplete: gigabytes are not written twice.
+
+    `complete` durably removes the mark.
+    """
+
+    def __init__(
+        self, disks: OpenDisks, header: TransferHeader, complete: Callable[[], None]
+    ) -> None:
+        self.header = header
+        self._disks = disks
+        self._complete = complete
+
+    def take(self, verifier: FrameVerifier, view: memoryview) -> None:
+        """Verify complete frames and write them; not yet durable."""
+        for frame in verifier.frames(view):
+            self._disks.write(frame)
+
+    def commit(self) -> None:
+        """Return when the change set is durable and counts."""
+        self._disks.sync()
+        self._complete()
+
+    def close(self) -> None:
+        """Close what is open; without a commit nothing counts."""
+        self._disks.close()
+
+
+class Incoming:
+    """One transfer under way."""
+
+    def __init__(self, destination: Destination, sizes: Sequence[int]) -> None:
+        self.destination = destination
+        self.closed = asyncio.Event()
+        self._verifier = FrameVerifier(sizes)
+        self._writing: asyncio.Future[None] | None = None
+        self._dropped = False
+        self._scope: asyncio.Timeout | None = None
+
+    def drop(self) -> None:
+        """Give the transfer up, unless it is already being committed."""
+        self._dropped = True
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def droppable(self) -> AsyncIterator[None]:
+        """Mark what `drop` interrupts, with a ConnectionAbortedError."""
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                if self._dropped:
+                    self.drop()
+                yield
+        except TimeoutError:
+            if self._dropped:
+                raise ConnectionAbortedError(
+                    "the transfer was dropped for another one, or the copy is no replica any more"
+                ) from None
+            raise
+        finally:
+            self._scope = None
+
+    async def receive(self, body: Body) -> None:
+        """Take the whole body; FrameError when it is damaged, out of rule or has no END."""
+        buffers = [memoryview(bytearray(RECEIVE_BYTES)) for _ in range(2)]
+        kept = 0
+        while True:
+            buffer = buffers[0]
+            filled = kept + await body.read_into(buffer[kept:])
+            whole = self._verifier.whole_frames(buffer[:filled])
+            await self._written()
+            self._begin_writing(buffer[:whole])
+            kept = filled - whole
+            if filled < len(buffer):
+                break
+            buffers.reverse()
+            buffers[0][:kept] = buffer[whole:filled]
+        await self._written()
+        if kept or not self._verifier.ended:
+            raise FrameError("the transfer ends without an END frame")
+
+    def _begin_writing(self, view: memoryview) -> None:
+        loop = asyncio.get_running_loop()
+        take = self.destination.take
+        self._writing = loop.run_in_executor(None, take, self._verifier, view)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await wait_for_end(writing)
+            raise
+
+    async def commit(self) -> None:
+        """Return when the change set is durable and counts."""
+        await run_to_end(self.destination.commit)
+
+    async def close(self) -> None:
+        """End the transfer; without a commit nothing of it counts."""
+        if self._writing is not None:
+            await wait_for_end(self._writing)
+        await run_to_end(self.destination.close)
+        self.closed.set()

@@ -1,0 +1,211 @@
+"""The bytes of one machine on its host: guest writes, marks, cuts. Synchronous on purpose.
+
+Everything here runs between two turns of the event loop, so that a cut lies between two writes of
+the guest on all disks, never inside one (design: replication).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from vmm_simulator.hyperv.apply import OpenDisks
+from vmm_simulator.hyperv.backend import BackendStateError, ChangeSet, CutKind, DiskFile
+from vmm_simulator.hyperv.blocks import bitmap_bytes, blocks_touched, marked_bytes, set_bits, union
+from vmm_simulator.hyperv.change_map import LastRecord, TrackedChanges
+from vmm_simulator.hyperv.copy_before_write import FrozenCut, FrozenDisk
+from vmm_simulator.hyperv.disks import allocated_extents, write_fully
+from vmm_simulator.hyperv.frames import DISKS_MAX
+from vmm_simulator.hyperv.replica import Replica
+
+
+class HostedMachine:
+    """One copy of a machine on this host, whatever its role; `folder` holds what is kept of it."""
+
+    def __init__(self, machine_id: str, folder: Path) -> None:
+        self.machine_id = machine_id
+        self.folder = folder
+        self.disks: tuple[DiskFile, ...] = ()
+        self.replica = Replica(machine_id, folder, self._set_last_record)
+        self.tracked = TrackedChanges.reopen(folder)
+        self.frozen: FrozenCut | None = None
+        self.writes_forbidden = False
+        self._opened: OpenDisks | None = None
+        self._last_record: LastRecord | None = None
+        if self.tracked is not None:
+            self.replica.closed_by = "it notes its own changes"
+
+    @property
+    def attached(self) -> bool:
+        """Whether a guest may be served."""
+        return self._opened is not None
+
+    def set_disks(self, disks: Sequence[DiskFile]) -> None:
+        """Say which files these are."""
+        if not 0 < len(disks) <= DISKS_MAX:
+            raise BackendStateError(
+                f"the machine {self.machine_id} needs 1 to {DISKS_MAX} disks, not {len(disks)}"
+            )
+        sizes = tuple(disk.size_bytes for disk in disks)
+        if self.tracked is not None and self.tracked.sizes != sizes:
+            raise BackendStateError(
+                f"the disks of {self.machine_id} have other sizes than those that were tracked: "
+                "stop tracking and resynchronize"
+            )
+        self.disks = tuple(disks)
+        self.replica.disks = self.disks
+
+    def require_disks(self) -> tuple[DiskFile, ...]:
+        """Return the disks, or say that nobody named them."""
+        if not self.disks:
+            raise BackendStateError(
+                f"the disks of {self.machine_id} are not known: attach or recover it first"
+            )
+        return self.disks
+
+    def open_disks(self) -> None:
+        """Serve guest writes."""
+        if self._opened is None:
+            self._opened = OpenDisks(self.require_disks())
+
+    def close_disks(self) -> None:
+        """Serve no guest any more."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def sync(self) -> None:
+        """Return when marks and written bytes are durable, the marks first (blocks: a thread)."""
+        if self.tracked is not None:
+            self.tracked.flush()
+        if self._opened is not None:
+            self._opened.sync()
+
+    def write(self, disk_index: int, offset: int, data: bytes, record: int) -> None:
+        """Take one guest write: mark, keep what a cut needs, write."""
+        opened = self._opened
+        if self.writes_forbidden or opened is None:
+            raise PermissionError(
+                f"the copy {self.machine_id} takes no writes: "
+                + ("it is fenced" if self.writes_forbidden else "it is not attached")
+            )
+        if not 0 <= disk_index < len(opened.sizes):
+            raise ValueError(f"there is no disk {disk_index}")
+        if offset < 0 or not data or offset + len(data) > opened.sizes[disk_index]:
+            raise ValueError(f"bytes {offset} to {offset + len(data)} are not on the disk")
+        if self.tracked is not None:
+            self.tracked.mark(disk_index, offset, len(data))
+        if self.frozen is not None:
+            self.frozen.preserve(disk_index, offset, len(data))
+        write_fully(opened.descriptors[disk_index], data, offset)
+        if record > self._records().number:
+            self._set_last_record(record)
+
+    def start_tracking(self) -> None:
+        """Note changes from now on; goes on where it already does."""
+        if self.tracked is None:
+            sizes = [disk.size_bytes for disk in self.require_disks()]
+            self.tracked = TrackedChanges.start(self.folder, sizes)
+
+    def stop_tracking(self) -> None:
+        """Forget the marks, and a cut that was not released."""
+        if self.frozen is not None:
+            self.frozen.release()
+            self.frozen = None
+        tracked, self.tracked = self.tracked, None
+        if tracked is not None:
+            tracked.stop()
+
+    def pending_bytes(self) -> int:
+        """Return how much is marked or cut, and not acknowledged."""
+        if self.tracked is None:
+            return 0
+        return self.tracked.pending_bytes(self.frozen.bitmaps if self.frozen else None)
+
+    def cut(self, kind: CutKind, cut: int, now: datetime) -> ChangeSet:
+        """Freeze all disks at this moment."""
+        disks = self.require_disks()
+        if self.tracked is None:
+            raise BackendStateError(f"{self.machine_id} is not tracked: start tracking first")
+        if self.frozen is not None:
+            if self.frozen.in_use:
+                raise BackendStateError(
+                    f"a cut of {self.machine_id} is being sent: release it before the next"
+                )
+            self._give_back(self.frozen)
+        frozen = FrozenCut(disks, self.folder)
+        try:
+            whole = kind in (CutKind.FULL, CutKind.DIFFERENCES)
+            allocated = [_allocated(disk) for disk in frozen.disks] if whole else None
+            bitmaps = self.tracked.swap()
+        except BaseException:
+            frozen.release()
+            raise
+        if allocated is not None:
+            bitmaps = [union(*both) for both in zip(bitmaps, allocated, strict=True)]
+        total = 0
+        for disk, bitmap in zip(frozen.disks, bitmaps, strict=True):
+            disk.freeze(bitmap)
+            total += marked_bytes(bitmap, disk.size_bytes)
+        frozen.change_set = ChangeSet(
+            self.machine_id, cut, kind, now, self._records().number, total
+        )
+        self.frozen = frozen
+        return frozen.change_set
+
+    def frozen_for(self, change_set: ChangeSet) -> FrozenCut:
+        """Return the frozen bytes of a change set that is not released."""
+        if self.frozen is None or self.frozen.change_set != change_set:
+            raise BackendStateError(
+                f"cut {change_set.cut} of {self.machine_id} is not frozen any more: cut again"
+            )
+        return self.frozen
+
+    def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:
+        """Drop an acknowledged cut, give the marks of another back; repeated: nothing."""
+        frozen = self.frozen
+        if frozen is None or frozen.change_set != change_set:
+            return
+        if not acknowledged:
+            self._give_back(frozen)
+            return
+        self.frozen = None
+        frozen.release()
+        if self.tracked is not None:
+            self.tracked.acknowledge()
+
+    def _give_back(self, frozen: FrozenCut) -> None:
+        bitmaps = frozen.bitmaps
+        self.frozen = None
+        if self.tracked is not None:
+            self.tracked.give_back(bitmaps)
+        frozen.release()
+
+    def close(self) -> None:
+        """Close everything; marks and cuts stay for the next start (blocks: a thread)."""
+        self.sync()
+        self.close_disks()
+        if self.frozen is not None:
+            self._give_back(self.frozen)
+        if self.tracked is not None:
+            self.tracked.close()
+            self.tracked = None
+        if self._last_record is not None:
+            self._last_record.close()
+            self._last_record = None
+
+    def _records(self) -> LastRecord:
+        if self._last_record is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._last_record = LastRecord(self.folder / "last-record")
+        return self._last_record
+
+    def _set_last_record(self, number: int) -> None:
+        self._records().set(number)
+
+
+def _allocated(disk: FrozenDisk) -> bytes:
+    bitmap = bytearray(max(1, bitmap_bytes(disk.size_bytes)))
+    for start, end in allocated_extents(disk.descriptor, disk.size_bytes):
+        blocks = blocks_touched(start, end - start)
+        set_bits(bitmap, blocks.start, blocks.stop - 1)
+    return bytes(bitmap)

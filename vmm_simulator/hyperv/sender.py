@@ -1,0 +1,232 @@
+"""Sending a cut: what is read, what is left out, and in which order."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    CutKind,
+    PeerAddress,
+    TransferHeader,
+)
+from vmm_simulator.hyperv.blocks import (
+    BLOCK_BYTES,
+    block_count,
+    has_bit,
+    length_of_blocks,
+    runs,
+)
+from vmm_simulator.hyperv.copy_before_write import FrozenCut
+from vmm_simulator.hyperv.digests import (
+    DIGEST_BYTES,
+    RANGE_BLOCKS_MAX,
+    WINDOW_BLOCKS,
+    ZERO_DIGEST,
+    digest,
+    zero_digest,
+)
+from vmm_simulator.hyperv.disks import ZEROS
+from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, HEADER_BYTES, FrameWriter
+from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.threads import wait_for_end
+
+BATCH_BYTES: Final = 2 * FRAME_BYTES_MAX
+"""Room of one of the two buffers of a transfer: one is read into while the other is sent."""
+
+_WINDOW_FRAMES_BYTES: Final = FRAME_BYTES_MAX + WINDOW_BLOCKS * HEADER_BYTES
+
+
+class Batch(NamedTuple):
+    """Complete frames, and how many bytes of the cut are done with them."""
+
+    frames: memoryview
+    done_bytes: int
+
+
+class Window(NamedTuple):
+    """Blocks of one disk that are read at once."""
+
+    disk: int
+    first: int
+    blocks: int
+
+
+class Verdict(NamedTuple):
+    """What is to become of one block."""
+
+    send: bool
+    zero: bool
+
+
+async def send_cut(
+    client: HostClient,
+    cut: FrozenCut,
+    peer: PeerAddress,
+    header: TransferHeader,
+    progress: Callable[[int], None],
+) -> AppliedCut:
+    """Ship the cut and return once the replica holds it durably."""
+    cut.begin_reading()
+    try:
+        async with client.upload(peer, header) as upload:
+            if upload.acknowledged is not None:
+                return upload.acknowledged
+            shipment = _Shipment(client, cut, peer, header)
+            async with aclosing(shipment.batches()) as batches:
+                async for batch in batches:
+                    await upload.write(batch.frames)
+                    progress(batch.done_bytes)
+            await upload.write(shipment.writer.end())
+            return await upload.finish()
+    finally:
+        cut.end_reading()
+
+
+class _Shipment:
+    def __init__(
+        self, client: HostClient, cut: FrozenCut, peer: PeerAddress, header: TransferHeader
+    ) -> None:
+        self.writer = FrameWriter()
+        self._client = client
+        self._cut = cut
+        self._peer = peer
+        self._header = header
+        self._done_bytes = 0
+        self._buffers = [memoryview(bytearray(BATCH_BYTES)) for _ in range(2)]
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Yield all frames but END; a batch's buffer is valid until the next is asked for."""
+        if self._header.kind is not CutKind.DIFFERENCES:
+            for disk_index in range(len(self._cut.disks)):
+                async with aclosing(_read_ahead(self._marked(disk_index))) as batches:
+                    async for batch in batches:
+                        yield batch
+            return
+        for disk_index, first, count in self._ranges():
+            known = await self._client.digests(self._peer, self._header, disk_index, first, count)
+            differing = self._differing(disk_index, first, count, known)
+            async with aclosing(_read_ahead(differing)) as batches:
+                async for batch in batches:
+                    yield batch
+            # Equal ranges send nothing: say that someone is still here.
+            end = self.writer.idle(self._buffers[0], 0)
+            yield Batch(self._buffers[0][:end], self._done_bytes)
+
+    def _ranges(self) -> Iterator[tuple[int, int, int]]:
+        for disk_index, disk in enumerate(self._cut.disks):
+            blocks = block_count(disk.size_bytes)
+            for first in range(0, blocks, RANGE_BLOCKS_MAX):
+                yield disk_index, first, min(RANGE_BLOCKS_MAX, blocks - first)
+
+    def _marked(self, disk_index: int) -> Iterator[Batch]:
+        disk = self._cut.disks[disk_index]
+        full = self._header.kind is CutKind.FULL
+        # The replica of a FULL begins with nothing but zeros; a delta must say them.
+        zeros = Verdict(send=not full, zero=True)
+        data = Verdict(send=True, zero=False)
+
+        def judge(_block: int, view: memoryview) -> Verdict:
+            return zeros if ZEROS.startswith(view) else data
+
+        pieces = runs(disk.bitmap, WINDOW_BLOCKS)
+        return self._frames(disk_index, pieces, judge)
+
+    def _differing(self, disk_index: int, first: int, count: int, known: bytes) -> Iterator[Batch]:
+        disk = self._cut.disks[disk_index]
+
+        def judge(block: int, view: memoryview) -> Verdict:
+            place = (block - first) * DIGEST_BYTES
+            theirs = known[place : place + DIGEST_BYTES]
+            zero = ZEROS.startswith(view)
+            ours = zero_digest(len(view)) if zero else digest(view)
+            return Verdict(send=ours != theirs, zero=zero)
+
+        def windows() -> Iterator[tuple[int, int]]:
+            for start in range(first, first + count, WINDOW_BLOCKS):
+                blocks = min(WINDOW_BLOCKS, first + count - start)
+                place = (start - first) * DIGEST_BYTES
+                theirs = known[place : place + blocks * DIGEST_BYTES]
+                marked = any(has_bit(disk.bitmap, block) for block in range(start, start + blocks))
+                if marked or theirs != ZERO_DIGEST * blocks:
+                    yield start, blocks
+
+        return self._frames(disk_index, windows(), judge)
+
+    def _frames(
+        self,
+        disk_index: int,
+        pieces: Iterator[tuple[int, int]],
+        judge: Callable[[int, memoryview], Verdict],
+    ) -> Iterator[Batch]:
+        buffer, filled = self._next_buffer(), 0
+        for first, count in pieces:
+            if len(buffer) - filled < _WINDOW_FRAMES_BYTES:
+                yield Batch(buffer[:filled], self._done_bytes)
+                buffer, filled = self._next_buffer(), 0
+            filled = self._put_window(buffer, filled, Window(disk_index, first, count), judge)
+        if filled:
+            yield Batch(buffer[:filled], self._done_bytes)
+
+    def _next_buffer(self) -> memoryview:
+        self._buffers.reverse()
+        return self._buffers[0]
+
+    def _put_window(
+        self,
+        buffer: memoryview,
+        filled: int,
+        window: Window,
+        judge: Callable[[int, memoryview], Verdict],
+    ) -> int:
+        disk_index, first, count = window
+        disk = self._cut.disks[disk_index]
+        start = filled + HEADER_BYTES
+        view = buffer[start : start + length_of_blocks(first, count, disk.size_bytes)]
+        self._cut.read(disk_index, first, count, view)
+        verdicts = [
+            judge(first + index, view[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES])
+            for index in range(count)
+        ]
+        self._done_bytes += sum(
+            length_of_blocks(block, 1, disk.size_bytes)
+            for block in range(first, first + count)
+            if has_bit(disk.bitmap, block)
+        )
+        offset = first * BLOCK_BYTES
+        if all(verdict == Verdict(send=True, zero=False) for verdict in verdicts):
+            return self.writer.data(
+                buffer, filled, disk=disk_index, offset=offset, length=len(view)
+            )
+        # Several frames need headers between them: rearrange a copy of what was read.
+        content = memoryview(bytes(view))
+        index = 0
+        while index < count:
+            verdict, begin = verdicts[index], index
+            while index < count and verdicts[index] == verdict:
+                index += 1
+            if not verdict.send:
+                continue
+            part = content[begin * BLOCK_BYTES : index * BLOCK_BYTES]
+            place = {"disk": disk_index, "offset": offset + begin * BLOCK_BYTES}
+            if verdict.zero:
+                filled = self.writer.zero(buffer, filled, length=len(part), **place)
+            else:
+                start = filled + HEADER_BYTES
+                buffer[start : start + len(part)] = part
+                filled = self.writer.data(buffer, filled, length=len(part), **place)
+        return filled
+
+
+async def _read_ahead(batches: Iterator[Batch]) -> AsyncGenerator[Batch, None]:
+    """Yield batches that a thread prepares, one ahead of the one that is being sent."""
+    loop = asyncio.get_running_loop()
+    ahead = loop.run_in_executor(None, next, batches, None)
+    try:
+        while (batch := await asyncio.shield(ahead)) is not None:
+            ahead = loop.run_in_executor(None, next, batches, None)
+            yield batch
+    finally:
+        # The thread reads the files of the cut: they are not let go under it.
+        await wait_for_end(ahead)

@@ -1,0 +1,113 @@
+"""Key and certificate of one Hyper-V host: made on the host, kept in files of its own (0600)."""
+
+import ssl
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from certs.identity import (
+    CertificateDamagedError,
+    KeyDamagedError,
+    certificate_request,
+    load_certificate,
+    load_private_key,
+    new_private_key,
+    private_key_pem,
+    thumbprint,
+)
+from certs.tls import TlsMaterialError, client_context, server_context
+from service_shell.errors import ProgramError
+from service_shell.secret_files import read_secret, write_secret
+from vmm_simulator.problems import Code, RefusedError, bad_arguments
+
+FILE_BYTES_MAX: Final = 65_536
+_END: Final = "-----END CERTIFICATE-----"
+
+
+class HostCredentials:
+    """What a host proves itself with on the replication port, and whom it trusts there."""
+
+    def __init__(self, fqdn: str, folder: Path) -> None:
+        self._fqdn = fqdn
+        self._key = folder / "key.pem"
+        self._chain = folder / "chain.pem"
+        self._root = folder / "root.pem"
+
+    def request(self) -> str:
+        """Return a certificate request (PKCS#10, PEM) for this host; its key stays the same."""
+        if not self._key.exists():
+            write_secret(self._key, private_key_pem(new_private_key()))
+        try:
+            key = load_private_key(read_secret(self._key, FILE_BYTES_MAX))
+        except KeyDamagedError as error:
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"the key of host {self._fqdn} in {self._key} is damaged: {error}",
+                "move the file away; the next request makes a new key",
+            ) from error
+        return certificate_request(key, self._fqdn, (self._fqdn,)).decode("ascii")
+
+    def install(self, chain_pem: str, root_pem: str) -> str:
+        """Store an issued chain after checking it against the key and name; its thumbprint."""
+        if max(len(chain_pem), len(root_pem)) > FILE_BYTES_MAX:
+            raise bad_arguments(f"the certificate of {self._fqdn} is too large")
+        try:
+            leaf = load_certificate(_first(chain_pem).encode())
+            load_certificate(_first(root_pem).encode())
+        except CertificateDamagedError as error:
+            raise bad_arguments(f"the certificate for {self._fqdn}: {error}") from error
+        if self._fqdn.lower() not in _names(leaf):
+            raise bad_arguments(f"the certificate for {self._fqdn} names another host")
+        if not self._key.exists() or not self._fits(leaf):
+            raise RefusedError(
+                Code.INVALID_STATE,
+                f"the certificate for {self._fqdn} was not issued for this host's key",
+                "fetch the host's certificate request again and have that one issued",
+            )
+        write_secret(self._root, root_pem.encode())
+        write_secret(self._chain, chain_pem.encode())
+        return thumbprint(leaf)
+
+    def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """Return the TLS contexts (listening, connecting) made from the files as they are now."""
+        if not self._chain.exists():
+            raise RefusedError(
+                Code.INVALID_STATE,
+                f"host {self._fqdn} has no certificate",
+                "have one issued and installed (configure_hosts) first",
+            )
+        try:
+            chain = read_secret(self._chain, FILE_BYTES_MAX).decode("ascii")
+            root = read_secret(self._root, FILE_BYTES_MAX).decode("ascii")
+            key = read_secret(self._key, FILE_BYTES_MAX)
+            return (
+                server_context(chain, key, client_ca_pems=(root,), require_client=True),
+                client_context(root, chain_pem=chain, key_pem=key),
+            )
+        except (ProgramError, TlsMaterialError, UnicodeDecodeError) as error:
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"the certificate files of host {self._fqdn} cannot be used: {error}",
+                "have a certificate issued and installed again",
+            ) from error
+
+    def _fits(self, leaf: x509.Certificate) -> bool:
+        own = load_private_key(read_secret(self._key, FILE_BYTES_MAX)).public_key()
+        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return own.public_bytes(*form) == leaf.public_key().public_bytes(*form)
+
+
+def _first(chain_pem: str) -> str:
+    head, end, _ = chain_pem.partition(_END)
+    return head + end
+
+
+def _names(leaf: x509.Certificate) -> frozenset[str]:
+    """Return the DNS names of a certificate, in lower case."""
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return frozenset()
+    return frozenset(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))

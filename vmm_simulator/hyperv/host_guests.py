@@ -1,0 +1,178 @@
+"""The guests of one host: processes that are started, questioned, stopped; never remembered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from vmm_simulator.guest.interface import (
+    GuestHandle,
+    GuestSpec,
+    GuestStartError,
+    GuestState,
+    GuestStorage,
+)
+from vmm_simulator.hyperv.backend import BackendStateError, DiskFile, ReplicationBackend
+from vmm_simulator.problems import Code, RefusedError
+from vmm_simulator.vmm.records import MachineRecord
+from wire_contract.vocabulary import RunState
+
+UNLOCK_SECONDS_MAX: Final = 10.0
+"""Longest a start waits for the images: a guest of a killed host ends within moments."""
+
+CHALLENGE_SECONDS: Final = 5.0
+"""Longest a guest may take to answer a nonce."""
+
+_POLL_SECONDS: Final = 0.05
+
+log = structlog.get_logger(__name__)
+
+StartGuest = Callable[[GuestSpec, GuestStorage], Awaitable[GuestHandle]]
+ImagesLocked = Callable[[Sequence[Path]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSurroundings:
+    """What guests need from their host; `start` and `locked` are the supervisor's."""
+
+    start: StartGuest
+    locked: ImagesLocked
+    ledger_socket: Path | None
+    log_directory: Path
+
+
+class HostedStorage:
+    """A guest's writes on their way through the host, where changes are noted."""
+
+    def __init__(self, backend: ReplicationBackend, machine_id: str) -> None:
+        self._backend = backend
+        self._machine_id = machine_id
+
+    def write(self, disk_index: int, offset: int, data: bytes, record: int) -> None:
+        """Write (not yet durable); PermissionError when this copy may not write any more."""
+        self._backend.write(self._machine_id, disk_index, offset, data, record)
+
+    async def flush(self) -> None:
+        """Return when all writes so far are durable."""
+        await self._backend.flush(self._machine_id)
+
+
+class HostGuests:
+    """The guest processes that this host has started."""
+
+    def __init__(self, backend: ReplicationBackend, surroundings: GuestSurroundings) -> None:
+        self._backend = backend
+        self._surroundings = surroundings
+        self._handles: dict[str, GuestHandle] = {}
+
+    def run_state(self, machine: MachineRecord) -> RunState:
+        """Return whether the machine runs, read from its process or the locks on its images."""
+        handle = self._handles.get(machine.machine_id)
+        if handle is not None and handle.running:
+            return RunState.RUNNING
+        locked = self._surroundings.locked(_paths(machine))
+        return RunState.RUNNING if locked else RunState.OFF
+
+    def pid(self, machine_id: str) -> int | None:
+        """Return the process id of a running guest."""
+        handle = self._handles.get(machine_id)
+        return handle.pid if handle is not None and handle.running else None
+
+    async def start(self, machine: MachineRecord) -> None:
+        """Return when a guest process of this machine runs; one that runs already stays."""
+        machine_id = machine.machine_id
+        present = self._handles.get(machine_id)
+        if present is not None and present.running:
+            return
+        await self.wait_unlocked(machine)
+        spec = GuestSpec(
+            machine_id=machine.hyperv_id,
+            name=machine.name,
+            epoch=machine.epoch,
+            disks=_paths(machine),
+            records_per_second=machine.records_per_second,
+            # What a test machine writes is thrown away: it is nobody's loss.
+            ledger_socket=(
+                self._surroundings.ledger_socket if machine.test_machine_of is None else None
+            ),
+            log_file=self._surroundings.log_directory / f"guest-{machine_id}.log",
+        )
+        try:
+            await self._backend.attach(machine_id, disk_files(machine))
+            self._backend.allow_writes(machine_id)
+            storage = HostedStorage(self._backend, machine_id)
+            self._handles[machine_id] = await self._surroundings.start(spec, storage)
+        except (OSError, BackendStateError, GuestStartError) as error:
+            raise RefusedError(
+                Code.FAILED,
+                f"machine {machine.name} cannot be started: {error}",
+                "look at its disks and at the guest's log",
+            ) from error
+        log.info("guest_started", machine_id=machine_id, epoch=machine.epoch)
+
+    async def stop(self, machine: MachineRecord, seconds: float) -> bool:
+        """Have the guest finish and end; False when it did not within the bound and goes on."""
+        handle = self._handles.get(machine.machine_id)
+        if handle is not None and handle.running and not await handle.stop(seconds):
+            return False
+        await self._ended(machine)
+        return True
+
+    async def kill(self, machine: MachineRecord) -> None:
+        """End the guest now; return when its images are free."""
+        self._backend.forbid_writes(machine.machine_id)
+        handle = self._handles.get(machine.machine_id)
+        if handle is not None:
+            await handle.kill()
+        await self._ended(machine)
+
+    async def challenge(self, machine_id: str, nonce: str) -> GuestState | None:
+        """Return the guest's answer to a nonce; None where none runs or it stays silent."""
+        handle = self._handles.get(machine_id)
+        if handle is None or not handle.running:
+            return None
+        try:
+            return await handle.challenge(nonce, CHALLENGE_SECONDS)
+        except (TimeoutError, OSError) as error:
+            log.warning("guest_silent", machine_id=machine_id, cause=repr(error))
+            return None
+
+    async def close(self) -> None:
+        """End all guests; they lose nothing that was acknowledged."""
+        for machine_id, handle in self._handles.items():
+            if handle.running:
+                await handle.kill()
+                log.info("guest_ended", machine_id=machine_id)
+        self._handles.clear()
+
+    async def wait_unlocked(self, machine: MachineRecord) -> None:
+        """Return when nobody holds the images; a bounded wait, then a refusal."""
+        paths = _paths(machine)
+        try:
+            async with asyncio.timeout(UNLOCK_SECONDS_MAX):
+                while self._surroundings.locked(paths):  # noqa: ASYNC110 -- another process's lock
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError as error:
+            raise RefusedError(
+                Code.IN_USE,
+                f"another process holds the disks of machine {machine.name}",
+                "end that process; a machine has one guest at a time",
+            ) from error
+
+    async def _ended(self, machine: MachineRecord) -> None:
+        self._handles.pop(machine.machine_id, None)
+        await self.wait_unlocked(machine)
+        await self._backend.detach(machine.machine_id)
+        log.info("guest_ended", machine_id=machine.machine_id)
+
+
+def disk_files(machine: MachineRecord) -> tuple[DiskFile, ...]:
+    """Return a machine's disks as the back end names them."""
+    return tuple(DiskFile(disk.disk_id, Path(disk.path), disk.size_bytes) for disk in machine.disks)
+
+
+def _paths(machine: MachineRecord) -> list[Path]:
+    return [Path(disk.path) for disk in machine.disks]

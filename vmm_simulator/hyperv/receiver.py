@@ -1,0 +1,243 @@
+"""The replica's end: who may create a relationship here, and who may send into it."""
+
+import structlog
+
+from service_shell.clock import Clock
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    BackendStateError,
+    ReplicationBackend,
+    TransferHeader,
+    TransferRefusedError,
+)
+from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, parse_offer
+from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.replication import Operation, advance, receiving
+from vmm_simulator.problems import Code, RefusedError, unknown
+from vmm_simulator.store import InventoryStore
+from vmm_simulator.vmm.records import MachineRecord, RelationshipRecord
+from vmm_simulator.vmm.transitions import moved, position, with_epoch
+from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+log = structlog.get_logger(__name__)
+
+
+class ReplicaReceiver:
+    """Answers the replication port of one host; the peer is known by its certificate."""
+
+    def __init__(
+        self, fqdn: str, store: InventoryStore, backend: ReplicationBackend, clock: Clock
+    ) -> None:
+        self._fqdn = fqdn
+        self._store = store
+        self._backend = backend
+        self._clock = clock
+
+    async def control(
+        self, peer_fqdn: str, method: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
+        """Answer a control request: status and JSON body."""
+        try:
+            answer = await self._take_offer(peer_fqdn, parse_offer(method, path, body))
+        except RefusedError as refusal:
+            log.warning("host_request_refused", peer=peer_fqdn, cause=refusal.message)
+            return refusal.status, refusal.problem().model_dump_json().encode()
+        return 200, answer.model_dump_json().encode()
+
+    async def authorize_transfer(self, peer_fqdn: str, header: TransferHeader) -> str:
+        """Return the machine that the transfer is for, or refuse (TransferRefusedError).
+
+        The epoch comes first: a sender that was passed by has to learn that before all else.
+        """
+        try:
+            machine = self._replica_of(header.relationship_id, peer_fqdn)
+            await self._take_epoch(machine, header.epoch)
+            machine = self._store.machine(machine.machine_id)
+            operation = receiving(header.kind)
+            advance(position(machine), operation)
+            relationship = machine.relationship
+            if relationship is not None and relationship.diverged:
+                _refuse_changes(machine, operation)
+        except RefusedError as refusal:
+            applied = self._applied_of(header.relationship_id, peer_fqdn)
+            raise TransferRefusedError(refusal.code, refusal.message, applied) from refusal
+        return machine.machine_id
+
+    async def applied(self, machine_id: str, applied: AppliedCut) -> None:
+        """Note a change set that the back end holds durably."""
+        present = self._store.machine(machine_id)
+        if present.mode is not ReplicationMode.REPLICA:
+            return
+        now = self._clock.now()
+
+        def note(machine: MachineRecord) -> MachineRecord:
+            relationship = machine.relationship
+            if relationship is None or machine.mode is not ReplicationMode.REPLICA:
+                return machine
+            copying = machine.state is ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION
+            # In that state nothing but a whole copy is taken: the first one completes it.
+            arrived = moved(machine, Operation.RECEIVE_WHOLE) if copying else machine
+            assert arrived.relationship is not None
+            update = {
+                "last_cut": applied.cut,
+                "last_cut_record": applied.last_record,
+                "last_replication_at": now,
+                # Changes are refused while the copy has diverged: what arrives is whole.
+                "diverged": False,
+                "successful_cycles": relationship.successful_cycles + 1,
+            }
+            return arrived.model_copy(
+                update={"relationship": arrived.relationship.model_copy(update=update)}
+            )
+
+        await self._store.change_machine(machine_id, note)
+
+    async def recover(self) -> None:
+        """After a start: let the records say what the back end holds."""
+        for machine in list(self._store.machines.values()):
+            if machine.host != self._fqdn or machine.mode is not ReplicationMode.REPLICA:
+                continue
+            applied = self._backend.applied_cut(machine.machine_id)
+            relationship = machine.relationship
+            if applied is None or relationship is None:
+                continue
+            if applied.cut > relationship.last_cut:
+                await self.applied(machine.machine_id, applied)
+
+    async def _take_offer(self, peer_fqdn: str, offer: Offer) -> OfferAnswer:
+        machine = self._store.machines.get(offer.replica_machine_id)
+        if machine is None or machine.host != self._fqdn:
+            raise unknown("machine", offer.replica_machine_id)
+        self._check_peer(peer_fqdn, offer, machine)
+        await self._take_epoch(machine, offer.epoch)
+        machine = self._store.machine(machine.machine_id)
+        _check_same_relationship(machine, offer, peer_fqdn)
+        advance(position(machine), Operation.CREATE_REPLICA)
+        if machine.relationship is None:
+            machine = await self._create(machine, offer)
+        applied = self._backend.applied_cut(machine.machine_id)
+        return OfferAnswer(
+            machine_id=machine.machine_id,
+            state=int(machine.state),
+            last_cut=0 if applied is None else applied.cut,
+        )
+
+    async def _create(self, machine: MachineRecord, offer: Offer) -> MachineRecord:
+        machine_id = machine.machine_id
+        try:
+            await self._backend.create_replica_disks(machine_id, disk_files(machine))
+            await self._backend.forget_applied_cut(machine_id)
+        except (OSError, BackendStateError) as error:
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"the disks of the replica cannot be made: {error}",
+                "look at the space and the rights of the host's disks folder",
+            ) from error
+        relationship = RelationshipRecord(
+            relationship_id=offer.relationship_id,
+            mode=ReplicationMode.NONE,
+            state=ReplicationState.DISABLED,
+            peer_host=offer.primary_host,
+            peer_port=offer.primary_port,
+            peer_machine_id=offer.primary_machine_id,
+            interval_seconds=offer.interval_seconds,
+            recovery_points=offer.recovery_points,
+            application_consistent_hours=offer.application_consistent_hours,
+            compression=offer.compression,
+            established_at=self._clock.now(),
+        )
+
+        def create(present: MachineRecord) -> MachineRecord:
+            shell = present.model_copy(update={"relationship": relationship, "reserved": False})
+            return moved(shell, Operation.CREATE_REPLICA)
+
+        created = await self._store.change_machine(machine_id, create)
+        log.info("replica_created", machine_id=machine_id, primary_host=offer.primary_host)
+        return created
+
+    def _check_peer(self, peer_fqdn: str, offer: Offer, machine: MachineRecord) -> None:
+        if offer.primary_host.lower() != peer_fqdn.lower():
+            raise RefusedError(
+                Code.ACCESS_DENIED, f"{peer_fqdn} may not speak for {offer.primary_host}"
+            )
+        self._check_authorised(peer_fqdn)
+        sizes = tuple(disk.size_bytes for disk in machine.disks)
+        if offer.hyperv_id != machine.hyperv_id or sizes != tuple(
+            disk.size_bytes for disk in offer.disks
+        ):
+            raise RefusedError(
+                Code.INVALID_PARAMETER,
+                f"machine {machine.machine_id} is not the replica of what {peer_fqdn} offers",
+                "place a replica with the primary's id and disk sizes",
+            )
+
+    def _check_authorised(self, peer_fqdn: str) -> None:
+        names = {name.lower() for name in self._store.host(self._fqdn).authorised}
+        if peer_fqdn.lower() not in names:
+            raise RefusedError(
+                Code.ACCESS_DENIED,
+                f"{peer_fqdn} is not authorised to replicate to {self._fqdn}",
+                "pair the clouds again, so that every host authorises its partners",
+            )
+
+    async def _take_epoch(self, machine: MachineRecord, epoch: int) -> None:
+        """Refuse a lower epoch than the stored one; store a higher one before all else."""
+        if epoch < machine.epoch:
+            raise RefusedError(
+                Code.LOWER_EPOCH,
+                f"epoch {epoch} has been passed by: this host has seen {machine.epoch}",
+            )
+        if epoch > machine.epoch:
+            if machine.mode is ReplicationMode.PRIMARY:
+                raise RefusedError(
+                    Code.INVALID_STATE, f"machine {machine.machine_id} is a primary here"
+                )
+            await self._store.change_machine(
+                machine.machine_id,
+                lambda each: with_epoch(each, epoch),
+            )
+
+    def _replica_of(self, relationship_id: str, peer_fqdn: str) -> MachineRecord:
+        self._check_authorised(peer_fqdn)
+        for machine in self._store.machines.values():
+            relationship = machine.relationship
+            if (
+                machine.host == self._fqdn
+                and relationship is not None
+                and relationship.relationship_id == relationship_id
+                and relationship.peer_host.lower() == peer_fqdn.lower()
+            ):
+                return machine
+        raise unknown("relationship", relationship_id)
+
+    def _applied_of(self, relationship_id: str, peer_fqdn: str) -> AppliedCut | None:
+        try:
+            machine = self._replica_of(relationship_id, peer_fqdn)
+        except RefusedError:
+            return None
+        return self._backend.applied_cut(machine.machine_id)
+
+
+def _check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: str) -> None:
+    relationship = machine.relationship
+    if relationship is None:
+        return
+    same = (
+        relationship.relationship_id == offer.relationship_id
+        and relationship.peer_host.lower() == peer_fqdn.lower()
+    )
+    if not same:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"machine {machine.machine_id} belongs to another relationship"
+            f" ({relationship.relationship_id} with {relationship.peer_host})",
+            "prepare it for this relationship first",
+        )
+
+
+def _refuse_changes(machine: MachineRecord, operation: Operation) -> None:
+    if operation is Operation.RECEIVE_CHANGES:
+        raise RefusedError(
+            Code.RESYNCHRONIZATION_REQUIRED,
+            f"replica {machine.machine_id} was written to; it needs a resynchronization",
+        )

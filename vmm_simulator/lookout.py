@@ -1,0 +1,88 @@
+"""Looking at the fabric: records together with what is live, as views."""
+
+from vmm_simulator.guest.interface import GuestState
+from vmm_simulator.verbs.call import Fabric
+from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.views import (
+    LiveFacts,
+    classification_views,
+    cloud_view,
+    host_view,
+    machine_view,
+    network_views,
+    vmm_view,
+)
+from wire_contract.vmm_interface import CloudView, GuestAnswer, InventoryView, MachineView
+from wire_contract.vocabulary import ReplicationMode
+
+
+class Lookout:
+    """Answers what the fabric looks like at this moment."""
+
+    def __init__(self, fabric: Fabric, interval_override: float | None) -> None:
+        self._fabric = fabric
+        self._interval_override = interval_override
+
+    def inventory(self) -> InventoryView:
+        """Return everything that the VMM server manages."""
+        store = self._fabric.store
+        clouds, hosts = store.clouds.values(), store.hosts.values()
+        return InventoryView(
+            vmm=vmm_view(store.fabric),
+            clouds=tuple(cloud_view(each, hosts) for each in clouds),
+            hosts=tuple(host_view(each, clouds) for each in hosts),
+            networks=network_views(store.fabric),
+            classifications=classification_views(store.fabric),
+            machines=tuple(self._view(each, None) for each in store.machines.values()),
+        )
+
+    def cloud(self, cloud_id: str) -> CloudView:
+        """Return one cloud, or refuse with 404."""
+        store = self._fabric.store
+        return cloud_view(store.cloud(cloud_id), store.hosts.values())
+
+    async def machine(self, machine_id: str, nonce: str | None) -> MachineView:
+        """Return one machine; with a nonce its guest has to answer for itself."""
+        machine = self._fabric.store.machine(machine_id)
+        answer = None
+        if nonce is not None:
+            host = self._fabric.host_of(machine)
+            state = await host.guests.challenge(machine_id, nonce)
+            answer = None if state is None else _answer(state)
+            # The guest took its time: look at the record again.
+            machine = self._fabric.store.machine(machine_id)
+        return self._view(machine, answer)
+
+    def pid(self, machine: MachineRecord) -> int | None:
+        """Return the process id of the guest, None where none runs."""
+        return self._fabric.host_of(machine).guests.pid(machine.machine_id)
+
+    def _view(self, machine: MachineRecord, answer: GuestAnswer | None) -> MachineView:
+        host = self._fabric.host_of(machine)
+        cycles = self._fabric.cycles
+        progress = cycles.progress(machine.machine_id)
+        is_primary = machine.mode is ReplicationMode.PRIMARY
+        facts = LiveFacts(
+            run_state=host.guests.run_state(machine),
+            epoch_confirmed=machine.machine_id in self._fabric.confirmed,
+            pending_bytes=host.backend.pending_bytes(machine.machine_id) if is_primary else 0,
+            progress_percent=None if progress is None else progress.percent,
+            failures_in_a_row=cycles.failures_in_a_row(machine.machine_id),
+            guest=answer,
+            now=self._fabric.clock.now(),
+            interval_override=self._interval_override,
+        )
+        networks = {each.network_id: each for each in self._fabric.store.fabric.networks}
+        return machine_view(machine, networks, facts)
+
+
+def _answer(state: GuestState) -> GuestAnswer:
+    return GuestAnswer(
+        pid=state.pid,
+        nonce=state.nonce,
+        proof=state.proof,
+        verified=state.verified,
+        file_system_uuid=state.file_system_uuid,
+        last_record=state.last_record,
+        epoch=state.epoch,
+    )

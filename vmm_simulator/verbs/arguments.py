@@ -1,0 +1,152 @@
+"""The arguments of every verb, closed and bounded (docs/wire-contract.md, verbs)."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from vmm_simulator.config import FQDN_PATTERN, IDENTITY_PATTERN
+from wire_contract.model import WireModel
+from wire_contract.reports import HostCertificate
+from wire_contract.vocabulary import Side
+
+HOSTS_MAX: Final = 256
+DISKS_MAX: Final = 16
+DISK_BYTES_MAX: Final = 64 * 2**40
+"""Largest VHDX."""
+
+Identity = Annotated[str, StringConstraints(pattern=IDENTITY_PATTERN)]
+Fqdn = Annotated[str, StringConstraints(pattern=FQDN_PATTERN, max_length=253)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=160)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class NoArguments(WireModel):
+    """For verbs that take none."""
+
+
+class ConfigureHosts(WireModel):
+    """Issued certificates, one per host."""
+
+    certificates: tuple[HostCertificate, ...] = Field(max_length=HOSTS_MAX)
+
+
+class PrepareCloud(WireModel):
+    """How every host of the cloud listens, and to whom."""
+
+    replica_port: Port
+    authentication: Literal["certificate"]
+    allowed_primaries: tuple[Fqdn, ...] = Field(max_length=HOSTS_MAX)
+
+
+class PairCloud(WireModel):
+    """The cloud's part in its pair."""
+
+    role: Side
+    partner_cloud_id: Identity
+
+
+class PlacedDisk(WireModel):
+    """A disk that the replica will have."""
+
+    disk_id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    name: Name
+    kind: Name
+    size_bytes: int = Field(ge=1, le=DISK_BYTES_MAX)
+
+
+class PlaceReplica(WireModel):
+    """The machine that needs a place."""
+
+    cloud_id: Identity
+    hyperv_id: Identity
+    name: Name
+    generation: int = Field(ge=1, le=2)
+    disks: tuple[PlacedDisk, ...] = Field(min_length=1, max_length=DISKS_MAX)
+    primary_host: Fqdn
+    item: Identity
+
+
+class _Policy(WireModel):
+    interval_seconds: int = Field(ge=1, le=86_400)
+    recovery_points: int = Field(default=0, ge=0, le=24)
+    application_consistent_hours: int = Field(default=0, ge=0, le=12)
+    compression: bool = False
+
+
+class EnableReplication(_Policy):
+    """The replica and the policy."""
+
+    relationship_id: Identity
+    replica_machine_id: Identity
+    replica_host: Fqdn
+    replica_port: Port
+    item: Identity
+
+
+class StartInitialReplication(WireModel):
+    """`resynchronize`: only blocks that differ move."""
+
+    resynchronize: bool = False
+
+
+class UpdateProtection(WireModel):
+    """The VM's "Datacenter Recovery" property; item null clears it."""
+
+    item: Identity | None
+    role: Side | None = None
+    active: bool = False
+
+
+class ShutDown(WireModel):
+    """How long the guest may take."""
+
+    seconds: float = Field(default=120, gt=0, le=3_600)
+
+
+class FailOver(WireModel):
+    """Planned: refused below `expected_cut`; `recovery_point` null is the newest."""
+
+    planned: bool
+    expected_cut: int | None = Field(default=None, ge=0)
+    recovery_point: Identity | None = None
+
+
+class PrepareReverse(WireModel):
+    """Whose replica the former primary becomes."""
+
+    relationship_id: Identity
+    primary_host: Fqdn
+    primary_machine_id: Identity
+    resynchronize: bool
+    interval_seconds: int = Field(ge=1, le=86_400)
+
+
+class ReverseReplicate(_Policy):
+    """The former primary, and the policy."""
+
+    relationship_id: Identity
+    replica_machine_id: Identity
+    replica_host: Fqdn
+    replica_port: Port
+    resynchronize: bool
+
+
+class CreateTestMachine(WireModel):
+    """The replica to copy; `recovery_point` null is the newest."""
+
+    replica_machine_id: Identity
+    name: Name
+    recovery_point: Identity | None = None
+
+
+class PrepareTestMachine(WireModel):
+    """The network of the test machine's adapters; null leaves them unconnected."""
+
+    network_id: Identity | None = None
+
+
+class ConfirmEpoch(WireModel):
+    """Whether this copy is the active one."""
+
+    authoritative: bool
+    item: Identity

@@ -1,0 +1,96 @@
+"""Verbs on a cloud: certificates, the replication listeners of its hosts, its pair."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from vmm_simulator.problems import Code, RefusedError, bad_arguments
+from vmm_simulator.verbs.arguments import ConfigureHosts, PairCloud, PrepareCloud
+from vmm_simulator.verbs.call import Call, Result
+from vmm_simulator.vmm.placement import hosts_of
+from vmm_simulator.vmm.records import CloudRecord, HostRecord
+
+log = structlog.get_logger(__name__)
+
+
+async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
+    """Install the issued certificates on every host of the cloud."""
+    hosts = _hosts(call)
+    issued = {each.host.lower(): each for each in call.arguments.certificates}
+    strangers = issued.keys() - {host.fqdn.lower() for host in hosts}
+    if strangers:
+        raise bad_arguments(f"{min(strangers)} is no host of cloud {call.target}")
+    missing = [host.fqdn for host in hosts if host.fqdn.lower() not in issued]
+    if missing:
+        raise bad_arguments(f"there is no certificate for host {missing[0]}")
+    for record in hosts:
+        certificate = issued[record.fqdn.lower()]
+        host = call.fabric.hosts[record.fqdn]
+        thumbprint = host.credentials.install(certificate.chain_pem, certificate.root_pem)
+        await call.fabric.store.change_host(
+            record.fqdn,
+            lambda each, thumbprint=thumbprint: each.model_copy(  # type: ignore[misc]
+                update={"certificate_thumbprint": thumbprint}
+            ),
+        )
+        await host.use_certificate()
+        call.reached(f"configured {record.fqdn}")
+    return {}
+
+
+async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
+    """Have every host of the cloud listen and authorise the partners."""
+    arguments = call.arguments
+    for record in _hosts(call):
+        if record.certificate_thumbprint is None:
+            raise RefusedError(
+                Code.INVALID_STATE,
+                f"host {record.fqdn} has no certificate",
+                "have one issued and installed (configure_hosts) first",
+            )
+
+        def prepare(present: HostRecord) -> HostRecord:
+            partners = {**present.allowed_primaries, call.target: arguments.allowed_primaries}
+            return present.model_copy(
+                update={
+                    "replica_port": arguments.replica_port,
+                    "allowed_primaries": partners,
+                }
+            )
+
+        await call.fabric.hosts[record.fqdn].listen(arguments.replica_port)
+        await call.fabric.store.change_host(record.fqdn, prepare)
+        log.info("host_prepared", host=record.fqdn, port=arguments.replica_port)
+        call.reached(f"prepared {record.fqdn}")
+    return {}
+
+
+async def pair_cloud(call: Call[PairCloud]) -> Result:
+    """Mark the cloud as paired; a cloud has one partner at most (behaviour section 6)."""
+    cloud = call.fabric.store.cloud(call.target)
+    arguments = call.arguments
+    if cloud.partner_cloud_id not in (None, arguments.partner_cloud_id):
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"cloud {cloud.name} is paired with cloud {cloud.partner_cloud_id}",
+            "a cloud has one partner; remove that pairing first",
+        )
+
+    def pair(present: CloudRecord) -> CloudRecord:
+        return present.model_copy(
+            update={
+                "paired_role": arguments.role.value,
+                "partner_cloud_id": arguments.partner_cloud_id,
+            }
+        )
+
+    await call.fabric.store.change_cloud(call.target, pair)
+    call.reached("paired")
+    return {}
+
+
+def _hosts(
+    call: Call[ConfigureHosts] | Call[PrepareCloud],
+) -> Sequence[HostRecord]:
+    cloud = call.fabric.store.cloud(call.target)
+    return hosts_of(cloud, call.fabric.store.hosts.values())

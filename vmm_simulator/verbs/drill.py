@@ -1,0 +1,128 @@
+"""Verbs of a test failover: a copy of the replica beside it; replication goes on untouched."""
+
+from pathlib import Path
+
+import structlog
+
+from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.replication import Operation, advance
+from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
+from vmm_simulator.verbs.arguments import CreateTestMachine, NoArguments, PrepareTestMachine
+from vmm_simulator.verbs.call import Call, Result, refused_state
+from vmm_simulator.vmm.records import MachineRecord, NicRecord, disk_folder
+from vmm_simulator.vmm.transitions import position
+
+STOP_SECONDS = 10.0
+"""How long a test guest may take to end before it is turned off: its bytes are thrown away."""
+
+log = structlog.get_logger(__name__)
+
+
+async def create(call: Call[CreateTestMachine]) -> Result:
+    """Copy the replica's disks as of the newest applied change set into a machine of its own."""
+    arguments = call.arguments
+    replica = call.fabric.store.machine(arguments.replica_machine_id)
+    present = call.fabric.store.machines.get(call.target)
+    if present is not None:
+        if present.test_machine_of != replica.machine_id:
+            raise bad_arguments(f"the machine id {call.target} belongs to another machine")
+        call.reached("created")
+        return {}
+    advance(position(replica), Operation.TEST_REPLICA)
+    _check_points(call, replica)
+    host = call.fabric.host_of(replica)
+    folder = Path(disk_folder(call.fabric.store.host(replica.host), call.target))
+    try:
+        copies = await host.backend.copy_for_test(replica.machine_id, call.target, folder)
+    except (OSError, BackendStateError) as error:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"the disks of replica {replica.name} cannot be copied: {error}",
+            "look at the space of the host's disks folder",
+        ) from error
+    call.reached("disks copied")
+    disks = tuple(
+        disk.model_copy(update={"path": str(copy.path), "size_bytes": copy.size_bytes})
+        for disk, copy in zip(replica.disks, copies, strict=True)
+    )
+    machine = MachineRecord(
+        machine_id=call.target,
+        hyperv_id=call.target,
+        name=arguments.name,
+        cloud_id=replica.cloud_id,
+        host=replica.host,
+        generation=replica.generation,
+        disks=disks,
+        nics=tuple(NicRecord(nic_id=nic.nic_id) for nic in replica.nics),
+        records_per_second=replica.records_per_second,
+        epoch=call.command.epoch,
+        test_machine_of=replica.machine_id,
+    )
+    await call.fabric.store.add_machine(machine)
+    log.info("test_machine_created", machine_id=call.target, replica=replica.machine_id)
+    call.reached("created")
+    return {}
+
+
+async def prepare(call: Call[PrepareTestMachine]) -> Result:
+    """Connect the adapters to the network, or leave them unconnected."""
+    machine = _test_machine(call)
+    network_id = call.arguments.network_id
+    if network_id is not None and network_id not in {
+        network.network_id for network in call.fabric.store.fabric.networks
+    }:
+        raise unknown("network", network_id)
+    nics = machine.nics or (NicRecord(nic_id=f"{machine.machine_id}-0"),)
+    connected = tuple(nic.model_copy(update={"network_id": network_id}) for nic in nics)
+    await call.change(lambda each: each.model_copy(update={"nics": connected}))
+    call.reached("adapters")
+    return {}
+
+
+async def remove(call: Call[NoArguments]) -> Result:
+    """End the test machine and delete its files; one that is gone is no error."""
+    if call.target not in call.fabric.store.machines:
+        call.reached("removed")
+        return {}
+    machine = _test_machine(call)
+    host = call.host
+    await call.change(lambda each: each.model_copy(update={"desired_running": False}))
+    if not await host.guests.stop(machine, STOP_SECONDS):
+        await host.guests.kill(machine)
+    call.reached("stopped")
+    try:
+        await host.backend.remove_disks(machine.machine_id, disk_files(machine))
+    except OSError as error:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"the disks of test machine {machine.name} cannot be deleted: {error}",
+            "look at the rights of the host's disks folder",
+        ) from error
+    await call.fabric.store.remove_machine(machine.machine_id)
+    log.info("test_machine_removed", machine_id=machine.machine_id)
+    call.reached("removed")
+    return {}
+
+
+def _test_machine(call: Call[PrepareTestMachine] | Call[NoArguments]) -> MachineRecord:
+    machine = call.machine
+    if machine.test_machine_of is None:
+        raise refused_state(f"machine {machine.name} is no test machine")
+    return machine
+
+
+def _check_points(call: Call[CreateTestMachine], replica: MachineRecord) -> None:
+    if call.arguments.recovery_point is not None:
+        raise RefusedError(
+            Code.NOT_FOUND,
+            f"machine {replica.name} has no recovery point {call.arguments.recovery_point}",
+            "choose a point that the machine lists, or the newest",
+        )
+    for machine in call.fabric.store.machines.values():
+        if machine.test_machine_of == replica.machine_id:
+            raise RefusedError(
+                Code.IN_USE,
+                f"a test failover of machine {replica.name} is in progress ({machine.name})",
+                "clean up that test failover first",
+            )

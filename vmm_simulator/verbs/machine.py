@@ -1,0 +1,123 @@
+"""Verbs on one machine as such: protection property, start, shut down, the current epoch."""
+
+import structlog
+
+from vmm_simulator.hyperv.fencing import fence
+from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES, start_blocked_by
+from vmm_simulator.problems import Code, RefusedError
+from vmm_simulator.verbs.arguments import ConfirmEpoch, NoArguments, ShutDown, UpdateProtection
+from vmm_simulator.verbs.call import Call, Result
+from vmm_simulator.vmm.records import MachineRecord
+from wire_contract.vocabulary import ReplicationMode, RunState
+
+log = structlog.get_logger(__name__)
+
+
+async def update_protection(call: Call[UpdateProtection]) -> Result:
+    """Set or clear the VM's "Datacenter Recovery" property."""
+    arguments = call.arguments
+    role = None if arguments.item is None or arguments.role is None else arguments.role.value
+
+    def update(present: MachineRecord) -> MachineRecord:
+        return present.model_copy(
+            update={
+                "protected_item": arguments.item,
+                "protected_role": role,
+                "protected_active": arguments.active and arguments.item is not None,
+            }
+        )
+
+    await call.change(update)
+    call.reached("updated")
+    return {}
+
+
+async def start(call: Call[NoArguments]) -> Result:
+    """Have a guest process run, if this copy may be started."""
+    machine = call.machine
+    block = start_blocked_by(call.fabric.claim(machine), call.command.epoch)
+    if block is not None:
+        raise RefusedError(
+            block.code,
+            f"machine {machine.name} cannot be started: {block.reason}",
+            "start the active copy; an epoch is confirmed by the hub through its provider",
+        )
+    machine = await call.change(lambda each: each.model_copy(update={"desired_running": True}))
+    call.reached("wanted")
+    await call.host.guests.start(machine)
+    call.reached("started")
+    return {}
+
+
+async def shut_down(call: Call[ShutDown]) -> Result:
+    """Have the guest finish its record, flush and end."""
+    before = call.machine
+    machine = await call.change(lambda each: each.model_copy(update={"desired_running": False}))
+    call.reached("unwanted")
+    seconds = min(call.arguments.seconds, call.seconds_left())
+    if not await call.host.guests.stop(machine, seconds):
+        await call.change(
+            lambda each: each.model_copy(update={"desired_running": before.desired_running})
+        )
+        raise RefusedError(
+            Code.TIMEOUT,
+            f"the guest of machine {machine.name} did not shut down within {seconds:.0f} s",
+            "look into the guest, or turn it off",
+        )
+    call.reached("stopped")
+    return {}
+
+
+async def confirm_epoch(call: Call[ConfirmEpoch]) -> Result:
+    """Take the hub's word on who is the active copy; the epoch is stored already."""
+    if call.arguments.authoritative:
+        return await _confirm_active(call)
+    machine = call.machine
+    call.fabric.confirmed.discard(machine.machine_id)
+    if _thinks_itself_active(machine):
+        await call.fabric.cycles.stop(machine.machine_id)
+        await fence(
+            call.fabric.store, call.host, machine.machine_id, "the hub says: not the active copy"
+        )
+    else:
+        machine = await call.change(lambda each: each.model_copy(update={"desired_running": False}))
+        await call.host.guests.kill(machine)
+    call.reached("stopped")
+    return {}
+
+
+async def _confirm_active(call: Call[ConfirmEpoch]) -> Result:
+    # A confirmation of an older epoch than the one that fenced the copy does not lift the fence.
+    machine = call.machine
+    if machine.fenced and call.command.epoch <= machine.fenced_at_epoch:
+        raise RefusedError(
+            Code.COPY_FENCED,
+            f"machine {machine.name} was fenced at epoch {machine.fenced_at_epoch};"
+            f" epoch {call.command.epoch} does not make it the active copy again",
+            "fail over to it or reverse the replication",
+        )
+    machine = await call.change(lambda each: each.model_copy(update={"fenced": False}))
+    call.fabric.confirmed.add(machine.machine_id)
+    call.reached("confirmed")
+    startable = start_blocked_by(call.fabric.claim(machine), call.command.epoch) is None
+    if startable and machine.desired_running:
+        await call.host.guests.start(machine)
+    call.fabric.cycles.ensure(machine.machine_id)
+    call.reached("started")
+    return {}
+
+
+def is_running(call: Call[NoArguments]) -> bool:
+    """Return whether the effect of `start` still holds."""
+    return call.host.guests.run_state(call.machine) is RunState.RUNNING
+
+
+def is_off(call: Call[ShutDown]) -> bool:
+    """Return whether the effect of `shut_down` still holds."""
+    return call.host.guests.run_state(call.machine) is RunState.OFF
+
+
+def _thinks_itself_active(machine: MachineRecord) -> bool:
+    if machine.mode is ReplicationMode.REPLICA:
+        return machine.state in STARTABLE_REPLICA_STATES
+    return True

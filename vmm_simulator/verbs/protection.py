@@ -1,0 +1,217 @@
+"""Verbs that bring a machine under replication: place, enable, copy."""
+
+import asyncio
+from pathlib import Path
+
+from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.host_control import Offer, OfferedDisk
+from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.replication import Operation, advance
+from vmm_simulator.problems import Code, RefusedError, bad_arguments
+from vmm_simulator.verbs.arguments import (
+    EnableReplication,
+    NoArguments,
+    PlaceReplica,
+    ReverseReplicate,
+    StartInitialReplication,
+)
+from vmm_simulator.verbs.call import Call, Result, refused_state
+from vmm_simulator.vmm.placement import hosts_of, place_replica
+from vmm_simulator.vmm.records import (
+    DiskRecord,
+    HostRecord,
+    MachineRecord,
+    RelationshipRecord,
+    disk_folder,
+)
+from vmm_simulator.vmm.transitions import moved, position, with_relationship
+from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+
+async def place(call: Call[PlaceReplica]) -> Result:
+    """Reserve a machine record on the host of the cloud that has fewest machines."""
+    arguments = call.arguments
+    present = call.fabric.store.machines.get(call.target)
+    if present is None:
+        cloud = call.fabric.store.cloud(arguments.cloud_id)
+        _refuse_twin(call)
+        host = place_replica(
+            hosts_of(cloud, call.fabric.store.hosts.values()),
+            call.fabric.store.machines.values(),
+            arguments.primary_host,
+        )
+        present = _reserved(call, host)
+        await call.fabric.store.add_machine(present)
+    elif (present.hyperv_id, present.cloud_id) != (arguments.hyperv_id, arguments.cloud_id):
+        raise bad_arguments(f"the machine id {call.target} belongs to another machine")
+    call.reached("reserved")
+    host = call.fabric.store.host(present.host)
+    return {"replica_host": host.fqdn, "replica_port": host.replica_port}
+
+
+async def enable(call: Call[EnableReplication]) -> Result:
+    """Create the relationship on both ends: replica shell in state 2, primary in state 1."""
+    arguments = call.arguments
+    advance(position(call.machine), Operation.CREATE_PRIMARY)
+    _refuse_other_relationship(call)
+    await offer(call, call.machine)
+    call.reached("replica created")
+    now = call.fabric.clock.now()
+
+    def create(present: MachineRecord) -> MachineRecord:
+        if present.relationship is not None:
+            return moved(present, Operation.CREATE_PRIMARY)
+        relationship = RelationshipRecord(
+            relationship_id=arguments.relationship_id,
+            mode=ReplicationMode.NONE,
+            state=ReplicationState.DISABLED,
+            peer_host=arguments.replica_host,
+            peer_port=arguments.replica_port,
+            peer_machine_id=arguments.replica_machine_id,
+            interval_seconds=arguments.interval_seconds,
+            recovery_points=arguments.recovery_points,
+            application_consistent_hours=arguments.application_consistent_hours,
+            compression=arguments.compression,
+            established_at=now,
+        )
+        unrelated = present.model_copy(update={"relationship": relationship})
+        return moved(unrelated, Operation.CREATE_PRIMARY)
+
+    await call.change(create)
+    # Until now nothing else could be the active copy: what runs here may go on.
+    call.fabric.confirmed.add(call.target)
+    call.reached("primary created")
+    return {}
+
+
+async def start_copy(call: Call[StartInitialReplication]) -> Result:
+    """Begin the whole copy; changes are noted from before it on."""
+    machine = call.machine
+    advance(position(machine), Operation.START_INITIAL_REPLICATION)
+    if machine.state is ReplicationState.READY:
+        await start_tracking(call, machine)
+        call.reached("tracking")
+
+        def begin(present: MachineRecord) -> MachineRecord:
+            assert present.relationship is not None
+            differences = call.arguments.resynchronize or present.relationship.resynchronize
+            begun = moved(present, Operation.START_INITIAL_REPLICATION)
+            return with_relationship(begun, resynchronize=differences)
+
+        await call.change(begin)
+    call.fabric.cycles.ensure(call.target)
+    call.reached("copying")
+    return {}
+
+
+async def complete_copy(call: Call[NoArguments]) -> Result:
+    """Return when replication is established, on either end; bounded by the deadline."""
+    machine = call.machine
+    if machine.relationship is None:
+        raise refused_state(f"machine {machine.name} does not replicate", "enable it first")
+    try:
+        async with asyncio.timeout(call.seconds_left()):
+            await call.fabric.store.wait_for_machine(call.target, _established)
+    except TimeoutError as error:
+        raise RefusedError(
+            Code.TIMEOUT,
+            f"the initial replication of machine {machine.name} has not ended",
+            "look at its progress and at its last error; ask again",
+        ) from error
+    call.reached("established")
+    return {}
+
+
+async def offer(
+    call: Call[EnableReplication] | Call[ReverseReplicate], machine: MachineRecord
+) -> None:
+    """Have the replica's host make the replica, or say that it is ready for this relationship."""
+    arguments = call.arguments
+    host = call.host
+    await host.offer(
+        arguments.replica_host,
+        arguments.replica_port,
+        Offer(
+            relationship_id=arguments.relationship_id,
+            epoch=machine.epoch,
+            hyperv_id=machine.hyperv_id,
+            replica_machine_id=arguments.replica_machine_id,
+            primary_machine_id=machine.machine_id,
+            primary_host=host.fqdn,
+            primary_port=call.fabric.store.host(host.fqdn).replica_port or 0,
+            disks=tuple(
+                OfferedDisk(disk_id=disk.disk_id, size_bytes=disk.size_bytes)
+                for disk in machine.disks
+            ),
+            interval_seconds=arguments.interval_seconds,
+            recovery_points=arguments.recovery_points,
+            application_consistent_hours=arguments.application_consistent_hours,
+            compression=arguments.compression,
+        ),
+    )
+
+
+async def start_tracking(call: Call[StartInitialReplication], machine: MachineRecord) -> None:
+    """Note changes from here on; a refusal when the disks cannot be used."""
+    try:
+        await call.host.backend.attach(machine.machine_id, disk_files(machine))
+        await call.host.backend.start_tracking(machine.machine_id)
+    except (OSError, BackendStateError) as error:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"the disks of machine {machine.name} cannot be tracked: {error}",
+            "look at the disks of the machine",
+        ) from error
+
+
+def _established(machine: MachineRecord) -> bool:
+    return machine.state is ReplicationState.REPLICATING
+
+
+def _refuse_twin(call: Call[PlaceReplica]) -> None:
+    for machine in call.fabric.store.machines.values():
+        if machine.hyperv_id == call.arguments.hyperv_id and machine.test_machine_of is None:
+            raise RefusedError(
+                Code.IN_USE,
+                f"machine {machine.name} ({machine.machine_id}) is a copy of"
+                f" {call.arguments.hyperv_id} already",
+                "remove that copy first; one site holds one copy of a machine",
+            )
+
+
+def _refuse_other_relationship(call: Call[EnableReplication]) -> None:
+    relationship = call.machine.relationship
+    if relationship is None:
+        return
+    if relationship.relationship_id != call.arguments.relationship_id:
+        raise refused_state(
+            f"machine {call.machine.name} replicates already"
+            f" (relationship {relationship.relationship_id})",
+            "remove that relationship first",
+        )
+
+
+def _reserved(call: Call[PlaceReplica], host: HostRecord) -> MachineRecord:
+    arguments = call.arguments
+    folder = disk_folder(host, call.target)
+    return MachineRecord(
+        machine_id=call.target,
+        hyperv_id=arguments.hyperv_id,
+        name=arguments.name,
+        cloud_id=arguments.cloud_id,
+        host=host.fqdn,
+        generation=arguments.generation,
+        disks=tuple(
+            DiskRecord(
+                disk_id=disk.disk_id,
+                name=disk.name,
+                kind=disk.kind,
+                size_bytes=disk.size_bytes,
+                # The name comes from elsewhere: it does not become part of a path.
+                path=str(Path(folder) / f"disk{index}.img"),
+            )
+            for index, disk in enumerate(arguments.disks)
+        ),
+        epoch=call.command.epoch,
+        reserved=True,
+    )

@@ -1,0 +1,70 @@
+"""Which function does which verb, with which arguments; the one list of all verbs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vmm_simulator.verbs import arguments, cloud, drill, failover, machine, protection
+from vmm_simulator.verbs.call import Perform
+from wire_contract.model import WireModel
+from wire_contract.vocabulary import Verb
+
+
+def _always(call: Any) -> bool:
+    """State that is in the journal holds; later verbs may have carried it on."""
+    del call
+    return True
+
+
+def _never(call: Any) -> bool:
+    """What lives in memory only is done again."""
+    del call
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class VerbRules:
+    """How one verb is done.
+
+    `holds`: whether the effect of a command that succeeded before is still there. `exclusive`:
+    whether it keeps other verbs from its machines; a mere wait does not.
+    """
+
+    arguments: type[WireModel]
+    perform: Perform[Any]
+    holds: Callable[[Any], bool] = _always
+    exclusive: bool = True
+
+
+VERBS: Final[Mapping[Verb, VerbRules]] = {
+    Verb.CONFIGURE_HOSTS: VerbRules(arguments.ConfigureHosts, cloud.configure_hosts),
+    Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud),
+    Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud),
+    Verb.PLACE_REPLICA: VerbRules(arguments.PlaceReplica, protection.place),
+    Verb.ENABLE_REPLICATION: VerbRules(arguments.EnableReplication, protection.enable),
+    Verb.START_INITIAL_REPLICATION: VerbRules(
+        arguments.StartInitialReplication, protection.start_copy
+    ),
+    Verb.COMPLETE_INITIAL_REPLICATION: VerbRules(
+        arguments.NoArguments, protection.complete_copy, exclusive=False
+    ),
+    Verb.UPDATE_PROTECTION: VerbRules(arguments.UpdateProtection, machine.update_protection),
+    Verb.SHUT_DOWN: VerbRules(arguments.ShutDown, machine.shut_down, machine.is_off),
+    Verb.PREPARE_FAILOVER: VerbRules(arguments.NoArguments, failover.prepare_failover),
+    Verb.SYNCHRONIZE: VerbRules(arguments.NoArguments, failover.synchronize),
+    Verb.FAIL_OVER: VerbRules(arguments.FailOver, failover.fail_over),
+    Verb.CANCEL_FAILOVER: VerbRules(arguments.NoArguments, failover.cancel_failover),
+    Verb.START: VerbRules(arguments.NoArguments, machine.start, machine.is_running),
+    Verb.COMMIT: VerbRules(arguments.NoArguments, failover.commit),
+    Verb.PREPARE_REVERSE: VerbRules(arguments.PrepareReverse, failover.prepare_reverse),
+    Verb.REVERSE_REPLICATE: VerbRules(arguments.ReverseReplicate, failover.reverse_replicate),
+    Verb.CREATE_TEST_MACHINE: VerbRules(arguments.CreateTestMachine, drill.create),
+    Verb.PREPARE_TEST_MACHINE: VerbRules(arguments.PrepareTestMachine, drill.prepare),
+    Verb.REMOVE_TEST_MACHINE: VerbRules(arguments.NoArguments, drill.remove),
+    Verb.CONFIRM_EPOCH: VerbRules(arguments.ConfirmEpoch, machine.confirm_epoch, _never),
+}
+
+CREATING: Final = frozenset({Verb.PLACE_REPLICA, Verb.CREATE_TEST_MACHINE})
+"""Verbs whose target need not exist before; for removal it need not exist either."""
+
+TARGET_MAY_BE_MISSING: Final = CREATING | {Verb.REMOVE_TEST_MACHINE}

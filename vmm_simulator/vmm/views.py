@@ -1,0 +1,194 @@
+"""From records to what crosses the network; pure: what is live comes as facts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from vmm_simulator.hyperv.replication import CycleFacts, health, start_blocked_by
+from vmm_simulator.vmm.placement import clouds_of, hosts_of
+from vmm_simulator.vmm.records import (
+    CloudRecord,
+    FabricRecord,
+    HostRecord,
+    MachineRecord,
+    NetworkRecord,
+    RelationshipRecord,
+)
+from vmm_simulator.vmm.transitions import claim, position
+from wire_contract.vmm_interface import (
+    ClassificationView,
+    CloudView,
+    DiskView,
+    GuestAnswer,
+    HostView,
+    MachineView,
+    NetworkView,
+    NicView,
+    ReplicationView,
+    SubnetView,
+    VmmView,
+)
+from wire_contract.vocabulary import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFacts:
+    """What is read from processes and disks at the moment of looking, never remembered."""
+
+    run_state: RunState
+    epoch_confirmed: bool
+    pending_bytes: int
+    progress_percent: float | None
+    failures_in_a_row: int
+    guest: GuestAnswer | None
+    now: datetime
+    interval_override: float | None
+
+
+def vmm_view(fabric: FabricRecord) -> VmmView:
+    """Return the VMM server."""
+    return VmmView(vmm_id=fabric.vmm_id, fqdn=fabric.fqdn, version=fabric.version)
+
+
+def cloud_view(cloud: CloudRecord, hosts: Iterable[HostRecord]) -> CloudView:
+    """Return a cloud and its hosts."""
+    return CloudView(
+        cloud_id=cloud.cloud_id,
+        friendly_name=cloud.name,
+        capability_profile=cloud.capability_profile,
+        host_fqdns=tuple(host.fqdn for host in hosts_of(cloud, hosts)),
+        paired_role=cloud.paired_role,
+        partner_cloud_id=cloud.partner_cloud_id,
+    )
+
+
+def host_view(host: HostRecord, clouds: Iterable[CloudRecord]) -> HostView:
+    """Return a host as the pairing has set it up."""
+    return HostView(
+        fqdn=host.fqdn,
+        version=host.version,
+        cloud_ids=clouds_of(host, clouds),
+        cluster=host.cluster,
+        replica_enabled=host.replica_port is not None,
+        replica_port=host.replica_port,
+        certificate_thumbprint=host.certificate_thumbprint,
+        allowed_primaries=tuple(sorted(host.authorised)),
+    )
+
+
+def network_views(fabric: FabricRecord) -> tuple[NetworkView, ...]:
+    """Return the VM networks; a network is in the clouds of its logical network."""
+    clouds = {each.logical_network_id: each.cloud_ids for each in fabric.logical_networks}
+    return tuple(
+        NetworkView(
+            network_id=network.network_id,
+            friendly_name=network.name,
+            network_type=network.network_type,
+            logical_network_id=network.logical_network,
+            cloud_ids=clouds.get(network.logical_network, ()),
+            subnets=tuple(
+                SubnetView(
+                    name=subnet.name,
+                    friendly_name=subnet.name,
+                    address_list=subnet.address_list,
+                )
+                for subnet in network.subnets
+            ),
+        )
+        for network in fabric.networks
+    )
+
+
+def classification_views(fabric: FabricRecord) -> tuple[ClassificationView, ...]:
+    """Return the storage classifications."""
+    return tuple(
+        ClassificationView(classification_id=each.classification_id, friendly_name=each.name)
+        for each in fabric.classifications
+    )
+
+
+def machine_view(
+    machine: MachineRecord, networks: Mapping[str, NetworkRecord], facts: LiveFacts
+) -> MachineView:
+    """Return a machine as its host sees it now."""
+    may_start = claim(machine, confirmed=facts.epoch_confirmed)
+    block = start_blocked_by(may_start)
+    return MachineView(
+        machine_id=machine.machine_id,
+        hyperv_id=machine.hyperv_id,
+        name=machine.name,
+        cloud_id=machine.cloud_id,
+        host=machine.host,
+        generation=machine.generation,
+        run_state=facts.run_state,
+        epoch=machine.epoch,
+        fenced=machine.fenced,
+        epoch_confirmed=may_start.epoch_confirmed,
+        start_blocked_by=None if block is None else block.reason,
+        protected_item=machine.protected_item,
+        test_machine_of=machine.test_machine_of,
+        disks=tuple(
+            DiskView(
+                disk_id=disk.disk_id,
+                name=disk.name,
+                kind=disk.kind,
+                size_bytes=disk.size_bytes,
+                path=disk.path,
+            )
+            for disk in machine.disks
+        ),
+        nics=tuple(
+            NicView(
+                nic_id=nic.nic_id,
+                network_id=nic.network_id,
+                network_name=_network_name(nic.network_id, networks),
+                address_type=nic.address_type,
+            )
+            for nic in machine.nics
+        ),
+        replication=_replication(machine, facts),
+        guest=facts.guest,
+    )
+
+
+def _network_name(network_id: str | None, networks: Mapping[str, NetworkRecord]) -> str | None:
+    network = None if network_id is None else networks.get(network_id)
+    return None if network is None else network.name
+
+
+def _replication(machine: MachineRecord, facts: LiveFacts) -> ReplicationView | None:
+    relationship = machine.relationship
+    if relationship is None:
+        return None
+    cycle = CycleFacts(
+        fenced=machine.fenced,
+        failures_in_a_row=facts.failures_in_a_row,
+        successful_cycles=relationship.successful_cycles,
+        missed_cycles=relationship.missed_cycles,
+        last_replication_at=relationship.last_replication_at,
+        established_at=relationship.established_at,
+    )
+    return ReplicationView(
+        relationship_id=relationship.relationship_id,
+        mode=relationship.mode,
+        state=relationship.state,
+        health=health(position(machine), cycle, facts.now),
+        peer_host=relationship.peer_host,
+        peer_port=relationship.peer_port,
+        peer_machine_id=relationship.peer_machine_id,
+        interval_seconds=_interval(relationship, facts),
+        progress_percent=facts.progress_percent,
+        transferred_bytes=relationship.transferred_bytes,
+        last_replication_at=relationship.last_replication_at,
+        last_cut=relationship.last_cut,
+        last_cut_record=relationship.last_cut_record,
+        pending_bytes=facts.pending_bytes,
+        last_error=relationship.last_error,
+    )
+
+
+def _interval(relationship: RelationshipRecord, facts: LiveFacts) -> int:
+    """The interval in force, in whole seconds: a laboratory may have shortened it."""
+    if facts.interval_override is None:
+        return relationship.interval_seconds
+    return max(1, round(facts.interval_override))

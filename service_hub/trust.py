@@ -79,9 +79,8 @@ def load(settings: HubSettings) -> HubTrust:
 
 def server_credentials(trust: HubTrust, settings: HubSettings, now: datetime) -> tuple[str, bytes]:
     """Return chain and key of a fresh server certificate for every public host of the hub."""
-    names, addresses = [], []
-    for host in settings.public_hosts:
-        (addresses if _is_address(host) else names).append(host)
+    addresses = [host for host in settings.public_hosts if _is_address(host)]
+    names = [host for host in settings.public_hosts if not _is_address(host)]
     key = new_private_key()
     issued = trust.chain.issue(
         Profile.HUB_SERVER,

@@ -5,7 +5,7 @@ from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import MachineObservation, ProtectedItem
 from service_hub.ports import Reader
 from service_hub.services.protection import ProtectionService
-from wire_contract.vocabulary import ReplicationState, Side
+from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 
 
 class CompletionService:
@@ -44,6 +44,10 @@ class CompletionService:
         observation = await self._reader.get(
             MachineObservation, f"{item.provider_at(side)}/{item.machine_at(side)}"
         )
-        if observation is None or observation.record.machine.replication is None:
-            return False
-        return observation.record.machine.replication.state is ReplicationState.REPLICATING
+        replication = None if observation is None else observation.record.machine.replication
+        # The mode tells this relation from the one before a reversal, when this end was a replica.
+        return (
+            replication is not None
+            and replication.mode is ReplicationMode.PRIMARY
+            and replication.state is ReplicationState.REPLICATING
+        )

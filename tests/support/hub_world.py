@@ -1,0 +1,321 @@
+"""A hub without network: real store, committer, engine and use cases; providers are spoken for.
+
+Two registered servers with a cloud each and one machine on the first: what job tests need.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from service_hub.domain.jobs import Job
+from service_hub.domain.records import (
+    FabricInventory,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+    ProviderStream,
+    Vault,
+)
+from service_hub.engine.committer import GroupCommitter
+from service_hub.engine.runner import Engine
+from service_hub.ports import Change, RequestIdentity, Save
+from service_hub.services.completion import CompletionService
+from service_hub.services.fabrics import FabricService
+from service_hub.services.pairing import PairingService
+from service_hub.services.policies import PolicyService
+from service_hub.services.prerequisites import PrerequisitesService
+from service_hub.services.protection import ProtectionService
+from service_hub.services.providers import ProviderService
+from service_hub.services.requests import RequestLedger
+from service_hub.store.database import open_store
+from service_hub.store.record_store import RecordStore
+from wire_contract.events import Assignment
+from wire_contract.reports import ProviderError, ReportBatch, TaskOutcome
+from wire_contract.vmm_interface import (
+    CloudView,
+    DiskView,
+    HostView,
+    InventoryView,
+    MachineView,
+    ReplicationView,
+    VmmView,
+)
+from wire_contract.vocabulary import Health, ReplicationMode, ReplicationState, RunState
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+MACHINE_ID = "11111111-1111-4111-8111-111111111111"
+
+
+class TickingClock:
+    """Time stands still unless a test moves it; ids are numbered."""
+
+    def __init__(self) -> None:
+        self.time = BEGIN
+        self.ids = 0
+
+    def now(self) -> datetime:
+        """Return the present moment."""
+        return self.time
+
+    def new_id(self) -> str:
+        """Return the next GUID."""
+        self.ids += 1
+        return str(UUID(int=self.ids))
+
+
+class NoOutbox:
+    """Remembers who was woken."""
+
+    def __init__(self) -> None:
+        self.woken: list[str] = []
+
+    def wake(self, provider_ids: Sequence[str]) -> None:
+        """Note it."""
+        self.woken.extend(provider_ids)
+
+
+def replication(state: ReplicationState, mode: ReplicationMode) -> ReplicationView:
+    """Return a relationship in that state."""
+    return ReplicationView(
+        relationship_id="r",
+        mode=mode,
+        state=state,
+        health=Health.NORMAL,
+        peer_host="peer",
+        peer_port=8084,
+        peer_machine_id="m",
+        interval_seconds=30,
+    )
+
+
+def machine(machine_id: str, site: str, view: ReplicationView | None = None) -> MachineView:
+    """Return a running machine of a site's cloud."""
+    return MachineView(
+        machine_id=machine_id,
+        hyperv_id=MACHINE_ID,
+        name="web01",
+        cloud_id=f"{site}-cloud",
+        host=f"{site}-host1.example",
+        generation=2,
+        run_state=RunState.RUNNING,
+        epoch=1,
+        fenced=False,
+        epoch_confirmed=True,
+        start_blocked_by=None,
+        protected_item=None,
+        disks=(DiskView(disk_id="d1", name="system", kind="OperatingSystem", size_bytes=1024),),
+        replication=view,
+    )
+
+
+def inventory(site: str, machines: tuple[MachineView, ...] = ()) -> InventoryView:
+    """Return a site's inventory."""
+    return InventoryView(
+        vmm=VmmView(vmm_id=f"{site}-vmm", fqdn=f"{site}.example", version="3.2.7510.0"),
+        clouds=(
+            CloudView(
+                cloud_id=f"{site}-cloud",
+                friendly_name=f"{site} cloud",
+                capability_profile="Hyper-V",
+                host_fqdns=(f"{site}-host1.example",),
+            ),
+        ),
+        hosts=(
+            HostView(fqdn=f"{site}-host1.example", version="2012R2", cloud_ids=(f"{site}-cloud",)),
+        ),
+        networks=(),
+        classifications=(),
+        machines=machines,
+    )
+
+
+@dataclass
+class HubWorld:
+    """The parts a test takes hold of."""
+
+    store: RecordStore
+    clock: TickingClock
+    engine: Engine
+    committer: GroupCommitter
+    vault: Vault
+    providers: Mapping[str, Provider]
+    policies: PolicyService
+    pairing: PairingService
+    protection: ProtectionService
+    reports: ProviderService
+    requests: int = 0
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def identity(self, request_id: str | None = None) -> RequestIdentity:
+        """Return the identity of a new request, or of the one named."""
+        self.requests += 1
+        return RequestIdentity(
+            principal="operator",
+            client_request_id=request_id or f"request-{self.requests}",
+            correlation_id=f"correlation-{self.requests}",
+            method="POST",
+            path="/somewhere",
+            body_digest="digest",
+        )
+
+    async def job(self, job_id: str) -> Job:
+        """Return a job as it is stored."""
+        found = await self.store.get(Job, job_id)
+        assert found is not None
+        return found.record
+
+    async def item(self) -> ProtectedItem:
+        """Return the one item as it is stored."""
+        found = await self.store.get(ProtectedItem, MACHINE_ID)
+        assert found is not None
+        return found.record
+
+    async def assignments(self, site: str) -> list[Assignment]:
+        """Return what a site's provider has not acknowledged, in order."""
+        events = await self.store.events_after(self.providers[site].id, 0, 1000)
+        return [Assignment.model_validate(event.body) for event in events]
+
+    async def outcome(
+        self, site: str, assignment: Assignment, error: ProviderError | None = None
+    ) -> None:
+        """Report how an assignment ended, as the site's provider would."""
+        result = self.results.get(assignment.verb, {})
+        outcome = TaskOutcome(
+            report_id=self.clock.new_id(),
+            job=assignment.job,
+            task=assignment.task,
+            attempt=assignment.attempt,
+            succeeded=error is None,
+            observed={"result": result} if error is None else {},
+            observed_at=self.clock.now(),
+            error=error,
+        )
+        await self.reports.reports(
+            self.providers[site], ReportBatch(journal_id="j", reports=(outcome,))
+        )
+
+    async def heard_of(self, site: str) -> None:
+        """Renew a provider's lease."""
+        provider = self.providers[site]
+        contact = ProviderContact(
+            id=provider.id, vault_id=provider.vault_id, last_contact_at=self.clock.now()
+        )
+        await self.committer.commit(Change(saves=(Save(contact, None),)))
+
+
+DEFAULT_RESULTS: dict[str, dict[str, Any]] = {
+    "place_replica": {"replica_host": "osaka-host1.example", "replica_port": 8084},
+    "prepare_failover": {"last_cut": 7},
+    "prepare_reverse": {"replica_host": "tokyo-host1.example", "replica_port": 8084},
+}
+
+
+@asynccontextmanager
+async def hub_world(folder: Path, lease: timedelta = timedelta(hours=1)) -> AsyncIterator[HubWorld]:
+    """Open a hub on a database in `folder`; opened again it takes up what was left."""
+    clock = TickingClock()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(folder / "hub.db"))
+        committer = GroupCommitter(store, NoOutbox())
+        await stack.enter_async_context(committer.running())
+        fabrics = FabricService(reader=store, clock=clock, lease=lease)
+        checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
+        engine = Engine(
+            reader=store, committer=committer, checker=checker, liveness=fabrics, clock=clock
+        )
+        requests = RequestLedger(reader=store, clock=clock)
+        policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
+        pairing = PairingService(
+            reader=store,
+            runner=engine,
+            clock=clock,
+            fabrics=fabrics,
+            policies=policies,
+            requests=requests,
+        )
+        protection = ProtectionService(
+            reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+        )
+        completion = CompletionService(reader=store, protection=protection)
+        engine.follow(completion)
+        reports = ProviderService(
+            reader=store,
+            committer=committer,
+            clock=clock,
+            runner=engine,
+            observers=completion,
+            heartbeat=timedelta(seconds=60),
+        )
+        vault, providers = await _furnish(store, committer, clock)
+        await stack.enter_async_context(engine.running())
+        yield HubWorld(
+            store=store,
+            clock=clock,
+            engine=engine,
+            committer=committer,
+            vault=vault,
+            providers=providers,
+            policies=policies,
+            pairing=pairing,
+            protection=protection,
+            reports=reports,
+            results=dict(DEFAULT_RESULTS),
+        )
+
+
+async def _furnish(
+    store: RecordStore, committer: GroupCommitter, clock: TickingClock
+) -> tuple[Vault, dict[str, Provider]]:
+    """Make vault and providers, or find those of an earlier opening."""
+    vault = Vault(
+        id="vault",
+        vault_id="vault",
+        subscription_id="s",
+        resource_group="rg",
+        name="v",
+        location="here",
+        resource_number=1,
+        created_at=clock.now(),
+    )
+    providers = {
+        site: Provider(
+            id=f"{site}-provider",
+            vault_id="vault",
+            vmm_id=f"{site}-vmm",
+            vmm_fqdn=f"{site}.example",
+            friendly_name=site,
+            fabric_name=f"{site}-fabric",
+            enrolled_at=clock.now(),
+            registered_at=clock.now(),
+        )
+        for site in ("tokyo", "osaka")
+    }
+    if await store.get(Vault, vault.id) is not None:
+        clock.ids = 1_000_000
+        return vault, providers
+    saves = [Save(vault, None)]
+    for site, provider in providers.items():
+        machines = (machine(MACHINE_ID, site),) if site == "tokyo" else ()
+        saves += [
+            Save(provider, None),
+            Save(ProviderStream(id=provider.id, vault_id="vault", stream=f"{site}-stream"), None),
+            Save(
+                ProviderContact(id=provider.id, vault_id="vault", last_contact_at=clock.now()),
+                None,
+            ),
+            Save(
+                FabricInventory(
+                    id=provider.id,
+                    vault_id="vault",
+                    observed_at=clock.now(),
+                    view=inventory(site, machines),
+                ),
+                None,
+            ),
+        ]
+    await committer.commit(Change(saves=saves))
+    return vault, providers

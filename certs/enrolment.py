@@ -17,6 +17,7 @@ from certs.identity import (
     certificate_pem,
     strong_public_key,
 )
+from certs.strict_parsing import strict_parsing
 
 CERTS_ONLY_BYTES_MAX: Final = 65_536
 CERTIFICATES_MAX: Final = 8
@@ -46,9 +47,10 @@ def decode_certs_only(data: bytes) -> list[x509.Certificate]:
     if len(data) > CERTS_ONLY_BYTES_MAX:
         raise EnrolmentDamagedError(f"the answer is larger than {CERTS_ONLY_BYTES_MAX} bytes")
     try:
-        certificates = pkcs7.load_der_pkcs7_certificates(_decode_base64(data))
-        for certificate in certificates:
-            strong_public_key(certificate)
+        with strict_parsing():
+            certificates = pkcs7.load_der_pkcs7_certificates(_decode_base64(data))
+            for certificate in certificates:
+                strong_public_key(certificate)
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise EnrolmentDamagedError(f"the answer is not PKCS#7 certs-only: {error}") from error
     if not 1 <= len(certificates) <= CERTIFICATES_MAX:

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from certs.strict_parsing import strict_parsing
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
@@ -61,7 +63,8 @@ def load_private_key(pem: bytes, password: bytes | None = None) -> PrivateKey:
     if len(pem) > KEY_BYTES_MAX:
         raise KeyDamagedError(f"a private key is larger than {KEY_BYTES_MAX} bytes")
     try:
-        key = serialization.load_pem_private_key(pem, password)
+        with strict_parsing():
+            key = serialization.load_pem_private_key(pem, password)
     except TypeError as error:
         # cryptography's word for both "encrypted, no password" and "password, not encrypted".
         raise KeyDamagedError(f"the private key cannot be opened: {error}") from error
@@ -114,13 +117,14 @@ def check_request(pem_or_der: bytes) -> x509.CertificateSigningRequest:
     if len(pem_or_der) > REQUEST_BYTES_MAX:
         raise RequestRefusedError(f"the request is larger than {REQUEST_BYTES_MAX} bytes")
     try:
-        if pem_or_der.lstrip().startswith(b"-----"):
-            request = x509.load_pem_x509_csr(pem_or_der)
-        else:
-            request = x509.load_der_x509_csr(pem_or_der)
-        strong_public_key(request)
-        signed_with = request.signature_hash_algorithm
-        signature_is_valid = request.is_signature_valid
+        with strict_parsing():
+            if pem_or_der.lstrip().startswith(b"-----"):
+                request = x509.load_pem_x509_csr(pem_or_der)
+            else:
+                request = x509.load_der_x509_csr(pem_or_der)
+            strong_public_key(request)
+            signed_with = request.signature_hash_algorithm
+            signature_is_valid = request.is_signature_valid
     except x509.InvalidVersion as error:
         raise RequestRefusedError("the request is of an unknown version") from error
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -139,11 +143,12 @@ def load_certificate(pem_or_der: bytes) -> x509.Certificate:
             f"the certificate is larger than {CERTIFICATE_BYTES_MAX} bytes"
         )
     try:
-        if pem_or_der.lstrip().startswith(b"-----"):
-            certificate = x509.load_pem_x509_certificate(pem_or_der)
-        else:
-            certificate = x509.load_der_x509_certificate(pem_or_der)
-        strong_public_key(certificate)
+        with strict_parsing():
+            if pem_or_der.lstrip().startswith(b"-----"):
+                certificate = x509.load_pem_x509_certificate(pem_or_der)
+            else:
+                certificate = x509.load_der_x509_certificate(pem_or_der)
+            strong_public_key(certificate)
     except x509.InvalidVersion as error:
         raise CertificateDamagedError("the certificate is of an unknown version") from error
     except (ValueError, UnsupportedAlgorithm) as error:

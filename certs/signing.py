@@ -15,7 +15,12 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from certs.identity import CERTIFICATE_BYTES_MAX, load_certificate, thumbprint
+from certs.identity import (
+    CERTIFICATE_BYTES_MAX,
+    CertificateDamagedError,
+    load_certificate,
+    thumbprint,
+)
 from certs.profiles import EVENT_SIGNING
 
 ALGORITHM: Final = "ES256"
@@ -171,7 +176,7 @@ def _chain_in(header: Mapping[str, Any]) -> list[x509.Certificate]:
         if not isinstance(entry, str) or len(entry) > CERTIFICATE_BYTES_MAX:
             raise UnverifiableError("its certificate chain is damaged")
         try:
-            chain.append(x509.load_der_x509_certificate(base64.b64decode(entry, validate=True)))
-        except (binascii.Error, ValueError, x509.InvalidVersion) as error:
+            chain.append(load_certificate(base64.b64decode(entry, validate=True)))
+        except (binascii.Error, ValueError, CertificateDamagedError) as error:
             raise UnverifiableError("its certificate chain is damaged") from error
     return chain

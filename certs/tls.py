@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certs.identity import CertificateDamagedError, load_certificate
+from certs.strict_parsing import strict_parsing
 
 
 class UploadRefusedError(Exception):
@@ -105,8 +106,14 @@ def check_uploaded_certificate(pem_or_der: bytes) -> x509.Certificate:
     """Return an uploaded certificate that TLS will accept as a client's; UploadRefusedError."""
     try:
         certificate = load_certificate(pem_or_der)
-        extensions = certificate.extensions
-    except (CertificateDamagedError, ValueError, x509.DuplicateExtension) as error:
+        with strict_parsing():
+            extensions = certificate.extensions
+    except (
+        CertificateDamagedError,
+        ValueError,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise UploadRefusedError(str(error)) from error
     _refuse_authority(certificate)
     for extension in extensions:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from certs.identity import PrivateKey, strong_public_key
+from certs.strict_parsing import strict_parsing
 
 CREDENTIALS_BYTES_MAX: Final = 1_048_576
 PFX_BYTES_MAX: Final = 262_144
@@ -251,13 +252,14 @@ def open_pfx(pfx: bytes) -> PfxContents:
     if len(pfx) > PFX_BYTES_MAX:
         raise CredentialsDamagedError(f"the PFX is larger than {PFX_BYTES_MAX} bytes")
     try:
-        contents = pkcs12.load_pkcs12(pfx, None)
-        key, certificate = contents.key, contents.cert
-        if certificate is None:
-            raise CredentialsDamagedError(
-                "the PFX holds no certificate that belongs to its private key"
-            )
-        public_key = strong_public_key(certificate.certificate)
+        with strict_parsing():
+            contents = pkcs12.load_pkcs12(pfx, None)
+            key, certificate = contents.key, contents.cert
+            if certificate is None:
+                raise CredentialsDamagedError(
+                    "the PFX holds no certificate that belongs to its private key"
+                )
+            public_key = strong_public_key(certificate.certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CredentialsDamagedError(f"the PFX is damaged or has a password: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):

@@ -32,7 +32,7 @@ def read_secret(path: Path, max_bytes: int) -> bytes:
         try:
             _check(path, os.fstat(descriptor), max_bytes)
             # Only now: open() of a folder's descriptor would fail and leave it open.
-            with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123 -- a descriptor
+            with open(descriptor, "rb", closefd=False) as stream:
                 data = stream.read(max_bytes + 1)
         finally:
             os.close(descriptor)

@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from certs.chain import TrustChain
 from certs.identity import (
@@ -333,6 +335,19 @@ REFUSED_UPLOADS: dict[str, Callable[[], bytes]] = {
 def test_an_upload_that_must_not_be_an_anchor_is_refused(complaint: str) -> None:
     with pytest.raises(UploadRefusedError, match=complaint):
         check_uploaded_certificate(REFUSED_UPLOADS[complaint]())
+
+
+@settings(deadline=None, max_examples=300)
+@given(position=st.integers(0, 10_000), change=st.integers(1, 255))
+def test_a_mutated_upload_is_a_leaf_or_refused(position: int, change: int) -> None:
+    damaged = bytearray(REGISTRATION.certificate.public_bytes(serialization.Encoding.DER))
+    damaged[position % len(damaged)] ^= change
+    try:
+        certificate = check_uploaded_certificate(bytes(damaged))
+    except UploadRefusedError:
+        return
+    for extension in certificate.extensions:
+        assert not (isinstance(extension.value, x509.BasicConstraints) and extension.value.ca)
 
 
 def test_an_authority_is_never_added_to_a_live_context() -> None:

@@ -155,3 +155,21 @@ def test_two_common_names_are_none(now: datetime) -> None:
         .sign(key, hashes.SHA256())
     )
     assert common_name(certificate) == ""
+
+
+def test_what_the_library_only_warns_of_is_refused(now: datetime) -> None:
+    key = new_private_key()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name_of("a"))
+        .issuer_name(name_of("a"))
+        .public_key(key.public_key())
+        .serial_number(0x123456789ABC)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    der = bytearray(certificate.public_bytes(serialization.Encoding.DER))
+    der[der.index(bytes.fromhex("123456789ABC"))] |= 0x80  # negative: RFC 5280 forbids it
+    with pytest.raises(CertificateDamagedError, match="serial number"):
+        load_certificate(bytes(der))

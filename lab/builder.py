@@ -39,6 +39,7 @@ from lab.site_files import (
     hub_configuration,
     simulator_configuration,
     write_configuration,
+    write_hosts,
     write_tokens,
 )
 from lab.trust import LabTrust, write_bundle
@@ -216,7 +217,7 @@ class EstateBuilder:
                 disk_images={},
                 extra_disks={},
             )
-        write_configuration(self.layout.hosts_file, self.estate.host_addresses(self.network.prefix))
+        write_hosts(self.layout.hosts_file, self.estate.host_addresses(self.network.prefix))
         write_configuration(
             self.hub_config, hub_configuration(self.estate, self.layout, address, self.ports)
         )

@@ -67,8 +67,8 @@ class Layout:
 
     @property
     def hosts_file(self) -> Path:
-        """Host names and addresses, in the place of a name service."""
-        return self.root / "hosts.yaml"
+        """Host names and addresses, in the format of /etc/hosts."""
+        return self.root / "hosts"
 
     @property
     def ledger(self) -> Path:

@@ -70,10 +70,15 @@ class LedgerFile:
         os.close(self._file)
 
     def _drop_unfinished_line(self) -> None:
-        size = os.fstat(self._file).st_size
-        begin = max(size - TAIL_BYTES, 0)
-        tail = os.pread(self._file, size - begin, begin)
-        os.ftruncate(self._file, begin + tail.rfind(b"\n") + 1 if b"\n" in tail else begin)
+        end = os.fstat(self._file).st_size
+        while end:
+            begin = max(end - TAIL_BYTES, 0)
+            found = os.pread(self._file, end - begin, begin).rfind(b"\n")
+            if found >= 0:
+                end = begin + found + 1
+                break
+            end = begin
+        os.ftruncate(self._file, end)
 
 
 @dataclass(slots=True)

@@ -170,6 +170,12 @@ def write_configuration(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, text.encode())
 
 
+def write_hosts(path: Path, addresses: Mapping[str, str]) -> None:
+    """Write names and addresses in the format of /etc/hosts."""
+    lines = (f"{address} {fqdn}\n" for fqdn, address in addresses.items())
+    write_atomically(path, "".join(lines).encode())
+
+
 def write_tokens(plan: SitePlan) -> None:
     """Make the bearer tokens of the VMM interface and of the management port."""
     for which in ("vmm", "management"):

@@ -1,0 +1,193 @@
+"""The handlers of the provider API: each parses, calls one use case and renders the answer."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
+
+from certs.enrolment import decode_request_body, encode_certs_only
+from certs.identity import check_request
+from service_hub.domain.records import Provider, RegistrationKey
+from service_hub.ports import (
+    CertificateOffice,
+    Clock,
+    EnrolmentUseCases,
+    EventSource,
+    ProviderTokens,
+    ProviderUseCases,
+)
+from service_hub.provider_api.bodies import answer, parse
+from service_hub.provider_api.callers import Caller, Callers, ProviderCaller, RegistrationCaller
+from service_hub.provider_api.event_pull import pull, read_query
+from service_hub.provider_api.messages import (
+    HostCertificateRequests,
+    HostCertificates,
+    TokenAnswer,
+)
+from service_hub.provider_api.pressure import Pressure
+from service_hub.provider_api.problems import ProblemError, invalid
+from wire_contract.reports import (
+    Heartbeat,
+    HostCertificate,
+    Registration,
+    ReportBatch,
+    SessionRequest,
+)
+from wire_contract.vmm_interface import InventoryView
+
+REQUESTS_PARALLEL_MAX: Final = 8
+POLLS_PARALLEL_MAX: Final = 2
+
+_CERTS_ONLY: Final = "application/pkcs7-mime; smime-type=certs-only"
+_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request whose caller is known and whose body has been read."""
+
+    request: web.Request
+    caller: Caller
+    body: bytes
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that calls; the route has asked for its certificate."""
+        return self.provider_caller.provider
+
+    @property
+    def provider_caller(self) -> ProviderCaller:
+        """The provider and its certificate."""
+        assert isinstance(self.caller, ProviderCaller), "the route asks for no provider"
+        return self.caller
+
+    @property
+    def key(self) -> RegistrationKey:
+        """The registration key that calls; the route has asked for it."""
+        assert isinstance(self.caller, RegistrationCaller), "the route asks for no key"
+        return self.caller.key
+
+
+class ProviderApi:
+    """Everything that providers may ask of the hub over HTTPS; paths are in `routes`."""
+
+    def __init__(
+        self,
+        *,
+        enrolment: EnrolmentUseCases,
+        providers: ProviderUseCases,
+        office: CertificateOffice,
+        tokens: ProviderTokens,
+        events: EventSource,
+        clock: Clock,
+    ) -> None:
+        self._enrolment = enrolment
+        self._providers = providers
+        self._office = office
+        self._events = events
+        self._clock = clock
+        self.callers = Callers(enrolment, tokens, clock)
+        self.pressure = Pressure(REQUESTS_PARALLEL_MAX)
+        self._polls = Pressure(POLLS_PARALLEL_MAX)
+
+    async def health(self, call: Call) -> web.Response:
+        """Say that the hub answers."""
+        del call  # whoever asks gets the same answer
+        return web.json_response({"state": "serving", "time": self._clock.now().isoformat()})
+
+    async def cacerts(self, call: Call) -> web.Response:
+        """Give the trust chain (RFC 7030, 4.1)."""
+        del call
+        return _certs_only(self._office.cacerts())
+
+    async def simpleenroll(self, call: Call) -> web.Response:
+        """Give a new server its management certificate (RFC 7030, 4.2)."""
+        request = check_request(decode_request_body(call.body))
+        if not _GUID.fullmatch(_common_name(request)):
+            raise invalid(
+                "The common name of the certificate request is no GUID.",
+                "Ask for a certificate with the VMM server's id as common name.",
+            )
+        der = request.public_bytes(serialization.Encoding.DER)
+        issued = await self._enrolment.enrol(call.key, der)
+        return _certs_only(encode_certs_only([issued.chain_pem]))
+
+    async def simplereenroll(self, call: Call) -> web.Response:
+        """Say that certificates are not renewed yet (RFC 7030, 4.2.2)."""
+        del call
+        raise ProblemError(
+            501,
+            "RenewalNotOffered",
+            "This version of the hub does not renew management certificates.",
+            "Register the server again with a new registration key before its certificate ends.",
+        )
+
+    async def token(self, call: Call) -> web.Response:
+        """Give an access token that only the caller's key can open."""
+        caller = call.provider_caller
+        token, seconds = await self._enrolment.token(caller.provider, caller.certificate_pem)
+        return answer(TokenAnswer(token=token, expires_in=seconds))
+
+    async def registration(self, call: Call) -> web.Response:
+        """Take a server into its vault."""
+        registration = parse(Registration, call.body)
+        return answer(await self._enrolment.register(call.provider, registration))
+
+    async def session(self, call: Call) -> web.Response:
+        """Begin a session."""
+        return answer(
+            await self._providers.session(call.provider, parse(SessionRequest, call.body))
+        )
+
+    async def heartbeat(self, call: Call) -> web.Response:
+        """Renew the lease."""
+        return answer(await self._providers.heartbeat(call.provider, parse(Heartbeat, call.body)))
+
+    async def events(self, call: Call) -> web.Response:
+        """Give the events after a cursor, waiting for them if asked to."""
+        query = read_query(call.request.query)
+        with self._polls.counted(call.provider.id):
+            return answer(await pull(self._events, call.provider.id, query))
+
+    async def reports(self, call: Call) -> web.Response:
+        """Take reports in."""
+        return answer(await self._providers.reports(call.provider, parse(ReportBatch, call.body)))
+
+    async def inventory(self, call: Call) -> web.Response:
+        """Take in what a VMM server manages."""
+        await self._providers.inventory(call.provider, parse(InventoryView, call.body))
+        return web.Response(status=204)
+
+    async def host_certificates(self, call: Call) -> web.Response:
+        """Issue certificates for Hyper-V hosts of the caller's fabric."""
+        wanted = parse(HostCertificateRequests, call.body).requests
+        for each in wanted:
+            check_request(each.csr_pem.encode())
+        certificates = []
+        for each in wanted:
+            issued = await self._enrolment.issue_host(
+                call.provider, each.host, each.csr_pem.encode()
+            )
+            certificates.append(
+                HostCertificate(
+                    host=each.host, chain_pem=issued.chain_pem, root_pem=self._office.root_pem
+                )
+            )
+        return answer(HostCertificates(certificates=tuple(certificates)))
+
+
+def _certs_only(body: bytes) -> web.Response:
+    headers = {"Content-Type": _CERTS_ONLY, "Content-Transfer-Encoding": "base64"}
+    return web.Response(body=body, headers=headers)
+
+
+def _common_name(request: x509.CertificateSigningRequest) -> str:
+    try:
+        names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise invalid("The subject of the certificate request is damaged.") from error
+    return str(names[0].value) if len(names) == 1 else ""

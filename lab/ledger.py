@@ -94,7 +94,7 @@ class LedgerServer:
         self._file = file
         self._batch = _Batch()
         self._waiting = asyncio.Event()
-        self._connections = 0
+        self._guests: set[asyncio.StreamWriter] = set()
         self._finishing = False
 
     async def write_batches(self) -> None:
@@ -107,15 +107,17 @@ class LedgerServer:
             batch.durable.set()
 
     def finish(self) -> None:
-        """Have the writing end with the group that has gathered now."""
+        """Have the writing end with the group that has gathered now, and close the connections."""
         self._finishing = True
         self._waiting.set()
+        for writer in self._guests:
+            writer.close()
 
     async def serve_guest(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection; garbage ends it without an answer."""
-        self._connections += 1
+        self._guests.add(writer)
         try:
-            if self._connections > CONNECTIONS_MAX:
+            if len(self._guests) > CONNECTIONS_MAX:
                 log.warning("ledger_connection_refused", connections_max=CONNECTIONS_MAX)
                 return
             await self._serve(reader, writer)
@@ -124,7 +126,7 @@ class LedgerServer:
         except ConnectionError as error:
             log.info("ledger_connection_lost", cause=str(error))
         finally:
-            self._connections -= 1
+            self._guests.discard(writer)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,6 +141,8 @@ class LedgerServer:
                 if frame.kind is not Kind.APPEND:
                     raise FrameError(f"a ledger takes entries only, not {frame.kind.name}")
                 entry = parse_entry(frame.body)
+                if self._finishing:
+                    return
                 batch = self._batch
                 batch.lines += encode_entry(entry)
                 self._waiting.set()

@@ -17,6 +17,7 @@ from vmm_simulator.guest.filesystem import (
     FileExtents,
     FileSystemError,
     Superblock,
+    ToolMissingError,
     find_files,
     read_superblock,
 )
@@ -140,6 +141,8 @@ def find_layout(paths: Sequence[Path], images: Sequence[int]) -> GuestLayout:
     for index, (path, image) in enumerate(zip(paths, images, strict=True)):
         try:
             disk = _read_disk(index, path, image)
+        except ToolMissingError:
+            raise
         except (FileSystemError, ManifestError) as error:
             remarks.append(f"{path}: {error}")
             continue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 # A probe holds a shared lock for a moment; a guest that starts then must not take it for a guest.
-LOCK_SECONDS_MAX: Final = 1.0
+LOCK_SECONDS_MAX: Final = 0.5
 _PAUSE_SECONDS: Final = 0.02
 
 

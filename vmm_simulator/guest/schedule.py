@@ -58,16 +58,16 @@ class RewriteSchedule:
     def __init__(self, seed: bytes, targets: Sequence[RewriteTarget]) -> None:
         self.seed = seed
         self.targets = tuple(targets)
+        blocks = sum(target.blocks for target in self.targets)
+        if not 1 <= blocks <= REWRITE_BLOCKS_MAX:
+            raise ValueError(
+                f"the rewrite list has {blocks} blocks, allowed are 1 to {REWRITE_BLOCKS_MAX}"
+            )
         self._places = [
             RewritePlace(index, block)
             for index, target in enumerate(self.targets)
             for block in range(target.blocks)
         ]
-        if not 1 <= len(self._places) <= REWRITE_BLOCKS_MAX:
-            raise ValueError(
-                f"the rewrite list has {len(self._places)} blocks, allowed are 1 to "
-                f"{REWRITE_BLOCKS_MAX}"
-            )
 
     def place(self, number: int) -> RewritePlace:
         """Return which block rewrite `number` replaces."""

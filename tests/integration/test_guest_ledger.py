@@ -117,26 +117,24 @@ def test_what_is_acknowledged_is_in_the_file_whatever_happens_then(
     assert [entry.number for entry in read_ledger(ledger.file)["vm-1"]] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\xff\xff\xff\xff",
-        b"\0\0\x02\x01",
-        encode_frame(Kind.APPEND, b"{}"),
-        encode_frame(Kind.APPEND, b"[" * 400),
-        encode_frame(Kind.READY),
-        encode_number(Kind.APPENDED, 1),
-        encode_frame(Kind.APPEND, os.urandom(300)),
-    ],
-)
 def test_garbage_ends_its_connection_without_an_answer_and_no_other(
-    start: Callable[[], Ledger], garbage: bytes
+    start: Callable[[], Ledger],
 ) -> None:
     ledger = start()
-    with ledger.connect() as good, ledger.connect() as bad:
-        bad.sendall(garbage)
-        assert bad.recv(100) == b""
+    with ledger.connect() as good:
+        for garbage in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\xff\xff\xff\xff",
+            b"\0\0\x02\x01",
+            encode_frame(Kind.APPEND, b"{}"),
+            encode_frame(Kind.APPEND, b"[" * 400),
+            encode_frame(Kind.READY),
+            encode_number(Kind.APPENDED, 1),
+            encode_frame(Kind.APPEND, os.urandom(300)),
+        ):
+            with ledger.connect() as bad:
+                bad.sendall(garbage)
+                assert bad.recv(100) == b"", garbage
         good.sendall(append(1))
         assert answers(good, 1) == [1]
     assert [entry.number for entry in read_ledger(ledger.file)["vm-1"]] == [1]

@@ -401,13 +401,13 @@ def test_a_guest_is_served_on_uvloop_as_a_host_does(spec: GuestSpec) -> None:
 
 
 async def test_a_cancelled_host_leaves_no_guest(spec: GuestSpec) -> None:
-    class SlowStart(Exception):  # noqa: N818 -- stands for whatever ends a host
+    class HostFailedError(Exception):
         pass
 
     async def host() -> None:
         await start_guest(spec, Storage(spec.disks))
-        raise SlowStart
+        raise HostFailedError
 
-    with pytest.raises(SlowStart):
+    with pytest.raises(HostFailedError):
         await asyncio.to_thread(asyncio.run, host())
     assert not images_locked(spec.disks)

@@ -313,6 +313,7 @@ class VaultUseCases(Protocol):
         subscription_id: str,
         resource_group: str,
         name: str,
+        *,
         location: str,
         tags: dict[str, str],
     ) -> Vault:

@@ -1,5 +1,6 @@
 """What registered providers say: sessions, heartbeats, inventories, reports."""
 
+import json
 from datetime import datetime, timedelta
 
 import structlog
@@ -198,7 +199,20 @@ class ProviderService:
             )
             return
         job, task_id, side = found
+        if isinstance(report, TaskOutcome):
+            await self._keep_read_back(provider, report)
         await self._runner.feed(job.id, self._event(job, report, task_id, side))
+
+    async def _keep_read_back(self, provider: Provider, report: TaskOutcome) -> None:
+        """Keep the view a task read back: what follows is decided on it, not on an older one."""
+        seen = report.observed.get("machine")
+        if not isinstance(seen, dict):
+            return
+        machine = MachineView.model_validate_json(json.dumps(seen))
+        observation = self._observation(
+            provider, machine_observed_at=report.observed_at, machine=machine
+        )
+        await self._committer.commit(Change(saves=(Save(observation, None),)))
 
     def _event(
         self, job: Job, report: TaskOutcome | TaskProgress, task_id: str, side: Side

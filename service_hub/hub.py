@@ -1,0 +1,265 @@
+"""The composition root of the hub: makes every part, hands each what it needs, owns them all."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from certs.profiles import LIFETIMES, Profile
+from certs.tls import provider_listener_context, server_context
+from service_hub.arm.api import ArmApi
+from service_hub.arm.routes import arm_routes
+from service_hub.channel.admission import Admission
+from service_hub.channel.event_source import SignedEvents
+from service_hub.channel.mqtt_endpoint import open_endpoint
+from service_hub.channel.outbox_pump import open_pump
+from service_hub.channel.wakeups import Wakeups
+from service_hub.config import HubSettings
+from service_hub.domain.records import RegistrationKey
+from service_hub.engine.committer import GroupCommitter
+from service_hub.engine.runner import Engine
+from service_hub.hub_api.operator_tokens import SignedOperatorTokens
+from service_hub.hub_api.routes import HubApi, hub_routes
+from service_hub.provider_api.api import ProviderApi
+from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
+from service_hub.provider_api.routes import provider_application
+from service_hub.services.completion import CompletionService
+from service_hub.services.enrolment import EnrolmentService
+from service_hub.services.fabrics import FabricService
+from service_hub.services.jobs import JobService
+from service_hub.services.pairing import PairingService
+from service_hub.services.policies import PolicyService
+from service_hub.services.prerequisites import PrerequisitesService
+from service_hub.services.protection import ProtectionService
+from service_hub.services.providers import ProviderService
+from service_hub.services.requests import RequestLedger
+from service_hub.services.vaults import VaultService
+from service_hub.store.database import DatabaseUnusableError, open_store
+from service_hub.store.record_store import RecordStore
+from service_hub.trust import HubTrust, event_signer, load, server_credentials
+from service_shell.clock import Clock
+from service_shell.errors import ProgramError
+from service_shell.listener import open_listener
+from service_shell.readiness import keep_watchdog, ready
+
+SHUTDOWN_SECONDS_MAX: Final = 5.0
+"""Longest that open requests are waited for when the hub stops."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tls:
+    """The contexts of the three listeners, all with the same fresh server certificate."""
+
+    operator: ssl.SSLContext
+    provider: ssl.SSLContext
+    mqtt: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True)
+class _UseCases:
+    """The parts that the edges call."""
+
+    vaults: VaultService
+    fabrics: FabricService
+    policies: PolicyService
+    pairing: PairingService
+    protection: ProtectionService
+    jobs: JobService
+    enrolment: EnrolmentService
+    providers: ProviderService
+
+
+async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; raises ProgramError when it cannot begin."""
+    trust = load(settings)
+    async with AsyncExitStack() as stack:
+        listeners = [
+            open_listener(listen.host, listen.port)
+            for listen in (settings.operator, settings.provider, settings.mqtt)
+        ]
+        for listener in listeners:
+            stack.callback(listener.close)
+        store = await stack.enter_async_context(_store(settings))
+        tls = await _tls(settings, trust, store, clock)
+        wakeups = Wakeups()
+        committer = GroupCommitter(store, wakeups)
+        await stack.enter_async_context(committer.running())
+        office = TrustOffice(trust.chain, trust.token_key, issuer=settings.public_url)
+        engine, cases = _use_cases(
+            settings, clock, store=store, committer=committer, office=office, tls=tls
+        )
+        source = SignedEvents(store, event_signer(trust, clock.now()), wakeups)
+        await stack.enter_async_context(engine.running())
+        admission = Admission(cases.enrolment, office, clock)
+        endpoint = await stack.enter_async_context(
+            open_endpoint(
+                listener=listeners[2],
+                tls=tls.mqtt,
+                admission=admission,
+                presence=cases.providers,
+                wakeups=wakeups,
+            )
+        )
+        await stack.enter_async_context(
+            open_pump(reader=store, source=source, delivery=endpoint, wakeups=wakeups)
+        )
+        provider_api = ProviderApi(
+            enrolment=cases.enrolment,
+            providers=cases.providers,
+            office=office,
+            tokens=office,
+            events=source,
+            clock=clock,
+        )
+        await _serve(stack, provider_application(provider_api), listeners[1], tls.provider)
+        operators = _operator_application(settings, trust, clock, cases)
+        await _serve(stack, operators, listeners[0], tls.operator)
+        stack.callback(wakeups.close)
+        facts = {
+            "operator_url": settings.public_url,
+            "provider_url": settings.provider.public_url,
+            "mqtt_url": settings.mqtt_url,
+        }
+        stack.enter_context(ready(settings.ready_file, facts))
+        log.info("hub_ready", **facts)
+        async with asyncio.TaskGroup() as group:
+            watchdog = group.create_task(keep_watchdog())
+            await stop.wait()
+            log.info("hub_stopping")
+            watchdog.cancel()
+
+
+@asynccontextmanager
+async def _store(settings: HubSettings) -> AsyncIterator[RecordStore]:
+    settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        async with open_store(settings.database) as store:
+            yield store
+    except DatabaseUnusableError as error:
+        raise ProgramError(str(error)) from error
+
+
+async def _tls(settings: HubSettings, trust: HubTrust, store: RecordStore, clock: Clock) -> _Tls:
+    now = clock.now()
+    chain_pem, key_pem = server_credentials(trust, settings, now)
+    chain = trust.chain
+    keys = [found.record for found in await store.find(RegistrationKey)]
+    uploaded = [key.certificate_pem for key in keys if key.expires_at > now]
+    return _Tls(
+        operator=server_context(chain_pem, key_pem),
+        provider=provider_listener_context(
+            chain_pem, key_pem, chain.management_ca_pem, chain.registration_ca_pem, uploaded
+        ),
+        mqtt=server_context(
+            chain_pem, key_pem, client_ca_pems=(chain.management_ca_pem,), require_client=True
+        ),
+    )
+
+
+def _use_cases(
+    settings: HubSettings,
+    clock: Clock,
+    *,
+    store: RecordStore,
+    committer: GroupCommitter,
+    office: TrustOffice,
+    tls: _Tls,
+) -> tuple[Engine, _UseCases]:
+    heartbeat = timedelta(seconds=settings.heartbeat_seconds)
+    fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
+    engine = Engine(
+        reader=store,
+        committer=committer,
+        checker=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
+        liveness=fabrics,
+        clock=clock,
+    )
+    requests = RequestLedger(reader=store, clock=clock)
+    policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
+    protection = ProtectionService(
+        reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+    )
+    completion = CompletionService(reader=store, protection=protection)
+    engine.follow(completion)
+    return engine, _UseCases(
+        vaults=VaultService(
+            reader=store,
+            committer=committer,
+            clock=clock,
+            authority=UploadedRegistrations(tls.provider),
+            key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
+            provider_url=settings.provider.public_url,
+        ),
+        fabrics=fabrics,
+        policies=policies,
+        pairing=PairingService(
+            reader=store,
+            runner=engine,
+            clock=clock,
+            fabrics=fabrics,
+            policies=policies,
+            requests=requests,
+        ),
+        protection=protection,
+        jobs=JobService(reader=store),
+        enrolment=EnrolmentService(
+            reader=store,
+            committer=committer,
+            clock=clock,
+            office=office,
+            mqtt=(settings.mqtt.public_host, settings.mqtt.public_port or settings.mqtt.port),
+            heartbeat=heartbeat,
+        ),
+        providers=ProviderService(
+            reader=store,
+            committer=committer,
+            clock=clock,
+            runner=engine,
+            observers=completion,
+            heartbeat=heartbeat,
+        ),
+    )
+
+
+def _operator_application(
+    settings: HubSettings, trust: HubTrust, clock: Clock, cases: _UseCases
+) -> web.Application:
+    tokens = SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url)
+    hub_api = HubApi(vaults=cases.vaults, tokens=tokens, clock=clock, root_pem=trust.chain.root_pem)
+    arm_api = ArmApi(
+        vaults=cases.vaults,
+        fabrics=cases.fabrics,
+        policies=cases.policies,
+        pairing=cases.pairing,
+        protection=cases.protection,
+        jobs=cases.jobs,
+        tokens=tokens,
+        clock=clock,
+        public_url=settings.public_url,
+        retry_after_seconds=settings.retry_after_seconds,
+    )
+    application = web.Application()
+    # The ARM routes end with a catch-all: the hub's own come first.
+    application.add_routes([*hub_routes(hub_api), *arm_routes(arm_api)])
+    return application
+
+
+async def _serve(
+    stack: AsyncExitStack,
+    application: web.Application,
+    listener: socket.socket,
+    context: ssl.SSLContext,
+) -> None:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener, ssl_context=context).start()

@@ -17,7 +17,7 @@ from lab.estate import load_estate
 from lab.estate_record import EstateRecord, load_record, need_record, save_record
 from lab.layout import Layout
 from lab.operator_file import load_operator_file, save_operator_file
-from lab.process_table import ProcessRecord, send, session_members
+from lab.process_table import ProcessRecord, family, send
 from lab.processes import STOP_SECONDS_MAX, Launcher, ProcessPlan, exclusive
 from lab.story import open_estate, tell_story
 from lab.teardown import clear_for_new, end_estate, remove_disks
@@ -76,7 +76,7 @@ def show_status(layout: Layout) -> bool:
     for heading in ("process", "pid", "state", "with it", "log"):
         table.add_column(heading)
     for process in record.processes.values():
-        with_it = len(session_members(process.pid)) - 1 if process.alive else 0
+        with_it = len(family(process.pid)) - 1 if process.alive else 0
         table.add_row(
             process.name, str(process.pid), _state(process), str(max(0, with_it)), process.log
         )
@@ -93,7 +93,7 @@ async def kill_process(layout: Layout, name: str, number: signal.Signals) -> Non
         if number is signal.SIGKILL:
             await Launcher(layout, bound=False).kill(process.pid)
         else:
-            members = session_members(process.pid)
+            members = [facts.pid for facts in family(process.pid)]
             send(members if number in WHOLE_SESSION else [process.pid], number)
         if number in ENDING:
 
@@ -149,9 +149,7 @@ async def _building(
         if left:
             console.say(f"ended {len(left)} processes that an earlier lab had left")
         network = claim_network()
-        record = EstateRecord(
-            estate_file=str(estate_file), kind=kind, prefix=network.prefix
-        )
+        record = EstateRecord(estate_file=str(estate_file), kind=kind, prefix=network.prefix)
         save_record(layout, record)
         try:
             yield EstateBuilder(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lab.held_start import HeldJob
 from lab.ledger_reading import read_ledger
@@ -15,7 +15,8 @@ from lab.verification import VerificationResult, compare_images, red_reasons, ve
 from service_shell.errors import ProgramError
 from vmm_simulator.guest.frames import LedgerEntry
 
-_BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
+_BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+REASONS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,11 @@ def note_figures(
             job=held.job.name,
         )
     )
-    for reason in red_reasons(result, loss_allowed=operation not in LOSSLESS):
+    reasons = red_reasons(result, loss_allowed=operation not in LOSSLESS)
+    for reason in reasons[:REASONS_SHOWN]:
         situation.find(operation, name, reason)
+    if len(reasons) > REASONS_SHOWN:
+        situation.find(operation, name, f"and {len(reasons) - REASONS_SHOWN} faults more")
     if result.unchecked:
         situation.console.say(f"{name}: not checked: {result.unchecked}")
     situation.console.say(f"{name}: {_summary(inspection)}")

@@ -86,13 +86,27 @@ def all_processes() -> Iterator[ProcessFacts]:
                 yield facts
 
 
-def session_members(session: int) -> list[int]:
-    """Return the living processes of a session: a daemon and all that it started."""
-    return [
-        facts.pid
-        for facts in all_processes()
-        if facts.session == session and facts.state not in ("Z", "X")
-    ]
+def living_processes() -> list[ProcessFacts]:
+    """Return every process of the machine that has not ended (a zombie has)."""
+    return [facts for facts in all_processes() if facts.state not in ("Z", "X")]
+
+
+def family(pid: int) -> list[ProcessFacts]:
+    """Return the living processes of a daemon: itself, its session, and all descendants."""
+    living = living_processes()
+    found = {facts.pid for facts in living if pid in (facts.pid, facts.session)}
+    grown = True
+    while grown:
+        further = {facts.pid for facts in living if facts.parent in found or facts.session in found}
+        grown = not further <= found
+        found |= further
+    return [facts for facts in living if facts.pid in found]
+
+
+def still_living(processes: Iterable[ProcessFacts]) -> list[int]:
+    """Return the pids of those that have not ended; a successor of the same number is another."""
+    wanted = {(facts.pid, facts.start_ticks) for facts in processes}
+    return [facts.pid for facts in living_processes() if (facts.pid, facts.start_ticks) in wanted]
 
 
 def marked_processes(root: Path) -> list[int]:

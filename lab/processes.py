@@ -19,10 +19,11 @@ from lab.process_table import (
     MARK,
     ProcessRecord,
     boot_id,
+    family,
     marked_processes,
     process_facts,
     send,
-    session_members,
+    still_living,
 )
 from service_shell.errors import ProgramError
 
@@ -126,10 +127,11 @@ class Launcher:
         for record in living:
             await self.kill(record.pid)
 
-    async def kill(self, session: int) -> None:
+    async def kill(self, pid: int) -> None:
         """Kill a daemon and all that it started; return when they are gone."""
         deadline = asyncio.get_running_loop().time() + KILL_SECONDS_MAX
-        while members := session_members(session):
+        doomed = family(pid)
+        while members := still_living(doomed):
             send(members, signal.SIGKILL)
             self.reap()
             if asyncio.get_running_loop().time() > deadline:

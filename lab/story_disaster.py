@@ -9,7 +9,8 @@ from lab.held_start import HeldMachine, run_with_held_starts
 from lab.measure import CopyInspection, image_paths, inspect_copy, note_figures
 from lab.registration import wait_connected
 from lab.situation import Situation
-from lab.story_failover import check_runs, need_copy, note_epochs, reverse
+from lab.story_failover import check_runs, reverse
+from lab.story_protection import need_copy, note_epochs
 from lab.waiting import wait_for
 from wire_contract.vocabulary import Direction, RunState
 

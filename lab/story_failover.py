@@ -9,7 +9,7 @@ from lab.measure import CopyInspection, image_paths, inspect_copy, note_figures
 from lab.operator_client import FinishedJob
 from lab.report import OperationFigures, OperationName
 from lab.situation import Situation
-from lab.story_protection import replica_of, wait_protected, wait_replicating
+from lab.story_protection import need_copy, note_epochs, wait_protected, wait_replicating
 from service_shell.errors import ProgramError
 from wire_contract.vocabulary import Direction, RunState
 
@@ -88,19 +88,6 @@ async def reverse(situation: Situation, name: str, direction: Direction) -> None
             job=job.name,
         )
     )
-
-
-async def need_copy(situation: Situation, site: str, name: str) -> dict[str, Any]:
-    """Return the copy of a machine at a site, which must be there."""
-    machine = await replica_of(situation, site, name)
-    if machine is None:
-        raise ProgramError(f"{site} has no copy of {name}; look at the log of its VMM server")
-    return machine
-
-
-async def note_epochs(situation: Situation, site: str, name: str) -> None:
-    """Remember the epoch of the copy that is active now: its records are authoritative."""
-    situation.epochs[name].add(int((await need_copy(situation, site, name))["epoch"]))
 
 
 async def check_runs(

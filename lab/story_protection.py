@@ -9,6 +9,7 @@ from lab.console import ReplicationBars
 from lab.item_operations import ItemOperations, create_policy, pair_clouds
 from lab.situation import Situation
 from lab.waiting import wait_for
+from service_shell.errors import ProgramError
 from wire_contract.vocabulary import ReplicationState
 
 POLICY_NAME: Final = "lab-policy"
@@ -48,6 +49,9 @@ async def pair(situation: Situation) -> None:
 async def protect(situation: Situation) -> None:
     """Step 5: enable protection of all machines together, until each is Protected."""
     names = situation.pairing.protect
+    for name in names:
+        # What was written before there was an epoch of the hub is authoritative too.
+        await note_epochs(situation, situation.primary_site, name)
     async with asyncio.TaskGroup() as group:
         for name in names:
             group.create_task(situation.item(name).enable(situation.policy_id))
@@ -83,6 +87,19 @@ async def replica_of(situation: Situation, site: str, name: str) -> dict[str, An
         if machine["hyperv_id"] == wanted and not machine.get("test_machine_of"):
             return dict(machine)
     return None
+
+
+async def need_copy(situation: Situation, site: str, name: str) -> dict[str, Any]:
+    """Return the copy of a machine at a site, which must be there."""
+    machine = await replica_of(situation, site, name)
+    if machine is None:
+        raise ProgramError(f"{site} has no copy of {name}; look at the log of its VMM server")
+    return machine
+
+
+async def note_epochs(situation: Situation, site: str, name: str) -> None:
+    """Remember the epoch of the copy that is active now: its records are authoritative."""
+    situation.epochs[name].add(int((await need_copy(situation, site, name))["epoch"]))
 
 
 async def wait_replicating(situation: Situation, site: str, name: str) -> None:

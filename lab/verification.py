@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from lab.disk_images import image_digest, image_digests
 from lab.verification_loss import judge_loss
+from service_shell.errors import ProgramError
 from vmm_simulator.guest.filesystem import (
     FileSystemError,
     ToolMissingError,
@@ -217,15 +218,21 @@ def _file_system_clean(path: Path) -> bool | None:
         return None  # Whoever opens the image next says why; there is nothing to check here.
     if find_tool("e2fsck") is None:
         return None
-    done = subprocess.run(  # noqa: S603 -- a tool found by name, our own words
-        [require_tool("e2fsck"), "-fn", str(path)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=CHECK_SECONDS_MAX,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 -- a tool found by name, our own words
+            [require_tool("e2fsck"), "-fn", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=CHECK_SECONDS_MAX,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        raise ProgramError(
+            f"e2fsck -fn {path} did not end within {CHECK_SECONDS_MAX:.0f} s; "
+            "use smaller disks or a faster machine"
+        ) from None
     return done.returncode == E2FSCK_CLEAN
 
 

@@ -13,9 +13,9 @@ from lab import bound_process
 from lab.layout import Layout
 from lab.process_table import (
     MARK,
+    family,
     marked_processes,
     process_facts,
-    session_members,
 )
 from lab.processes import Launcher, ProcessPlan, exclusive, last_lines, run_to_end
 from service_shell.errors import ProgramError
@@ -114,14 +114,15 @@ async def test_what_ignores_the_request_to_end_is_killed(
     assert gone(record.pid)
 
 
-async def test_a_kill_takes_the_children_of_the_session_with_it(layout: Layout) -> None:
+@pytest.mark.parametrize("session", ["same", "own"])
+async def test_a_kill_takes_the_whole_family(layout: Layout, session: str) -> None:
     launcher = Launcher(layout, bound=False)
-    record = launcher.start(plan(layout, GUEST, "same", name="tokyo/vmm"))
+    record = launcher.start(plan(layout, GUEST, session, name="tokyo/vmm"))
     child = int(str((await launcher.wait_ready(record))["child"]))
-    assert sorted(session_members(record.pid)) == sorted([record.pid, child])
+    assert {facts.pid for facts in family(record.pid)} == {record.pid, child}
     await launcher.kill(record.pid)
     assert gone(child)
-    assert session_members(record.pid) == []
+    assert family(record.pid) == []
 
 
 async def test_what_a_killed_lab_left_is_found_by_its_mark_and_ended(layout: Layout) -> None:

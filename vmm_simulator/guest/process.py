@@ -29,6 +29,7 @@ from vmm_simulator.guest.ledger_client import LedgerClient
 from vmm_simulator.guest.locks import ImageLockedError, lock_images
 from vmm_simulator.guest.manifest import ManifestError
 from vmm_simulator.guest.workload import (
+    HOST_SECONDS_MAX,
     HostGoneError,
     HostLink,
     StorageFailedError,
@@ -114,7 +115,7 @@ def _receive_spec(host: HostLink) -> Mapping[str, Any]:
         if time.monotonic() > deadline:
             raise HostGoneError(f"the host sent no spec within {SPEC_SECONDS_MAX:.0f} s")
         frames = host.receive()
-    host.socket.settimeout(None)
+    host.socket.settimeout(HOST_SECONDS_MAX)
     if len(frames) != 1 or frames[0].kind is not Kind.SPEC:
         raise FrameError("the host's first frame is the spec, and it waits for the answer")
     return parse_spec(frames[0].body)

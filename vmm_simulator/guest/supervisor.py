@@ -278,7 +278,7 @@ class GuestProcess:
             )
         try:
             self._storage.write(write.disk_index, write.offset, write.data, write.record)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 -- told to the guest, which ends, and logged
             self._refuse(error)
 
     async def _flush_when_asked(self) -> None:
@@ -289,12 +289,13 @@ class GuestProcess:
             token = self._flush_token
             try:
                 await self._storage.flush()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 -- told to the guest, which ends, and logged
                 self._refuse(error)
             if not self._refused:
                 self._send(encode_frame(Kind.FLUSHED, token.to_bytes(8, "big")))
 
-    def _refuse(self, error: OSError) -> None:
+    def _refuse(self, error: Exception) -> None:
+        """Take nothing more of this guest and let it end: refused, or the storage is broken."""
         self._refused = True
         kind = Kind.REFUSED if isinstance(error, PermissionError) else Kind.BROKEN
         log.warning(
@@ -302,6 +303,7 @@ class GuestProcess:
             machine_id=self._spec.machine_id,
             kind=kind.name,
             cause=str(error),
+            exc_info=None if isinstance(error, OSError) else error,
         )
         self._send(encode_frame(kind, str(error).encode()[:1000]))
 

@@ -47,7 +47,7 @@ from service_hub.trust import HubTrust, event_signer, load, server_credentials
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 from service_shell.listener import open_listener
-from service_shell.readiness import keep_watchdog, ready
+from service_shell.readiness import ready
 
 SHUTDOWN_SECONDS_MAX: Final = 5.0
 """Longest that open requests are waited for when the hub stops."""
@@ -131,11 +131,8 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         }
         stack.enter_context(ready(settings.ready_file, facts))
         log.info("hub_ready", **facts)
-        async with asyncio.TaskGroup() as group:
-            watchdog = group.create_task(keep_watchdog())
-            await stop.wait()
-            log.info("hub_stopping")
-            watchdog.cancel()
+        await stop.wait()
+        log.info("hub_stopping")
 
 
 @asynccontextmanager

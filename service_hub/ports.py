@@ -1,4 +1,7 @@
-"""What the parts of the hub ask of each other; only the composition root names who answers."""
+"""What the parts of the hub ask of each other; only the composition root names who answers.
+
+Over 400 lines because it is nothing but signatures, and is read as one agreement.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

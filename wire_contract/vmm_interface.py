@@ -34,7 +34,7 @@ class VerbRequest(WireModel):
 
 
 class VerbAnswer(WireModel):
-    """What the verb returned; it proves nothing (the read-back does). `result` feeds later tasks."""
+    """What the verb returned; it proves nothing, the read-back does. `result` feeds later tasks."""
 
     result: dict[str, JsonValue] = Field(default_factory=dict)
     repeated: bool = False

@@ -1,0 +1,460 @@
+"""The hub's channel with a real listener and real trust; only the database is in memory."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+import mqtt5
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certs.chain import TrustChain
+from certs.identity import (
+    PrivateKey,
+    load_certificate,
+    new_private_key,
+    private_key_pem,
+    thumbprint,
+)
+from certs.profiles import Profile
+from certs.signing import EventSigner
+from certs.tls import client_context, server_context
+from certs.tokens import TokenRefusedError, issue_provider_token, verify_provider_token
+from service_hub.channel.admission import Admission
+from service_hub.channel.event_source import SignedEvents
+from service_hub.channel.limits import EndpointLimits
+from service_hub.channel.mqtt_endpoint import MqttEndpoint, open_endpoint
+from service_hub.channel.outbox_pump import OutboxPump, open_pump
+from service_hub.channel.packets import PacketReader
+from service_hub.channel.wakeups import Wakeups
+from service_hub.domain.errors import UnauthenticatedError
+from service_hub.domain.records import (
+    OutboxEvent,
+    Provider,
+    ProviderStream,
+    Record,
+    RegistrationKey,
+)
+from service_hub.ports import IssuedPem, Versioned
+from wire_contract.events import Presence
+from wire_contract.reports import Registration, RegistrationAnswer
+from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic
+from wire_contract.vocabulary import EventType
+
+ISSUER = "https://hub.test"
+VAULT_ID = "0f0f0f0f-0000-4000-8000-000000000001"
+TOKYO = "11111111-1111-4111-8111-111111111111"
+OSAKA = "22222222-2222-4222-8222-222222222222"
+WAIT_SECONDS_MAX = 10.0
+
+R = TypeVar("R", bound=Record)
+
+
+class SystemTime:
+    """The clock that the tests' parts use; certificates and tokens are real, so is time."""
+
+    def now(self) -> datetime:
+        """Return the real time."""
+        return datetime.now(UTC)
+
+    def new_id(self) -> str:
+        """Return an id."""
+        return TOKYO
+
+
+@dataclass
+class Holder:
+    """A key with its certificate: a provider, or whoever pretends to be one."""
+
+    key: PrivateKey
+    chain_pem: str
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """Return the leaf."""
+        return x509.load_pem_x509_certificates(self.chain_pem.encode())[0]
+
+    @property
+    def thumbprint(self) -> str:
+        """Return the leaf's thumbprint."""
+        return thumbprint(self.certificate)
+
+    def tls(self, root_pem: str) -> ssl.SSLContext:
+        """Return a client context with this certificate that trusts the root."""
+        return client_context(root_pem, chain_pem=self.chain_pem, key_pem=private_key_pem(self.key))
+
+
+@dataclass
+class Trust:
+    """A chain of trust and a signing key for tokens."""
+
+    chain: TrustChain
+    token_key: ec.EllipticCurvePrivateKey = field(default_factory=new_private_key)
+
+    @classmethod
+    def create(cls) -> "Trust":
+        """Make a new chain."""
+        return cls(TrustChain.create(datetime.now(UTC), "Tests"))
+
+    def holder(self, profile: Profile, common_name: str, **names: Any) -> Holder:
+        """Issue a certificate for a new key."""
+        key = new_private_key()
+        issued = self.chain.issue(
+            profile, key.public_key(), common_name, datetime.now(UTC), **names
+        )
+        return Holder(key, issued.chain_pem)
+
+    def hub_server(self) -> Holder:
+        """Issue the listener's certificate."""
+        return self.holder(Profile.HUB_SERVER, "hub.test", ip_addresses=["127.0.0.1"])
+
+    def signer(self) -> EventSigner:
+        """Return a signer of events."""
+        holder = self.holder(Profile.EVENT_SIGNER, "event signer")
+        assert isinstance(holder.key, ec.EllipticCurvePrivateKey)
+        return EventSigner(holder.key, holder.chain_pem)
+
+    def token(self, provider_id: str, certificate: x509.Certificate) -> str:
+        """Return an access token."""
+        return issue_provider_token(
+            self.token_key,
+            issuer=ISSUER,
+            provider_id=provider_id,
+            vault_id=VAULT_ID,
+            certificate=certificate,
+            now=datetime.now(UTC),
+            lifetime=timedelta(hours=1),
+        )
+
+
+class CheckedTokens:
+    """ProviderTokens with real tokens."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+
+    def verify(self, token: str, certificate_pem: str, now: datetime) -> str:
+        """Return the bearer of a valid token."""
+        try:
+            claims = verify_provider_token(
+                token,
+                [self._trust.token_key.public_key()],
+                issuer=ISSUER,
+                certificate=load_certificate(certificate_pem.encode()),
+                now=now,
+            )
+        except TokenRefusedError as error:
+            raise UnauthenticatedError(str(error)) from error
+        return claims.provider_id
+
+
+def provider_record(provider_id: str, *, registered: bool = True) -> Provider:
+    return Provider(
+        id=provider_id,
+        vault_id=VAULT_ID,
+        vmm_id=provider_id,
+        fabric_name="f" * 64,
+        enrolled_at=datetime.now(UTC),
+        registered_at=datetime.now(UTC) if registered else None,
+    )
+
+
+class KnownServers:
+    """EnrolmentUseCases over two dictionaries: what is in them is valid, what is not is not."""
+
+    def __init__(self) -> None:
+        self.by_thumbprint: dict[str, Provider] = {}
+        self.keys: dict[str, RegistrationKey] = {}
+        self.enrolled: list[bytes] = []
+        self.hosts: list[str] = []
+        self.issue: Callable[[bytes], IssuedPem] | None = None
+        self.failure: Exception | None = None
+
+    async def registration_key(self, thumbprint: str) -> RegistrationKey | None:
+        """Return a known key."""
+        return self.keys.get(thumbprint)
+
+    async def enrol(self, key: RegistrationKey, request: bytes) -> IssuedPem:
+        """Issue a certificate, or fail as told."""
+        del key
+        if self.failure is not None:
+            raise self.failure
+        assert self.issue is not None
+        self.enrolled.append(request)
+        return self.issue(request)
+
+    async def provider_of(self, thumbprint: str) -> Provider | None:
+        """Return a known server."""
+        return self.by_thumbprint.get(thumbprint)
+
+    async def token(self, provider: Provider, certificate_pem: str) -> tuple[str, int]:
+        """Return an access token."""
+        del certificate_pem
+        return f"sealed-for-{provider.id}", 3600
+
+    async def register(self, provider: Provider, registration: Registration) -> RegistrationAnswer:
+        """Answer as a hub does."""
+        del registration
+        return RegistrationAnswer(
+            provider_id=provider.id,
+            vault_id=VAULT_ID,
+            vault_name="vault",
+            mqtt_host="127.0.0.1",
+            mqtt_port=8883,
+            heartbeat_seconds=60,
+        )
+
+    async def issue_host(self, provider: Provider, host: str, request: bytes) -> IssuedPem:
+        """Issue a host certificate."""
+        del provider
+        assert self.issue is not None
+        self.hosts.append(host)
+        return self.issue(request)
+
+
+class MemoryOutbox:
+    """The Reader of events and streams, and the hand that stores and acknowledges them."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, ProviderStream] = {}
+        self.events: dict[str, list[OutboxEvent]] = {}
+        self.reads = 0
+
+    def follow(self, provider_id: str, stream: str = "stream-1") -> None:
+        """Begin a stream."""
+        self.streams[provider_id] = ProviderStream(id=provider_id, vault_id=VAULT_ID, stream=stream)
+        self.events[provider_id] = []
+
+    def add(self, provider_id: str, *, filling: str = "") -> OutboxEvent:
+        """Store the next event."""
+        stream = self.streams[provider_id]
+        event = OutboxEvent(
+            id=f"{stream.stream}/{stream.next_seq}",
+            vault_id=VAULT_ID,
+            provider_id=provider_id,
+            stream=stream.stream,
+            seq=stream.next_seq,
+            type=EventType.REFRESH,
+            issued_at=datetime.now(UTC),
+            expires_at=datetime.now(UTC) + timedelta(hours=1),
+            body={"filling": filling},
+        )
+        self.events[provider_id].append(event)
+        self.streams[provider_id] = stream.model_copy(update={"next_seq": stream.next_seq + 1})
+        return event
+
+    def acknowledge(self, provider_id: str, seq: int) -> None:
+        """Drop what is acknowledged."""
+        stream = self.streams[provider_id]
+        self.streams[provider_id] = stream.model_copy(update={"acknowledged_seq": seq})
+        self.events[provider_id] = [each for each in self.events[provider_id] if each.seq > seq]
+
+    async def get(self, kind: type[R], record_id: str) -> Versioned[R] | None:
+        """Return a stream."""
+        assert kind is ProviderStream
+        stream = self.streams.get(record_id)
+        return None if stream is None else Versioned(cast("R", stream), 1)
+
+    async def find(self, kind: type[R], **columns: str) -> list[Versioned[R]]:
+        """Return all streams."""
+        assert kind is ProviderStream
+        assert not columns
+        return [Versioned(cast("R", stream), 1) for stream in self.streams.values()]
+
+    async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
+        """Return stored events above a number."""
+        self.reads += 1
+        return [each for each in self.events.get(provider_id, []) if each.seq > seq][:limit]
+
+
+class PresenceLog:
+    """The PresenceSink: what was heard, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self.failure: Exception | None = None
+
+    async def presence(self, provider_id: str, presence: Presence) -> None:
+        """Keep what was heard, or fail as told."""
+        if self.failure is not None:
+            raise self.failure
+        self.heard.append((provider_id, presence.state))
+
+
+@dataclass
+class ChannelWorld:
+    """An open listener and all around it."""
+
+    trust: Trust
+    servers: KnownServers
+    outbox: MemoryOutbox
+    presence: PresenceLog
+    wakeups: Wakeups
+    source: SignedEvents
+    endpoint: MqttEndpoint
+    port: int
+    pump: OutboxPump | None
+
+    def provider(self, provider_id: str) -> Holder:
+        """Return a registered server's key and certificate."""
+        holder = self.trust.holder(Profile.PROVIDER_MANAGEMENT, provider_id)
+        self.servers.by_thumbprint[holder.thumbprint] = provider_record(provider_id)
+        if provider_id not in self.outbox.streams:
+            self.outbox.follow(provider_id)
+        return holder
+
+    def token(self, holder: Holder, provider_id: str) -> str:
+        """Return the token that the holder's provider would have."""
+        return self.trust.token(provider_id, holder.certificate)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, bounded."""
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def channel_world(
+    limits: EndpointLimits | None = None, *, pumping: bool = False
+) -> AsyncIterator[ChannelWorld]:
+    """Open a listener on a free port; with `pumping` the outbox is moved too."""
+    trust = Trust.create()
+    server = trust.hub_server()
+    tls = server_context(
+        server.chain_pem,
+        private_key_pem(server.key),
+        client_ca_pems=[trust.chain.management_ca_pem],
+        require_client=True,
+    )
+    servers, outbox, presence, wakeups = KnownServers(), MemoryOutbox(), PresenceLog(), Wakeups()
+    source = SignedEvents(outbox, trust.signer(), wakeups, poll_seconds=0.5)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = int(listener.getsockname()[1])
+    async with open_endpoint(
+        listener=listener,
+        tls=tls,
+        admission=Admission(servers, CheckedTokens(trust), SystemTime()),
+        presence=presence,
+        wakeups=wakeups,
+        limits=limits or EndpointLimits(held_off_seconds=0.0),
+    ) as endpoint:
+        world = ChannelWorld(
+            trust, servers, outbox, presence, wakeups, source, endpoint, port, None
+        )
+        if not pumping:
+            yield world
+            return
+        async with open_pump(
+            reader=outbox, source=source, delivery=endpoint, wakeups=wakeups
+        ) as pump:
+            yield replace(world, pump=pump)
+
+
+class RawPeer:
+    """An MQTT client that does exactly what a test tells it, also what no client would."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._packets = PacketReader(10_000_000)
+
+    @classmethod
+    async def connect(
+        cls, world: ChannelWorld, holder: Holder, receive_bytes: int | None = None
+    ) -> "RawPeer":
+        """Open a TLS connection and say nothing."""
+        raw = socket.socket()
+        if receive_bytes is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        raw.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", world.port))
+        reader, writer = await asyncio.open_connection(
+            sock=raw,
+            ssl=holder.tls(world.trust.chain.root_pem),
+            server_hostname="127.0.0.1",
+            limit=1024,
+        )
+        return cls(reader, writer)
+
+    @classmethod
+    async def admitted(
+        cls,
+        world: ChannelWorld,
+        holder: Holder,
+        provider_id: str,
+        receive_bytes: int | None = None,
+        **connect: Any,
+    ) -> "RawPeer":
+        """Connect as the provider and subscribe to everything that it may have."""
+        peer = await cls.connect(world, holder, receive_bytes)
+        peer.send(connect_packet(world, holder, provider_id, **connect))
+        answer = await peer.receive()
+        assert isinstance(answer, mqtt5.ConnAckPacket)
+        assert answer.reason_code == mqtt5.ConnAckReasonCode.SUCCESS
+        filters = [
+            mqtt5.TopicFilter(topic, max_qos=mqtt5.QoS.AT_LEAST_ONCE)
+            for topic in (event_topic(provider_id), HINT_TOPIC)
+        ]
+        peer.send(mqtt5.SubscribePacket(1, filters))
+        assert isinstance(await peer.receive(), mqtt5.SubAckPacket)
+        return peer
+
+    def send(self, packet: Any) -> None:
+        """Send a packet, or bytes as they are."""
+        self.writer.write(packet if isinstance(packet, bytes) else packet.write())
+
+    async def receive(self) -> mqtt5.Packet | None:
+        """Return the next packet, None when the hub has ended the connection."""
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            while True:
+                packet = self._packets.next_packet()
+                if packet is not None:
+                    return packet
+                try:
+                    data = await self._reader.read(65_536)
+                except ConnectionError:
+                    return None
+                if not data:
+                    return None
+                self._packets.feed(data)
+
+    async def ended(self) -> list[mqtt5.Packet]:
+        """Return all that still comes until the hub has ended the connection."""
+        packets = []
+        while (packet := await self.receive()) is not None:
+            packets.append(packet)
+        return packets
+
+    def cut(self) -> None:
+        """Be gone without a word."""
+        self.writer.transport.abort()
+
+
+def connect_packet(
+    world: ChannelWorld, holder: Holder, provider_id: str, **other: Any
+) -> mqtt5.ConnectPacket:
+    fields: Mapping[str, Any] = {
+        "password": world.token(holder, provider_id).encode(),
+        "keep_alive": 30,
+        **other,
+    }
+    return mqtt5.ConnectPacket(provider_id, **fields)
+
+
+def presence_bytes(state: str = "online") -> bytes:
+    return f'{{"state":"{state}","boot_id":"b","session":1}}'.encode()
+
+
+def will(provider_id: str) -> mqtt5.Will:
+    return mqtt5.Will(
+        presence_topic(provider_id),
+        payload=presence_bytes("offline"),
+        qos=mqtt5.QoS.AT_LEAST_ONCE,
+        retain=True,
+    )

@@ -20,12 +20,7 @@ from lab.ledger_reading import read_ledger
 from lab.verification import red_reasons, verify_machine
 from vmm_simulator.guest import supervisor
 from vmm_simulator.guest.frames import Kind, Write, encode_frame, encode_write
-from vmm_simulator.guest.interface import (
-    GuestExit,
-    GuestHandle,
-    GuestSpec,
-    GuestStartError,
-)
+from vmm_simulator.guest.interface import GuestExit, GuestHandle, GuestSpec, GuestStartError
 from vmm_simulator.guest.layout import GuestLayout, find_layout
 from vmm_simulator.guest.supervisor import images_locked, start_guest
 

@@ -7,10 +7,13 @@ host, as the real one does), so that a test decides what is written and when.
 import asyncio
 import fcntl
 import itertools
+import json
 import os
 import random
 import socket
 import ssl
+import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -153,14 +156,23 @@ class RunningSite:
     """A site that runs, as its provider and its laboratory see it."""
 
     name: str
-    site: Site
-    guests: dict[str, SmallGuest]
+    vmm_port: int
+    management_port: int
     session: aiohttp.ClientSession
+    inside: Site | None = None
+    guests: dict[str, SmallGuest] = field(default_factory=dict)
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    @property
+    def site(self) -> Site:
+        """The inside of a site that runs in the test's own process."""
+        assert self.inside is not None
+        return self.inside
 
     def new_id(self) -> str:
         """Return a new command id of a job of its own."""
-        return f"{self.name}-job-{next(self.numbers)}/task/1"
+        return f"{self.name}-{self.run}-{next(self.numbers)}/task/1"
 
     async def verb(
         self,
@@ -177,7 +189,7 @@ class RunningSite:
             "command": {**given, "deadline": deadline.isoformat()},
             "arguments": dict(arguments or {}),
         }
-        url = f"https://127.0.0.1:{self.site.vmm_port}/vmm/v1/{kind}/{target}/{verb}"
+        url = f"https://127.0.0.1:{self.vmm_port}/vmm/v1/{kind}/{target}/{verb}"
         async with self.session.post(url, json=body) as answer:
             return answer.status, await answer.json()
 
@@ -195,7 +207,7 @@ class RunningSite:
 
     async def get(self, path: str, **query: str) -> dict[str, Any]:
         """Read from the VMM interface."""
-        url = f"https://127.0.0.1:{self.site.vmm_port}{path}"
+        url = f"https://127.0.0.1:{self.vmm_port}{path}"
         async with self.session.get(url, params=query) as answer:
             assert answer.status == 200, await answer.text()
             return dict(await answer.json())
@@ -206,7 +218,7 @@ class RunningSite:
 
     async def manage(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Ask the management port."""
-        url = f"https://127.0.0.1:{self.site.management_port}{path}"
+        url = f"https://127.0.0.1:{self.management_port}{path}"
         async with self.session.request(method, url, json=body) as answer:
             return answer.status, await answer.json()
 
@@ -340,13 +352,67 @@ class Estate:
             settings = self.settings(name, **changes)
             site = await stack.enter_async_context(open_site(settings, SystemClock(), chosen))
             session = await stack.enter_async_context(client_session())
-            yield RunningSite(name, site, guests, session)
+            ports = (site.vmm_port, site.management_port)
+            yield RunningSite(name, *ports, session, inside=site, guests=guests)
+
+    @asynccontextmanager
+    async def process(self, name: str, **changes: Any) -> AsyncIterator["SiteProcess"]:
+        """Have the program itself play one site; whatever happens, it is gone afterwards."""
+        file = self.folder / f"{name}.yaml"
+        ready = self.folder / f"{name}.ready"
+        log = {"file": str(self.folder / f"{name}.log"), "level": "debug"}
+        extras = {"ready_file": str(ready), "log": log}
+        file.write_text(json.dumps(self.configuration(name, **extras, **changes)))
+        async with client_session() as session:
+            process = SiteProcess(name, file, ready, session)
+            try:
+                yield process
+            finally:
+                await process.kill()
 
     @asynccontextmanager
     async def both(self, **changes: Any) -> AsyncIterator[tuple[RunningSite, RunningSite]]:
         """Run both sites."""
         async with self.running("tokyo", **changes) as tokyo, self.running("osaka") as osaka:
             yield tokyo, osaka
+
+
+@dataclass
+class SiteProcess:
+    """The simulator as a program of its own, which a test may kill."""
+
+    name: str
+    file: Path
+    ready: Path
+    session: aiohttp.ClientSession
+    running: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> RunningSite:
+        """Start it and return when it says that it is ready."""
+        self.ready.unlink(missing_ok=True)
+        program = Path(sys.executable).with_name("vmm-simulator")
+        self.running = await asyncio.create_subprocess_exec(
+            program, "run", "--config", self.file, stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not self.ready.exists():
+                assert self.running.returncode is None, await self.complaint()
+                await asyncio.sleep(0.02)
+        facts = json.loads(self.ready.read_text())
+        ports = (facts["vmm_port"], facts["management_port"])
+        return RunningSite(self.name, *ports, self.session)
+
+    async def kill(self) -> None:
+        """Kill it with -9."""
+        if self.running is not None and self.running.returncode is None:
+            self.running.kill()
+            await self.running.wait()
+
+    async def complaint(self) -> str:
+        """Return what it printed on standard error; it has to have ended."""
+        assert self.running is not None
+        _, errors = await asyncio.wait_for(self.running.communicate(), WAIT_SECONDS)
+        return errors.decode()
 
 
 def client_session() -> aiohttp.ClientSession:

@@ -94,12 +94,9 @@ def allocated(disk: DiskFile) -> int:
 
 
 @dataclass
-class Osaka:
-    """The replica's host: its back end, its port, and what its host says."""
+class HostAnswers:
+    """What the replica's host says to its port."""
 
-    backend: EmbeddedBackend
-    listener: ReplicaListener
-    address: PeerAddress
     authorised: dict[str, str] = field(default_factory=lambda: {PRIMARY_FQDN: MACHINE})
     epoch: int = 1
     applied: list[tuple[str, AppliedCut]] = field(default_factory=list)
@@ -126,26 +123,35 @@ class Osaka:
         return 200, body
 
 
+@dataclass
+class Osaka:
+    """The replica's host: its back end, its port, and what its host says."""
+
+    backend: EmbeddedBackend
+    listener: ReplicaListener
+    address: PeerAddress
+    answers: HostAnswers
+
+
 @asynccontextmanager
 async def osaka(
     folder: Path, *, idle_seconds: float = 5, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Osaka]:
     """Run the replica's host."""
     backend = EmbeddedBackend(folder, HostClient(lambda: client_tls(REPLICA_FQDN)))
-    host: Osaka
+    answers = HostAnswers()
     listener = ReplicaListener(
         backend,
-        control=lambda *request: host.control(*request),
-        authorize_transfer=lambda peer, header: host.authorize_transfer(peer, header),
-        applied=lambda machine_id, applied: host.note_applied(machine_id, applied),
+        control=answers.control,
+        authorize_transfer=answers.authorize_transfer,
+        applied=answers.note_applied,
         idle_seconds=idle_seconds,
     )
     listening = socket.create_server(("127.0.0.1", 0))
     address = PeerAddress(REPLICA_FQDN, "127.0.0.1", listening.getsockname()[1])
-    host = Osaka(backend, listener, address)
     await listener.start(listening, tls or server_tls(REPLICA_FQDN))
     try:
-        yield host
+        yield Osaka(backend, listener, address, answers)
     finally:
         await listener.aclose()
         await backend.aclose()
@@ -215,6 +221,18 @@ async def pair(folder: Path, sizes: Sequence[int] = SIZES) -> AsyncIterator[Pair
         await tokyo.start_tracking(MACHINE)
         await other.backend.create_replica_disks(MACHINE, replica_disks)
         yield Pair(tokyo, other, primary_disks, replica_disks)
+
+
+def kill(backend: EmbeddedBackend) -> None:
+    """End a back end as SIGKILL does: descriptors and mappings go, nothing is written or said."""
+    for machine in backend._machines.values():
+        machine.close_disks()
+        if machine.frozen is not None:
+            machine.frozen.release()
+        if machine.tracked is not None:
+            for change_map in (*machine.tracked._current, *machine.tracked._cut):
+                change_map.close()
+    backend._machines.clear()
 
 
 async def reopened(

@@ -79,13 +79,11 @@ class ChangeMap:
         """Return when the marks would survive the machine."""
         self._bits.flush()
 
-    def close(self) -> None:
-        """Unmap the file, which stays."""
-        self._bits.close()
-
     def discard(self) -> None:
-        """Unmap and delete the file."""
-        self.close()
+        """Delete the file; it is unmapped when nobody holds this map any more.
+
+        Never unmapped by hand: a flush in another thread may be looking at it at this moment.
+        """
         self.path.unlink(missing_ok=True)
 
 
@@ -201,8 +199,6 @@ class TrackedChanges:
     def close(self) -> None:
         """Close durably: what is marked needs no doubt at the next start."""
         self.flush()
-        for change_map in (*self._current, *self._cut):
-            change_map.close()
         self._current, self._cut = [], []
         self._write_state(None)
 

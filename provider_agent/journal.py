@@ -38,7 +38,7 @@ APPLICATION_ID: Final = 0x53524A31
 """Marks the file as ours ("SRJ1" in ASCII; SQLite's application_id)."""
 
 SCHEMA_VERSION: Final = 1
-LOCK_SECONDS_MAX: Final = 5.0
+LOCK_SECONDS_MAX: Final = 3.0
 FINISHED_COMMANDS_KEPT: Final = 10_000
 """Finished commands whose ids are remembered, so that a repeated event is known as duplicate."""
 

@@ -48,8 +48,14 @@ def event(seq: int, job: str = "job-1", **changes: Any) -> VerifiedEvent:
         body |= {"item": "item-1", "target": "machine-1", "epoch": 2, "verb": "start"}
         body |= {"arguments": {}, "deadline": later}
     payload = {
-        "id": f"event-{seq}", "vault": "v", "aud": "provider-1", "stream": "stream-1",
-        "seq": seq, "issued_at": NOW.isoformat(), "expires_at": later, "type": kind,
+        "id": f"event-{seq}",
+        "vault": "v",
+        "aud": "provider-1",
+        "stream": "stream-1",
+        "seq": seq,
+        "issued_at": NOW.isoformat(),
+        "expires_at": later,
+        "type": kind,
         "body": {**body, **changes},
     }
     return read_event(payload, "provider-1")
@@ -66,6 +72,21 @@ async def receive(journal: Journal, received: VerifiedEvent) -> Place | Verdict:
 
 async def outbox(journal: Journal) -> tuple[Report, ...]:
     return await journal.outbox(100, 2**20)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 9] = b"\xee" * 4096 * 6
+    path.write_bytes(data)
 
 
 def observation(report_id: str) -> MachineObserved:
@@ -173,10 +194,10 @@ async def test_a_batch_has_a_limit_of_number_and_of_bytes_but_is_never_empty(
 
 async def test_many_at_a_time_do_not_get_in_each_others_way(journal: Journal) -> None:
     async with asyncio.TaskGroup() as group:
-        for number in range(200):
+        for number in range(40):
             group.create_task(journal.put((observation(f"r-{number}"), None)))
             group.create_task(journal.position())
-    assert len(await journal.outbox(500, 2**30)) == 200
+    assert len(await journal.outbox(500, 2**30)) == 40
 
 
 async def test_an_amended_command_is_repeated_as_amended(journal: Journal) -> None:
@@ -190,13 +211,12 @@ async def test_an_amended_command_is_repeated_as_amended(journal: Journal) -> No
 
 async def test_the_journal_is_for_its_owner_alone(journal: Journal, path: Path) -> None:
     assert await journal.unfinished() == ()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert mode_of(path) == 0o600
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 999])
 async def test_a_damaged_journal_says_so_and_what_to_do(path: Path, content: bytes) -> None:
-    path.parent.mkdir()
-    path.write_bytes(content)
+    write(path, content)
     with pytest.raises(JournalError, match=r"journal\.db is damaged .*; move it away"):
         async with Journal.open(path, "journal-1"):
             pass
@@ -204,11 +224,8 @@ async def test_a_damaged_journal_says_so_and_what_to_do(path: Path, content: byt
 
 async def test_a_journal_damaged_in_the_middle_is_found_at_the_start(path: Path) -> None:
     async with Journal.open(path, "journal-1") as journal:
-        for number in range(300):
-            await journal.put((observation(f"r-{number}"), None))
-    data = bytearray(path.read_bytes())
-    data[4096 * 3 : 4096 * 9] = b"\xee" * 4096 * 6
-    path.write_bytes(data)
+        await journal.put(*((observation(f"r-{number}"), None) for number in range(300)))
+    spoil(path)
     with pytest.raises(JournalError, match="is damaged"):
         async with Journal.open(path, "journal-1"):
             pass

@@ -8,7 +8,7 @@ from typing import Final
 from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import CertificateInput, VaultInput, read
 from service_hub.arm.calls import Answer, Call
-from service_hub.arm.long_running import operation_state
+from service_hub.arm.long_running import operation_result, operation_state
 from service_hub.arm.paging import page
 from service_hub.arm.render_vaults import certificate_body, vault_body
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -71,6 +71,10 @@ class VaultHandlers:
     async def operation_state(self, call: Call) -> Answer:
         """Answer with the state of an operation of this vault."""
         return await operation_state(self._api, call)
+
+    async def result(self, call: Call) -> Answer:
+        """Answer with the vault that an operation worked in."""
+        return await operation_result(self._api, call, self.get)
 
     async def _present(self, call: Call) -> Vault | None:
         try:

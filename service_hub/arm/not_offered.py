@@ -68,6 +68,7 @@ _SETTINGS = "Vault settings aren't part of this version: there is nothing to set
 _EDIT_VAULT = (
     "A vault can't be deleted or changed by PATCH in this version. Change its tags by PUT."
 )
+_OPERATIONS = "The list of operations isn't part of this version. docs/arm-surface.md has it."
 _USAGES = "Usages aren't part of this version. Count the resources by their lists."
 
 _PLAN = f"{paths.VAULT}/replicationRecoveryPlans"
@@ -123,11 +124,8 @@ LATER: Final = (
     Missing(("POST",), f"{paths.VAULT}/replicationVaultHealth/default/refresh", _HEALTH),
     Missing(("GET",), f"{paths.VAULT}/replicationVaultSettings", _SETTINGS),
     Missing(("GET",), paths.VAULT + "/replicationVaultSettings/{setting}", _SETTINGS),
-    Missing(
-        ("GET",),
-        f"{paths.GROUP}{paths.NAMESPACE}/operations",
-        "The list of operations isn't part of this version. docs/arm-surface.md has it.",
-    ),
+    Missing(("GET",), f"{paths.GROUP}{paths.NAMESPACE}/operations", _OPERATIONS),
+    Missing(("GET",), f"{paths.NAMESPACE}/operations", _OPERATIONS),
     Missing(("PATCH", "DELETE"), paths.VAULT, _EDIT_VAULT),
     Missing(("DELETE",), paths.VAULT + "/registeredIdentities/{identity}", _FABRICS),
     Missing(("GET",), f"{paths.VAULT}/replicationUsages", _USAGES),

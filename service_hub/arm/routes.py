@@ -111,6 +111,7 @@ def _vault_routes(api: ArmApi) -> list[Route]:
         Route("PUT", paths.VAULT, vaults.create),
         Route("PUT", paths.CERTIFICATE, vaults.upload_certificate),
         Route("GET", paths.VAULT_OPERATION_STATE, vaults.operation_state),
+        Route("GET", paths.VAULT + paths.RESULT, vaults.result),
     ]
 
 

@@ -1,0 +1,109 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from service_hub.arm.calls import Call
+from service_hub.arm.paging import PAGE_ENTRIES_MAX, page
+from service_hub.domain.errors import InvalidRequestError
+from service_hub.ports import RequestIdentity
+from tests.unit.arm.conftest import Surface
+
+HUB = "https://hub.example"
+CALL = Call(
+    identity=RequestIdentity("anna", "c", "d", "GET", "/list", ""),
+    names={},
+    query={},
+    body=b"",
+    url="/list?api-version=2025-08-01",
+)
+
+
+def entries(count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [{"id": f"/jobs/{number}"} for number in range(first, first + count)]
+
+
+def follow(listed: list[dict[str, Any]], call: Call) -> tuple[list[Any], str | None]:
+    body = page(call, listed, HUB).body
+    assert body is not None
+    return [entry["id"] for entry in body["value"]], body["nextLink"]
+
+
+def at(link: str) -> Call:
+    url = URL(link)
+    return replace(CALL, url=url.raw_path_qs, query=dict(url.query))
+
+
+def test_all_entries_come_once_over_all_pages() -> None:
+    listed = entries(2 * PAGE_ENTRIES_MAX + 1)
+    seen: list[str] = []
+    call = CALL
+    for _ in range(3):
+        shown, link = follow(listed, call)
+        seen += shown
+        if link is not None:
+            assert link.startswith(f"{HUB}/list?")
+            assert URL(link).query["api-version"] == "2025-08-01"
+            call = at(link)
+    assert link is None
+    assert seen == [entry["id"] for entry in listed]
+
+
+def test_a_list_that_fits_has_no_next_page() -> None:
+    assert follow(entries(PAGE_ENTRIES_MAX), CALL)[1] is None
+    assert follow([], CALL) == ([], None)
+
+
+def test_new_entries_in_front_show_nothing_twice() -> None:
+    listed = entries(PAGE_ENTRIES_MAX + 5, first=10)
+    shown, link = follow(listed, CALL)
+    assert link is not None
+    later, _ = follow([*entries(10), *listed], at(link))
+    assert not set(shown) & set(later)
+    assert len(later) == 5
+
+
+def test_when_the_last_entry_is_gone_the_position_serves() -> None:
+    listed = entries(PAGE_ENTRIES_MAX + 5)
+    _, link = follow(listed, CALL)
+    assert link is not None
+    del listed[PAGE_ENTRIES_MAX - 1]
+    shown, _ = follow(listed, at(link))
+    assert shown == [f"/jobs/{PAGE_ENTRIES_MAX + number}" for number in range(1, 5)]
+
+
+def test_take_makes_pages_smaller_never_larger() -> None:
+    listed = entries(PAGE_ENTRIES_MAX + 1)
+    shown, link = follow(listed, replace(CALL, query={"$take": "2"}, url="/list?$take=2"))
+    assert len(shown) == 2
+    assert link is not None
+    assert len(follow(listed, at(link))[0]) == 2
+    assert len(follow(listed, replace(CALL, query={"$TAKE": "999999"}))[0]) == PAGE_ENTRIES_MAX
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"$skipToken": "ReplicationGroup:Begin"},
+        {"skipToken": "-1"},
+        {"$skipToken": "1-" + "g" * 16},
+        {"$skipToken": "9" * 5000},
+        {"$take": "0"},
+        {"$take": "-1"},
+        {"$take": "\u0663"},
+        {"$take": "9" * 5000},
+        {"$filter": "State eq 'Failed'"},
+    ],
+)
+def test_what_a_list_cannot_do_is_refused_by_name(query: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        page(replace(CALL, query=query), entries(3), HUB)
+    assert refused.value.target is not None
+
+
+async def test_a_filter_is_refused_not_ignored(surface: Surface) -> None:
+    path = f"{surface.vault}/replicationJobs?$filter=State%20eq%20'Failed'"
+    response = await surface.ask("GET", path)
+    assert response.status == 400
+    assert (await response.json())["error"]["target"] == "$filter"

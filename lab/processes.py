@@ -54,6 +54,7 @@ class Launcher:
     layout: Layout
     bound: bool
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _shown: set[int] = field(default_factory=set)
 
     def start(self, plan: ProcessPlan) -> ProcessRecord:
         """Start a process in a session of its own; it need not be ready yet."""
@@ -111,9 +112,11 @@ class Launcher:
         raise ProgramError(f"{record.name} was not ready in {seconds:g} s: {self.tail(record)}")
 
     def tail(self, record: ProcessRecord) -> str:
-        """Return the last lines of what a process said, and where to read the rest."""
+        """Return the last line of what a process said, and print the last ones, once."""
         lines = last_lines(self.layout.output(record.name)) or last_lines(Path(record.log))
-        show_tail(record.name, lines)
+        if record.pid not in self._shown:
+            self._shown.add(record.pid)
+            show_tail(record.name, lines)
         last = lines[-1] if lines else "it said nothing"
         return f"{last} (log: {record.log})"
 

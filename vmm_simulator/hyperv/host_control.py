@@ -27,7 +27,8 @@ class Offer(WireModel):
     """A primary's host offers a relationship: make the replica, or say that it is there.
 
     Repeating it changes nothing. `epoch` is the primary copy's; a replica that knows a higher one
-    refuses.
+    refuses. `records_per_second` is the guest's workload: like all of a machine's configuration it
+    goes with the machine.
     """
 
     relationship_id: _Identity
@@ -42,6 +43,7 @@ class Offer(WireModel):
     recovery_points: int = Field(default=0, ge=0, le=24)
     application_consistent_hours: int = Field(default=0, ge=0, le=12)
     compression: bool = False
+    records_per_second: float = Field(default=0.0, ge=0, le=100_000)
 
 
 class OfferAnswer(WireModel):

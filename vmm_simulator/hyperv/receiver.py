@@ -51,13 +51,13 @@ class ReplicaReceiver:
         """
         try:
             machine = self._replica_of(header.relationship_id, peer_fqdn)
-            await self._take_epoch(machine, header.epoch)
-            machine = self._store.machine(machine.machine_id)
+            _refuse_lower(machine, header.epoch)
             operation = receiving(header.kind)
             advance(position(machine), operation)
             relationship = machine.relationship
             if relationship is not None and relationship.diverged:
                 _refuse_changes(machine, operation)
+            await self._take_epoch(machine, header.epoch)
         except RefusedError as refusal:
             applied = self._applied_of(header.relationship_id, peer_fqdn)
             raise TransferRefusedError(refusal.code, refusal.message, applied) from refusal
@@ -109,10 +109,11 @@ class ReplicaReceiver:
         if machine is None or machine.host != self._fqdn:
             raise unknown("machine", offer.replica_machine_id)
         self._check_peer(peer_fqdn, offer, machine)
-        await self._take_epoch(machine, offer.epoch)
-        machine = self._store.machine(machine.machine_id)
+        _refuse_lower(machine, offer.epoch)
         _check_same_relationship(machine, offer, peer_fqdn)
         advance(position(machine), Operation.CREATE_REPLICA)
+        await self._take_epoch(machine, offer.epoch)
+        machine = self._store.machine(machine.machine_id)
         if machine.relationship is None:
             machine = await self._create(machine, offer)
         applied = self._backend.applied_cut(machine.machine_id)
@@ -148,7 +149,13 @@ class ReplicaReceiver:
         )
 
         def create(present: MachineRecord) -> MachineRecord:
-            shell = present.model_copy(update={"relationship": relationship, "reserved": False})
+            shell = present.model_copy(
+                update={
+                    "relationship": relationship,
+                    "reserved": False,
+                    "records_per_second": offer.records_per_second,
+                }
+            )
             return moved(shell, Operation.CREATE_REPLICA)
 
         created = await self._store.change_machine(machine_id, create)
@@ -181,17 +188,8 @@ class ReplicaReceiver:
             )
 
     async def _take_epoch(self, machine: MachineRecord, epoch: int) -> None:
-        """Refuse a lower epoch than the stored one; store a higher one before all else."""
-        if epoch < machine.epoch:
-            raise RefusedError(
-                Code.LOWER_EPOCH,
-                f"epoch {epoch} has been passed by: this host has seen {machine.epoch}",
-            )
+        """Store a higher epoch before anything is done under it."""
         if epoch > machine.epoch:
-            if machine.mode is ReplicationMode.PRIMARY:
-                raise RefusedError(
-                    Code.INVALID_STATE, f"machine {machine.machine_id} is a primary here"
-                )
             await self._store.change_machine(
                 machine.machine_id,
                 lambda each: with_epoch(each, epoch),
@@ -216,6 +214,15 @@ class ReplicaReceiver:
         except RefusedError:
             return None
         return self._backend.applied_cut(machine.machine_id)
+
+
+def _refuse_lower(machine: MachineRecord, epoch: int) -> None:
+    """The epoch comes before the state: who was passed by has to learn just that."""
+    if epoch < machine.epoch:
+        raise RefusedError(
+            Code.LOWER_EPOCH,
+            f"epoch {epoch} has been passed by: this host has seen {machine.epoch}",
+        )
 
 
 def _check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: str) -> None:

@@ -49,11 +49,15 @@ async def place(call: Call[PlaceReplica]) -> Result:
     return {"replica_host": host.fqdn, "replica_port": host.replica_port}
 
 
+def check_enable(call: Call[EnableReplication]) -> None:
+    """Refuse a machine that replicates already, or is a test machine."""
+    advance(position(call.machine), Operation.CREATE_PRIMARY)
+    _refuse_other_relationship(call)
+
+
 async def enable(call: Call[EnableReplication]) -> Result:
     """Create the relationship on both ends: replica shell in state 2, primary in state 1."""
     arguments = call.arguments
-    advance(position(call.machine), Operation.CREATE_PRIMARY)
-    _refuse_other_relationship(call)
     await offer(call, call.machine)
     call.reached("replica created")
     now = call.fabric.clock.now()
@@ -69,6 +73,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             peer_port=arguments.replica_port,
             peer_machine_id=arguments.replica_machine_id,
             interval_seconds=arguments.interval_seconds,
+            records_per_second=machine.records_per_second,
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
@@ -84,10 +89,14 @@ async def enable(call: Call[EnableReplication]) -> Result:
     return {}
 
 
+def check_copy(call: Call[StartInitialReplication]) -> None:
+    """Refuse a machine without a relationship to copy for."""
+    advance(position(call.machine), Operation.START_INITIAL_REPLICATION)
+
+
 async def start_copy(call: Call[StartInitialReplication]) -> Result:
     """Begin the whole copy; changes are noted from before it on."""
     machine = call.machine
-    advance(position(machine), Operation.START_INITIAL_REPLICATION)
     if machine.state is ReplicationState.READY:
         await start_tracking(call, machine)
         call.reached("tracking")
@@ -104,11 +113,16 @@ async def start_copy(call: Call[StartInitialReplication]) -> Result:
     return {}
 
 
-async def complete_copy(call: Call[NoArguments]) -> Result:
-    """Return when replication is established, on either end; bounded by the deadline."""
+def check_replicates(call: Call[NoArguments]) -> None:
+    """Refuse a machine without a relationship."""
     machine = call.machine
     if machine.relationship is None:
         raise refused_state(f"machine {machine.name} does not replicate", "enable it first")
+
+
+async def complete_copy(call: Call[NoArguments]) -> Result:
+    """Return when replication is established, on either end; bounded by the deadline."""
+    machine = call.machine
     try:
         async with asyncio.timeout(call.seconds_left()):
             await call.fabric.store.wait_for_machine(call.target, _established)

@@ -73,7 +73,6 @@ async def enable(call: Call[EnableReplication]) -> Result:
             peer_port=arguments.replica_port,
             peer_machine_id=arguments.replica_machine_id,
             interval_seconds=arguments.interval_seconds,
-            records_per_second=machine.records_per_second,
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
@@ -157,6 +156,7 @@ async def offer(
                 OfferedDisk(disk_id=disk.disk_id, size_bytes=disk.size_bytes)
                 for disk in machine.disks
             ),
+            records_per_second=machine.records_per_second,
             interval_seconds=arguments.interval_seconds,
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,

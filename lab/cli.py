@@ -13,8 +13,6 @@ from lab import VERSION
 from lab.commands import (
     kill_process,
     lower_estate,
-    raise_estate,
-    run_story,
     show_status,
     signal_named,
     start_process,
@@ -76,6 +74,9 @@ def run_command(
     ] = None,
 ) -> None:
     """Build the estate, tell the story, write the report, stop everything."""
+    # The SDK takes a second to import: commands that do without it are quick.
+    from lab.story_commands import run_story  # noqa: PLC0415 -- as the comment says
+
     green = _run(lab, run_story(Layout.at(lab), estate.absolute(), disk), ends_with)
     raise typer.Exit(0 if green else RED_EXIT_CODE)
 
@@ -85,6 +86,8 @@ def up_command(
     estate: EstateOption = DEFAULT_ESTATE, disk: DiskOption = None, lab: FolderOption = LAB_FOLDER
 ) -> None:
     """Build the estate and leave it running once every provider is connected."""
+    from lab.story_commands import raise_estate  # noqa: PLC0415 -- as in `run`
+
     _run(lab, raise_estate(Layout.at(lab), estate.absolute(), disk))
 
 

@@ -1,28 +1,21 @@
-"""What the lab's commands do: run the story, raise an estate and leave it, look at it, end it."""
+"""What the lab's quick commands do: look at an estate, signal and start its processes, end it."""
 
-import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from rich.console import Console
 from rich.table import Table
 
-from lab.addresses import claim_network
-from lab.builder import EstateBuilder
-from lab.console import StoryConsole
-from lab.estate import load_estate
-from lab.estate_record import EstateRecord, load_record, need_record, save_record
+from lab.estate_record import load_record, need_record, save_record
 from lab.layout import Layout
 from lab.operator_file import load_operator_file, save_operator_file
 from lab.process_table import ProcessRecord, family, send
 from lab.processes import STOP_SECONDS_MAX, Launcher, ProcessPlan, exclusive
-from lab.story import open_estate, tell_story
-from lab.teardown import clear_for_new, end_estate, remove_disks
+from lab.teardown import end_estate, remove_disks
 from lab.waiting import wait_for
-from service_shell.clock import SystemClock
 from service_shell.errors import ProgramError
 
 WHOLE_SESSION: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT})
@@ -31,42 +24,12 @@ WHOLE_SESSION: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT
 ENDING: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT})
 
 
-async def run_story(layout: Layout, estate_file: Path, own_image: Path | None) -> bool:
-    """Build the estate, tell the story, stop everything; True when the report is green."""
-    async with _building(layout, estate_file, own_image, "story") as builder:
-        try:
-            file = await open_estate(builder)
-            report = await tell_story(builder, file)
-        except BaseException:
-            _show_ended(builder)
-            raise
-        finally:
-            builder.console.say("stopping the estate")
-            await end_estate(layout, builder.launcher, builder.record)
-    if report.green:
-        remove_disks(layout)
-    return report.green
-
-
-async def raise_estate(layout: Layout, estate_file: Path, own_image: Path | None) -> None:
-    """Build the estate and leave it running; on failure nothing is left."""
-    async with _building(layout, estate_file, own_image, "up") as builder:
-        try:
-            await open_estate(builder)
-        except BaseException:
-            _show_ended(builder)
-            await end_estate(layout, builder.launcher, builder.record)
-            raise
-        builder.console.say(f"the estate runs; everything to reach it: {layout.operator_file}")
-
-
 async def lower_estate(layout: Layout) -> None:
     """Stop the estate that runs here, if one does."""
-    console = StoryConsole()
     with exclusive(layout):
         count = await end_estate(layout, Launcher(layout, bound=False), load_record(layout))
         remove_disks(layout)
-    console.say(f"stopped {count} processes" if count else "no estate was running")
+    _say(f"stopped {count} processes" if count else "no estate was running")
 
 
 def show_status(layout: Layout) -> bool:
@@ -80,7 +43,7 @@ def show_status(layout: Layout) -> bool:
         table.add_row(
             process.name, str(process.pid), _state(process), str(max(0, with_it)), process.log
         )
-    StoryConsole().console.print(table)
+    Console().print(table)
     return all(process.alive for process in record.processes.values())
 
 
@@ -101,7 +64,7 @@ async def kill_process(layout: Layout, name: str, number: signal.Signals) -> Non
                 return None if process.alive else True
 
             await wait_for(f"{name} to end after {number.name}", ended, 3 * STOP_SECONDS_MAX)
-    StoryConsole().say(f"{name} (pid {process.pid}): {number.name} sent")
+    _say(f"{name} (pid {process.pid}): {number.name} sent")
 
 
 async def start_process(layout: Layout, name: str) -> None:
@@ -124,7 +87,7 @@ async def start_process(layout: Layout, name: str) -> None:
         if layout.operator_file.exists():
             content = load_operator_file(layout.operator_file)
             save_operator_file(layout, content.with_process(process))
-    StoryConsole().say(f"{name} runs (pid {process.pid})")
+    _say(f"{name} runs (pid {process.pid})")
 
 
 def signal_named(text: str) -> signal.Signals:
@@ -136,45 +99,8 @@ def signal_named(text: str) -> signal.Signals:
     raise ProgramError(f"there is no signal {text!r}; name one like 9, KILL or TERM")
 
 
-@contextlib.asynccontextmanager
-async def _building(
-    layout: Layout, estate_file: Path, own_image: Path | None, kind: Literal["story", "up"]
-) -> AsyncIterator[EstateBuilder]:
-    """Hold the lab's lock, clear what is left of an earlier one, and offer a builder."""
-    estate = load_estate(estate_file)
-    console = StoryConsole()
-    with exclusive(layout):
-        launcher = Launcher(layout, bound=kind == "story")
-        left = await clear_for_new(layout, launcher)
-        if left:
-            console.say(f"ended {len(left)} processes that an earlier lab had left")
-        network = claim_network()
-        record = EstateRecord(estate_file=str(estate_file), kind=kind, prefix=network.prefix)
-        save_record(layout, record)
-        try:
-            yield EstateBuilder(
-                layout=layout,
-                estate=estate,
-                launcher=launcher,
-                console=console,
-                clock=SystemClock(),
-                record=record,
-                network=network,
-                started_at=asyncio.get_running_loop().time(),
-                own_image=own_image,
-            )
-        finally:
-            # Of an estate that goes on running, the keeper has a copy.
-            network.release()
-
-
-def _show_ended(builder: EstateBuilder) -> None:
-    """Show the last lines of every process that is not there any more."""
-    builder.launcher.reap()
-    for process in builder.record.processes.values():
-        if not process.alive:
-            builder.console.problem(f"{process.name} has ended")
-            builder.launcher.tail(process)
+def _say(text: str) -> None:
+    Console(highlight=False).print(f"    {text}")
 
 
 def _state(process: ProcessRecord) -> str:

@@ -18,7 +18,7 @@ DETAIL_CHARACTERS_MAX: Final = 300
 CONNECTIONS_MAX: Final = 8
 
 _SUCCESS: Final = range(200, 300)
-_TRANSIENT: Final = frozenset({408, 425, 429})
+_BUSY: Final = frozenset({408, 425, 429})
 _SERVER_ERRORS: Final = range(500, 600)
 
 
@@ -32,6 +32,10 @@ class HubUnreachableError(HubError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class HubBusyError(HubUnreachableError):
+    """The hub is there and asks for patience with this one request."""
 
 
 class HubRefusedError(HubError):
@@ -104,7 +108,9 @@ class HubHttps:
         if status in _SUCCESS:
             return answer
         message = f"{request.path} answered {status}: {_detail(answer)}"
-        if status in _TRANSIENT or status in _SERVER_ERRORS:
+        if status in _BUSY:
+            raise HubBusyError(message, _seconds(retry_after))
+        if status in _SERVER_ERRORS:
             raise HubUnreachableError(message, _seconds(retry_after))
         raise HubRefusedError(status, message)
 

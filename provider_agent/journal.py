@@ -43,7 +43,7 @@ FINISHED_COMMANDS_KEPT: Final = 10_000
 """Finished commands whose ids are remembered, so that a repeated event is known as duplicate."""
 
 FENCES_KEPT: Final = 10_000
-FENCES_TOLD: Final = 500
+FENCES_TOLD: Final = 200
 """Newest jobs whose fences are told to the hub at a session; older jobs are not open any more."""
 
 _SCHEMA: Final = """

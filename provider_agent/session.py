@@ -17,7 +17,7 @@ from provider_agent.fabric.driver import (
     FabricUnreachableError,
 )
 from provider_agent.hub_client import HubClient
-from provider_agent.hub_https import HubError, HubUnreachableError
+from provider_agent.hub_https import HubBusyError, HubError, HubUnreachableError
 from provider_agent.journal import Journal
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
@@ -95,6 +95,8 @@ class Session:
 
     def hub_lost(self, error: HubError) -> None:
         """Note that the hub does not answer; a session begins as soon as it does again."""
+        if isinstance(error, HubBusyError):
+            return  # it is there: only this request has to wait
         if self.connected.is_set():
             log.warning("hub_lost", cause=str(error))
         self.connected.clear()

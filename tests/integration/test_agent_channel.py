@@ -179,6 +179,21 @@ async def test_a_session_tells_what_the_journal_knows(site: Estate) -> None:
         assert last.last == StreamPosition(stream=site.hub.stream, seq=1)
 
 
+async def test_a_hub_that_asks_for_patience_is_not_taken_for_lost(site: Estate) -> None:
+    async with site.agent():
+        sessions = len(site.hub.sessions)
+        site.hub.refuse[paths.REPORTS] = 429
+        refused = site.hub.requests.count(("POST", paths.REPORTS))
+        site.hub.assign("shut_down", "machine-1", "job-1")
+        await until(
+            lambda: site.hub.requests.count(("POST", paths.REPORTS)) > refused + 2,
+            "the report is tried again",
+        )
+        assert len(site.hub.sessions) == sessions
+        del site.hub.refuse[paths.REPORTS]
+        await until(lambda: site.hub.outcome("job-1"), "the outcome arrives")
+
+
 async def test_a_token_is_renewed_when_the_hub_refuses_it(site: Estate) -> None:
     async with site.agent():
         site.hub.signing_key = new_private_key()

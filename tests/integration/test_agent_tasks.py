@@ -188,9 +188,16 @@ async def test_what_is_withdrawn_before_it_begins_is_never_done(site: Estate) ->
         again = site.hub.send(
             "assignment",
             {
-                "job": "job-2", "task": "Task.Primary", "attempt": 1, "fence": 1, "epoch": 2,
-                "item": "item-machine-1", "target": "machine-1", "verb": "start",
-                "arguments": {}, "deadline": "2999-01-01T00:00:00Z",
+                "job": "job-2",
+                "task": "Task.Primary",
+                "attempt": 1,
+                "fence": 1,
+                "epoch": 2,
+                "item": "item-machine-1",
+                "target": "machine-1",
+                "verb": "start",
+                "arguments": {},
+                "deadline": "2999-01-01T00:00:00Z",
             },
         )
         await until(lambda: site.hub.receipt(again), "the repeated assignment has a receipt")
@@ -291,6 +298,23 @@ async def test_an_agent_killed_in_the_middle_of_a_verb_finishes_it_after_its_res
         assert (await outcome_of(site, "job-1")).succeeded
     assert site.vmm.effect_count(Verb.START, "machine-1") == 1
     assert len(site.hub.told(TaskOutcome)) == 1
+
+
+async def test_a_verb_that_was_begun_is_not_called_again_after_its_deadline(site: Estate) -> None:
+    site.vmm.holds["start"] = asyncio.Event()
+    deadline = datetime.now(UTC) + timedelta(seconds=1.5)
+    async with site.agent() as running:
+        site.hub.assign("start", "machine-1", "job-1", deadline=deadline.isoformat())
+        await until(lambda: site.vmm.call_count(Verb.START, "machine-1"), "the verb is called")
+        await running.kill()
+    await until(lambda: datetime.now(UTC) > deadline, "the deadline passes")
+    async with site.agent():
+        outcome = await outcome_of(site, "job-1")
+    site.vmm.holds["start"].set()
+    assert error_code(outcome) == ErrorCode.EXPIRED
+    assert outcome.error is not None
+    assert "may have had its effect" in outcome.error.message
+    assert site.vmm.call_count(Verb.START, "machine-1") == 1
 
 
 async def test_the_same_command_in_a_new_event_has_no_second_effect(site: Estate) -> None:

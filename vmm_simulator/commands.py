@@ -122,6 +122,7 @@ class Commands:
                     update={"repeated": True}
                 )
         self._require_time(command)
+        rules.check(call)
         await self._store_epoch(verb, call.target, command.epoch)
         await self._journal.begin_effect(
             command.id,

@@ -19,18 +19,24 @@ STOP_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
+def check_create(call: Call[CreateTestMachine]) -> None:
+    """Refuse an id that is taken, a replica that cannot be tested, a second test beside one."""
+    replica = call.fabric.store.machine(call.arguments.replica_machine_id)
+    present = call.fabric.store.machines.get(call.target)
+    if present is None:
+        advance(position(replica), Operation.TEST_REPLICA)
+        _check_points(call, replica)
+    elif present.test_machine_of != replica.machine_id:
+        raise bad_arguments(f"the machine id {call.target} belongs to another machine")
+
+
 async def create(call: Call[CreateTestMachine]) -> Result:
     """Copy the replica's disks as of the newest applied change set into a machine of its own."""
     arguments = call.arguments
     replica = call.fabric.store.machine(arguments.replica_machine_id)
-    present = call.fabric.store.machines.get(call.target)
-    if present is not None:
-        if present.test_machine_of != replica.machine_id:
-            raise bad_arguments(f"the machine id {call.target} belongs to another machine")
+    if call.target in call.fabric.store.machines:
         call.reached("created")
         return {}
-    advance(position(replica), Operation.TEST_REPLICA)
-    _check_points(call, replica)
     host = call.fabric.host_of(replica)
     folder = Path(disk_folder(call.fabric.store.host(replica.host), call.target))
     try:
@@ -65,14 +71,20 @@ async def create(call: Call[CreateTestMachine]) -> Result:
     return {}
 
 
-async def prepare(call: Call[PrepareTestMachine]) -> Result:
-    """Connect the adapters to the network, or leave them unconnected."""
-    machine = _test_machine(call)
+def check_prepare(call: Call[PrepareTestMachine]) -> None:
+    """Refuse a machine that is no test machine, and a network that is not there."""
+    _test_machine(call)
     network_id = call.arguments.network_id
     if network_id is not None and network_id not in {
         network.network_id for network in call.fabric.store.fabric.networks
     }:
         raise unknown("network", network_id)
+
+
+async def prepare(call: Call[PrepareTestMachine]) -> Result:
+    """Connect the adapters to the network, or leave them unconnected."""
+    machine = call.machine
+    network_id = call.arguments.network_id
     nics = machine.nics or (NicRecord(nic_id=f"{machine.machine_id}-0"),)
     connected = tuple(nic.model_copy(update={"network_id": network_id}) for nic in nics)
     await call.change(lambda each: each.model_copy(update={"nics": connected}))
@@ -80,12 +92,18 @@ async def prepare(call: Call[PrepareTestMachine]) -> Result:
     return {}
 
 
+def check_remove(call: Call[NoArguments]) -> None:
+    """Refuse a machine that is no test machine; one that is gone is no error."""
+    if call.target in call.fabric.store.machines:
+        _test_machine(call)
+
+
 async def remove(call: Call[NoArguments]) -> Result:
     """End the test machine and delete its files; one that is gone is no error."""
     if call.target not in call.fabric.store.machines:
         call.reached("removed")
         return {}
-    machine = _test_machine(call)
+    machine = call.machine
     host = call.host
     await call.change(lambda each: each.model_copy(update={"desired_running": False}))
     if not await host.guests.stop(machine, STOP_SECONDS):

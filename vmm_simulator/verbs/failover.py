@@ -21,11 +21,15 @@ S = ReplicationState
 log = structlog.get_logger(__name__)
 
 
+def check_prepare(call: Call[NoArguments]) -> None:
+    """Refuse a machine that runs or does not replicate."""
+    advance(position(call.machine), Operation.PREPARE_FAILOVER)
+    _require_off(call, call.machine)
+
+
 async def prepare_failover(call: Call[NoArguments]) -> Result:
     """Send what is left of a machine that is off, and lock it against a start."""
     machine = call.machine
-    advance(position(machine), Operation.PREPARE_FAILOVER)
-    _require_off(call, machine)
     if machine.state is not S.SYNCED_REPLICATION_COMPLETE:
         await call.fabric.cycles.cycle(call.target).ship_until_held(CutKind.FINAL)
         call.reached("final changes sent")
@@ -35,9 +39,13 @@ async def prepare_failover(call: Call[NoArguments]) -> Result:
     return _cut_of(call.machine)
 
 
+def check_synchronize(call: Call[NoArguments]) -> None:
+    """Refuse a machine that does not replicate."""
+    advance(position(call.machine), Operation.SEND_CHANGES)
+
+
 async def synchronize(call: Call[NoArguments]) -> Result:
     """Send what is pending now."""
-    advance(position(call.machine), Operation.SEND_CHANGES)
     await call.fabric.cycles.cycle(call.target).ship_until_held(CutKind.DELTA)
     call.reached("changes sent")
     return _cut_of(call.machine)
@@ -46,10 +54,8 @@ async def synchronize(call: Call[NoArguments]) -> Result:
 async def fail_over(call: Call[FailOver]) -> Result:
     """Make the replica startable; from here on it takes nothing and notes its own changes."""
     machine = call.machine
-    advance(position(machine), Operation.INITIATE_FAILOVER)
     if machine.state is S.RECOVERED:
         return {**_cut_of(machine), "last_cut_record": _record_of(machine)}
-    _check_failover(call, machine)
     await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
     call.reached("initiated")
     backend = call.host.backend
@@ -76,10 +82,14 @@ async def fail_over(call: Call[FailOver]) -> Result:
     return {**_cut_of(machine), "last_cut_record": _record_of(machine)}
 
 
+def check_cancel(call: Call[NoArguments]) -> None:
+    """Refuse where no failover can be undone."""
+    advance(position(call.machine), Operation.REVERT_FAILOVER)
+
+
 async def cancel_failover(call: Call[NoArguments]) -> Result:
     """Undo a failover that was not committed, on this end."""
     machine = call.machine
-    advance(position(machine), Operation.REVERT_FAILOVER)
     if machine.mode is ReplicationMode.REPLICA:
         await _revert_replica(call, machine)
     else:
@@ -93,6 +103,11 @@ async def cancel_failover(call: Call[NoArguments]) -> Result:
     return {}
 
 
+def check_commit(call: Call[NoArguments]) -> None:
+    """Refuse a copy that was not failed over."""
+    advance(position(call.machine), Operation.COMMIT_FAILOVER)
+
+
 async def commit(call: Call[NoArguments]) -> Result:
     """Accept the point that was failed over to; it cannot be cancelled any more."""
     await call.change(lambda each: moved(each, Operation.COMMIT_FAILOVER))
@@ -100,60 +115,67 @@ async def commit(call: Call[NoArguments]) -> Result:
     return {}
 
 
+def check_prepare_reverse(call: Call[PrepareReverse]) -> None:
+    """Refuse a copy that runs, or that cannot become a replica in this way."""
+    machine = call.machine
+    if not _is_replica_of(machine, call.arguments.relationship_id):
+        advance(position(machine), _preparing(call.arguments))
+        _require_off(call, machine)
+    if call.fabric.store.host(machine.host).replica_port is None:
+        raise refused_state(
+            f"host {machine.host} does not listen for replication", "prepare its cloud first"
+        )
+
+
 async def prepare_reverse(call: Call[PrepareReverse]) -> Result:
     """Make the former primary (off) a replica that accepts the new primary."""
     arguments = call.arguments
     machine = call.machine
-    operation = (
-        Operation.PREPARE_REVERSE_BY_RESYNCHRONIZATION
-        if arguments.resynchronize
-        else Operation.PREPARE_REVERSE_BY_CHANGES
-    )
     if not _is_replica_of(machine, arguments.relationship_id):
-        advance(position(machine), operation)
-        _require_off(call, machine)
         await call.fabric.cycles.stop(call.target)
         await _become_replica_bytes(call, machine)
         call.reached("bytes ready")
-        await call.change(lambda each: _as_replica(each, arguments, operation))
+        await call.change(lambda each: _as_replica(each, arguments))
         log.info("became_replica", machine_id=call.target, primary_host=arguments.primary_host)
     call.reached("replica")
     host = call.fabric.store.host(machine.host)
-    if host.replica_port is None:
-        raise refused_state(
-            f"host {host.fqdn} does not listen for replication", "prepare its cloud first"
-        )
     return {"replica_host": host.fqdn, "replica_port": host.replica_port}
 
 
-async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
-    """Make the failed-over copy the primary of the reversed relationship."""
+def check_reverse(call: Call[ReverseReplicate]) -> None:
+    """Refuse a copy that was not failed over, or whose changes were not noted."""
     arguments = call.arguments
-    operation = (
-        Operation.REVERSE_BY_RESYNCHRONIZATION
-        if arguments.resynchronize
-        else Operation.REVERSE_BY_CHANGES
-    )
     machine = call.machine
-    advance(position(machine), operation)
+    advance(position(machine), _reversing(arguments))
     if not arguments.resynchronize and not call.host.backend.is_tracking(call.target):
         raise refused_state(
             f"the changes of machine {machine.name} since its failover were not noted",
             "reverse it with resynchronization",
         )
+
+
+async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
+    """Make the failed-over copy the primary of the reversed relationship."""
+    arguments = call.arguments
+    machine = call.machine
     await offer(call, machine)
     call.reached("replica ready")
     if machine.mode is ReplicationMode.REPLICA:
         await call.host.backend.forget_applied_cut(call.target)
-        await call.change(lambda each: _as_primary(each, arguments, operation))
+        await call.change(lambda each: _as_primary(each, arguments))
         log.info("became_primary", machine_id=call.target, replica_host=arguments.replica_host)
     call.fabric.cycles.ensure(call.target)
     call.reached("primary")
     return {}
 
 
-def _check_failover(call: Call[FailOver], machine: MachineRecord) -> None:
+def check_fail_over(call: Call[FailOver]) -> None:
+    """Refuse what cannot be failed over to now; it is not an error to have failed over."""
     arguments = call.arguments
+    machine = call.machine
+    advance(position(machine), Operation.INITIATE_FAILOVER)
+    if machine.state is S.RECOVERED:
+        return
     open_tests = [
         each.name
         for each in call.fabric.store.machines.values()
@@ -219,11 +241,21 @@ async def _become_replica_bytes(call: Call[PrepareReverse], machine: MachineReco
         ) from error
 
 
-def _as_replica(
-    machine: MachineRecord, arguments: PrepareReverse, operation: Operation
-) -> MachineRecord:
+def _preparing(arguments: PrepareReverse) -> Operation:
+    if arguments.resynchronize:
+        return Operation.PREPARE_REVERSE_BY_RESYNCHRONIZATION
+    return Operation.PREPARE_REVERSE_BY_CHANGES
+
+
+def _reversing(arguments: ReverseReplicate) -> Operation:
+    if arguments.resynchronize:
+        return Operation.REVERSE_BY_RESYNCHRONIZATION
+    return Operation.REVERSE_BY_CHANGES
+
+
+def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRecord:
     reversed_machine = with_relationship(
-        moved(machine, operation),
+        moved(machine, _preparing(arguments)),
         relationship_id=arguments.relationship_id,
         peer_host=arguments.primary_host,
         peer_machine_id=arguments.primary_machine_id,
@@ -237,11 +269,9 @@ def _as_replica(
     return reversed_machine.model_copy(update={"fenced": False, "desired_running": False})
 
 
-def _as_primary(
-    machine: MachineRecord, arguments: ReverseReplicate, operation: Operation
-) -> MachineRecord:
+def _as_primary(machine: MachineRecord, arguments: ReverseReplicate) -> MachineRecord:
     return with_relationship(
-        moved(machine, operation),
+        moved(machine, _reversing(arguments)),
         relationship_id=arguments.relationship_id,
         peer_host=arguments.replica_host,
         peer_port=arguments.replica_port,

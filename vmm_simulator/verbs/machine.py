@@ -32,8 +32,8 @@ async def update_protection(call: Call[UpdateProtection]) -> Result:
     return {}
 
 
-async def start(call: Call[NoArguments]) -> Result:
-    """Have a guest process run, if this copy may be started."""
+def check_start(call: Call[NoArguments]) -> None:
+    """Refuse a copy that may not be started under the command's epoch."""
     machine = call.machine
     block = start_blocked_by(call.fabric.claim(machine), call.command.epoch)
     if block is not None:
@@ -42,6 +42,10 @@ async def start(call: Call[NoArguments]) -> Result:
             f"machine {machine.name} cannot be started: {block.reason}",
             "start the active copy; an epoch is confirmed by the hub through its provider",
         )
+
+
+async def start(call: Call[NoArguments]) -> Result:
+    """Have a guest process run; whether this copy may be started was checked."""
     machine = await call.change(lambda each: each.model_copy(update={"desired_running": True}))
     call.reached("wanted")
     await call.host.guests.start(machine)
@@ -68,6 +72,19 @@ async def shut_down(call: Call[ShutDown]) -> Result:
     return {}
 
 
+def check_epoch(call: Call[ConfirmEpoch]) -> None:
+    """Refuse to lift a fence by a word that is not newer than the one which set it."""
+    machine = call.machine
+    fenced = call.arguments.authoritative and machine.fenced
+    if fenced and call.command.epoch <= machine.fenced_at_epoch:
+        raise RefusedError(
+            Code.COPY_FENCED,
+            f"machine {machine.name} was fenced at epoch {machine.fenced_at_epoch};"
+            f" epoch {call.command.epoch} does not make it the active copy again",
+            "fail over to it or reverse the replication",
+        )
+
+
 async def confirm_epoch(call: Call[ConfirmEpoch]) -> Result:
     """Take the hub's word on who is the active copy; the epoch is stored already."""
     if call.arguments.authoritative:
@@ -80,22 +97,13 @@ async def confirm_epoch(call: Call[ConfirmEpoch]) -> Result:
             call.fabric.store, call.host, machine.machine_id, "the hub says: not the active copy"
         )
     else:
-        machine = await call.change(lambda each: each.model_copy(update={"desired_running": False}))
         await call.host.guests.kill(machine)
+    await call.change(lambda each: each.model_copy(update={"desired_running": False}))
     call.reached("stopped")
     return {}
 
 
 async def _confirm_active(call: Call[ConfirmEpoch]) -> Result:
-    # A confirmation of an older epoch than the one that fenced the copy does not lift the fence.
-    machine = call.machine
-    if machine.fenced and call.command.epoch <= machine.fenced_at_epoch:
-        raise RefusedError(
-            Code.COPY_FENCED,
-            f"machine {machine.name} was fenced at epoch {machine.fenced_at_epoch};"
-            f" epoch {call.command.epoch} does not make it the active copy again",
-            "fail over to it or reverse the replication",
-        )
     machine = await call.change(lambda each: each.model_copy(update={"fenced": False}))
     call.fabric.confirmed.add(machine.machine_id)
     call.reached("confirmed")

@@ -16,6 +16,11 @@ def _always(call: Any) -> bool:
     return True
 
 
+def _no_check(call: Any) -> None:
+    """The verb is possible in every state."""
+    del call
+
+
 def _never(call: Any) -> bool:
     """What lives in memory only is done again."""
     del call
@@ -26,12 +31,15 @@ def _never(call: Any) -> bool:
 class VerbRules:
     """How one verb is done.
 
+    `check` refuses what cannot be done now, before anything is stored: a command that is refused
+    must not raise the epoch, for that would end the copy which is rightly active elsewhere.
     `holds`: whether the effect of a command that succeeded before is still there. `exclusive`:
     whether it keeps other verbs from its machines; a mere wait does not.
     """
 
     arguments: type[WireModel]
     perform: Perform[Any]
+    check: Callable[[Any], None] = _no_check
     holds: Callable[[Any], bool] = _always
     exclusive: bool = True
 
@@ -41,27 +49,50 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud),
     Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud),
     Verb.PLACE_REPLICA: VerbRules(arguments.PlaceReplica, protection.place),
-    Verb.ENABLE_REPLICATION: VerbRules(arguments.EnableReplication, protection.enable),
+    Verb.ENABLE_REPLICATION: VerbRules(
+        arguments.EnableReplication, protection.enable, protection.check_enable
+    ),
     Verb.START_INITIAL_REPLICATION: VerbRules(
-        arguments.StartInitialReplication, protection.start_copy
+        arguments.StartInitialReplication, protection.start_copy, protection.check_copy
     ),
     Verb.COMPLETE_INITIAL_REPLICATION: VerbRules(
-        arguments.NoArguments, protection.complete_copy, exclusive=False
+        arguments.NoArguments,
+        protection.complete_copy,
+        protection.check_replicates,
+        exclusive=False,
     ),
     Verb.UPDATE_PROTECTION: VerbRules(arguments.UpdateProtection, machine.update_protection),
-    Verb.SHUT_DOWN: VerbRules(arguments.ShutDown, machine.shut_down, machine.is_off),
-    Verb.PREPARE_FAILOVER: VerbRules(arguments.NoArguments, failover.prepare_failover),
-    Verb.SYNCHRONIZE: VerbRules(arguments.NoArguments, failover.synchronize),
-    Verb.FAIL_OVER: VerbRules(arguments.FailOver, failover.fail_over),
-    Verb.CANCEL_FAILOVER: VerbRules(arguments.NoArguments, failover.cancel_failover),
-    Verb.START: VerbRules(arguments.NoArguments, machine.start, machine.is_running),
-    Verb.COMMIT: VerbRules(arguments.NoArguments, failover.commit),
-    Verb.PREPARE_REVERSE: VerbRules(arguments.PrepareReverse, failover.prepare_reverse),
-    Verb.REVERSE_REPLICATE: VerbRules(arguments.ReverseReplicate, failover.reverse_replicate),
-    Verb.CREATE_TEST_MACHINE: VerbRules(arguments.CreateTestMachine, drill.create),
-    Verb.PREPARE_TEST_MACHINE: VerbRules(arguments.PrepareTestMachine, drill.prepare),
-    Verb.REMOVE_TEST_MACHINE: VerbRules(arguments.NoArguments, drill.remove),
-    Verb.CONFIRM_EPOCH: VerbRules(arguments.ConfirmEpoch, machine.confirm_epoch, _never),
+    Verb.SHUT_DOWN: VerbRules(arguments.ShutDown, machine.shut_down, holds=machine.is_off),
+    Verb.PREPARE_FAILOVER: VerbRules(
+        arguments.NoArguments, failover.prepare_failover, failover.check_prepare
+    ),
+    Verb.SYNCHRONIZE: VerbRules(
+        arguments.NoArguments, failover.synchronize, failover.check_synchronize
+    ),
+    Verb.FAIL_OVER: VerbRules(arguments.FailOver, failover.fail_over, failover.check_fail_over),
+    Verb.CANCEL_FAILOVER: VerbRules(
+        arguments.NoArguments, failover.cancel_failover, failover.check_cancel
+    ),
+    Verb.START: VerbRules(
+        arguments.NoArguments, machine.start, machine.check_start, machine.is_running
+    ),
+    Verb.COMMIT: VerbRules(arguments.NoArguments, failover.commit, failover.check_commit),
+    Verb.PREPARE_REVERSE: VerbRules(
+        arguments.PrepareReverse, failover.prepare_reverse, failover.check_prepare_reverse
+    ),
+    Verb.REVERSE_REPLICATE: VerbRules(
+        arguments.ReverseReplicate, failover.reverse_replicate, failover.check_reverse
+    ),
+    Verb.CREATE_TEST_MACHINE: VerbRules(
+        arguments.CreateTestMachine, drill.create, drill.check_create
+    ),
+    Verb.PREPARE_TEST_MACHINE: VerbRules(
+        arguments.PrepareTestMachine, drill.prepare, drill.check_prepare
+    ),
+    Verb.REMOVE_TEST_MACHINE: VerbRules(arguments.NoArguments, drill.remove, drill.check_remove),
+    Verb.CONFIRM_EPOCH: VerbRules(
+        arguments.ConfirmEpoch, machine.confirm_epoch, machine.check_epoch, _never
+    ),
 }
 
 CREATING: Final = frozenset({Verb.PLACE_REPLICA, Verb.CREATE_TEST_MACHINE})

@@ -46,9 +46,7 @@ def fenced(machine: MachineRecord) -> MachineRecord:
     """Return the copy as fenced; only a higher epoch, or a new role, ends it."""
     if machine.fenced:
         return machine
-    return machine.model_copy(
-        update={"fenced": True, "fenced_at_epoch": machine.epoch, "desired_running": False}
-    )
+    return machine.model_copy(update={"fenced": True, "fenced_at_epoch": machine.epoch})
 
 
 def with_epoch(machine: MachineRecord, epoch: int) -> MachineRecord:

@@ -167,14 +167,17 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------------------------ the task
 
     async def _run(self) -> None:
+        end = End("the hub failed", None)
         try:
-            self.end(await self._converse())
+            end = await self._converse()
+            self.end(end)
         except Exception:
             # The edge of this connection: its trouble must not end those of other providers.
             log.exception("mqtt_connection_failed", provider_id=self._provider_id)
             self._transport.abort()
         await self._gone.wait()
-        end = self._end or End("the hub failed", None)
+        # What the endpoint said (kick, takeover) came first, whatever the peer did meanwhile.
+        end = self._end or end
         if self._session is None:
             log.info("mqtt_closed", provider_id=self._provider_id, cause=end.words)
             return

@@ -1,11 +1,12 @@
 """The hub's channel with a real listener and real trust; only the database is in memory."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
 
@@ -84,9 +85,14 @@ class Holder:
         """Return the leaf's thumbprint."""
         return thumbprint(self.certificate)
 
+    @property
+    def key_pem(self) -> bytes:
+        """Return the key."""
+        return private_key_pem(self.key)
+
     def tls(self, root_pem: str) -> ssl.SSLContext:
         """Return a client context with this certificate that trusts the root."""
-        return client_context(root_pem, chain_pem=self.chain_pem, key_pem=private_key_pem(self.key))
+        return client_context(root_pem, chain_pem=self.chain_pem, key_pem=self.key_pem)
 
 
 @dataclass
@@ -299,6 +305,7 @@ class ChannelWorld:
     endpoint: MqttEndpoint
     port: int
     pump: OutboxPump | None
+    peers: list["RawPeer"] = field(default_factory=list)
 
     def provider(self, provider_id: str) -> Holder:
         """Return a registered server's key and certificate."""
@@ -323,37 +330,57 @@ class ChannelWorld:
 async def channel_world(
     limits: EndpointLimits | None = None, *, pumping: bool = False
 ) -> AsyncIterator[ChannelWorld]:
-    """Open a listener on a free port; with `pumping` the outbox is moved too."""
+    """Open a listener on a free port; with `pumping` the outbox is moved too.
+
+    The peers of a test are closed after the listener.
+    """
+    peers: list[RawPeer] = []
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_close, peers)
+        yield await _open(stack, peers, limits or EndpointLimits(held_off_seconds=0.0), pumping)
+
+
+async def _open(
+    stack: AsyncExitStack,
+    peers: list["RawPeer"],
+    limits: EndpointLimits,
+    pumping: bool,
+) -> ChannelWorld:
     trust = Trust.create()
     server = trust.hub_server()
     tls = server_context(
         server.chain_pem,
-        private_key_pem(server.key),
+        server.key_pem,
         client_ca_pems=[trust.chain.management_ca_pem],
         require_client=True,
     )
     servers, outbox, presence, wakeups = KnownServers(), MemoryOutbox(), PresenceLog(), Wakeups()
     source = SignedEvents(outbox, trust.signer(), wakeups, poll_seconds=0.5)
     listener = socket.create_server(("127.0.0.1", 0))
-    port = int(listener.getsockname()[1])
-    async with open_endpoint(
-        listener=listener,
-        tls=tls,
-        admission=Admission(servers, CheckedTokens(trust), SystemTime()),
-        presence=presence,
-        wakeups=wakeups,
-        limits=limits or EndpointLimits(held_off_seconds=0.0),
-    ) as endpoint:
-        world = ChannelWorld(
-            trust, servers, outbox, presence, wakeups, source, endpoint, port, None
+    endpoint = await stack.enter_async_context(
+        open_endpoint(
+            listener=listener,
+            tls=tls,
+            admission=Admission(servers, CheckedTokens(trust), SystemTime()),
+            presence=presence,
+            wakeups=wakeups,
+            limits=limits,
         )
-        if not pumping:
-            yield world
-            return
-        async with open_pump(
-            reader=outbox, source=source, delivery=endpoint, wakeups=wakeups
-        ) as pump:
-            yield replace(world, pump=pump)
+    )
+    pump = None
+    if pumping:
+        pump = await stack.enter_async_context(
+            open_pump(reader=outbox, source=source, delivery=endpoint, wakeups=wakeups)
+        )
+    port = int(listener.getsockname()[1])
+    return ChannelWorld(
+        trust, servers, outbox, presence, wakeups, source, endpoint, port, pump, peers
+    )
+
+
+async def _close(peers: list["RawPeer"]) -> None:
+    for peer in peers:
+        await peer.close()
 
 
 class RawPeer:
@@ -370,17 +397,23 @@ class RawPeer:
     ) -> "RawPeer":
         """Open a TLS connection and say nothing."""
         raw = socket.socket()
-        if receive_bytes is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        raw.settimeout(0)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", world.port))
-        reader, writer = await asyncio.open_connection(
-            sock=raw,
-            ssl=holder.tls(world.trust.chain.root_pem),
-            server_hostname="127.0.0.1",
-            limit=1024,
-        )
-        return cls(reader, writer)
+        try:
+            if receive_bytes is not None:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            raw.settimeout(0)
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", world.port))
+            reader, writer = await asyncio.open_connection(
+                sock=raw,
+                ssl=holder.tls(world.trust.chain.root_pem),
+                server_hostname="127.0.0.1",
+                limit=1024,
+            )
+        except BaseException:
+            raw.close()
+            raise
+        peer = cls(reader, writer)
+        world.peers.append(peer)
+        return peer
 
     @classmethod
     async def admitted(
@@ -430,6 +463,13 @@ class RawPeer:
         while (packet := await self.receive()) is not None:
             packets.append(packet)
         return packets
+
+    async def close(self) -> None:
+        """Be gone, and wait until the transport is."""
+        self.cut()
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                await self.writer.wait_closed()
 
     def cut(self) -> None:
         """Be gone without a word."""

@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from provider_agent.cli import main
 from tests.integration.agent_fakes.estate import Estate, estate
 from tests.integration.agent_fakes.fake_vmm import Fault
 from tests.integration.agent_fakes.waiting import until
@@ -40,21 +42,41 @@ def configuration(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def program(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (*PROGRAM, *arguments), capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
-    )
+@dataclass
+class Ended:
+    """How a call of the command line ended."""
+
+    code: int | str | None
+    output: str
+    errors: str
 
 
-def test_the_program_says_its_version_and_what_it_can_do() -> None:
-    assert program("--version").stdout.startswith("provider-agent 0.")
-    assert "register" in program("--help").stdout
+Program = Callable[..., Ended]
 
 
-def test_a_good_configuration_is_called_valid(tmp_path: Path) -> None:
-    result = program("config", "check", str(configuration(tmp_path)))
-    assert result.returncode == 0, result.stderr
-    assert "valid" in result.stdout
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Call the command line in this process: enough for what ends before anything runs."""
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["provider-agent", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return Ended(caught.value.code, captured.out, captured.err)
+
+    return call
+
+
+def test_the_program_says_its_version_and_what_it_can_do(program: Program) -> None:
+    assert program("--version").output.startswith("provider-agent 0.")
+    assert "register" in program("--help").output
+
+
+def test_a_good_configuration_is_called_valid(tmp_path: Path, program: Program) -> None:
+    ended = program("config", "check", str(configuration(tmp_path)))
+    assert ended.code == 0, ended.errors
+    assert "valid" in ended.output
 
 
 @pytest.mark.parametrize(
@@ -68,16 +90,23 @@ def test_a_good_configuration_is_called_valid(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_configuration_is_one_line_that_names_the_key(
-    tmp_path: Path, changes: dict[str, Any], message: str
+    tmp_path: Path, program: Program, changes: dict[str, Any], message: str
 ) -> None:
-    result = program("config", "check", str(configuration(tmp_path, **changes)))
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    ended = program("config", "check", str(configuration(tmp_path, **changes)))
+    assert ended.code not in {0, None}
+    assert message in ended.errors
+    assert len(ended.errors.strip().splitlines()) == 1
 
 
 def test_a_server_that_is_not_registered_says_how_to_register(tmp_path: Path) -> None:
-    result = program("run", "--config", str(configuration(tmp_path)))
+    result = subprocess.run(
+        (*PROGRAM, "run", "--config", str(configuration(tmp_path))),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+    )
     assert result.returncode != 0
     assert "is not registered" in result.stderr
     assert "Traceback" not in result.stderr

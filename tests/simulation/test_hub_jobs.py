@@ -1,7 +1,6 @@
 """Jobs over the real store and engine, the providers spoken for: the stories of the hub alone."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,118 +10,19 @@ from service_hub.domain.jobs import JobState, TaskState
 from service_hub.domain.protection import Operation, ProtectionState, TestState
 from service_hub.domain.records import ProtectedItem
 from service_hub.ports import Change, Save
-from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, machine, replication
+from tests.support.hub_stories import (
+    ask,
+    completed,
+    ended,
+    observe,
+    paired,
+    protected,
+    until_done,
+)
+from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
 from wire_contract.events import Assignment
-from wire_contract.reports import MachineObserved, ProviderError, ReportBatch
-from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
-
-Answer = Callable[[Assignment], ProviderError | None]
-STEPS_MAX = 2000
-
-
-def well(_assignment: Assignment) -> ProviderError | None:
-    return None
-
-
-async def until_done(world: HubWorld, job_id: str, answer: Answer = well) -> list[str]:
-    """Answer assignments as they come until the job has ended; return who did what, in order."""
-    done: list[str] = []
-    answered: set[str] = set()
-    for _ in range(STEPS_MAX):
-        job = await world.job(job_id)
-        if job.finished:
-            return done
-        waiting = [
-            (site, assignment)
-            for site in ("tokyo", "osaka")
-            for assignment in await world.assignments(site)
-            if assignment.job == job_id and assignment.command_id not in answered
-        ]
-        for site, assignment in waiting[:1]:
-            answered.add(assignment.command_id)
-            done.append(f"{site} {assignment.verb} e{assignment.epoch}")
-            await world.outcome(site, assignment, answer(assignment))
-        await asyncio.sleep(0)
-    pytest.fail(f"the job did not end: {job}")
-
-
-async def ended(world: HubWorld, job_id: str) -> JobState:
-    await until_done(world, job_id)
-    return (await world.job(job_id)).state
-
-
-async def observe(world: HubWorld, site: str, state: ReplicationState) -> None:
-    item = await world.item()
-    side = Side.PRIMARY if site == "tokyo" else Side.RECOVERY
-    mode = ReplicationMode.PRIMARY if item.active_location is side else ReplicationMode.REPLICA
-    view = machine(item.machine_at(side), site, replication(state, mode))
-    report = MachineObserved(
-        report_id=world.clock.new_id(), observed_at=world.clock.now(), machine=view
-    )
-    await world.reports.reports(
-        world.providers[site], ReportBatch(journal_id="j", reports=(report,))
-    )
-
-
-async def paired(world: HubWorld) -> None:
-    job = await world.policies.create(
-        world.vault,
-        "p",
-        {"provider_type": "HyperVReplica2012R2", "replication_frequency_seconds": 30},
-        world.identity(),
-    )
-    assert await ended(world, job.id) is JobState.SUCCEEDED
-    job = await world.pairing.pair(
-        world.vault,
-        name="m",
-        primary=("tokyo-fabric", "tokyo-cloud"),
-        recovery=("osaka-fabric", "osaka-cloud"),
-        policy_name="p",
-        identity=world.identity(),
-    )
-    assert await ended(world, job.id) is JobState.SUCCEEDED
-
-
-async def protected(world: HubWorld) -> None:
-    await paired(world)
-    job = await world.protection.enable(
-        world.vault,
-        container=("tokyo-fabric", "tokyo-cloud"),
-        item_name=MACHINE_ID,
-        machine_id=MACHINE_ID,
-        policy_name="p",
-        identity=world.identity(),
-    )
-    assert await until_done(world, job.id) == [
-        "osaka place_replica e1",
-        "tokyo enable_replication e1",
-        "tokyo start_initial_replication e1",
-        "tokyo update_protection e1",
-        "osaka update_protection e1",
-    ]
-    await completed(world)
-
-
-async def completed(world: HubWorld) -> None:
-    """Let initial replication be observed to have ended, and both completions run."""
-    assert (await world.item()).state is ProtectionState.INITIAL_REPLICATION
-    await observe(world, "osaka", ReplicationState.REPLICATING)
-    await observe(world, "tokyo", ReplicationState.REPLICATING)
-    for _ in range(STEPS_MAX):
-        item = await world.item()
-        if item.current is not None:
-            await until_done(world, item.current.job_id)
-        if item.state is ProtectionState.PROTECTED:
-            return
-        await asyncio.sleep(0)
-    pytest.fail("the item did not become protected")
-
-
-async def ask(world: HubWorld, operation: Operation, **arguments: str | bool) -> str:
-    job = await world.protection.request(
-        world.vault, MACHINE_ID, operation.value, arguments, world.identity()
-    )
-    return job.id
+from wire_contract.reports import ProviderError
+from wire_contract.vocabulary import ReplicationState, Side
 
 
 async def test_planned_failover_and_failback_end_where_they_began(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def show_status(layout: Layout) -> bool:
     record = need_record(layout)
     table = Table(title=f"{record.phase}: {record.estate_file}, network {record.prefix}.0/24")
     for heading in ("process", "pid", "state", "with it", "log"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for process in record.processes.values():
         with_it = len(family(process.pid)) - 1 if process.alive else 0
         table.add_row(

@@ -68,9 +68,9 @@ class StoryConsole:
     def table(self, operations: Sequence[OperationFigures]) -> None:
         """Print the figures of all operations."""
         table = Table(title="What was measured", title_justify="left")
-        for heading in ("operation", "VM", "seconds", "records lost", "newest record", "bytes"):
+        for heading in ("operation", "VM", "seconds", "lost", "newest", "bytes"):
             table.add_column(heading, justify="left" if heading in ("operation", "VM") else "right")
-        table.add_column("file system", justify="right")
+        table.add_column("files", justify="right")
         for each in operations:
             age = each.newest_record_age_s
             table.add_row(

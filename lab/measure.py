@@ -47,7 +47,7 @@ async def inspect_copy(
 
     `at` is when the source stopped writing; None: when its newest record was acknowledged.
     """
-    entries = ledger_of(situation, name)
+    entries = ledger_of(situation, situation.machine_id(name))
     moment = at or newest_acknowledged(entries)
     own = situation.builder.disks.own.get(name)
     digests = {} if own is None or own.digest is None else {len(images) - 1: own.digest}
@@ -63,10 +63,10 @@ async def inspect_copy(
     return await asyncio.to_thread(look)
 
 
-def ledger_of(situation: Situation, name: str) -> Sequence[LedgerEntry]:
-    """Return what was acknowledged to a machine's guests so far."""
+def ledger_of(situation: Situation, hyperv_id: str) -> Sequence[LedgerEntry]:
+    """Return what was acknowledged to the guests of a machine so far."""
     path = situation.builder.layout.ledger / "records.jsonl"
-    return read_ledger(path).get(situation.machine_id(name), ())
+    return read_ledger(path).get(hyperv_id, ())
 
 
 def newest_acknowledged(entries: Sequence[LedgerEntry]) -> datetime | None:
@@ -107,20 +107,20 @@ def note_figures(
         situation.find(operation, name, f"and {len(reasons) - REASONS_SHOWN} faults more")
     if result.unchecked:
         situation.console.say(f"{name}: not checked: {result.unchecked}")
-    situation.console.say(f"{name}: {_summary(inspection)}")
+    situation.console.say(f"{name}: {_summary(inspection, counts_loss=counts_loss)}")
 
 
-def _summary(inspection: CopyInspection) -> str:
+def _summary(inspection: CopyInspection, *, counts_loss: bool) -> str:
     result = inspection.result
     parts = []
     if inspection.bytes_equal is not None:
         parts.append("bytes equal on both sides" if inspection.bytes_equal else "BYTES DIFFER")
     if result.kept_record is not None:
         parts.append(f"newest record {result.kept_record}")
-    if result.records_lost:
+    if result.records_lost and counts_loss:
         first, last = result.lost_numbers[0], result.lost_numbers[-1]
         parts.append(f"{result.records_lost} acknowledged records lost ({first} to {last})")
-    elif result.records_lost == 0:
+    elif result.records_lost == 0 and counts_loss:
         parts.append("no acknowledged record lost")
     if result.file_system_clean is not None:
         parts.append("file system clean" if result.file_system_clean else "FILE SYSTEM DAMAGED")

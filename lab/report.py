@@ -96,24 +96,31 @@ def build_report(
     versions: dict[str, str],
     *,
     tools_missing: bool,
+    broken_off: str | None = None,
 ) -> Report:
-    """Return the report; green only when nothing is missing, and nothing was found wrong."""
+    """Return the report; green only when nothing is missing, and nothing was found wrong.
+
+    `broken_off` says why the story ended early, where it did.
+    """
     everything = [*findings, *judge(operations, tools_missing=tools_missing)]
     missing = {
         name: count - sum(each.operation == name for each in operations)
         for name, count in expected.items()
     }
     missing = {name: count for name, count in missing.items() if count > 0}
+    texts = [f"{each.operation} of {each.vm}: {each.text}" for each in everything]
+    if broken_off is not None:
+        texts.append(f"the story was broken off: {broken_off}")
     lost = [each.records_lost for each in operations if each.records_lost is not None]
     compared = [each for each in operations if each.bytes_equal is not None]
     totals: dict[str, JsonValue] = {
-        "green": not everything and not missing and bool(operations),
+        "green": not texts and not missing and bool(operations),
         "operations": len(operations),
         "not_done": {str(name): count for name, count in missing.items()},
         "records_lost": sum(lost) if lost else None,
         "bytes_compared": len(compared),
         "bytes_equal": all(each.bytes_equal for each in compared) if compared else None,
-        "findings": [f"{each.operation} of {each.vm}: {each.text}" for each in everything],
+        "findings": list[JsonValue](texts),
         **{name: round(value, 3) for name, value in seconds.items()},
     }
     return Report(operations=tuple(operations), totals=totals, versions=versions)

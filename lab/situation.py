@@ -64,6 +64,8 @@ class Situation:
         )
 
     def find(self, operation: OperationName, vm: str, text: str) -> None:
-        """Note something that must not be."""
-        self.findings.append(Finding(operation=operation, vm=vm, text=text))
-        self.console.problem(f"{vm}: {text}")
+        """Note something that must not be, once."""
+        finding = Finding(operation=operation, vm=vm, text=text)
+        if finding not in self.findings:
+            self.findings.append(finding)
+            self.console.problem(f"{vm}: {text}")

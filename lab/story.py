@@ -19,7 +19,7 @@ from lab.story_disaster import fail_over_all, lose_site, site_comes_back
 from lab.story_failover import planned, rehearse
 from lab.story_protection import make_policy, pair, protect, watch_deltas
 from service_shell.atomic_files import write_atomically
-from service_shell.errors import ProgramError
+from service_shell.errors import ProgramError, program_error_in
 from vmm_simulator.guest.filesystem import find_tool
 from wire_contract.vocabulary import Direction
 
@@ -58,7 +58,13 @@ async def tell_story(builder: EstateBuilder, file: OperatorFile) -> Report:
             for name, site in file.sites.items()
         }
         situation = Situation(builder, operator, file, builder.estate.pairings[0], management)
-        await _steps(situation, seconds)
+        try:
+            await _steps(situation, seconds)
+        except Exception as error:
+            known = program_error_in(error)
+            cause = str(known) if known is not None else f"{type(error).__name__}: {error}"
+            await _write_report(situation, seconds, cause)
+            raise
     builder.console.step(11, "The report")
     return await _write_report(situation, seconds)
 
@@ -90,7 +96,9 @@ async def _steps(situation: Situation, seconds: dict[str, float]) -> None:
     seconds["seconds"] = loop.time() - situation.builder.started_at
 
 
-async def _write_report(situation: Situation, seconds: dict[str, float]) -> Report:
+async def _write_report(
+    situation: Situation, seconds: dict[str, float], broken_off: str | None = None
+) -> Report:
     machines = len(situation.pairing.protect)
     expected: dict[OperationName, int] = {
         "test_failover": 1,
@@ -106,6 +114,7 @@ async def _write_report(situation: Situation, seconds: dict[str, float]) -> Repo
         seconds,
         await asyncio.to_thread(_versions),
         tools_missing=any(find_tool(tool) is None for tool in CHECKING_TOOLS),
+        broken_off=broken_off,
     )
     path = situation.builder.layout.report
     write_atomically(path, f"{report.model_dump_json(indent=2)}\n".encode())

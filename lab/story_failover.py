@@ -2,16 +2,19 @@
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from lab.held_start import HeldMachine, run_with_held_starts
-from lab.measure import CopyInspection, image_paths, inspect_copy, note_figures
+from lab.measure import CopyInspection, image_paths, inspect_copy, ledger_of, note_figures
 from lab.operator_client import FinishedJob
 from lab.report import OperationFigures, OperationName
 from lab.situation import Situation
 from lab.story_protection import need_copy, note_epochs, wait_protected, wait_replicating
+from lab.waiting import wait_for
 from service_shell.errors import ProgramError
 from wire_contract.vocabulary import Direction, RunState
+
+WRITES_SECONDS_MAX: Final = 30.0
 
 
 async def rehearse(situation: Situation, name: str) -> None:
@@ -98,7 +101,19 @@ async def check_runs(
     if machine is None or machine["run_state"] != RunState.RUNNING:
         situation.find(operation, name, f"it does not run at {site}")
         return
-    situation.console.say(f"{name}: runs at {site}, epoch {machine['epoch']}")
+    epoch = int(machine["epoch"])
+    if machine["test_machine_of"] is not None:
+        # What a test machine writes is thrown away with it: it goes into no ledger.
+        situation.console.say(f"{name}: its test machine runs at {site}, epoch {epoch}")
+        return
+    writer = str(machine["hyperv_id"])
+
+    async def writes() -> int | None:
+        entries = await asyncio.to_thread(ledger_of, situation, writer)
+        return next((entry.number for entry in entries if entry.epoch == epoch), None)
+
+    first = await wait_for(f"{name} to write at {site}", writes, WRITES_SECONDS_MAX)
+    situation.console.say(f"{name}: runs at {site}, epoch {epoch}, and writes on from {first}")
 
 
 def opposite(direction: Direction) -> Direction:

@@ -116,6 +116,14 @@ def test_a_finding_of_the_story_turns_the_report_red() -> None:
     assert found.totals["findings"] == ["test_failover of web01: it does not run at osaka"]
 
 
+def test_a_story_that_was_broken_off_is_red_even_when_all_was_done() -> None:
+    found = build_report(
+        story(), [], EXPECTED, {}, {}, tools_missing=False, broken_off="waited 60 s in vain"
+    )
+    assert not found.green
+    assert found.totals["findings"] == ["the story was broken off: waited 60 s in vain"]
+
+
 def test_the_file_has_exactly_the_promised_keys() -> None:
     content = report(story()).model_dump(mode="json")
     assert set(content) == {"operations", "totals", "versions"}

@@ -19,6 +19,9 @@ from wire_contract import paths
 INVENTORY_BYTES_MAX: Final = 32 * 1024 * 1024
 REPORTS_BYTES_MAX: Final = 8 * 1024 * 1024
 HOST_CERTIFICATES_BYTES_MAX: Final = 1024 * 1024
+SESSION_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A session tells the epoch of every protected machine."""
+
 BODY_BYTES_MAX: Final = 64 * 1024
 
 Handler = Callable[[ProviderApi, Call], Awaitable[web.Response]]
@@ -42,7 +45,13 @@ ROUTES: Final = (
     Route("POST", paths.EST_SIMPLEREENROLL, Credential.MANAGEMENT, ProviderApi.simplereenroll),
     Route("POST", paths.TOKEN, Credential.MANAGEMENT, ProviderApi.token),
     Route("POST", paths.REGISTRATION, Credential.ENROLLED_TOKEN, ProviderApi.registration),
-    Route("POST", paths.SESSION, Credential.REGISTERED_TOKEN, ProviderApi.session),
+    Route(
+        "POST",
+        paths.SESSION,
+        Credential.REGISTERED_TOKEN,
+        ProviderApi.session,
+        SESSION_BYTES_MAX,
+    ),
     Route("POST", paths.HEARTBEAT, Credential.REGISTERED_TOKEN, ProviderApi.heartbeat),
     Route("GET", paths.EVENTS, Credential.REGISTERED_TOKEN, ProviderApi.events),
     Route(

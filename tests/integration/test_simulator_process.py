@@ -84,7 +84,7 @@ async def test_killed_site_comes_back_with_what_it_knew_and_waits_for_the_epoch(
         assert after["protected_item"] == MACHINE
         assert (await tokyo.manage("GET", "/effects"))[1]["effects"] == effects
         status, problem = await tokyo.verb(Verb.START, MACHINE)
-        assert (status, problem["code"]) == (503, 90005)
+        assert (status, problem["code"]) == (503, 91005)
 
         confirmation = {"authoritative": True, "item": MACHINE}
         await tokyo.done(Verb.CONFIRM_EPOCH, MACHINE, confirmation)

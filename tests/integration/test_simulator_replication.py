@@ -89,7 +89,7 @@ async def test_unplanned_failover_fences_the_old_primary_and_resynchronizes(
         assert fenced["run_state"] == "Off"
         assert fenced["replication"]["health"] == "Critical"
         status, problem = await tokyo.verb(Verb.START, MACHINE, epoch=2)
-        assert (status, problem["code"]) == (409, 90004)
+        assert (status, problem["code"]) == (409, 91004)
         with pytest.raises(PermissionError):
             await tokyo.guests[MACHINE].write(1, 0, b"lost", 5)
 

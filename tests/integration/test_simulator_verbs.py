@@ -179,9 +179,9 @@ async def test_lower_epoch_fence_and_a_passed_deadline_have_no_effect(estate: Es
             Verb.UPDATE_PROTECTION, MACHINE, {"item": None}, id="job/a/1", fence=4, epoch=5
         )
         refused = [
-            ({"epoch": 4}, 90001),
-            ({"epoch": 5, "id": "job/b/1", "fence": 3}, 90002),
-            ({"epoch": 5, "deadline": past}, 90003),
+            ({"epoch": 4}, 91001),
+            ({"epoch": 5, "id": "job/b/1", "fence": 3}, 91002),
+            ({"epoch": 5, "deadline": past}, 91003),
         ]
         effects = await tokyo.manage("GET", "/effects")
         for command, code in refused:
@@ -271,7 +271,7 @@ async def test_a_command_id_means_one_thing(estate: Estate) -> None:
         other_verb = await tokyo.verb(
             Verb.SHUT_DOWN, MACHINE, {"seconds": 5}, id="job/a/1", epoch=0
         )
-        assert (other_verb[0], other_verb[1]["code"]) == (409, 90008)
+        assert (other_verb[0], other_verb[1]["code"]) == (409, 91008)
         assert (await tokyo.machine(MACHINE))["run_state"] == "Running"
 
 

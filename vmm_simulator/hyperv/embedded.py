@@ -69,7 +69,7 @@ class EmbeddedBackend(ReplicationBackend):
     async def detach(self, machine_id: str) -> None:
         """Flush and close the disks."""
         machine = self._machine(machine_id)
-        await run_to_end(machine.sync)
+        await run_to_end(machine.sync())
         machine.close_disks()
         if machine.tracked is None:
             machine.replica.closed_by = ""
@@ -82,7 +82,7 @@ class EmbeddedBackend(ReplicationBackend):
 
     async def flush(self, machine_id: str) -> None:
         """Return when all writes taken so far are durable."""
-        await run_to_end(self._machine(machine_id).sync)
+        await run_to_end(self._machine(machine_id).sync())
 
     def forbid_writes(self, machine_id: str) -> None:
         """Refuse further guest writes at once (the epoch has passed this copy by)."""

@@ -4,7 +4,8 @@ Everything here runs between two turns of the event loop, so that a cut lies bet
 the guest on all disks, never inside one (design: replication).
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -73,12 +74,25 @@ class HostedMachine:
         if opened is not None:
             opened.close()
 
-    def sync(self) -> None:
-        """Return when marks and written bytes are durable, the marks first (blocks: a thread)."""
-        if self.tracked is not None:
-            self.tracked.flush()
-        if self._opened is not None:
-            self._opened.sync()
+    def sync(self) -> Callable[[], None]:
+        """Return what makes marks and written bytes durable, the marks first (a thread's work).
+
+        It has descriptors of its own: the disks may be closed meanwhile.
+        """
+        tracked = self.tracked
+        descriptors = [os.dup(each) for each in self._opened.descriptors] if self._opened else []
+
+        def work() -> None:
+            try:
+                if tracked is not None:
+                    tracked.flush()
+                for descriptor in descriptors:
+                    os.fdatasync(descriptor)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+        return work
 
     def write(self, disk_index: int, offset: int, data: bytes, record: int) -> None:
         """Take one guest write: mark, keep what a cut needs, write."""
@@ -182,7 +196,7 @@ class HostedMachine:
 
     def close(self) -> None:
         """Close everything; marks and cuts stay for the next start (blocks: a thread)."""
-        self.sync()
+        self.sync()()
         self.close_disks()
         if self.frozen is not None:
             self._give_back(self.frozen)

@@ -9,6 +9,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
@@ -107,6 +108,7 @@ class ReplicaListener:
         self._applied = applied
         self._idle_seconds = idle_seconds
         self._tls: ssl.SSLContext | None = None
+        self._listening: socket.socket | None = None
         self._server: asyncio.Task[None] | None = None
         self._connections = asyncio.Semaphore(CONNECTIONS_MAX)
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
@@ -116,6 +118,7 @@ class ReplicaListener:
         if self._server is not None:
             raise RuntimeError("the listener is already started")
         self.replace_tls(tls)
+        self._listening = listening
         listening.setblocking(False)  # noqa: FBT003 -- the socket module's signature
         # The one task that owns the group of all connections; `aclose` ends it.
         self._server = asyncio.get_running_loop().create_task(self._serve(listening))
@@ -132,29 +135,26 @@ class ReplicaListener:
         if server is not None:
             server.cancel()
             await asyncio.wait({server})
+            if self._listening is not None:
+                self._listening.close()
             if not server.cancelled() and (error := server.exception()) is not None:
                 raise error
 
     async def _serve(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    await self._connections.acquire()
-                    try:
-                        accepted, _ = await loop.sock_accept(listening)
-                    except OSError as error:
-                        # Out of descriptors, or a peer that was gone at once: others may come.
-                        self._connections.release()
-                        log.warning("accept_failed", cause=str(error))
-                        await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-                        continue
-                    except BaseException:
-                        self._connections.release()
-                        raise
-                    group.create_task(self._handle(accepted))
-        finally:
-            listening.close()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._connections.acquire()
+                try:
+                    accepted, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    # Out of descriptors, or a peer that was gone at once: others may come.
+                    self._connections.release()
+                    log.warning("accept_failed", cause=str(error))
+                    await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                    continue
+                handling = group.create_task(self._handle(accepted))
+                handling.add_done_callback(partial(_close_unserved, accepted))
 
     async def _handle(self, accepted: socket.socket) -> None:
         connection = Connection(self._idle_seconds)
@@ -278,6 +278,12 @@ class ReplicaListener:
             return await self._backend.commit_transfer(machine_id, incoming)
         finally:
             await self._backend.end_transfer(machine_id, incoming)
+
+
+def _close_unserved(accepted: socket.socket, handling: asyncio.Task[None]) -> None:
+    # A task that is cancelled before its first step has never seen its socket.
+    if handling.cancelled():
+        accepted.close()
 
 
 async def _bounded(waiting: Awaitable[T]) -> T:

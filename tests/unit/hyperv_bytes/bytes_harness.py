@@ -2,13 +2,16 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, wraps
 from itertools import count
 from pathlib import Path
+from typing import Any, ParamSpec
+
+import uvloop
 
 from certs.chain import TrustChain
 from certs.identity import new_private_key, private_key_pem
@@ -27,6 +30,8 @@ from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host_client import HostClient
 from vmm_simulator.hyperv.replica_listener import ReplicaListener
 from vmm_simulator.problems import Code
+
+P = ParamSpec("P")
 
 NOW = datetime.now(UTC)
 PRIMARY_FQDN = "host1.tokyo.example"
@@ -224,21 +229,28 @@ async def pair(folder: Path, sizes: Sequence[int] = SIZES) -> AsyncIterator[Pair
 
 
 def kill(backend: EmbeddedBackend) -> None:
-    """End a back end as SIGKILL does: descriptors and mappings go, nothing is written or said."""
+    """End a back end as SIGKILL does: descriptors go, nothing more is written or said."""
     for machine in backend._machines.values():
         machine.close_disks()
         if machine.frozen is not None:
             machine.frozen.release()
-        if machine.tracked is not None:
-            for change_map in (*machine.tracked._current, *machine.tracked._cut):
-                change_map.close()
     backend._machines.clear()
 
 
 async def reopened(
-    folder: Path, machines: Mapping[str, Sequence[DiskFile]], fqdn: str = PRIMARY_FQDN
+    folder: Path, machines: Mapping[str, Sequence[DiskFile]], fqdn: str
 ) -> EmbeddedBackend:
     """Return a back end that starts over what another one left behind."""
     backend = EmbeddedBackend(folder, HostClient(lambda: client_tls(fqdn)))
     await backend.recover(machines)
     return backend
+
+
+def on_uvloop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test on the event loop that hosts run on in service."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        uvloop.run(test(*args, **kwargs))
+
+    return run

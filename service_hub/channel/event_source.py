@@ -73,7 +73,7 @@ class SignedEvents:
         return stream.record, [(event.seq, self._signed(event)) for event in present]
 
     async def wait(self, provider_id: str, seq: int, seconds: float) -> None:
-        """Return when an event above `seq` may exist, or when the time is over."""
+        """Return when an event above `seq` or a new stream exists, or when the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wait(provider_id, seq)
@@ -90,13 +90,20 @@ class SignedEvents:
     async def _wait(self, provider_id: str, seq: int) -> None:
         with self._wakeups.watching(provider_id) as woken:
             # Watched first, read then: a commit in between is not missed.
+            began = await self._stream(provider_id)
             while not self._wakeups.is_closed:
                 if await self._reader.events_after(provider_id, seq, 1):
+                    return
+                if await self._stream(provider_id) != began:
                     return
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds):
                         await woken.wait()
                         woken.clear()
+
+    async def _stream(self, provider_id: str) -> str | None:
+        stream = await self._reader.get(ProviderStream, provider_id)
+        return None if stream is None else stream.record.stream
 
     def _signed(self, event: OutboxEvent) -> str:
         signature = self._signatures.get(event)

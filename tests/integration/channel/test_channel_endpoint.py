@@ -11,6 +11,7 @@ import aiomqtt
 import mqtt5
 import pytest
 from mqtt5 import ConnAckReasonCode, DisconnectReasonCode
+from paho.mqtt.reasoncodes import ReasonCode
 
 from certs.profiles import Profile
 from certs.signing import EventVerifier
@@ -92,6 +93,7 @@ async def test_an_ordinary_client_is_refused_foreign_topics(world: ChannelWorld)
         await other.subscribe(event_topic(OSAKA), qos=1)
         for topic in (event_topic(OSAKA), "hub/ev/+", "#", "$share/x/hub/all", "prov/+/presence"):
             (code,) = await mqtt.subscribe(topic, qos=1)
+            assert isinstance(code, ReasonCode)
             assert code.is_failure
         await mqtt.publish(presence_topic(OSAKA), presence_bytes("offline"), qos=1)
         await mqtt.publish(event_topic(OSAKA), b"forged", qos=1)

@@ -47,7 +47,7 @@ pytestmark = [
 
 def conversation(token: str) -> bytes:
     """Return all that an ordinary provider would send."""
-    packets = [
+    packets: list[mqtt5.Packet] = [
         mqtt5.ConnectPacket(TOKYO, password=token.encode(), keep_alive=30, will=will(TOKYO)),
         mqtt5.SubscribePacket(1, [mqtt5.TopicFilter(event_topic(TOKYO))]),
         mqtt5.PublishPacket(

@@ -26,7 +26,7 @@ class Fault(WireModel):
     machine: str | None = Field(default=None, max_length=128)
     kind: FaultKind
     seconds: float | None = Field(default=None, ge=0, le=SLOW_SECONDS_MAX)
-    code: int | None = Field(default=None, ge=1, le=2**31)
+    code: int | None = Field(default=None, ge=0, le=2**31)
     times: int | None = Field(default=None, ge=1, le=1_000_000)
 
     @model_validator(mode="after")

@@ -10,14 +10,24 @@ import lab.addresses
 from lab.addresses import claim_network, common_folder, free_ports
 from service_shell.errors import ProgramError
 
+OCTETS = range(200, 204)
+"""Apart from those of real labs, which may run at the same time."""
+
 HOLD = """
 import sys
 from pathlib import Path
+import lab.addresses
 from lab.addresses import claim_network
+lab.addresses.SECOND_OCTETS = range(200, 204)
 network = claim_network(Path(sys.argv[1]))
 print(network.prefix, flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def _networks_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab.addresses, "SECOND_OCTETS", OCTETS)
 
 
 def holder(folder: Path) -> tuple[subprocess.Popen[str], str]:
@@ -110,7 +120,7 @@ def test_a_network_where_somebody_listens_is_left_alone(tmp_path: Path) -> None:
 def test_when_all_are_taken_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lab.addresses, "SECOND_OCTETS", range(64, 65))
+    monkeypatch.setattr(lab.addresses, "SECOND_OCTETS", range(200, 201))
     monkeypatch.setattr(lab.addresses, "THIRD_OCTETS", range(2))
     taken = [claim_network(tmp_path), claim_network(tmp_path)]
     with pytest.raises(ProgramError, match="make lab-down"):

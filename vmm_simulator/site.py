@@ -130,13 +130,22 @@ class _SiteEnds(Exception):  # noqa: N818 -- a signal between two lines, no erro
 
 @asynccontextmanager
 async def _site_tasks() -> AsyncIterator[asyncio.TaskGroup]:
-    """Own every command and cycle; what is still under way at the end is cancelled."""
+    """Own every command and cycle; what is still under way at the end is cancelled.
+
+    An error of the block itself is raised as it is, not inside a group.
+    """
+    failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            yield group
+            try:
+                yield group
+            except Exception as error:  # noqa: BLE001 -- raised again below
+                failure = error
             raise _SiteEnds  # noqa: TRY301 -- the documented way to end a task group
     except* _SiteEnds:
         log.debug("site_tasks_ended")
+    if failure is not None:
+        raise failure
 
 
 def _hosts(

@@ -1,23 +1,31 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from certs.identity import new_private_key, private_key_pem
 from lab.disk_templates import MEBIBYTE
 from lab.disks import DiskPlan, prepare_machine_disks
+from service_shell.configuration import load_configuration
+from service_shell.errors import ProgramError
+from service_shell.secret_files import write_secret
 from tests.support.simulator_estate import (
     MACHINE,
     REPLICA,
     Estate,
+    SiteProcess,
     digest,
     enable,
     make_estate,
     protect,
 )
+from vmm_simulator.config import SimulatorSettings
 from wire_contract.vocabulary import Verb
 
 NONCE = "0123456789abcdef0123456789abcdef"
@@ -108,13 +116,13 @@ async def test_killed_site_comes_back_with_what_it_knew_and_waits_for_the_epoch(
         await stop_in_order(tokyo_program, osaka_program)
 
 
-async def stop_in_order(*programs: object) -> None:
+async def stop_in_order(*programs: SiteProcess) -> None:
     """End the programs with SIGTERM; nothing of them is left."""
     for program in programs:
-        process = getattr(program, "running")  # noqa: B009 -- any of the programs
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
-        assert not getattr(program, "ready").exists()  # noqa: B009 -- as above
+        assert program.running is not None
+        program.running.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(program.running.wait(), 20) == 0
+        assert not program.ready.exists()
 
 
 @pytest.mark.needs("mkfs.ext4", "debugfs", "tune2fs")
@@ -144,51 +152,101 @@ async def test_kill_during_the_first_copy_is_made_good(tmp_path: Path) -> None:
         )
 
 
+async def test_what_an_operator_can_mend_is_one_line(tmp_path: Path) -> None:
+    estate = make_estate(tmp_path, running=False)
+    async with estate.process("tokyo") as program:
+        estate.images[1].unlink()
+        with pytest.raises(AssertionError) as failure:
+            await program.start()
+        (line,) = str(failure.value).strip().splitlines()
+        assert line.startswith("error: ")
+        assert "create the image or correct its path" in line
+        assert program.running is not None
+        assert program.running.returncode == 1
+
+
+SPOILS = {
+    "damaged journal": "is damaged or not a database",
+    "port in use": "the port is in use",
+    "missing certificate": "cannot read the certificate",
+    "foreign key": "do not fit",
+    "readable key": "others may read it",
+    "empty token": "write a bearer token into it",
+    "missing disk": "create the image or correct its path",
+    "host without address": "has no address for host host1.tokyo.example",
+    "damaged hosts file": "line 1: no IP address",
+    "no hosts file": "correct hosts_file",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+async def test_every_fault_of_the_surroundings_is_named(tmp_path: Path, spoil: str) -> None:
+    estate = make_estate(tmp_path, running=False)
+    changes: dict[str, Any] = {}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        match spoil:
+            case "damaged journal":
+                data = tmp_path / "tokyo" / "vmm"
+                data.mkdir(parents=True)
+                (data / "journal.sqlite").write_bytes(b"this is no database" * 400)
+            case "port in use":
+                listen = estate.configuration("tokyo")["management"]
+                changes["management"] = {**listen, "port": taken.getsockname()[1]}
+            case "missing certificate":
+                (tmp_path / "server.pem").unlink()
+            case "foreign key":
+                write_secret(tmp_path / "server-key.pem", private_key_pem(new_private_key()))
+            case "readable key":
+                (tmp_path / "server-key.pem").chmod(0o644)
+            case "empty token":
+                write_secret(tmp_path / "token", b"\n")
+            case "missing disk":
+                estate.images[1].unlink()
+            case "host without address":
+                (tmp_path / "hosts").write_text("# nobody\n")
+            case "damaged hosts file":
+                (tmp_path / "hosts").write_text("host1.tokyo.example 127.0.0.1\n")
+            case _:
+                (tmp_path / "hosts").unlink()
+        with pytest.raises(ProgramError, match=SPOILS[spoil]):
+            async with estate.running("tokyo", **changes):
+                pass
+
+
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("key", "value", "said"),
     [
-        ("damaged journal", "is damaged or not a database"),
-        ("port in use", "the port is in use"),
-        ("missing certificate", "cannot read the certificate"),
-        ("readable key", "others may read it"),
-        ("unknown key", "unknown key"),
-        ("missing disk", "create the image or correct its path"),
-        ("host without address", "has no address for host host1.tokyo.example"),
-        ("second simulator", "is in use by another vmm-simulator"),
+        ("sight", "tokyo", "sight: unknown key; did you mean site?"),
+        ("site", "no/slashes", "site: "),
+        ("ledger_socket", 5, "ledger_socket: "),
     ],
 )
-async def test_what_an_operator_can_mend_is_one_line(tmp_path: Path, spoil: str, said: str) -> None:
-    estate = make_estate(tmp_path, running=False)
-    async with estate.process("tokyo") as program, estate.process("tokyo") as other:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            configuration = json.loads(program.file.read_text())
-            match spoil:
-                case "damaged journal":
-                    data = tmp_path / "tokyo" / "vmm"
-                    data.mkdir(parents=True)
-                    (data / "journal.sqlite").write_bytes(b"this is no database" * 400)
-                case "port in use":
-                    configuration["management"]["port"] = taken.getsockname()[1]
-                case "missing certificate":
-                    (tmp_path / "server.pem").unlink()
-                case "readable key":
-                    (tmp_path / "server-key.pem").chmod(0o644)
-                case "unknown key":
-                    configuration["sight"] = "tokyo"
-                case "missing disk":
-                    estate.images[1].unlink()
-                case "host without address":
-                    (tmp_path / "hosts").write_text("# nobody\n")
-                case _:
-                    await other.start()
-            program.file.write_text(json.dumps(configuration))
-            with pytest.raises(AssertionError) as failure:
-                await program.start()
-        lines = str(failure.value).strip().splitlines()
-        assert len([line for line in lines if line.startswith("error: ")]) == 1
-        assert said in lines[0]
-        assert "Traceback" not in str(failure.value)
-        assert program.running is not None
-        assert program.running.returncode != 0
+def test_a_wrong_configuration_is_refused_with_its_key(
+    tmp_path: Path, key: str, value: object, said: str
+) -> None:
+    estate = make_estate(tmp_path)
+    file = tmp_path / "tokyo.yaml"
+    file.write_text(json.dumps({**estate.configuration("tokyo"), key: value}))
+    with pytest.raises(ProgramError, match=re.escape(said)):
+        load_configuration(file, SimulatorSettings)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"host": "host9.tokyo.example"}, "host9.tokyo.example is used but not listed"),
+        ({"nics": [{"id": "n", "network": "nowhere"}]}, "nowhere is used but not listed"),
+        ({"generation": 3}, "inventory.machines.0.generation"),
+        ({"disks": []}, "inventory.machines.0.disks"),
+    ],
+)
+def test_an_inventory_that_does_not_hold_together_is_refused(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    estate = make_estate(tmp_path, **change)
+    file = tmp_path / "tokyo.yaml"
+    file.write_text(json.dumps(estate.configuration("tokyo")))
+    with pytest.raises(ProgramError, match=re.escape(said)):
+        load_configuration(file, SimulatorSettings)

@@ -82,7 +82,7 @@ async def test_every_verb_twice(estate: Estate) -> None:
             await each(site, Verb.PREPARE_CLOUD, cloud, partners, 0)
             pairing = {"role": "Primary", "partner_cloud_id": CLOUD[other]}
             await each(site, Verb.PAIR_CLOUD, cloud, pairing, 0)
-        await protection(estate, tokyo, osaka, each)
+        await protection(tokyo, osaka, each)
         await drill(osaka, each)
         host = (await osaka.machine(REPLICA))["host"]
         await failover(tokyo, osaka, host, each)
@@ -95,7 +95,7 @@ async def test_every_verb_twice(estate: Estate) -> None:
 TEST_NAME = "SQL-01 - Test"
 
 
-async def protection(estate: Estate, tokyo: RunningSite, osaka: RunningSite, each: Any) -> None:
+async def protection(tokyo: RunningSite, osaka: RunningSite, each: Any) -> None:
     machine = await tokyo.machine(MACHINE)
     keys = ("disk_id", "name", "kind", "size_bytes")
     placed = {
@@ -178,7 +178,7 @@ async def test_lower_epoch_fence_and_a_passed_deadline_have_no_effect(estate: Es
         await tokyo.done(
             Verb.UPDATE_PROTECTION, MACHINE, {"item": None}, id="job/a/1", fence=4, epoch=5
         )
-        refused = [
+        refused: list[tuple[dict[str, Any], int]] = [
             ({"epoch": 4}, 91001),
             ({"epoch": 5, "id": "job/b/1", "fence": 3}, 91002),
             ({"epoch": 5, "deadline": past}, 91003),

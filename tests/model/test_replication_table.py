@@ -26,11 +26,11 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POSITIONS = [Position(mode, state) for mode, state in product(M, S)]
 
 
-def primary(state: S) -> Position:
+def primary(state: ReplicationState) -> Position:
     return Position(M.PRIMARY, state)
 
 
-def replica(state: S) -> Position:
+def replica(state: ReplicationState) -> Position:
     return Position(M.REPLICA, state)
 
 
@@ -92,7 +92,7 @@ def test_what_is_done_may_be_asked_again(operation: Operation, position: Positio
 
 
 @pytest.mark.parametrize("state", S)
-def test_a_commit_cannot_be_taken_back(state: S) -> None:
+def test_a_commit_cannot_be_taken_back(state: ReplicationState) -> None:
     if state is S.COMMITTED:
         assert O.REVERT_FAILOVER not in allowed(replica(state))
 
@@ -118,7 +118,7 @@ def test_the_life_of_a_copy_there_and_back() -> None:
 
 
 @pytest.mark.parametrize("state", set(S) - {S.REPLICATING})
-def test_changes_are_taken_while_replicating_only(state: S) -> None:
+def test_changes_are_taken_while_replicating_only(state: ReplicationState) -> None:
     assert O.RECEIVE_CHANGES not in allowed(replica(state))
 
 

@@ -3,9 +3,6 @@
 import asyncio
 import json
 import ssl
-import tracemalloc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,84 +18,30 @@ from tests.unit.hyperv_bytes.bytes_harness import (
     PRIMARY_FQDN,
     REPLICA_FQDN,
     SIZES,
-    Osaka,
-    Pair,
     client_tls,
-    contents,
-    make_disks,
     on_uvloop,
     osaka,
     pair,
     server_tls,
 )
+from tests.unit.hyperv_bytes.bytes_wire import (
+    DELTA,
+    FULL,
+    OTHER_FQDN,
+    disk_bytes,
+    exchange,
+    put,
+    replica,
+    send_frames,
+)
 from tests.unit.hyperv_bytes.test_bytes_frames import PAGE, ended, stream
 from vmm_simulator.hyperv import replica_listener
 from vmm_simulator.hyperv.backend import (
     CutKind,
-    PeerAddress,
-    TransferHeader,
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.host_client import HostClient
-from vmm_simulator.hyperv.transfer_header import encode_header
 from vmm_simulator.problems import Code
-
-FULL = TransferHeader("r-1", "t-1", 1, 1, CutKind.FULL, NOW, 0)
-DELTA = replace(FULL, transfer_id="t-2", cut=2, kind=CutKind.DELTA)
-OTHER_FQDN = "host2.tokyo.example"
-
-
-def put(header: TransferHeader, extra: str = "") -> bytes:
-    path = f"/replica/v1/relationships/{header.relationship_id}/transfers/{header.transfer_id}"
-    return (
-        f"PUT {path} HTTP/1.1\r\nHost: x\r\nreplica-transfer: {encode_header(header)}\r\n"
-        f"{extra}\r\n"
-    ).encode()
-
-
-async def exchange(address: PeerAddress, data: bytes, *, close: bool = False) -> tuple[int, bytes]:
-    """Send bytes as the primary, return status and body; status 0 where nothing is answered."""
-    reader, writer = await asyncio.open_connection(
-        address.address,
-        address.port,
-        ssl=client_tls(PRIMARY_FQDN),
-        server_hostname=address.fqdn,
-    )
-    try:
-        async with asyncio.timeout(20):
-            writer.write(data)
-            if close:
-                writer.close()
-                return 0, b""
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
-            return int(head.split(b" ")[1]), await reader.readexactly(length)
-    except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
-        return 0, b""
-    finally:
-        writer.transport.abort()
-
-
-async def send_frames(
-    address: PeerAddress, header: TransferHeader, frames: bytes, claimed: int | None = None
-) -> tuple[int, bytes]:
-    length = f"Content-Length: {len(frames) if claimed is None else claimed}\r\n"
-    return await exchange(address, put(header, length) + frames)
-
-
-@asynccontextmanager
-async def replica(folder: Path, *, idle_seconds: float = 5) -> AsyncIterator[Osaka]:
-    """Run a host whose replica holds a full copy."""
-    async with osaka(folder / "osaka", idle_seconds=idle_seconds) as host:
-        disks = make_disks(folder / "disks", "replica")
-        await host.backend.create_replica_disks(MACHINE, disks)
-        status, _ = await send_frames(host.address, FULL, ended((0, 0, b"base" * 1024)))
-        assert status == 200
-        yield host
-
-
-def disk_bytes(folder: Path) -> list[bytes]:
-    return contents(make_disks(folder / "disks", "replica"))
 
 
 @on_uvloop
@@ -143,12 +86,14 @@ async def test_a_damaged_transfer_is_refused_and_changes_nothing(tmp_path: Path)
 @on_uvloop
 async def test_a_transfer_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
     good = ended((0, 0, PAGE))
-    async with replica(tmp_path, idle_seconds=0.3) as host:
+    async with replica(tmp_path) as host:
         before = disk_bytes(tmp_path)
         head = put(DELTA, f"Content-Length: {len(good)}\r\n")
         await exchange(host.address, head + good[:-5], close=True)
         # One that falls silent is ended by the port itself.
+        patient, host.listener._idle_seconds = host.listener._idle_seconds, 0.1
         status, _ = await send_frames(host.address, DELTA, good[:-5], claimed=len(good))
+        host.listener._idle_seconds = patient
         assert status in {0, 503}
         assert disk_bytes(tmp_path) == before
         assert (await send_frames(host.address, DELTA, good))[0] == 200
@@ -267,13 +212,15 @@ async def test_unusual_requests_are_refused(
 
 
 async def throw_at_the_port(folder: Path, messages: list[bytes]) -> None:
-    async with replica(folder, idle_seconds=0.05) as host:
+    async with replica(folder) as host:
         before = disk_bytes(folder)
+        patient, host.listener._idle_seconds = host.listener._idle_seconds, 0.05
         for message in messages:
             status, _ = await exchange(host.address, message)
             assert status == 0 or 400 <= status < 600
         assert disk_bytes(folder) == before
         # The port lives on.
+        host.listener._idle_seconds = patient
         assert (await send_frames(host.address, DELTA, ended((0, 0, PAGE))))[0] == 200
 
 
@@ -311,121 +258,6 @@ def test_the_port_survives_whatever_is_thrown_at_it(
 
 
 @on_uvloop
-async def test_the_second_transfer_of_a_machine_ends_the_first(tmp_path: Path) -> None:
-    good = ended((0, 0, PAGE))
-    async with replica(tmp_path) as host:
-        reader, writer = await asyncio.open_connection(
-            host.address.address,
-            host.address.port,
-            ssl=client_tls(PRIMARY_FQDN),
-            server_hostname=REPLICA_FQDN,
-        )
-        writer.write(put(DELTA, f"Expect: 100-continue\r\nContent-Length: {len(good)}\r\n"))
-        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(good[:-1])
-        again = replace(DELTA, transfer_id="t-3")
-        assert (await send_frames(host.address, again, good))[0] == 200
-        assert (await reader.readline()).startswith(b"HTTP/1.1 409 ")
-        writer.transport.abort()
-
-
-@on_uvloop
-async def test_an_epoch_that_ends_during_a_transfer_is_noticed_before_the_commit(
-    tmp_path: Path,
-) -> None:
-    async with pair(tmp_path) as both:
-        both.write(0, 0, b"a")
-        change_set = await both.tokyo.cut(MACHINE, CutKind.FULL, 1, NOW)
-
-        def fail_over(_done: int) -> None:
-            both.osaka.answers.epoch = 2
-
-        header = both.header(change_set)
-        with pytest.raises(TransferRefusedError, match="epoch") as refused:
-            await both.tokyo.send(change_set, both.osaka.address, header, fail_over)
-        assert refused.value.code == Code.LOWER_EPOCH
-        assert both.osaka.backend.applied_cut(MACHINE) is None
-
-
-@on_uvloop
-async def test_a_failover_during_a_transfer_drops_it(tmp_path: Path) -> None:
-    async with pair(tmp_path, (64 * BLOCK, BLOCK)) as both:
-        await both.replicate(CutKind.FULL, 1)
-        both.write(0, 0, b"a" * 64 * BLOCK)
-        started = asyncio.Event()
-
-        async def never() -> None:
-            await asyncio.Event().wait()
-
-        async def block(_peer: str, _header: TransferHeader) -> str:
-            # As a host that waits for its own lock, which the failover holds.
-            if started.is_set():
-                await never()
-            started.set()
-            return MACHINE
-
-        both.osaka.listener._authorize_transfer = block
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(expect_refusal(both))
-            await started.wait()
-            while both.osaka.backend._machine(MACHINE).replica._incoming is None:
-                await asyncio.sleep(0)
-            async with asyncio.timeout(10):
-                await both.osaka.backend.attach(MACHINE, both.replica_disks)
-                await both.osaka.backend.start_tracking(MACHINE)
-            await sending
-        assert (both.osaka.backend.applied_cut(MACHINE) or FULL).cut == 1
-        assert contents(both.replica_disks) == [bytes(64 * BLOCK), bytes(BLOCK)]
-
-
-async def expect_refusal(both: Pair) -> None:
-    with pytest.raises((TransferRefusedError, ConnectionError)):
-        await both.replicate(CutKind.DELTA, 2)
-
-
-@on_uvloop
-async def test_a_commit_that_was_not_applied_yet_is_applied_before_a_test_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with pair(tmp_path) as both:
-        await both.replicate(CutKind.FULL, 1)
-
-        async def never(_machine_id: str) -> None:
-            return
-
-        apply_committed = both.osaka.backend.apply_committed
-        monkeypatch.setattr(both.osaka.backend, "apply_committed", never)
-        both.write(0, 0, b"a" * BLOCK)
-        await both.replicate(CutKind.DELTA, 2)
-        assert not both.equal()
-        copies, _ = await asyncio.gather(
-            both.osaka.backend.copy_for_test(MACHINE, "test-1", tmp_path / "tests"),
-            apply_committed(MACHINE),
-        )
-        assert contents(copies) == contents(both.replica_disks) == contents(both.primary_disks)
-
-
-@on_uvloop
-async def test_a_full_disk_is_said_and_nothing_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with pair(tmp_path) as both:
-        await both.replicate(CutKind.FULL, 1)
-        both.write(0, 0, b"a")
-
-        def no_room(_descriptor: int, _data: bytes) -> None:
-            raise OSError(28, "No space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr("vmm_simulator.hyperv.redo_log.append_fully", no_room)
-            with pytest.raises(TransferRefusedError, match="No space left") as refused:
-                await both.replicate(CutKind.DELTA, 2)
-            assert refused.value.code == Code.FAILED
-        await both.replicate(CutKind.DELTA, 2)
-        assert both.equal()
-
-
-@on_uvloop
 async def test_too_many_transfers_are_put_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,24 +290,6 @@ async def test_no_more_connections_are_served_at_a_time_than_allowed(
         for _, writer in idle:
             writer.transport.abort()
         assert await third == (200, b"")
-
-
-@on_uvloop
-async def test_memory_does_not_grow_with_the_disks(tmp_path: Path) -> None:
-    async with pair(tmp_path, (1024 * BLOCK, BLOCK)) as both:
-        for place in range(0, 1024, 16):
-            both.write(0, place * BLOCK, b"m" * 16 * BLOCK)
-        tracemalloc.start()
-        await both.replicate(CutKind.FULL, 1)
-        both.write(0, 0, b"n" * 1024 * BLOCK)
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
-        await both.replicate(CutKind.DELTA, 2)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert both.equal()
-        # Both ends are in this process: two buffers each, and what TLS holds.
-        assert peak - before < 32 * 1024 * 1024
 
 
 @on_uvloop

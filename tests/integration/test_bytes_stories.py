@@ -205,7 +205,7 @@ async def tell(events: list[tuple[object, ...]]) -> None:
             await story.check()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(WRITE | WRITE | EVENT, min_size=1, max_size=14))
 def test_the_replica_is_always_one_exact_cut(events: list[tuple[object, ...]]) -> None:
     uvloop.run(tell(events))

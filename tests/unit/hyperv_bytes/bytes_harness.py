@@ -140,7 +140,7 @@ class Osaka:
 
 @asynccontextmanager
 async def osaka(
-    folder: Path, *, idle_seconds: float = 5, tls: ssl.SSLContext | None = None
+    folder: Path, *, idle_seconds: float = 30, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Osaka]:
     """Run the replica's host."""
     backend = EmbeddedBackend(folder, HostClient(lambda: client_tls(REPLICA_FQDN)))

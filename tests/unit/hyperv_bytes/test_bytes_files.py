@@ -243,3 +243,28 @@ def test_a_log_for_other_disks_is_not_applied(tmp_path: Path) -> None:
     path = make_log(tmp_path, ended((0, 0, PAGE)))
     with pytest.raises(BackendStateError, match="is for disks"):
         apply_log(RedoLog(path), made[:1])
+
+
+def test_a_commit_is_durable_in_the_right_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fdatasync, fsync, rename = os.fdatasync, os.fsync, Path.rename
+
+    def note_fdatasync(descriptor: int) -> None:
+        calls.append("bytes")
+        fdatasync(descriptor)
+
+    def note_fsync(descriptor: int) -> None:
+        calls.append("folder")
+        fsync(descriptor)
+
+    def note_rename(self: Path, target: Path) -> Path:
+        calls.append("name")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fdatasync", note_fdatasync)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    make_log(tmp_path, ended((0, 0, PAGE)))
+    assert calls == ["bytes", "name", "folder"]

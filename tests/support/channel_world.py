@@ -1,16 +1,14 @@
 """The hub's channel with a real listener and real trust; only the database is in memory."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-import mqtt5
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -31,7 +29,6 @@ from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.limits import EndpointLimits
 from service_hub.channel.mqtt_endpoint import MqttEndpoint, open_endpoint
 from service_hub.channel.outbox_pump import OutboxPump, open_pump
-from service_hub.channel.packets import PacketReader
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import UnauthenticatedError
 from service_hub.domain.records import (
@@ -44,7 +41,6 @@ from service_hub.domain.records import (
 from service_hub.ports import IssuedPem, Versioned
 from wire_contract.events import Presence
 from wire_contract.reports import Registration, RegistrationAnswer
-from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic
 from wire_contract.vocabulary import EventType
 
 ISSUER = "https://hub.test"
@@ -292,6 +288,13 @@ class PresenceLog:
         self.heard.append((provider_id, presence.state))
 
 
+class Peer(Protocol):
+    """A client that a test has opened."""
+
+    async def close(self) -> None:
+        """Be gone."""
+
+
 @dataclass
 class ChannelWorld:
     """An open listener and all around it."""
@@ -305,7 +308,7 @@ class ChannelWorld:
     endpoint: MqttEndpoint
     port: int
     pump: OutboxPump | None
-    peers: list["RawPeer"] = field(default_factory=list)
+    peers: list["Peer"] = field(default_factory=list)
 
     def provider(self, provider_id: str) -> Holder:
         """Return a registered server's key and certificate."""
@@ -334,7 +337,7 @@ async def channel_world(
 
     The peers of a test are closed after the listener.
     """
-    peers: list[RawPeer] = []
+    peers: list[Peer] = []
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_close, peers)
         yield await _open(stack, peers, limits or EndpointLimits(held_off_seconds=0.0), pumping)
@@ -342,7 +345,7 @@ async def channel_world(
 
 async def _open(
     stack: AsyncExitStack,
-    peers: list["RawPeer"],
+    peers: list["Peer"],
     limits: EndpointLimits,
     pumping: bool,
 ) -> ChannelWorld:
@@ -357,6 +360,8 @@ async def _open(
     servers, outbox, presence, wakeups = KnownServers(), MemoryOutbox(), PresenceLog(), Wakeups()
     source = SignedEvents(outbox, trust.signer(), wakeups, poll_seconds=0.5)
     listener = socket.create_server(("127.0.0.1", 0))
+    # Connections inherit it: that a peer does not read shows after kilobytes, not megabytes.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
     endpoint = await stack.enter_async_context(
         open_endpoint(
             listener=listener,
@@ -378,123 +383,6 @@ async def _open(
     )
 
 
-async def _close(peers: list["RawPeer"]) -> None:
+async def _close(peers: list["Peer"]) -> None:
     for peer in peers:
         await peer.close()
-
-
-class RawPeer:
-    """An MQTT client that does exactly what a test tells it, also what no client would."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-        self._packets = PacketReader(10_000_000)
-
-    @classmethod
-    async def connect(
-        cls, world: ChannelWorld, holder: Holder, receive_bytes: int | None = None
-    ) -> "RawPeer":
-        """Open a TLS connection and say nothing."""
-        raw = socket.socket()
-        try:
-            if receive_bytes is not None:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-            raw.settimeout(0)
-            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", world.port))
-            reader, writer = await asyncio.open_connection(
-                sock=raw,
-                ssl=holder.tls(world.trust.chain.root_pem),
-                server_hostname="127.0.0.1",
-                limit=1024,
-            )
-        except BaseException:
-            raw.close()
-            raise
-        peer = cls(reader, writer)
-        world.peers.append(peer)
-        return peer
-
-    @classmethod
-    async def admitted(
-        cls,
-        world: ChannelWorld,
-        holder: Holder,
-        provider_id: str,
-        receive_bytes: int | None = None,
-        **connect: Any,
-    ) -> "RawPeer":
-        """Connect as the provider and subscribe to everything that it may have."""
-        peer = await cls.connect(world, holder, receive_bytes)
-        peer.send(connect_packet(world, holder, provider_id, **connect))
-        answer = await peer.receive()
-        assert isinstance(answer, mqtt5.ConnAckPacket)
-        assert answer.reason_code == mqtt5.ConnAckReasonCode.SUCCESS
-        filters = [
-            mqtt5.TopicFilter(topic, max_qos=mqtt5.QoS.AT_LEAST_ONCE)
-            for topic in (event_topic(provider_id), HINT_TOPIC)
-        ]
-        peer.send(mqtt5.SubscribePacket(1, filters))
-        assert isinstance(await peer.receive(), mqtt5.SubAckPacket)
-        return peer
-
-    def send(self, packet: Any) -> None:
-        """Send a packet, or bytes as they are."""
-        self.writer.write(packet if isinstance(packet, bytes) else packet.write())
-
-    async def receive(self) -> mqtt5.Packet | None:
-        """Return the next packet, None when the hub has ended the connection."""
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
-            while True:
-                packet = self._packets.next_packet()
-                if packet is not None:
-                    return packet
-                try:
-                    data = await self._reader.read(65_536)
-                except ConnectionError:
-                    return None
-                if not data:
-                    return None
-                self._packets.feed(data)
-
-    async def ended(self) -> list[mqtt5.Packet]:
-        """Return all that still comes until the hub has ended the connection."""
-        packets = []
-        while (packet := await self.receive()) is not None:
-            packets.append(packet)
-        return packets
-
-    async def close(self) -> None:
-        """Be gone, and wait until the transport is."""
-        self.cut()
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(WAIT_SECONDS_MAX):
-                await self.writer.wait_closed()
-
-    def cut(self) -> None:
-        """Be gone without a word."""
-        self.writer.transport.abort()
-
-
-def connect_packet(
-    world: ChannelWorld, holder: Holder, provider_id: str, **other: Any
-) -> mqtt5.ConnectPacket:
-    fields: Mapping[str, Any] = {
-        "password": world.token(holder, provider_id).encode(),
-        "keep_alive": 30,
-        **other,
-    }
-    return mqtt5.ConnectPacket(provider_id, **fields)
-
-
-def presence_bytes(state: str = "online") -> bytes:
-    return f'{{"state":"{state}","boot_id":"b","session":1}}'.encode()
-
-
-def will(provider_id: str) -> mqtt5.Will:
-    return mqtt5.Will(
-        presence_topic(provider_id),
-        payload=presence_bytes("offline"),
-        qos=mqtt5.QoS.AT_LEAST_ONCE,
-        retain=True,
-    )

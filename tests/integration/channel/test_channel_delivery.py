@@ -12,11 +12,16 @@ from tests.support.channel_world import (
     OSAKA,
     TOKYO,
     ChannelWorld,
-    RawPeer,
     SystemTime,
     channel_world,
 )
+from tests.support.mqtt_peer import (
+    RawPeer,
+)
 from wire_contract.topics import EVENT_BYTES_MAX, HINT_TOPIC
+
+# The event loop matters to the listener, whose tests run under both.
+pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 @pytest.fixture

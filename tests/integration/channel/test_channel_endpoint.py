@@ -29,13 +29,15 @@ from tests.support.channel_world import (
     Holder,
     KnownServers,
     PresenceLog,
-    RawPeer,
     SystemTime,
     Trust,
     channel_world,
+    provider_record,
+)
+from tests.support.mqtt_peer import (
+    RawPeer,
     connect_packet,
     presence_bytes,
-    provider_record,
     will,
 )
 from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic

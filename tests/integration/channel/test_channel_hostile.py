@@ -21,12 +21,14 @@ from tests.support.channel_world import (
     CheckedTokens,
     KnownServers,
     PresenceLog,
-    RawPeer,
     SystemTime,
     Trust,
     channel_world,
-    presence_bytes,
     provider_record,
+)
+from tests.support.mqtt_peer import (
+    RawPeer,
+    presence_bytes,
     will,
 )
 from wire_contract.topics import event_topic, presence_topic
@@ -204,7 +206,7 @@ async def test_pings_without_end_and_without_reading_are_ended() -> None:
             world, world.provider(TOKYO), TOKYO, receive_bytes=4096, will=will(TOKYO)
         )
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        pings = mqtt5.PingReqPacket().write() * 100_000
+        pings = mqtt5.PingReqPacket().write() * 10_000
 
         async def flood() -> None:
             while not peer.writer.transport.is_closing():

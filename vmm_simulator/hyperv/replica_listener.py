@@ -168,7 +168,8 @@ class ReplicaListener:
             )
             peer = peer_name(transport.get_extra_info("peercert"))
             await self._serve_request(connection, peer)
-        except OSError as error:  # also TLS refusals, time-outs and broken connections
+        except (OSError, HttpError) as error:
+            # TLS refusals, time-outs, broken connections, certificates that name no host.
             log.info("replica_connection_ended", cause=str(error) or type(error).__name__)
         except Exception:  # one connection's failure must not end the port: logged with its trace
             log.exception("replica_connection_failed")

@@ -78,6 +78,17 @@ class _UseCases:
     providers: ProviderService
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the use cases stand on."""
+
+    store: RecordStore
+    committer: GroupCommitter
+    office: TrustOffice
+    source: SignedEvents
+    tls: _Tls
+
+
 async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; raises ProgramError when it cannot begin."""
     trust = load(settings)
@@ -94,10 +105,9 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         committer = GroupCommitter(store, wakeups)
         await stack.enter_async_context(committer.running())
         office = TrustOffice(trust.chain, trust.token_key, issuer=settings.public_url)
-        engine, cases = _use_cases(
-            settings, clock, store=store, committer=committer, office=office, tls=tls
-        )
         source = SignedEvents(store, event_signer(trust, clock.now()), wakeups)
+        parts = _Parts(store, committer, office, source, tls)
+        engine, cases = _use_cases(settings, clock, parts)
         await stack.enter_async_context(engine.running())
         admission = Admission(cases.enrolment, office, clock)
         endpoint = await stack.enter_async_context(
@@ -162,15 +172,8 @@ async def _tls(settings: HubSettings, trust: HubTrust, store: RecordStore, clock
     )
 
 
-def _use_cases(
-    settings: HubSettings,
-    clock: Clock,
-    *,
-    store: RecordStore,
-    committer: GroupCommitter,
-    office: TrustOffice,
-    tls: _Tls,
-) -> tuple[Engine, _UseCases]:
+def _use_cases(settings: HubSettings, clock: Clock, parts: _Parts) -> tuple[Engine, _UseCases]:
+    store, committer = parts.store, parts.committer
     heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
     engine = Engine(
@@ -192,7 +195,7 @@ def _use_cases(
             reader=store,
             committer=committer,
             clock=clock,
-            authority=UploadedRegistrations(tls.provider),
+            authority=UploadedRegistrations(parts.tls.provider),
             key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
             provider_url=settings.provider.public_url,
         ),
@@ -212,7 +215,7 @@ def _use_cases(
             reader=store,
             committer=committer,
             clock=clock,
-            office=office,
+            office=parts.office,
             mqtt=(settings.mqtt.public_host, settings.mqtt.public_port or settings.mqtt.port),
             heartbeat=heartbeat,
         ),
@@ -222,6 +225,7 @@ def _use_cases(
             clock=clock,
             runner=engine,
             observers=completion,
+            resigner=parts.source,
             heartbeat=heartbeat,
         ),
     )

@@ -495,6 +495,13 @@ class PresenceSink(Protocol):
         """Note it."""
 
 
+class Resigner(Protocol):
+    """Signs an event again that a provider could not verify."""
+
+    def sign_anew(self, provider_id: str, seq: int) -> None:
+        """Forget the signature that was refused; the next sending makes a new one."""
+
+
 class EventSource(Protocol):
     """Signed events for one provider, over whichever transport."""
 

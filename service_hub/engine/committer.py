@@ -82,6 +82,8 @@ class GroupCommitter:
                     asked.answer.set_exception(outcome)
                 continue
             woken.update(event.provider_id for event in asked.change.events)
+            # A receipt makes room for what waits behind it.
+            woken.update(receipt.provider_id for receipt in asked.change.receipts)
             if not asked.answer.done():
                 asked.answer.set_result(outcome)
         if woken:

@@ -23,6 +23,7 @@ from service_hub.ports import (
     JobRunner,
     ObservationFollower,
     Reader,
+    Resigner,
     Save,
 )
 from wire_contract.events import Presence, parse_assignment_task
@@ -63,6 +64,7 @@ class ProviderService:
         clock: Clock,
         runner: JobRunner,
         observers: ObservationFollower,
+        resigner: Resigner,
         heartbeat: timedelta,
     ) -> None:
         self._reader = reader
@@ -70,6 +72,7 @@ class ProviderService:
         self._clock = clock
         self._runner = runner
         self._observers = observers
+        self._resigner = resigner
         self._heartbeat = heartbeat
 
     async def session(self, provider: Provider, request: SessionRequest) -> SessionAnswer:
@@ -164,6 +167,7 @@ class ProviderService:
                     seq=report.seq,
                     detail=report.detail,
                 )
+                self._resigner.sign_anew(provider.id, report.seq)
 
     async def _take_receipt(self, provider: Provider, report: Receipt) -> None:
         receipt = EventReceipt(provider.id, report.stream, report.seq, report.receipt.value)

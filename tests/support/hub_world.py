@@ -78,6 +78,17 @@ class NoOutbox:
         self.woken.extend(provider_ids)
 
 
+class NoSignatures:
+    """Remembers which events a provider could not verify."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[str, int]] = []
+
+    def sign_anew(self, provider_id: str, seq: int) -> None:
+        """Note it."""
+        self.refused.append((provider_id, seq))
+
+
 def replication(state: ReplicationState, mode: ReplicationMode) -> ReplicationView:
     """Return a relationship in that state."""
     return ReplicationView(
@@ -248,6 +259,7 @@ async def hub_world(folder: Path, lease: timedelta = timedelta(hours=1)) -> Asyn
             clock=clock,
             runner=engine,
             observers=completion,
+            resigner=NoSignatures(),
             heartbeat=timedelta(seconds=60),
         )
         vault, providers = await _furnish(store, committer, clock)

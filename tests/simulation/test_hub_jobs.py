@@ -251,7 +251,7 @@ async def test_repeated_and_foreign_reports_change_nothing(tmp_path: Path) -> No
         job_id = await ask(world, Operation.PLANNED_FAILOVER)
         async with asyncio.timeout(30):
             while not (mine := [a for a in await world.assignments("tokyo") if a.job == job_id]):
-                await asyncio.sleep(0)
+                await world.committer.until_next()
         await world.outcome("osaka", mine[0])
         before = await world.job(job_id)
         assert before.tasks[1].state is TaskState.IN_PROGRESS
@@ -277,7 +277,7 @@ async def test_hub_stopped_at_every_boundary_of_a_planned_failover_finishes_it(
                 while not (await world.job(job_id)).finished and not (
                     waiting := await _waiting(world, job_id)
                 ):
-                    await asyncio.sleep(0)
+                    await world.committer.until_next()
             for site, assignment in waiting[:1]:
                 done.append(f"{site} {assignment.verb}")
                 await world.outcome(site, assignment)
@@ -309,7 +309,7 @@ async def test_authority_moves_with_the_epoch_not_with_the_end_of_the_job(tmp_pa
         job_id = await ask(world, Operation.UNPLANNED_FAILOVER)
         async with asyncio.timeout(30):
             while (await world.item()).epoch == 1:
-                await asyncio.sleep(0)
+                await world.committer.until_next()
         item = await world.item()
         assert not (await world.job(job_id)).finished
         assert (item.active_location, item.authority) == (Side.PRIMARY, Side.RECOVERY)

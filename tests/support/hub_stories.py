@@ -1,6 +1,5 @@
 """Steps that the stories of jobs are told in: providers answered for, items brought to a state."""
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -39,7 +38,8 @@ async def until_done(world: HubWorld, job_id: str, answer: Answer = well) -> lis
             answered.add(assignment.command_id)
             done.append(f"{site} {assignment.verb} e{assignment.epoch}")
             await world.outcome(site, assignment, answer(assignment))
-        await asyncio.sleep(0)
+        if not waiting:
+            await world.committer.until_next()
     pytest.fail(f"the job did not end: {job}")
 
 
@@ -115,7 +115,8 @@ async def completed(world: HubWorld) -> None:
             await until_done(world, item.current.job_id)
         if item.state is ProtectionState.PROTECTED:
             return
-        await asyncio.sleep(0)
+        if item.current is None:
+            await world.committer.until_next()
     pytest.fail("the item did not become protected")
 
 

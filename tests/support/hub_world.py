@@ -3,6 +3,7 @@
 Two registered servers with a cloud each and one machine on the first: what job tests need.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ from wire_contract.vmm_interface import (
 from wire_contract.vocabulary import Health, ReplicationMode, ReplicationState, RunState
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+COMMIT_SECONDS_MAX = 30
 MACHINE_ID = "11111111-1111-4111-8111-111111111111"
 
 
@@ -76,6 +78,27 @@ class NoOutbox:
     def wake(self, provider_ids: Sequence[str]) -> None:
         """Note it."""
         self.woken.extend(provider_ids)
+
+
+class TellingCommitter(GroupCommitter):
+    """Lets a test wait for the next commit instead of asking again and again."""
+
+    def __init__(self, store: RecordStore, outbox: NoOutbox) -> None:
+        super().__init__(store, outbox)
+        self._told = asyncio.Event()
+
+    async def commit(self, change: Change) -> int:
+        """Commit, then tell who waits."""
+        try:
+            return await super().commit(change)
+        finally:
+            self._told.set()
+
+    async def until_next(self) -> None:
+        """Return when something was committed since the last call; bounded."""
+        async with asyncio.timeout(COMMIT_SECONDS_MAX):
+            await self._told.wait()
+        self._told.clear()
 
 
 class NoSignatures:
@@ -151,7 +174,7 @@ class HubWorld:
     store: RecordStore
     clock: TickingClock
     engine: Engine
-    committer: GroupCommitter
+    committer: TellingCommitter
     vault: Vault
     providers: Mapping[str, Provider]
     policies: PolicyService
@@ -231,7 +254,7 @@ async def hub_world(folder: Path, lease: timedelta = timedelta(hours=1)) -> Asyn
     clock = TickingClock()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(folder / "hub.db"))
-        committer = GroupCommitter(store, NoOutbox())
+        committer = TellingCommitter(store, NoOutbox())
         await stack.enter_async_context(committer.running())
         fabrics = FabricService(reader=store, clock=clock, lease=lease)
         checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
@@ -280,7 +303,7 @@ async def hub_world(folder: Path, lease: timedelta = timedelta(hours=1)) -> Asyn
 
 
 async def _furnish(
-    store: RecordStore, committer: GroupCommitter, clock: TickingClock
+    store: RecordStore, committer: TellingCommitter, clock: TickingClock
 ) -> tuple[Vault, dict[str, Provider]]:
     """Make vault and providers, or find those of an earlier opening."""
     vault = Vault(

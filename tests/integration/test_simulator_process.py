@@ -15,16 +15,8 @@ from lab.disks import DiskPlan, prepare_machine_disks
 from service_shell.configuration import load_configuration
 from service_shell.errors import ProgramError
 from service_shell.secret_files import write_secret
-from tests.support.simulator_estate import (
-    MACHINE,
-    REPLICA,
-    Estate,
-    SiteProcess,
-    digest,
-    enable,
-    make_estate,
-    protect,
-)
+from tests.support.simulator_estate import MACHINE, REPLICA, Estate, SiteProcess, make_estate
+from tests.support.simulator_steps import digest, enable, protect
 from vmm_simulator.config import SimulatorSettings
 from wire_contract.vocabulary import Verb
 

@@ -3,16 +3,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.simulator_estate import (
-    MACHINE,
-    REPLICA,
-    Estate,
-    digest,
-    fail_over_planned,
-    make_estate,
-    protect,
-    reverse,
-)
+from tests.support.simulator_estate import MACHINE, REPLICA, Estate, make_estate
+from tests.support.simulator_steps import digest, fail_over_planned, protect, reverse
 from wire_contract.vocabulary import Verb
 
 

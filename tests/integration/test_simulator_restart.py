@@ -4,14 +4,8 @@ from pathlib import Path
 import pytest
 
 from service_shell.errors import ProgramError
-from tests.support.simulator_estate import (
-    MACHINE,
-    REPLICA,
-    Estate,
-    digest,
-    make_estate,
-    protect,
-)
+from tests.support.simulator_estate import MACHINE, REPLICA, Estate, make_estate
+from tests.support.simulator_steps import digest, protect
 from wire_contract.vocabulary import Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}

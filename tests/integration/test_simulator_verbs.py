@@ -8,15 +8,17 @@ import pytest
 from tests.support.simulator_estate import (
     CLOUD,
     MACHINE,
-    POLICY,
     PORT,
     REPLICA,
     Estate,
     RunningSite,
+    make_estate,
+)
+from tests.support.simulator_steps import (
+    POLICY,
     certificates_for,
     enable,
     fail_over_planned,
-    make_estate,
     pair,
     protect,
 )
@@ -310,30 +312,29 @@ async def test_a_primary_that_is_not_authorised_gets_no_replica(estate: Estate) 
         assert (await osaka.machine(REPLICA))["replication"]["state"] == 2
 
 
-@pytest.mark.parametrize(
-    ("verb", "target", "arguments", "status"),
-    [
-        ("fail_over", MACHINE, {}, 400),
-        ("fail_over", MACHINE, {**UNPLANNED, "more": 1}, 400),
-        ("shut_down", MACHINE, {"seconds": -1}, 400),
-        ("shut_down", "nobody", {"seconds": 1}, 404),
-        ("shut_down", "..%2F..%2Fetc", {"seconds": 1}, 400),
-        ("explode", MACHINE, {}, 404),
-        ("pair_cloud", CLOUD["tokyo"], {"role": "Both", "partner_cloud_id": "x"}, 400),
-        ("pair_cloud", "cloud-nowhere", {"role": "Primary", "partner_cloud_id": "x"}, 404),
-        ("configure_hosts", CLOUD["tokyo"], {"certificates": []}, 400),
-        ("prepare_cloud", CLOUD["tokyo"], {"replica_port": 0}, 400),
-        ("place_replica", REPLICA, {"disks": []}, 400),
-        ("create_test_machine", "t-1", {"replica_machine_id": "nobody", "name": "n"}, 404),
-        ("remove_test_machine", MACHINE, {}, 409),
-        ("prepare_failover", MACHINE, {}, 409),
-    ],
-)
-async def test_bad_requests_are_problems(
-    estate: Estate, verb: str, target: str, arguments: dict[str, Any], status: int
-) -> None:
+BAD_REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
+    ("fail_over", MACHINE, {}, 400),
+    ("fail_over", MACHINE, {**UNPLANNED, "more": 1}, 400),
+    ("shut_down", MACHINE, {"seconds": -1}, 400),
+    ("shut_down", "nobody", {"seconds": 1}, 404),
+    ("shut_down", "..%2F..%2Fetc", {"seconds": 1}, 400),
+    ("explode", MACHINE, {}, 404),
+    ("pair_cloud", CLOUD["tokyo"], {"role": "Both", "partner_cloud_id": "x"}, 400),
+    ("pair_cloud", "cloud-nowhere", {"role": "Primary", "partner_cloud_id": "x"}, 404),
+    ("configure_hosts", CLOUD["tokyo"], {"certificates": []}, 400),
+    ("prepare_cloud", CLOUD["tokyo"], {"replica_port": 0}, 400),
+    ("place_replica", REPLICA, {"disks": []}, 400),
+    ("create_test_machine", "t-1", {"replica_machine_id": "nobody", "name": "n"}, 404),
+    ("remove_test_machine", MACHINE, {}, 409),
+    ("prepare_failover", MACHINE, {}, 409),
+]
+
+
+async def test_bad_requests_are_problems(estate: Estate) -> None:
     async with estate.running("tokyo") as tokyo:
-        found, problem = await tokyo.verb(verb, target, arguments)
-        assert found == status, problem
-        assert problem["message"]
+        for verb, target, arguments, status in BAD_REQUESTS:
+            found, problem = await tokyo.verb(verb, target, arguments)
+            assert found == status, (verb, target, problem)
+            assert problem["message"]
         assert (await tokyo.machine(MACHINE))["run_state"] == "Running"
+        assert (await tokyo.manage("GET", "/effects"))[1] == {"effects": []}

@@ -35,17 +35,15 @@ def replica(state: ReplicationState) -> Position:
 
 
 @pytest.mark.parametrize("position", POSITIONS, ids=str)
-@pytest.mark.parametrize("operation", Operation)
-def test_every_state_allows_what_the_table_says_and_refuses_the_rest(
-    position: Position, operation: Operation
-) -> None:
-    if operation in TABLE.get(position, {}):
-        assert advance(position, operation) == TABLE[position][operation]
-        return
-    with pytest.raises(RefusedError) as refusal:
-        advance(position, operation)
-    assert refusal.value.code == 32775
-    assert refusal.value.status == 409
+def test_every_state_allows_what_the_table_says_and_refuses_the_rest(position: Position) -> None:
+    for operation in Operation:
+        if operation in TABLE.get(position, {}):
+            assert advance(position, operation) == TABLE[position][operation]
+            continue
+        with pytest.raises(RefusedError) as refusal:
+            advance(position, operation)
+        assert refusal.value.code == 32775
+        assert refusal.value.status == 409
 
 
 def test_every_arc_ends_in_a_position_of_the_table() -> None:
@@ -91,10 +89,9 @@ def test_what_is_done_may_be_asked_again(operation: Operation, position: Positio
     assert advance(once, operation) == once
 
 
-@pytest.mark.parametrize("state", S)
-def test_a_commit_cannot_be_taken_back(state: ReplicationState) -> None:
-    if state is S.COMMITTED:
-        assert O.REVERT_FAILOVER not in allowed(replica(state))
+def test_a_commit_cannot_be_taken_back() -> None:
+    assert O.REVERT_FAILOVER in allowed(replica(S.RECOVERED))
+    assert O.REVERT_FAILOVER not in allowed(replica(S.COMMITTED))
 
 
 STORY = [

@@ -13,8 +13,8 @@ from vmm_simulator.vmm.records import CloudRecord, HostRecord
 log = structlog.get_logger(__name__)
 
 
-async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
-    """Install the issued certificates on every host of the cloud."""
+def check_configure(call: Call[ConfigureHosts]) -> None:
+    """Refuse certificates that are not those of the cloud's hosts."""
     hosts = _hosts(call)
     issued = {each.host.lower(): each for each in call.arguments.certificates}
     strangers = issued.keys() - {host.fqdn.lower() for host in hosts}
@@ -23,7 +23,12 @@ async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
     missing = [host.fqdn for host in hosts if host.fqdn.lower() not in issued]
     if missing:
         raise bad_arguments(f"there is no certificate for host {missing[0]}")
-    for record in hosts:
+
+
+async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
+    """Install the issued certificates on every host of the cloud."""
+    issued = {each.host.lower(): each for each in call.arguments.certificates}
+    for record in _hosts(call):
         certificate = issued[record.fqdn.lower()]
         host = call.fabric.hosts[record.fqdn]
         thumbprint = host.credentials.install(certificate.chain_pem, certificate.root_pem)
@@ -38,9 +43,8 @@ async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
     return {}
 
 
-async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
-    """Have every host of the cloud listen and authorise the partners."""
-    arguments = call.arguments
+def check_prepare(call: Call[PrepareCloud]) -> None:
+    """Refuse while a host of the cloud has no certificate."""
     for record in _hosts(call):
         if record.certificate_thumbprint is None:
             raise RefusedError(
@@ -48,6 +52,12 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
                 f"host {record.fqdn} has no certificate",
                 "have one issued and installed (configure_hosts) first",
             )
+
+
+async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
+    """Have every host of the cloud listen and authorise the partners."""
+    arguments = call.arguments
+    for record in _hosts(call):
 
         def prepare(present: HostRecord) -> HostRecord:
             partners = {**present.allowed_primaries, call.target: arguments.allowed_primaries}
@@ -65,8 +75,8 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
     return {}
 
 
-async def pair_cloud(call: Call[PairCloud]) -> Result:
-    """Mark the cloud as paired; a cloud has one partner at most (behaviour section 6)."""
+def check_pair(call: Call[PairCloud]) -> None:
+    """Refuse a second partner: a cloud has one at most (behaviour section 6)."""
     cloud = call.fabric.store.cloud(call.target)
     arguments = call.arguments
     if cloud.partner_cloud_id not in (None, arguments.partner_cloud_id):
@@ -75,6 +85,11 @@ async def pair_cloud(call: Call[PairCloud]) -> Result:
             f"cloud {cloud.name} is paired with cloud {cloud.partner_cloud_id}",
             "a cloud has one partner; remove that pairing first",
         )
+
+
+async def pair_cloud(call: Call[PairCloud]) -> Result:
+    """Mark the cloud as paired."""
+    arguments = call.arguments
 
     def pair(present: CloudRecord) -> CloudRecord:
         return present.model_copy(

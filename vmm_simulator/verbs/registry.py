@@ -45,9 +45,11 @@ class VerbRules:
 
 
 VERBS: Final[Mapping[Verb, VerbRules]] = {
-    Verb.CONFIGURE_HOSTS: VerbRules(arguments.ConfigureHosts, cloud.configure_hosts),
-    Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud),
-    Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud),
+    Verb.CONFIGURE_HOSTS: VerbRules(
+        arguments.ConfigureHosts, cloud.configure_hosts, cloud.check_configure
+    ),
+    Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud, cloud.check_prepare),
+    Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud, cloud.check_pair),
     Verb.PLACE_REPLICA: VerbRules(arguments.PlaceReplica, protection.place),
     Verb.ENABLE_REPLICATION: VerbRules(
         arguments.EnableReplication, protection.enable, protection.check_enable

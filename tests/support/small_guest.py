@@ -1,0 +1,81 @@
+"""A guest inside a test: it locks its images and writes through its host, as the real one does.
+
+So a test decides what is written and when.
+"""
+
+import fcntl
+import os
+
+from blake3 import blake3
+
+from vmm_simulator.guest.interface import GuestHandle, GuestSpec, GuestState, GuestStorage
+
+
+class SmallGuest(GuestHandle):
+    """A guest inside the test: it locks its images and writes through its host."""
+
+    def __init__(self, spec: GuestSpec, storage: GuestStorage) -> None:
+        self.spec = spec
+        self.storage = storage
+        self.refuses_to_stop = False
+        self._images = [os.open(path, os.O_RDONLY) for path in spec.disks]
+        self._running = True
+        for image in self._images:
+            fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return os.getpid()
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._running
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended."""
+        return None if self._running else 0
+
+    async def write(self, disk: int, offset: int, data: bytes, record: int) -> None:
+        """Write and flush, as a guest with one record after the other."""
+        self.storage.write(disk, offset, data, record)
+        await self.storage.flush()
+
+    async def challenge(self, nonce: str, seconds: float) -> GuestState:
+        """Answer with a hash over the images."""
+        del seconds
+        if not self._running:
+            raise TimeoutError("it has ended")
+        proof = blake3(nonce.encode() + self.spec.disks[0].read_bytes()).hexdigest()
+        return GuestState(
+            pid=self.pid,
+            nonce=nonce,
+            proof=proof,
+            verified=True,
+            file_system_uuid=None,
+            last_record=0,
+            epoch=self.spec.epoch,
+        )
+
+    async def stop(self, seconds: float) -> bool:
+        """End, unless told otherwise."""
+        del seconds
+        if self.refuses_to_stop:
+            return False
+        self._end()
+        return True
+
+    async def kill(self) -> None:
+        """End."""
+        self._end()
+
+    async def wait(self) -> int:
+        """Return at once; nothing here ends by itself."""
+        return 0
+
+    def _end(self) -> None:
+        self._running = False
+        while self._images:
+            os.close(self._images.pop())

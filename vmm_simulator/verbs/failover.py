@@ -1,5 +1,7 @@
 """Verbs of failover and reversal, on the end that they are addressed to."""
 
+from typing import Final
+
 import structlog
 
 from vmm_simulator.hyperv.backend import AppliedCut, BackendStateError, CutKind
@@ -13,7 +15,7 @@ from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.transitions import moved, position, with_relationship
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, RunState
 
-CANCEL_SHUTDOWN_SECONDS = 30.0
+CANCEL_SHUTDOWN_SECONDS: Final = 30.0
 """How long a failed-over guest may take to end before it is turned off (behaviour 1.3)."""
 
 S = ReplicationState

@@ -173,7 +173,10 @@ class Incoming:
 
     async def close(self) -> None:
         """End the transfer; without a commit nothing of it counts."""
-        if self._writing is not None:
-            await wait_for_end(self._writing)
-        await run_to_end(self.destination.close)
-        self.closed.set()
+        try:
+            if self._writing is not None:
+                await wait_for_end(self._writing)
+            await run_to_end(self.destination.close)
+        finally:
+            # Also when cancelled: who waits for the end of this transfer must not wait for ever.
+            self.closed.set()

@@ -201,11 +201,13 @@ class Replica:
 
     async def end(self, incoming: Incoming) -> None:
         """Close a transfer, committed or not."""
-        await incoming.close()
-        if isinstance(incoming.destination, DirectCopy):
-            self._lock.release()
-        if self._incoming is incoming:
-            self._incoming = None
+        try:
+            await incoming.close()
+        finally:
+            if isinstance(incoming.destination, DirectCopy):
+                self._lock.release()
+            if self._incoming is incoming:
+                self._incoming = None
 
     def _note_committed(self, header: TransferHeader) -> None:
         self._committed = header

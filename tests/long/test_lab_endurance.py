@@ -60,7 +60,7 @@ def test_three_times_in_a_row(clones: list[Path]) -> None:
 
 
 def test_killed_at_any_time_and_run_again(clones: list[Path]) -> None:
-    chance = random.Random(SEED)
+    chance = random.Random(SEED)  # noqa: S311 -- moments to kill at, not secrets
     folder = clones[0]
     for number in range(KILLS):
         process = start(folder)

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service_hub.arm.routes import arm_routes
 from service_hub.hub_api.routes import HubApi, hub_routes
-from tests.unit.arm.arm_hub import (
+from tests.unit.arm.arm_estate import (
     CLOUDS,
     FABRICS,
     GROUP,
@@ -19,14 +19,20 @@ from tests.unit.arm.arm_hub import (
     SUBSCRIPTION,
     VAULT,
     KnownTokens,
-    MemoryHub,
-    MemoryVaults,
-    prepared_hub,
 )
+from tests.unit.arm.arm_hub import MemoryHub, prepared_hub
+from tests.unit.arm.arm_use_cases import MemoryVaults, arm_api
 from wire_contract.vocabulary import Side
 
 GOOD_TOKEN = "good"  # noqa: S105 -- known to the in-memory hub alone
 PUBLIC_URL = "https://hub.example:8443"
+
+PLANNED = {"properties": {"failoverDirection": "PrimaryToRecovery"}}
+ROOT = (
+    f"/Subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    f"/providers/Microsoft.RecoveryServices/vaults/{VAULT}"
+)
+SERVERS = f"{ROOT}/replicationFabrics"
 
 
 @dataclass
@@ -90,6 +96,12 @@ async def surface() -> AsyncIterator[Surface]:
     hub_api = HubApi(
         vaults=MemoryVaults(hub), tokens=KnownTokens(), clock=hub.clock, root_pem="ROOT"
     )
-    application.add_routes([*hub_routes(hub_api), *arm_routes(hub.api(PUBLIC_URL, 1))])
+    application.add_routes([*hub_routes(hub_api), *arm_routes(arm_api(hub, PUBLIC_URL, 1))])
     async with TestClient(TestServer(application)) as client:
         yield Surface(hub, client)
+
+
+async def error_of(surface: Surface, method: str, path: str, **sent: Any) -> tuple[int, Any]:
+    """Send a request that must be refused; return status and error."""
+    response = await surface.ask(method, path, **sent)
+    return response.status, (await response.json())["error"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.arm.arm_hub import GROUP, SUBSCRIPTION, VAULT
+from tests.unit.arm.arm_estate import GROUP, SUBSCRIPTION, VAULT
 from tests.unit.arm.conftest import Surface
 
 

@@ -9,7 +9,8 @@ import pytest
 from service_hub.arm.item_health import health_errors, replication_health
 from service_hub.domain.records import MachineObservation
 from service_hub.ports import ItemFacts
-from tests.unit.arm.arm_hub import MACHINE, NOW, prepared_hub
+from tests.unit.arm.arm_estate import MACHINE, NOW
+from tests.unit.arm.arm_hub import prepared_hub
 from wire_contract.vocabulary import Health, ReplicationState
 
 

@@ -8,7 +8,7 @@ import pytest
 from service_hub.domain.jobs import JobState, TaskState
 from service_hub.domain.protection import ProtectionState, TestState
 from service_hub.domain.records import CurrentScenario
-from tests.unit.arm.arm_hub import (
+from tests.unit.arm.arm_estate import (
     CLASSIFICATION,
     CLOUDS,
     FABRICS,

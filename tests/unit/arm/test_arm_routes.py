@@ -19,8 +19,9 @@ from service_hub.arm.not_offered import unknown
 from service_hub.arm.paths import folded
 from service_hub.arm.routes import Route, arm_routes, missing_routes, working_routes
 from tests.unit.arm.arm_hub import MemoryHub
+from tests.unit.arm.arm_use_cases import arm_api
 
-API = MemoryHub().api("https://hub.example")
+API = arm_api(MemoryHub(), "https://hub.example")
 DOCUMENT = Path(__file__).parents[3] / "docs" / "arm-surface.md"
 
 WORKING_BUILDERS = {

@@ -1,0 +1,330 @@
+"""The use cases of the ports over a hub in memory, and the surface's view of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import JsonValue
+
+from service_hub.arm.api import ArmApi
+from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.jobs import Job
+from service_hub.domain.planning import (
+    ItemPlan,
+    begin_on_item,
+    plan_item_job,
+    plan_pairing_job,
+    plan_policy_job,
+)
+from service_hub.domain.protection import Operation, ProtectionState
+from service_hub.domain.records import (
+    ContainerMapping,
+    ProtectedItem,
+    RegistrationKey,
+    ReplicationPolicy,
+    Vault,
+)
+from service_hub.ports import FabricFacts, ItemFacts, RequestIdentity, UploadedKey
+from tests.unit.arm.arm_estate import (
+    CLOUDS,
+    FABRICS,
+    NOW,
+    PROVIDER_URL,
+    REPLICA,
+    KnownTokens,
+    machine,
+)
+from tests.unit.arm.arm_hub import MemoryHub
+from wire_contract.vocabulary import Side
+
+
+@dataclass
+class MemoryVaults:
+    """VaultUseCases."""
+
+    hub: MemoryHub
+
+    async def create(
+        self,
+        subscription_id: str,
+        resource_group: str,
+        name: str,
+        *,
+        location: str,
+        tags: dict[str, str],
+    ) -> Vault:
+        """Create or update a vault."""
+        vault = Vault(
+            id="0f6f2f6c-7a5b-4b7d-8a56-6f1f5c1f0a11",
+            vault_id="0f6f2f6c-7a5b-4b7d-8a56-6f1f5c1f0a11",
+            subscription_id=subscription_id,
+            resource_group=resource_group,
+            name=name,
+            location=location,
+            resource_number=8726350008099341699,
+            created_at=NOW,
+            tags=tags,
+        )
+        self.hub.vaults[name.lower()] = vault
+        return vault
+
+    async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
+        """Return a vault."""
+        vault = self.hub.vaults.get(name.lower())
+        wanted = (subscription_id.lower(), resource_group.lower())
+        if vault is None or wanted != (
+            vault.subscription_id.lower(),
+            vault.resource_group.lower(),
+        ):
+            raise NotFoundError(name)
+        return vault
+
+    async def list(self, subscription_id: str, resource_group: str | None) -> list[Vault]:
+        """Return vaults."""
+        return [
+            vault
+            for vault in self.hub.vaults.values()
+            if vault.subscription_id.lower() == subscription_id.lower()
+            and (resource_group or vault.resource_group).lower() == vault.resource_group.lower()
+        ]
+
+    async def list_all(self) -> "list[Vault]":  # type: ignore[valid-type]
+        """Return every vault."""
+        return [*self.hub.vaults.values()]
+
+    async def upload_certificate(self, vault: Vault, name: str, certificate: bytes) -> UploadedKey:
+        """Take a certificate."""
+        try:
+            parsed = x509.load_der_x509_certificate(certificate)
+        except ValueError:
+            raise InvalidRequestError("no certificate", "properties.certificate") from None
+        key = RegistrationKey(
+            id="thumbprint",
+            vault_id=vault.id,
+            name=name,
+            certificate_pem=parsed.public_bytes(Encoding.PEM).decode(),
+            subject=parsed.subject.rfc4514_string(),
+            issuer=parsed.issuer.rfc4514_string(),
+            sha1_thumbprint="019FE9BAD18A5A09A5CA53B593AF66331F3054AF",
+            resource_number=vault.resource_number,
+            created_at=NOW,
+            valid_from=NOW,
+            expires_at=NOW + timedelta(hours=120),
+        )
+        return UploadedKey(key, PROVIDER_URL)
+
+
+@dataclass
+class MemoryFabrics:
+    """FabricUseCases."""
+
+    hub: MemoryHub
+
+    async def list(self, vault: Vault) -> list[FabricFacts]:
+        """Return both."""
+        del vault
+        return [self.hub.fabric(side) for side in Side]
+
+    async def find(self, vault: Vault, fabric_name: str) -> FabricFacts:
+        """Return one."""
+        del vault
+        for side in Side:
+            if FABRICS[side] == fabric_name:
+                return self.hub.fabric(side)
+        raise NotFoundError(fabric_name)
+
+
+@dataclass
+class MemoryPolicies:
+    """PolicyUseCases."""
+
+    hub: MemoryHub
+
+    async def create(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Create a policy by a job."""
+        policy = ReplicationPolicy(id=f"policy-{name}", vault_id=vault.id, name=name, **settings)
+        self.hub.policies[name.lower()] = policy
+        return self.hub.start(plan_policy_job(policy, self.hub.identity(identity)))
+
+    async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
+        """Return one."""
+        del vault
+        if name.lower() not in self.hub.policies:
+            raise NotFoundError(name)
+        return self.hub.policies[name.lower()]
+
+    async def list(self, vault: Vault) -> list[ReplicationPolicy]:
+        """Return all."""
+        del vault
+        return [*self.hub.policies.values()]
+
+
+@dataclass
+class MemoryPairing:
+    """PairingUseCases."""
+
+    hub: MemoryHub
+
+    async def pair(
+        self,
+        vault: Vault,
+        *,
+        name: str,
+        primary: tuple[str, str],
+        recovery: tuple[str, str],
+        policy_name: str,
+        identity: RequestIdentity,
+    ) -> Job:
+        """Pair two clouds."""
+        policy = await MemoryPolicies(self.hub).find(vault, policy_name)
+        for fabric_name, _ in (primary, recovery):
+            await MemoryFabrics(self.hub).find(vault, fabric_name)
+        ids = self.hub.identity(identity)
+        mapping = ContainerMapping(
+            id=f"mapping-{name}",
+            vault_id=vault.id,
+            name=name,
+            policy_id=policy.id,
+            primary_provider_id="provider-primary",
+            primary_cloud_id=primary[1],
+            recovery_provider_id="provider-recovery",
+            recovery_cloud_id=recovery[1],
+            mapping_state="PairingInProgress",
+            job_id=ids.job_id,
+        )
+        self.hub.mappings = [mapping]
+        hosts = {side: (f"host1.{side.lower()}.example",) for side in Side}
+        return self.hub.start(plan_pairing_job(mapping, policy, hosts, {}, ids))
+
+    async def list(self, vault: Vault) -> list[ContainerMapping]:
+        """Return all."""
+        del vault
+        return list(self.hub.mappings)
+
+
+@dataclass
+class MemoryProtection:
+    """ProtectionUseCases."""
+
+    hub: MemoryHub
+
+    async def enable(
+        self,
+        vault: Vault,
+        *,
+        container: tuple[str, str],
+        item_name: str,
+        machine_id: str,
+        policy_name: str,
+        identity: RequestIdentity,
+    ) -> Job:
+        """Protect a machine; it is protected when its job has ended."""
+        policy = await MemoryPolicies(self.hub).find(vault, policy_name)
+        item = ProtectedItem(
+            id=item_name,
+            vault_id=vault.id,
+            friendly_name="VM1",
+            mapping_id=self.hub.mappings[0].id,
+            policy_id=policy.id,
+            primary_provider_id="provider-primary",
+            primary_cloud_id=container[1],
+            primary_machine_id=machine_id,
+            primary_host="host1.primary.example",
+            recovery_provider_id="provider-recovery",
+            recovery_cloud_id=CLOUDS[Side.RECOVERY],
+            recovery_machine_id=REPLICA,
+            relationship_id="2cd1a1fa-69b2-4a40-836e-d4b76fe1c28e",
+            state=ProtectionState.UNPROTECTED,
+        )
+        self.hub.items[item_name] = item
+        return self._run(item, Operation.ENABLE, {}, identity)
+
+    async def request(
+        self,
+        vault: Vault,
+        item_name: str,
+        operation: str,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+    ) -> Job:
+        """Begin an operation."""
+        del vault
+        self.hub.arguments.append(dict(arguments))
+        item = self.hub.items[item_name]
+        known = {"test_machine_id": "9b415dd8-c776-5a00-b398-92935005696d", **arguments}
+        return self._run(item, Operation(operation), known, identity)
+
+    def _run(
+        self,
+        item: ProtectedItem,
+        operation: Operation,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+    ) -> Job:
+        facts = self.hub.facts(item)
+        plan = ItemPlan(
+            item=item,
+            policy=facts.policy,
+            primary=facts.primary.provider,
+            recovery=facts.recovery.provider,
+            clouds={cloud: side.lower() for side, cloud in CLOUDS.items()},
+            machine=machine(Side.PRIMARY),
+        )
+        job = plan_item_job(plan, operation, arguments, self.hub.identity(identity))
+        self.hub.items[item.id] = begin_on_item(item, job, NOW)
+        return self.hub.start(job)
+
+    async def find(self, vault: Vault, item_name: str) -> ItemFacts:
+        """Return one."""
+        del vault
+        if item_name not in self.hub.items:
+            raise NotFoundError(item_name)
+        return self.hub.facts(self.hub.items[item_name])
+
+    async def list(self, vault: Vault) -> list[ItemFacts]:
+        """Return all."""
+        del vault
+        return [self.hub.facts(item) for item in self.hub.items.values()]
+
+
+@dataclass
+class MemoryJobs:
+    """JobUseCases; asking for a running job is what ends it."""
+
+    hub: MemoryHub
+
+    async def find(self, vault: Vault, job_id: str) -> Job:
+        """Return one as it is, and let it end afterwards."""
+        del vault
+        if job_id not in self.hub.jobs:
+            raise NotFoundError(job_id)
+        job = self.hub.jobs[job_id]
+        if self.hub.finish_jobs and not job.finished:
+            self.hub.end(job)
+        return job
+
+    async def list(self, vault: Vault) -> list[Job]:
+        """Return all, newest first."""
+        del vault
+        return list(reversed(self.hub.jobs.values()))
+
+
+def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> ArmApi:
+    """Return the surface's view of a hub."""
+    return ArmApi(
+        vaults=MemoryVaults(hub),
+        fabrics=MemoryFabrics(hub),
+        policies=MemoryPolicies(hub),
+        pairing=MemoryPairing(hub),
+        protection=MemoryProtection(hub),
+        jobs=MemoryJobs(hub),
+        tokens=KnownTokens(),
+        clock=hub.clock,
+        public_url=public_url,
+        retry_after_seconds=retry_after_seconds,
+    )

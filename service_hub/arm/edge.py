@@ -147,7 +147,7 @@ async def _body(request: web.Request) -> bytes:
                     raise BodyTooLargeError(
                         f"The request body is longer than {BODY_BYTES_MAX} bytes."
                     )
-    except (RequestPayloadError, HttpProcessingError, TimeoutError):
+    except (RequestPayloadError, HttpProcessingError, ConnectionError, TimeoutError):
         raise BrokenRequestError(
             "The request body was cut off, came too slowly, or its encoding is broken."
         ) from None

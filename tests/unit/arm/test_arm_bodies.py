@@ -1,10 +1,12 @@
 """What requests may say: bodies, their properties, arguments of operations."""
 
+import asyncio
 import gzip
 from typing import Any
 
 import pytest
 
+from service_hub.arm import edge
 from tests.unit.arm.arm_estate import CLOUDS, FABRICS, MACHINE, MAPPING, NETWORK, POLICY, VAULT
 from tests.unit.arm.conftest import ROOT, SERVERS, Surface, error_of
 from wire_contract.vocabulary import Side
@@ -25,6 +27,21 @@ async def test_a_compressed_body_counts_unpacked(surface: Surface) -> None:
         "PUT", surface.vault, data=data, headers={"Content-Encoding": "gzip"}
     )
     assert response.status in {400, 413}
+
+
+async def test_a_body_that_never_ends_is_400_after_a_bound(
+    surface: Surface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "BODY_SECONDS_MAX", 0.05)
+    server = surface.client.server
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        head = f"PUT {surface.vault} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer good\r\n"
+        writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        answer = await reader.readuntil(b"\r\n")
+        writer.close()
+        await writer.wait_closed()
+    assert b" 400 " in answer
 
 
 async def test_a_body_in_a_broken_encoding_is_400(surface: Surface) -> None:

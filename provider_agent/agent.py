@@ -109,7 +109,13 @@ async def assemble(
         https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls))
         hub = HubClient(https, AccessToken(https, identity.key, clock.now))
         session = Session(hub, driver, journal, clock, facts.vmm_version)
-        intake = EventIntake(EventVerifier(identity.root_pem), facts.provider_id, journal, clock)
+        intake = EventIntake(
+            EventVerifier(identity.root_pem),
+            facts.provider_id,
+            journal,
+            clock,
+            session_due=session.due,
+        )
         subscriber = Subscriber(
             hub,
             intake,

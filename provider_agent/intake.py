@@ -43,7 +43,13 @@ class EventIntake:
     """The one way into the journal, for events from MQTT and from HTTPS alike."""
 
     def __init__(
-        self, verifier: EventVerifier, provider_id: str, journal: Journal, clock: Clock
+        self,
+        verifier: EventVerifier,
+        provider_id: str,
+        journal: Journal,
+        clock: Clock,
+        *,
+        session_due: Wake,
     ) -> None:
         self._verifier = verifier
         self._provider_id = provider_id
@@ -52,6 +58,7 @@ class EventIntake:
         self.work_due = Wake()
         self.reports_due = Wake()
         self.inventory_due = Wake()
+        self._session_due = session_due
 
     def read(self, jws: str) -> VerifiedEvent:
         """Return the event; UnverifiableError or NotAnEventError when it proves nothing."""
@@ -80,7 +87,9 @@ class EventIntake:
         if verdict.work is not None:
             self.work_due.set()
         if verdict.refresh:
+            # All that the hub knows of this fabric, and all that it says of its copies, anew.
             self.inventory_due.set()
+            self._session_due.set()
         return Intake.TAKEN
 
     async def receive_message(self, payload: bytes) -> Intake:

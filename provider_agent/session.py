@@ -48,7 +48,8 @@ class Session:
         self._journal = journal
         self._clock = clock
         self.vmm_version = vmm_version
-        self._needed = Wake()
+        self.due = Wake()
+        """Set when a new session is wanted; what goes on meanwhile goes on."""
         self._beat = Wake()
         self._heartbeat_seconds = 60
         self.boot_id = clock.new_id()
@@ -63,7 +64,7 @@ class Session:
         """Begin sessions for ever: at the start, and whenever `renew` or a loss asks for one."""
         failures = 0
         while True:
-            self._needed.clear()
+            self.due.clear()
             try:
                 answer = await self._begin()
             except HubError as error:
@@ -73,7 +74,7 @@ class Session:
             failures = 0
             if not await self._confirm(answer):
                 self.fabric_lost("epochs are not confirmed")
-            await self._needed.wait()
+            await self.due.wait()
             # Not at once: many providers lose the same hub at the same moment.
             await asyncio.sleep(self._clock.jitter(0, RECONNECT.first_seconds))
 
@@ -91,7 +92,7 @@ class Session:
 
     def renew(self) -> None:
         """Ask for a new session; what goes on meanwhile goes on."""
-        self._needed.set()
+        self.due.set()
 
     def hub_lost(self, error: HubError) -> None:
         """Note that the hub does not answer; a session begins as soon as it does again."""
@@ -100,7 +101,7 @@ class Session:
         if self.connected.is_set():
             log.warning("hub_lost", cause=str(error))
         self.connected.clear()
-        self._needed.set()
+        self.due.set()
 
     def fabric_lost(self, cause: str) -> None:
         """Note that the fabric may have restarted: nothing begins before epochs are confirmed."""
@@ -117,12 +118,12 @@ class Session:
         if not restarted and self.number > 0:
             self.confirmed.set()
         self._beat.set()
-        self._needed.set()
+        self.due.set()
 
     def confirmation_lost(self) -> None:
         """Note that a host restarted between two looks: its machines wait for confirmation."""
         self.confirmed.clear()
-        self._needed.set()
+        self.due.set()
 
     async def _wait_after(self, error: HubError, failures: int) -> None:
         retry_after = error.retry_after if isinstance(error, HubUnreachableError) else None

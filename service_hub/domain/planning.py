@@ -236,6 +236,15 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
     return item.model_copy(update=update)
 
 
+def provider_to_refresh(before: ProtectedItem, after: ProtectedItem) -> str | None:
+    """Return whose copy got the authority back under a new epoch that it has not heard of.
+
+    Only what a failover's undo does: a failover itself tells the new holder by its own command.
+    """
+    back = after.epoch > before.epoch and after.authority is before.active_location
+    return after.provider_at(after.authority) if back else None
+
+
 _FAILED_OVER = frozenset(
     {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}
 )

@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -32,7 +32,7 @@ from service_hub.domain.jobs import (
     TaskState,
     Tick,
 )
-from service_hub.domain.planning import reflect_on_item, reflect_on_mapping
+from service_hub.domain.planning import provider_to_refresh, reflect_on_item, reflect_on_mapping
 from service_hub.domain.records import ContainerMapping, ProtectedItem
 from service_hub.ports import (
     NEW,
@@ -52,6 +52,9 @@ from wire_contract.vocabulary import EventType, Side
 
 RETRIES_MAX: Final = 20
 """How often a decision is taken anew because what it was made on had changed meanwhile."""
+
+REFRESH_LIFETIME: Final = timedelta(days=1)
+"""How long a refresh is worth asking for; a provider that was away begins with a session anyway."""
 
 WATCH_SECONDS: Final = 1.0
 """How often deadlines and leases are looked at."""
@@ -158,11 +161,14 @@ class Engine:
     async def _change(
         self, job: Job, present: Versioned[Job], commands: Sequence[Command]
     ) -> Change:
-        saves = [Save(job, present.version)]
+        saves, events = [Save(job, present.version)], []
         if job.item_id is not None:
             item = await self._reader.get(ProtectedItem, job.item_id)
             if item is not None and (after := reflect_on_item(item.record, job)) != item.record:
                 saves.append(Save(after, item.version))
+                provider_id = provider_to_refresh(item.record, after)
+                if provider_id is not None:
+                    events.append(self._refresh(job, provider_id))
         mapping_id = job.context.get("mapping_id")
         if isinstance(mapping_id, str):
             mapping = await self._reader.get(ContainerMapping, mapping_id)
@@ -170,7 +176,20 @@ class Engine:
                 paired = reflect_on_mapping(mapping.record, job)
                 if paired != mapping.record:
                     saves.append(Save(paired, mapping.version))
-        return Change(saves=saves, events=self._events(job, commands, self._clock.now()))
+        events += self._events(job, commands, self._clock.now())
+        return Change(saves=saves, events=events)
+
+    def _refresh(self, job: Job, provider_id: str) -> NewEvent:
+        now = self._clock.now()
+        return NewEvent(
+            event_id=self._clock.new_id(),
+            vault_id=job.vault_id,
+            provider_id=provider_id,
+            type=EventType.REFRESH,
+            issued_at=now,
+            expires_at=now + REFRESH_LIFETIME,
+            body={},
+        )
 
     def _events(self, job: Job, commands: Sequence[Command], now: datetime) -> tuple[NewEvent, ...]:
         return tuple(

@@ -148,6 +148,7 @@ async def test_failure_of_start_failover_is_taken_back_under_a_new_epoch(tmp_pat
         item = await world.item()
         assert item.state is ProtectionState.PROTECTED
         assert (item.authority, item.epoch, item.current) == (Side.PRIMARY, 3, None)
+        assert (await world.refreshes("tokyo"), await world.refreshes("osaka")) == (1, 0)
 
 
 async def test_failure_to_start_the_replica_leaves_a_failed_over_item(tmp_path: Path) -> None:

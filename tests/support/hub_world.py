@@ -45,7 +45,7 @@ from wire_contract.vmm_interface import (
     ReplicationView,
     VmmView,
 )
-from wire_contract.vocabulary import Health, ReplicationMode, ReplicationState, RunState
+from wire_contract.vocabulary import EventType, Health, ReplicationMode, ReplicationState, RunState
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT_SECONDS_MAX = 30
@@ -211,7 +211,16 @@ class HubWorld:
     async def assignments(self, site: str) -> list[Assignment]:
         """Return what a site's provider has not acknowledged, in order."""
         events = await self.store.events_after(self.providers[site].id, 0, 1000)
-        return [Assignment.model_validate(event.body) for event in events]
+        return [
+            Assignment.model_validate(event.body)
+            for event in events
+            if event.type is EventType.ASSIGNMENT
+        ]
+
+    async def refreshes(self, site: str) -> int:
+        """Return how many refreshes a site's provider has not acknowledged."""
+        events = await self.store.events_after(self.providers[site].id, 0, 1000)
+        return sum(event.type is EventType.REFRESH for event in events)
 
     async def outcome(
         self, site: str, assignment: Assignment, error: ProviderError | None = None

@@ -169,7 +169,11 @@ async def _cancellable(
         loop.add_signal_handler(number, cancel, number)
     if ends_with is None:
         return await work
-    descriptor = _descriptor_of_ancestor(ends_with)
+    try:
+        descriptor = _descriptor_of_ancestor(ends_with)
+    except ProgramError:
+        work.close()
+        raise
 
     def ancestor_ended() -> None:
         loop.remove_reader(descriptor)

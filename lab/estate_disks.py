@@ -16,6 +16,7 @@ from lab.disks import (
 )
 from lab.estate import Disk, Estate, Machine, Site
 from lab.layout import Layout
+from service_shell.errors import ProgramError
 
 SEED_BYTES: Final = 16
 MACHINES_AT_A_TIME: Final = 2
@@ -53,7 +54,9 @@ async def make_disks(estate: Estate, layout: Layout, own_image: Path | None) -> 
                 seed = _seed(estate.identity(site.name, "seed", machine.name))
                 group.create_task(_make(room, paths, disk_plans, seed, layout.cache))
     own = {}
-    if own_image is not None and estate.pairings:
+    if own_image is not None:
+        if not estate.pairings:
+            raise ProgramError("DISK= needs a machine that is protected; add `pairings`")
         site, _ = estate.cloud(estate.pairings[0].primary)
         name = estate.pairings[0].protect[0]
         machine = next(each for each in site.machines if each.name == name)

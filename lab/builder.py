@@ -12,6 +12,7 @@ from lab.console import StoryConsole
 from lab.estate import Estate
 from lab.estate_disks import EstateDisks, make_disks
 from lab.estate_record import EstateRecord, save_record
+from lab.hub_routes import hub_vault_id
 from lab.keeper import keeper_plan
 from lab.layout import Layout
 from lab.operator_client import HubAddress, Operator, open_operator
@@ -147,20 +148,19 @@ class EstateBuilder:
                 group.create_task(self._register(plan, credentials))
         return await wait_connected(operator, [plan.site.vmm.fqdn for plan in self.plans.values()])
 
-    def write_operator_file(
-        self, vault_id: str, providers: Mapping[str, ConnectedProvider]
-    ) -> OperatorFile:
+    async def write_operator_file(self, providers: Mapping[str, ConnectedProvider]) -> OperatorFile:
         """Write and return `operator.json`; the record says from now on that the estate runs."""
         hub = self.record.process("hub")
         address = self.address
+        token = read_secret(self.token_file, TOKEN_BYTES_MAX).decode().strip()
         content = OperatorFile(
             base_url=address.base_url,
             ca_file=address.ca_file,
-            token=read_secret(self.token_file, TOKEN_BYTES_MAX).decode().strip(),
+            token=token,
             subscription_id=address.subscription_id,
             resource_group=address.resource_group,
             vault=address.vault,
-            vault_id=vault_id,
+            vault_id=await hub_vault_id(address, token),
             hub=HubEntry(
                 **process_entry(hub).model_dump(),
                 provider_url=f"https://{self.network.hub_address}:{self.ports.provider}",

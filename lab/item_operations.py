@@ -28,7 +28,7 @@ class Place:
     def of(cls, operator: Operator, fabric: str, container: str) -> "Place":
         """Return the place of a cloud in the operator's vault."""
         arm_id = (
-            f"{operator.vault_id}/replicationFabrics/{fabric}"
+            f"{operator.vault_arm_id}/replicationFabrics/{fabric}"
             f"/replicationProtectionContainers/{container}"
         )
         return cls(fabric, container, arm_id)
@@ -167,7 +167,7 @@ async def create_policy(
     policies = operator.recovery.replication_policies
     begin = partial(policies.begin_create, *operator.scope, name, content)
     await operator.run("creating the policy", begin, on_task)
-    return f"{operator.vault_id}/replicationPolicies/{name}"
+    return f"{operator.vault_arm_id}/replicationPolicies/{name}"
 
 
 async def pair_clouds(

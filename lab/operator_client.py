@@ -86,7 +86,7 @@ class Operator:
         return self.address.resource_group, self.address.vault
 
     @property
-    def vault_id(self) -> str:
+    def vault_arm_id(self) -> str:
         """ARM id of the vault."""
         group, vault = self.scope
         return (

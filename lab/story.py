@@ -41,7 +41,7 @@ async def open_estate(builder: EstateBuilder) -> OperatorFile:
         providers = await builder.register_providers(operator, credentials)
         for provider in providers.values():
             console.say(f"{provider.vmm_fqdn} is connected (fabric {provider.fabric[:12]}...)")
-        return builder.write_operator_file(operator.vault_id, providers)
+        return await builder.write_operator_file(providers)
 
 
 async def tell_story(builder: EstateBuilder, file: OperatorFile) -> Report:

@@ -6,6 +6,14 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is slow, not wrong: no deadline, and slow generation is no failure. A failing
+# example is printed with the blob that reproduces it.
+settings.register_profile(
+    "project", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
 
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"  # mkfs.ext4 lives there; Debian keeps it from ordinary users
 

@@ -8,7 +8,7 @@ on.
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,8 @@ from provider_agent.fabric.driver import (
 from provider_agent.fabric.simulated_vmm import SimulatedVmm
 from tests.integration.agent_fakes.fake_vmm import TOKEN, FakeVmm, Fault
 from tests.integration.agent_fakes.trust import Trust
+from tests.support.simulator_estate import CLOUD, MACHINE, make_estate
+from tests.support.simulator_estate import trust as estate_trust
 from tests.unit.agent.agent_views import CLOUD_ID
 from wire_contract.vmm_interface import Command
 from wire_contract.vocabulary import RunState, Verb
@@ -45,7 +47,7 @@ class Bench:
     driver: FabricDriver
     machine_id: str
     cloud_id: str
-    effects: Callable[[Verb, str], int]
+    effects: Callable[[Verb, str], Awaitable[int]]
 
 
 @contextlib.asynccontextmanager
@@ -55,14 +57,37 @@ async def played_vmm(folder: Path) -> AsyncIterator[Bench]:
     trust, vmm = Trust(), FakeVmm()
     vmm.add("machine-1", protected_item=None)
     tls = client_context(trust.chain.root_pem)
+
+    async def effects(verb: Verb, target: str) -> int:
+        return vmm.effect_count(verb, target)
+
     async with (
         vmm.serve(trust.server()),
         SimulatedVmm.connect(vmm.url, tls, TOKEN) as driver,
     ):
-        yield Bench(driver, "machine-1", CLOUD_ID, vmm.effect_count)
+        yield Bench(driver, "machine-1", CLOUD_ID, effects)
 
 
-BENCHES: list[Callable[[Path], AbstractAsyncContextManager[Bench]]] = [played_vmm]
+@contextlib.asynccontextmanager
+async def simulated_site(folder: Path) -> AsyncIterator[Bench]:
+    """The simulator itself, over the wire; its ledger is read on the management port."""
+    estate = make_estate(folder, running=False)
+    tls = client_context(estate_trust().root_pem)
+
+    async with estate.running("tokyo") as site:
+
+        async def effects(verb: Verb, target: str) -> int:
+            _, body = await site.manage("GET", "/effects")
+            own = [(each["verb"], each["machine"]) for each in body["effects"]]
+            return own.count((verb.value, target))
+
+        url = f"https://127.0.0.1:{site.vmm_port}"
+        token = (folder / "token").read_text().strip()
+        async with SimulatedVmm.connect(url, tls, token) as driver:
+            yield Bench(driver, MACHINE, CLOUD["tokyo"], effects)
+
+
+BENCHES: list[Callable[[Path], AbstractAsyncContextManager[Bench]]] = [played_vmm, simulated_site]
 
 
 @pytest.fixture(params=BENCHES, ids=lambda make: make.__name__)
@@ -107,7 +132,7 @@ async def test_a_repeated_command_has_one_effect_and_the_same_result(bench: Benc
     again = await bench.driver.perform(Verb.START, bench.machine_id, command(), {}, SECONDS)
     assert (first.repeated, again.repeated) == (False, True)
     assert first.result == again.result
-    assert bench.effects(Verb.START, bench.machine_id) == 1
+    assert await bench.effects(Verb.START, bench.machine_id) == 1
 
 
 async def test_the_same_at_the_same_time_has_one_effect(bench: Bench) -> None:
@@ -116,7 +141,7 @@ async def test_the_same_at_the_same_time_has_one_effect(bench: Bench) -> None:
             group.create_task(
                 bench.driver.perform(Verb.START, bench.machine_id, command(), {}, SECONDS)
             )
-    assert bench.effects(Verb.START, bench.machine_id) == 1
+    assert await bench.effects(Verb.START, bench.machine_id) == 1
 
 
 async def test_a_lower_epoch_is_refused_before_any_effect(bench: Bench) -> None:
@@ -126,13 +151,13 @@ async def test_a_lower_epoch_is_refused_before_any_effect(bench: Bench) -> None:
             Verb.SHUT_DOWN, bench.machine_id, command("j/t/2", 4), {}, SECONDS
         )
     assert caught.value.problem.message
-    assert bench.effects(Verb.SHUT_DOWN, bench.machine_id) == 0
+    assert await bench.effects(Verb.SHUT_DOWN, bench.machine_id) == 0
 
 
 async def test_nothing_begins_after_its_deadline(bench: Bench) -> None:
     with pytest.raises(FabricRefusedError):
         await bench.driver.perform(Verb.START, bench.machine_id, command(seconds=-1), {}, SECONDS)
-    assert bench.effects(Verb.START, bench.machine_id) == 0
+    assert await bench.effects(Verb.START, bench.machine_id) == 0
 
 
 async def test_every_host_of_a_cloud_asks_for_a_certificate_in_its_own_name(bench: Bench) -> None:

@@ -25,10 +25,9 @@ HOURS_MAX: Final = 24 * 365
 
 
 class Role(StrEnum):
-    """Roles of the field on vault scope."""
+    """What a token may be issued for."""
 
     READER = "Reader"
-    OPERATOR = "Operator"
     CONTRIBUTOR = "Contributor"
 
 

@@ -225,7 +225,7 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
     arc = arc_in_progress(item.state, job.operation)
     state = arc.done if job.state is JobState.SUCCEEDED else job.failed_state or arc.failed
     update: dict[str, Any] = {"state": state, "current": None}
-    if state in _FAILED_OVER:
+    if job.operation in _FAILOVERS and state in _FAILED_OVER:
         update |= {
             "active_location": job.direction.place(Side.RECOVERY),
             "failed_over_unplanned": state is ProtectionState.UNPLANNED_FAILED_OVER,
@@ -244,6 +244,9 @@ def provider_to_refresh(before: ProtectedItem, after: ProtectedItem) -> str | No
     back = after.epoch > before.epoch and after.authority is before.active_location
     return after.provider_at(after.authority) if back else None
 
+
+_FAILOVERS = frozenset({Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER})
+"""Only these move a machine; a commit or a reversal that fails ends in the same states."""
 
 _FAILED_OVER = frozenset(
     {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}

@@ -137,7 +137,7 @@ def test_no_error_is_swallowed(path: Path) -> None:
 
 
 def test_only_the_lab_reads_the_ledger() -> None:
-    """Hub, agent and simulator never open the ledger's file: the guest only appends (issue A)."""
+    """Hub, agent and simulator never open the ledger's file: the guest only appends."""
     for path in sources():
         if relative(path).startswith(LEDGER_FILES):
             continue

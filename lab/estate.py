@@ -119,10 +119,13 @@ class Machine(Settings):
 
 
 class VmmServer(Settings):
-    """The VMM server of a site."""
+    """The VMM server of a site; with `cluster_nodes` VMM is a cluster whose role is `fqdn`."""
 
     fqdn: Fqdn
     version: str = Field(default="3.2.7510.0", pattern=r"^[0-9]+(\.[0-9]+){1,3}$")
+    update_rollup: int = Field(default=9, ge=0, le=1000)
+    service_account: str = Field(default="vmm-service", max_length=256)
+    cluster_nodes: tuple[Fqdn, ...] = Field(default=(), max_length=16)
 
 
 class Site(Settings):

@@ -103,6 +103,9 @@ def simulator_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:
             "id": plan.identity("vmm"),
             "fqdn": plan.site.vmm.fqdn,
             "version": plan.site.vmm.version,
+            "update_rollup": plan.site.vmm.update_rollup,
+            "service_account": plan.site.vmm.service_account,
+            "cluster": _vmm_cluster(plan.site),
         },
         "vmm_interface": {
             **listening,
@@ -119,6 +122,12 @@ def simulator_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:
         "replication": {"interval_seconds": plan.estate.replication_interval_seconds},
         "inventory": _inventory(plan),
     }
+
+
+def _vmm_cluster(site: Site) -> dict[str, Any] | None:
+    if not site.vmm.cluster_nodes:
+        return None
+    return {"role": site.vmm.fqdn, "nodes": list(site.vmm.cluster_nodes)}
 
 
 def agent_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:

@@ -17,12 +17,34 @@ Fqdn = Annotated[str, StringConstraints(pattern=FQDN_PATTERN, max_length=253)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
+class VmmClusterSettings(Settings):
+    """VMM as a cluster: the role's name and the nodes; the role begins on `active`, or the first.
+
+    All nodes are played by this process.
+    """
+
+    role: Fqdn
+    nodes: tuple[Fqdn, ...] = Field(min_length=2, max_length=16)
+    active: Fqdn | None = None
+
+    @model_validator(mode="after")
+    def _check_nodes(self) -> Self:
+        _refuse_twins("vmm.cluster.nodes", list(self.nodes))
+        if self.active is not None and self.active not in self.nodes:
+            raise ValueError(f"active {self.active} is not listed under nodes; add it")
+        return self
+
+
 class VmmSettings(Settings):
     """The VMM server that this process plays."""
 
     id: Identity
     fqdn: Fqdn
     version: str = "3.2.7634.0"
+    update_rollup: int = Field(default=9, ge=0, le=1000)
+    service_account: str = Field(default="vmm-service", max_length=256)
+    cluster: VmmClusterSettings | None = None
+    free_disk_bytes: int | None = Field(default=None, ge=0)
 
 
 class SecuredListenSettings(ListenSettings):
@@ -54,6 +76,7 @@ class CloudSettings(Settings):
     name: Name
     capability_profile: str = "Hyper-V"
     host_groups: tuple[Identity, ...] = Field(min_length=1)
+    synchronize: bool = False
 
 
 class HostSettings(Settings):

@@ -16,6 +16,8 @@ from vmm_simulator.vmm.records import (
     MachineRecord,
     NetworkRecord,
     NicRecord,
+    NodeRecord,
+    ServiceRecord,
     SubnetRecord,
 )
 
@@ -66,6 +68,22 @@ def fabric(settings: SimulatorSettings) -> FabricRecord:
     )
 
 
+def service(settings: SimulatorSettings) -> ServiceRecord:
+    """Return the VMM service, running; without a cluster the server is its only node."""
+    vmm = settings.vmm
+    nodes = (vmm.fqdn,) if vmm.cluster is None else vmm.cluster.nodes
+    active = None if vmm.cluster is None else vmm.cluster.active
+    return ServiceRecord(
+        vmm_id=vmm.id,
+        update_rollup=vmm.update_rollup,
+        service_account=vmm.service_account,
+        cluster_role=None if vmm.cluster is None else vmm.cluster.role,
+        nodes=tuple(NodeRecord(fqdn=node) for node in nodes),
+        active_node=active or nodes[0],
+        free_disk_bytes=vmm.free_disk_bytes,
+    )
+
+
 def clouds(settings: SimulatorSettings) -> tuple[CloudRecord, ...]:
     """Return the clouds, not yet paired."""
     return tuple(
@@ -74,6 +92,7 @@ def clouds(settings: SimulatorSettings) -> tuple[CloudRecord, ...]:
             name=each.name,
             capability_profile=each.capability_profile,
             host_groups=each.host_groups,
+            synchronize=each.synchronize,
         )
         for each in settings.inventory.clouds
     )

@@ -12,10 +12,12 @@ from aiohttp import web
 
 from vmm_simulator.commands import Commands
 from vmm_simulator.faults import FaultRequest, FaultSet
-from vmm_simulator.https import parsed, rendered
+from vmm_simulator.https import Handler, parsed, rendered
 from vmm_simulator.journal import Journal
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
+from vmm_simulator.service import VmmService
+from vmm_simulator.service_interface import ServiceInterface
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.verbs.call import Fabric
 from vmm_simulator.vmm.placement import hosts_of
@@ -40,20 +42,31 @@ _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class VmmInterface:
     """Handlers of the VMM interface: parse, call, render."""
 
-    def __init__(self, fabric: Fabric, commands: Commands, lookout: Lookout) -> None:
+    def __init__(
+        self, fabric: Fabric, commands: Commands, lookout: Lookout, service: VmmService
+    ) -> None:
         self._fabric = fabric
         self._commands = commands
         self._lookout = lookout
+        self._service = service
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Return the whole VMM interface."""
-        yield web.get(VMM_INVENTORY, self.inventory)
-        yield web.get(VMM_MACHINES, self.machines)
-        yield web.get(VMM_MACHINE, self.machine)
-        yield web.post(VMM_MACHINE_VERB, self.machine_verb)
-        yield web.get(VMM_CLOUD, self.cloud)
-        yield web.get(VMM_HOST_REQUESTS, self.host_requests)
-        yield web.post(VMM_CLOUD_VERB, self.cloud_verb)
+        """Return the whole VMM interface; all of these want the VMM service to run."""
+        yield from ServiceInterface(self._service, self._lookout).routes()
+        yield web.get(VMM_INVENTORY, self._while_running(self.inventory))
+        yield web.get(VMM_MACHINES, self._while_running(self.machines))
+        yield web.get(VMM_MACHINE, self._while_running(self.machine))
+        yield web.post(VMM_MACHINE_VERB, self._while_running(self.machine_verb))
+        yield web.get(VMM_CLOUD, self._while_running(self.cloud))
+        yield web.get(VMM_HOST_REQUESTS, self._while_running(self.host_requests))
+        yield web.post(VMM_CLOUD_VERB, self._while_running(self.cloud_verb))
+
+    def _while_running(self, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            self._service.check_running()
+            return await handler(request)
+
+        return guarded
 
     async def inventory(self, request: web.Request) -> web.Response:
         """Everything that the VMM server manages."""
@@ -116,8 +129,14 @@ class Management:
     """Handlers of the management port."""
 
     def __init__(
-        self, store: InventoryStore, journal: Journal, faults: FaultSet, lookout: Lookout
+        self,
+        store: InventoryStore,
+        journal: Journal,
+        faults: FaultSet,
+        lookout: Lookout,
+        service: VmmService,
     ) -> None:
+        self._service = service
         self._store = store
         self._journal = journal
         self._faults = faults
@@ -125,6 +144,7 @@ class Management:
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the whole management port."""
+        yield from ServiceInterface(self._service, self._lookout).management_routes()
         yield web.get("/inventory", self.inventory)
         yield web.get("/machines/{id}", self.machine)
         yield web.get("/effects", self.effects)

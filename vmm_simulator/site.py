@@ -35,7 +35,9 @@ from vmm_simulator.hyperv.receiver import ReplicaReceiver
 from vmm_simulator.journal import Journal
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.problems import RefusedError
+from vmm_simulator.run_as import RunAsStore
 from vmm_simulator.server import Management, VmmInterface
+from vmm_simulator.service import VmmService
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.verbs.call import Fabric
 from vmm_simulator.vmm.records import HostRecord
@@ -50,6 +52,7 @@ class Site:
     fabric: Fabric
     commands: Commands
     lookout: Lookout
+    service: VmmService
     faults: FaultSet
     journal: Journal
     vmm_port: int
@@ -94,6 +97,11 @@ async def open_site(
                 seed.hosts(settings),
                 seed.machines(settings),
             )
+        if not store.has_service:
+            await store.put_service(seed.service(settings))
+        service = VmmService(store, RunAsStore(settings.data_directory / "run-as.json"))
+        if store.service.running:
+            await service.run_as.service_started()
         hosts = _hosts(settings, store, clock, programs or GuestPrograms())
         for host in hosts.values():
             stack.push_async_callback(host.close)
@@ -107,8 +115,8 @@ async def open_site(
         await _open_ports(store, hosts)
         await _start_guests(fabric)
         cycles.ensure_all()
-        interface = VmmInterface(fabric, commands, lookout)
-        management = Management(store, journal, faults, lookout)
+        interface = VmmInterface(fabric, commands, lookout, service)
+        management = Management(store, journal, faults, lookout, service)
         vmm_port = await stack.enter_async_context(serve(settings.vmm_interface, interface.routes))
         management_port = await stack.enter_async_context(
             serve(settings.management, management.routes)
@@ -117,6 +125,7 @@ async def open_site(
             fabric=fabric,
             commands=commands,
             lookout=lookout,
+            service=service,
             faults=faults,
             journal=journal,
             vmm_port=vmm_port,

@@ -9,12 +9,19 @@ from pydantic import BaseModel, ValidationError
 from service_shell.errors import ProgramError
 from vmm_simulator.journal import Change, Journal
 from vmm_simulator.problems import unknown
-from vmm_simulator.vmm.records import CloudRecord, FabricRecord, HostRecord, MachineRecord
+from vmm_simulator.vmm.records import (
+    CloudRecord,
+    FabricRecord,
+    HostRecord,
+    MachineRecord,
+    ServiceRecord,
+)
 
 _FABRIC: Final = "fabric"
 _CLOUD: Final = "cloud"
 _HOST: Final = "host"
 _MACHINE: Final = "machine"
+_SERVICE: Final = "service"
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
@@ -26,6 +33,7 @@ class InventoryStore:
         self._journal = journal
         self._one_by_one = asyncio.Lock()
         self._fabric: FabricRecord | None = None
+        self._service: ServiceRecord | None = None
         self._clouds: dict[str, CloudRecord] = {}
         self._hosts: dict[str, HostRecord] = {}
         self._machines: dict[str, MachineRecord] = {}
@@ -37,6 +45,7 @@ class InventoryStore:
         if not fabrics:
             return False
         self._fabric = fabrics[0]
+        self._service = next(iter(await self._load(_SERVICE, ServiceRecord)), None)
         self._clouds = {each.cloud_id: each for each in await self._load(_CLOUD, CloudRecord)}
         self._hosts = {each.fqdn: each for each in await self._load(_HOST, HostRecord)}
         machines = await self._load(_MACHINE, MachineRecord)
@@ -63,6 +72,34 @@ class InventoryStore:
         """The VMM server and what no verb changes."""
         assert self._fabric is not None
         return self._fabric
+
+    @property
+    def has_service(self) -> bool:
+        """Whether the journal knows the VMM service: one of an older version does not."""
+        return self._service is not None
+
+    @property
+    def service(self) -> ServiceRecord:
+        """The VMM service."""
+        assert self._service is not None
+        return self._service
+
+    async def put_service(self, service: ServiceRecord) -> None:
+        """Replace the record of the VMM service, durably."""
+        async with self._one_by_one:
+            await self._write(
+                Change(_SERVICE, service.vmm_id, service.model_dump_json()),
+                lambda: self._publish_service(service),
+            )
+
+    async def change_service(self, change: Callable[[ServiceRecord], ServiceRecord]) -> None:
+        """As change_machine, for the VMM service."""
+        async with self._one_by_one:
+            changed = change(self.service)
+            await self._write(
+                Change(_SERVICE, changed.vmm_id, changed.model_dump_json()),
+                lambda: self._publish_service(changed),
+            )
 
     @property
     def clouds(self) -> Mapping[str, CloudRecord]:
@@ -167,6 +204,9 @@ class InventoryStore:
         self._machines[machine.machine_id] = machine
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _publish_service(self, service: ServiceRecord) -> None:
+        self._service = service
 
     def _withdraw(self, machine_id: str) -> None:
         self._machines.pop(machine_id, None)

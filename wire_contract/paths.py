@@ -15,6 +15,11 @@ REPORTS: Final = "/provider/v1/reports"
 INVENTORY: Final = "/provider/v1/inventory"
 HOST_CERTIFICATES: Final = "/provider/v1/host-certificates"
 PROVIDER_HEALTH: Final = "/health"
+MQTT_WEBSOCKET: Final = "/mqtt"
+"""MQTT 5 over WebSocket, for sites that are let out on the HTTPS port alone."""
+
+MQTT_SUBPROTOCOL: Final = "mqtt"
+"""Subprotocol of that WebSocket (MQTT 5.0, 6)."""
 
 # VMM interface (agent to VMM server).
 VMM_INVENTORY: Final = "/vmm/v1/inventory"
@@ -24,6 +29,12 @@ VMM_MACHINE_VERB: Final = "/vmm/v1/machines/{machine_id}/{verb}"
 VMM_CLOUD: Final = "/vmm/v1/clouds/{cloud_id}"
 VMM_CLOUD_VERB: Final = "/vmm/v1/clouds/{cloud_id}/{verb}"
 VMM_HOST_REQUESTS: Final = "/vmm/v1/clouds/{cloud_id}/host-certificate-requests"
+VMM_CLOUD_SYNCHRONIZATION: Final = "/vmm/v1/clouds/{cloud_id}/synchronization"
+VMM_SERVICE: Final = "/vmm/v1/service"
+VMM_NODE_PROVIDER: Final = "/vmm/v1/service/nodes/{node}/provider"
+VMM_RUN_AS_ACCOUNTS: Final = "/vmm/v1/run-as-accounts"
+VMM_RUN_AS_ACCOUNT: Final = "/vmm/v1/run-as-accounts/{name}"
+VMM_RUN_AS_CREDENTIAL: Final = "/vmm/v1/run-as-accounts/{name}/credential"
 
 # Hyper-V host to Hyper-V host (replication port, mutual TLS).
 REPLICA_RELATIONSHIP: Final = "/replica/v1/relationships/{relationship_id}"

@@ -89,7 +89,10 @@ class HostView(WireModel):
 
 
 class CloudView(WireModel):
-    """A VMM cloud; pairing fields are what `pair_cloud` recorded."""
+    """A VMM cloud; pairing fields are what `pair_cloud` recorded.
+
+    `synchronized`: the vault lists the cloud and its machines (seed, step 3: cloud metadata).
+    """
 
     cloud_id: str
     friendly_name: str
@@ -97,6 +100,7 @@ class CloudView(WireModel):
     host_fqdns: tuple[str, ...]
     paired_role: str = ""
     partner_cloud_id: str | None = None
+    synchronized: bool = True
 
 
 class DiskView(WireModel):

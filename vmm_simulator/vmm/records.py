@@ -78,6 +78,26 @@ class FabricRecord(Record):
     library_shares: tuple[str, ...] = ()
 
 
+class NodeRecord(Record):
+    """A server that VMM runs on, and the provider that set-up has put there."""
+
+    fqdn: str
+    provider_version: str | None = None
+
+
+class ServiceRecord(Record):
+    """The VMM service: whether it runs, where, and under which account."""
+
+    vmm_id: str
+    running: bool = True
+    update_rollup: int
+    service_account: str
+    cluster_role: str | None = None
+    nodes: tuple[NodeRecord, ...]
+    active_node: str
+    free_disk_bytes: int | None = None
+
+
 class CloudRecord(Record):
     """A cloud, made of host groups; the pairing is what `pair_cloud` recorded."""
 
@@ -87,6 +107,7 @@ class CloudRecord(Record):
     host_groups: tuple[str, ...]
     paired_role: str = ""
     partner_cloud_id: str | None = None
+    synchronize: bool = True
 
 
 class HostRecord(Record):

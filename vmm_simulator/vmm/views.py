@@ -13,6 +13,7 @@ from vmm_simulator.vmm.records import (
     MachineRecord,
     NetworkRecord,
     RelationshipRecord,
+    ServiceRecord,
 )
 from vmm_simulator.vmm.transitions import claim, position
 from wire_contract.vmm_interface import (
@@ -28,6 +29,7 @@ from wire_contract.vmm_interface import (
     SubnetView,
     VmmView,
 )
+from wire_contract.vmm_service import NodeView, VmmServiceView
 from wire_contract.vocabulary import RunState
 
 
@@ -50,6 +52,28 @@ def vmm_view(fabric: FabricRecord) -> VmmView:
     return VmmView(vmm_id=fabric.vmm_id, fqdn=fabric.fqdn, version=fabric.version)
 
 
+def service_view(fabric: FabricRecord, service: ServiceRecord) -> VmmServiceView:
+    """Return the VMM service and its nodes."""
+    return VmmServiceView(
+        vmm_id=fabric.vmm_id,
+        fqdn=fabric.fqdn,
+        version=fabric.version,
+        update_rollup=service.update_rollup,
+        service_account=service.service_account,
+        running=service.running,
+        cluster_role=service.cluster_role,
+        nodes=tuple(
+            NodeView(
+                fqdn=node.fqdn,
+                active=node.fqdn == service.active_node,
+                provider_version=node.provider_version,
+            )
+            for node in service.nodes
+        ),
+        free_disk_bytes=service.free_disk_bytes,
+    )
+
+
 def cloud_view(cloud: CloudRecord, hosts: Iterable[HostRecord]) -> CloudView:
     """Return a cloud and its hosts."""
     return CloudView(
@@ -59,6 +83,7 @@ def cloud_view(cloud: CloudRecord, hosts: Iterable[HostRecord]) -> CloudView:
         host_fqdns=tuple(host.fqdn for host in hosts_of(cloud, hosts)),
         paired_role=cloud.paired_role,
         partner_cloud_id=cloud.partner_cloud_id,
+        synchronized=cloud.synchronize,
     )
 
 

@@ -21,6 +21,7 @@ from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.mqtt_endpoint import open_endpoint
 from service_hub.channel.outbox_pump import open_pump
 from service_hub.channel.wakeups import Wakeups
+from service_hub.channel.websocket import WebSocketDoor
 from service_hub.config import HubSettings
 from service_hub.domain.records import RegistrationKey
 from service_hub.engine.committer import GroupCommitter
@@ -129,11 +130,13 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             tokens=office,
             events=source,
             clock=clock,
+            mqtt=WebSocketDoor(endpoint),
         )
         await _serve(stack, provider_application(provider_api), listeners[1], tls.provider)
         operators = _operator_application(settings, trust, clock, cases)
         await _serve(stack, operators, listeners[0], tls.operator)
         stack.callback(wakeups.close)
+        stack.callback(endpoint.stop)
         facts = {
             "operator_url": settings.public_url,
             "provider_url": settings.provider.public_url,

@@ -8,7 +8,7 @@ import asyncio
 import asyncio.sslproto
 import socket
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -33,8 +33,22 @@ log = structlog.get_logger(__name__)
 class MqttEndpoint:
     """Delivery over connections of our own; see `open_endpoint`."""
 
-    def __init__(self, registry: ConnectionRegistry[Connection]) -> None:
+    def __init__(
+        self,
+        registry: ConnectionRegistry[Connection],
+        limits: EndpointLimits,
+        new_connection: Callable[[], Connection],
+    ) -> None:
         self._registry = registry
+        self.limits = limits
+        self.new_connection = new_connection
+        """Gives the protocol of a connection that somebody else accepted (WebSocket)."""
+
+    def stop(self) -> None:
+        """Tell every provider that the hub stops, and take in nobody more; may be repeated."""
+        for connection in self._registry.stop():
+            # Without wills: it is the hub that goes, not the providers.
+            connection.end(End("the hub stops", Disconnect.SERVER_SHUTTING_DOWN, with_will=False))
 
     def connections(self) -> Mapping[str, int]:
         """Return the providers that take events now, and the numbers of their connections."""
@@ -94,22 +108,19 @@ async def open_endpoint(
             group.create_task(coroutine)
 
         surroundings = Surroundings(admission, presence, wakeups, registry, chosen, start)
+        endpoint = MqttEndpoint(registry, chosen, lambda: Connection(surroundings))
         server = await loop.create_server(
-            lambda: Connection(surroundings),
+            endpoint.new_connection,
             sock=listener,
             ssl=tls,
             ssl_handshake_timeout=chosen.handshake_seconds,
             ssl_shutdown_timeout=chosen.close_seconds,
         )
         try:
-            yield MqttEndpoint(registry)
+            yield endpoint
         finally:
             server.close()
-            for connection in registry.stop():
-                # Without wills: it is the hub that goes, not the providers.
-                connection.end(
-                    End("the hub stops", Disconnect.SERVER_SHUTTING_DOWN, with_will=False)
-                )
+            endpoint.stop()
 
 
 def limit_tls_buffers() -> None:

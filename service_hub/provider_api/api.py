@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from cryptography import x509
@@ -72,6 +72,14 @@ class Call:
         return self.caller.key
 
 
+class MqttDoor(Protocol):
+    """Serves MQTT over a WebSocket that came in on the provider port."""
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve it until it ends; HTTPBadRequest when it is none."""
+        ...
+
+
 class ProviderApi:
     """Everything that providers may ask of the hub over HTTPS; paths are in `routes`."""
 
@@ -84,7 +92,9 @@ class ProviderApi:
         tokens: ProviderTokens,
         events: EventSource,
         clock: Clock,
+        mqtt: MqttDoor | None = None,
     ) -> None:
+        self._mqtt = mqtt
         self._enrolment = enrolment
         self._providers = providers
         self._office = office
@@ -152,6 +162,17 @@ class ProviderApi:
         query = read_query(call.request.query)
         with self._polls.counted(call.provider.id):
             return answer(await pull(self._events, call.provider.id, query))
+
+    async def mqtt(self, call: Call) -> web.StreamResponse:
+        """Let MQTT in over WebSocket."""
+        if self._mqtt is None:
+            raise ProblemError(
+                404,
+                "WebSocketNotOffered",
+                "This hub delivers events through a broker of its own.",
+                "Use the broker's address, or pull the events.",
+            )
+        return await self._mqtt.serve(call.request)
 
     async def reports(self, call: Call) -> web.Response:
         """Take reports in."""

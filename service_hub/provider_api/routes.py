@@ -24,18 +24,22 @@ SESSION_BYTES_MAX: Final = 4 * 1024 * 1024
 
 BODY_BYTES_MAX: Final = 64 * 1024
 
-Handler = Callable[[ProviderApi, Call], Awaitable[web.Response]]
+Handler = Callable[[ProviderApi, Call], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path: what it asks of its caller, and how large its body may be."""
+    """One method of one path: what it asks of its caller, and how large its body may be.
+
+    `is_counted`: it is one of the few requests that a provider may have open at the same time.
+    """
 
     method: str
     path: str
     credential: Credential
     handler: Handler
     body_bytes_max: int = BODY_BYTES_MAX
+    is_counted: bool = True
 
 
 ROUTES: Final = (
@@ -75,6 +79,14 @@ ROUTES: Final = (
         ProviderApi.host_certificates,
         HOST_CERTIFICATES_BYTES_MAX,
     ),
+    # The token follows in CONNECT; the MQTT side has its own limits.
+    Route(
+        "GET",
+        paths.MQTT_WEBSOCKET,
+        Credential.MANAGEMENT,
+        ProviderApi.mqtt,
+        is_counted=False,
+    ),
 )
 """Method, path, credential, handler, limit."""
 
@@ -103,9 +115,9 @@ def _guarded(
     return handle
 
 
-async def _handle(api: ProviderApi, route: Route, request: web.Request) -> web.Response:
+async def _handle(api: ProviderApi, route: Route, request: web.Request) -> web.StreamResponse:
     caller = await api.callers.identify(request, route.credential)
-    if not isinstance(caller, ProviderCaller):
+    if not isinstance(caller, ProviderCaller) or not route.is_counted:
         body = await read_body(request, route.body_bytes_max)
         return await route.handler(api, Call(request, caller, body))
     with api.pressure.counted(caller.provider.id):

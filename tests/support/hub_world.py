@@ -23,7 +23,7 @@ from service_hub.domain.records import (
 )
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
-from service_hub.ports import Change, RequestIdentity, Save
+from service_hub.ports import Change, Outbox, RequestIdentity, Resigner, Save
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.pairing import PairingService
@@ -83,7 +83,7 @@ class NoOutbox:
 class TellingCommitter(GroupCommitter):
     """Lets a test wait for the next commit instead of asking again and again."""
 
-    def __init__(self, store: RecordStore, outbox: NoOutbox) -> None:
+    def __init__(self, store: RecordStore, outbox: Outbox) -> None:
         super().__init__(store, outbox)
         self._told = asyncio.Event()
 
@@ -258,12 +258,19 @@ DEFAULT_RESULTS: dict[str, dict[str, Any]] = {
 
 
 @asynccontextmanager
-async def hub_world(folder: Path, lease: timedelta = timedelta(hours=1)) -> AsyncIterator[HubWorld]:
+async def hub_world(
+    folder: Path,
+    lease: timedelta = timedelta(hours=1),
+    *,
+    clock: TickingClock | None = None,
+    outbox: Outbox | None = None,
+    resigner: Resigner | None = None,
+) -> AsyncIterator[HubWorld]:
     """Open a hub on a database in `folder`; opened again it takes up what was left."""
-    clock = TickingClock()
+    clock = clock or TickingClock()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(folder / "hub.db"))
-        committer = TellingCommitter(store, NoOutbox())
+        committer = TellingCommitter(store, outbox or NoOutbox())
         await stack.enter_async_context(committer.running())
         fabrics = FabricService(reader=store, clock=clock, lease=lease)
         checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
@@ -291,7 +298,7 @@ async def hub_world(folder: Path, lease: timedelta = timedelta(hours=1)) -> Asyn
             clock=clock,
             runner=engine,
             observers=completion,
-            resigner=NoSignatures(),
+            resigner=resigner or NoSignatures(),
             heartbeat=timedelta(seconds=60),
         )
         vault, providers = await _furnish(store, committer, clock)

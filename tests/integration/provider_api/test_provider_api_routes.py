@@ -49,11 +49,11 @@ GOOD_BODIES: dict[str, bytes] = {
     paths.INVENTORY: INVENTORY.model_dump_json().encode(),
     paths.HOST_CERTIFICATES: b'{"requests": []}',
 }
-SUCCESS = {paths.INVENTORY: 204, paths.EST_SIMPLEREENROLL: 501}
+SUCCESS = {paths.INVENTORY: 204, paths.MQTT_WEBSOCKET: 404, paths.EST_SIMPLEREENROLL: 501}
 ALL_PROVIDER_PATHS = {
     value
     for name, value in vars(paths).items()
-    if name.isupper() and not name.startswith(("VMM_", "REPLICA_"))
+    if name.isupper() and value.startswith("/") and not name.startswith(("VMM_", "REPLICA_"))
 }
 BY_PATH = {route.path: route for route in ROUTES}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,10 +20,11 @@ from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubHttps
 from provider_agent.intake import EventIntake
 from provider_agent.journal import Journal
+from provider_agent.proxy import HubRoute, load_rules
 from provider_agent.puller import EventPuller
 from provider_agent.reporter import Reporter
 from provider_agent.session import Session
-from provider_agent.subscriber import MqttAddresses, Subscriber
+from provider_agent.subscriber import Subscriber
 from provider_agent.watcher import Watcher
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
@@ -106,7 +108,8 @@ async def assemble(
             Journal.open(settings.data_directory / JOURNAL_FILE, clock.new_id())
         )
         driver = await stack.enter_async_context(vmm_driver(settings.vmm))
-        https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls))
+        route = HubRoute(load_rules(settings.proxy, settings.data_directory, os.environ))
+        https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls, route))
         hub = HubClient(https, AccessToken(https, identity.key, clock.now))
         session = Session(hub, driver, journal, clock, facts.vmm_version)
         intake = EventIntake(
@@ -122,9 +125,10 @@ async def assemble(
             session,
             clock,
             provider_id=facts.provider_id,
-            addresses=MqttAddresses.of(facts.mqtt_host, facts.mqtt_port, facts.provider_url),
-            transport=settings.mqtt.transport,
+            host=facts.mqtt_host,
+            port=facts.mqtt_port,
             tls=tls,
+            route=route,
         )
         yield Parts(
             session=session,

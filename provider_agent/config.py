@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from provider_agent.domain.transports import MqttTransport
 from provider_agent.proxy import ProxySettings
 from service_shell.configuration import LogSettings, Settings
 
@@ -37,13 +36,6 @@ class TaskLimits(Settings):
     """How long after a task's deadline the answer to a verb begun before is still waited for."""
 
 
-class MqttSettings(Settings):
-    """How events are received at once; they are pulled over HTTPS in any case."""
-
-    transport: MqttTransport = MqttTransport.AUTO
-    """tls: the hub's MQTT port; websocket: its HTTPS port; auto: the first, else the second."""
-
-
 class AgentSettings(Settings):
     """Everything that `provider-agent run` needs."""
 
@@ -51,8 +43,9 @@ class AgentSettings(Settings):
     ready_file: Path | None = None
     log: LogSettings = LogSettings()
     vmm: VmmSettings
-    proxy: ProxySettings = ProxySettings()
-    mqtt: MqttSettings = MqttSettings()
+    proxy: ProxySettings | None = None
+    """How to reach the hub; without it as given at registration, else directly."""
+
     inventory_seconds: float = Field(default=300, gt=0, le=86_400)
     watch_seconds: float = Field(default=1, gt=0, le=3600)
     tasks: TaskLimits = TaskLimits()

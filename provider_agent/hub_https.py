@@ -6,16 +6,19 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from provider_agent.bounded_body import BodyTooLargeError, read_bounded
+from provider_agent.domain.proxies import DIRECT, Proxy, ProxyChoice, refusal_words
 
 CONNECT_SECONDS_MAX: Final = 15.0
 REQUEST_SECONDS_MAX: Final = 30.0
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 DETAIL_CHARACTERS_MAX: Final = 300
 CONNECTIONS_MAX: Final = 8
+HTTPS_PORT: Final = 443
 
 _SUCCESS: Final = range(200, 300)
 _BUSY: Final = frozenset({408, 425, 429})
@@ -64,15 +67,25 @@ class HubRequest:
 
 
 class HubHttps:
-    """Requests under one client certificate; trusts the hub's root alone, takes no proxy."""
+    """Requests under one client certificate; trusts the hub's root alone.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    Which proxy a request takes is asked of `route`; the environment is never looked at.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, route: ProxyChoice = DIRECT
+    ) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        parts = urlsplit(self._url)
+        self._host, self._port = parts.hostname or "", parts.port or HTTPS_PORT
+        self._route = route
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, tls: ssl.SSLContext) -> AsyncIterator["HubHttps"]:
+    async def connect(
+        cls, url: str, tls: ssl.SSLContext, route: ProxyChoice = DIRECT
+    ) -> AsyncIterator["HubHttps"]:
         """Open the pool; connections are made when they are needed."""
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls, limit=CONNECTIONS_MAX),
@@ -80,13 +93,14 @@ class HubHttps:
             trust_env=False,
         )
         async with session:
-            yield cls(session, url)
+            yield cls(session, url, route)
 
     async def send(self, request: HubRequest, token: str | None = None) -> bytes:
         """Return the body of a successful answer, or raise a HubError that says what happened."""
         headers = {"Content-Type": request.content_type} if request.body is not None else {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        proxy = self._route.proxy_for(self._host, self._port)
         try:
             async with self._session.request(
                 request.method,
@@ -98,13 +112,15 @@ class HubHttps:
                     total=request.seconds, sock_connect=CONNECT_SECONDS_MAX
                 ),
                 allow_redirects=False,
+                proxy=f"http://{proxy}" if proxy is not None else None,
+                proxy_headers=proxy.headers() if proxy is not None else None,
             ) as response:
                 answer = await read_bounded(response, request.answer_bytes_max)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except BodyTooLargeError as error:
             raise HubAnswerError(f"{request.path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise HubUnreachableError(self._explain(error)) from error
+            raise HubUnreachableError(self._explain(error, proxy)) from error
         if status in _SUCCESS:
             return answer
         message = f"{request.path} answered {status}: {_detail(answer)}"
@@ -114,13 +130,17 @@ class HubHttps:
             raise HubUnreachableError(message, _seconds(retry_after))
         raise HubRefusedError(status, message)
 
-    def _explain(self, error: BaseException) -> str:
+    def _explain(self, error: BaseException, proxy: Proxy | None) -> str:
         match error:
+            case aiohttp.ClientHttpProxyError() if proxy is not None:
+                return refusal_words(proxy, error.status, f"{self._host}:{self._port}")
+            case aiohttp.ClientProxyConnectionError() if proxy is not None:
+                return f"the proxy {proxy} cannot be reached: {error.os_error}; is it running?"
             case aiohttp.ClientConnectorCertificateError():
                 return (
                     f"the certificate of {self._url} is not from this hub"
                     f" ({error.certificate_error}); is the URL another server's, or a"
-                    " TLS-intercepting proxy in between?"
+                    f" TLS-intercepting proxy in between{f' ({proxy})' if proxy else ''}?"
                 )
             case TimeoutError():
                 return f"the hub at {self._url} did not answer in time"

@@ -3,25 +3,22 @@
 import asyncio
 import contextlib
 import ssl
-from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 import aiomqtt
 import structlog
 
+from provider_agent.domain.proxies import DIRECT, ProxyChoice
 from provider_agent.domain.retries import RECONNECT
-from provider_agent.domain.transports import MqttTransport, TransportChoice
 from provider_agent.hub_client import HubClient
 from provider_agent.hub_https import HubError
 from provider_agent.intake import EventIntake, Intake
+from provider_agent.routed_mqtt import RoutedMqttClient
 from provider_agent.session import Session
 from service_shell.clock import Clock
 from wire_contract.events import Presence
-from wire_contract.paths import MQTT_WEBSOCKET
 from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic
 
-HTTPS_PORT: Final = 443
 KEEPALIVE_SECONDS: Final = 30
 ANSWER_SECONDS_MAX: Final = 15.0
 FAREWELL_SECONDS_MAX: Final = 2.0
@@ -29,20 +26,6 @@ MESSAGES_QUEUED_MAX: Final = 1000
 """Beyond this, messages are dropped: a gap, which is pulled."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class MqttAddresses:
-    """Where the hub's MQTT listens, by transport: host and port."""
-
-    tls: tuple[str, int]
-    websocket: tuple[str, int]
-
-    @classmethod
-    def of(cls, mqtt_host: str, mqtt_port: int, provider_url: str) -> "MqttAddresses":
-        """Return the addresses; MQTT over WebSocket shares the port of the provider URL."""
-        parts = urlsplit(provider_url)
-        return cls((mqtt_host, mqtt_port), (parts.hostname or mqtt_host, parts.port or HTTPS_PORT))
 
 
 class Subscriber:
@@ -56,18 +39,20 @@ class Subscriber:
         clock: Clock,
         *,
         provider_id: str,
-        addresses: MqttAddresses,
-        transport: MqttTransport,
+        host: str,
+        port: int,
         tls: ssl.SSLContext,
+        route: ProxyChoice = DIRECT,
     ) -> None:
         self._hub = hub
         self._intake = intake
         self._session = session
         self._clock = clock
         self._provider_id = provider_id
-        self._addresses = addresses
-        self._choice = TransportChoice(transport)
+        self._host = host
+        self._port = port
         self._tls = tls
+        self._route = route
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
@@ -78,16 +63,11 @@ class Subscriber:
             try:
                 await self._converse()
             except (aiomqtt.MqttError, HubError, OSError) as error:
-                transport = self._choice.present.value
                 if self.connected.is_set():
                     failures = 0
-                    self._choice.lost()
                     self._session.renew()
-                elif _is_unreachable(error) and self._choice.unreachable():
-                    log.info("mqtt_over_websocket_next", cause=str(error))
-                    continue
                 failures += 1
-                log.warning("mqtt_lost", cause=str(error), failures=failures, transport=transport)
+                log.warning("mqtt_lost", cause=str(error), failures=failures)
             finally:
                 self.connected.clear()
                 # The long poll takes over at once.
@@ -110,7 +90,7 @@ class Subscriber:
             self.connected.set()
             # Between the last pull and the subscription events may have been published.
             self._session.events_due.set()
-            log.info("mqtt_connected", transport=self._choice.present.value)
+            log.info("mqtt_connected", host=self._host, port=self._port)
             try:
                 await self._listen(client)
             except asyncio.CancelledError:
@@ -149,13 +129,10 @@ class Subscriber:
         return presence.model_dump_json().encode()
 
     def _client(self, token: str) -> aiomqtt.Client:
-        over_websocket = self._choice.present is MqttTransport.WEBSOCKET
-        host, port = self._addresses.websocket if over_websocket else self._addresses.tls
-        return aiomqtt.Client(
-            host,
-            port,
-            transport="websockets" if over_websocket else "tcp",
-            websocket_path=MQTT_WEBSOCKET if over_websocket else None,
+        return RoutedMqttClient(
+            self._host,
+            self._port,
+            self._route,
             identifier=self._provider_id,
             username=self._provider_id,
             password=token,
@@ -169,8 +146,3 @@ class Subscriber:
             max_queued_incoming_messages=MESSAGES_QUEUED_MAX,
             tls_context=self._tls,
         )
-
-
-def _is_unreachable(error: Exception) -> bool:
-    """Whether no MQTT server answered at all; one that answered "no" was reached."""
-    return not isinstance(error, aiomqtt.MqttCodeError | HubError)

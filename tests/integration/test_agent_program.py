@@ -82,8 +82,9 @@ def test_a_good_configuration_is_called_valid(tmp_path: Path, program: Program) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"proxy": {"mode": "custom"}}, "'custom' is not offered by this version"),
-        ({"proxy": {"mode": "system"}}, "'system' is not offered by this version"),
+        ({"proxy": {"mode": "custom"}}, "mode custom needs address and port"),
+        ({"proxy": {"mode": "system", "port": 3128}}, "port belongs to mode custom"),
+        ({"proxy": {"mode": "socks"}}, "'none', 'system' or 'custom'"),
         ({"watch_second": 1}, "did you mean watch_seconds?"),
         ({"vmm": {"url": "http://vmm", "ca_file": "a", "token_file": "b"}}, "https://"),
         ({"tasks": {"parallel_max": 0}}, "parallel_max"),

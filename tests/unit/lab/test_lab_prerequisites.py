@@ -1,6 +1,7 @@
 """The first script that a newcomer's machine runs, on machines that lack things."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / ".ci/prerequisites"
-SHELL_TOOLS = ("sh", "id", "printf", "echo", "env", "cat")
+SHELL_TOOLS = ("sh", "id", "printf", "echo", "env", "cat", "rm", "chmod", "true")
+TEST_SERVICES = re.findall(r"^test_services='([a-z0-9 ]+)'", SCRIPT.read_text(), re.MULTILINE)
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def machine(tmp_path: Path) -> Path:
     python = tools / "python3"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    for name in ("mkfs.ext4", "debugfs", "e2fsck"):
+    for name in ("mkfs.ext4", "debugfs", "e2fsck", "openssl", *TEST_SERVICES[0].split()):
         (tools / name).symlink_to("/bin/true")
     return tools
 
@@ -32,7 +34,8 @@ def machine(tmp_path: Path) -> Path:
 def run(tools: Path, purpose: str = "lab") -> subprocess.CompletedProcess[str]:
     """Run the script in an empty clone; system folders for root's tools do not exist there."""
     script = tools.parent / "prerequisites"
-    script.write_text(SCRIPT.read_text().replace(":/usr/sbin:/sbin", ""))
+    text = SCRIPT.read_text().replace(":/usr/sbin:/sbin", "")
+    script.write_text(text.replace("/usr/sbin/policy-rc.d", str(tools.parent / "policy-rc.d")))
     return subprocess.run(
         [str(tools / "sh"), str(script), purpose],
         cwd=tools.parent,
@@ -117,6 +120,24 @@ def test_for_the_tests_what_is_missing_is_installed_where_it_needs_no_password(
     assert done.returncode == 0
     assert "install -qq -y --no-install-recommends e2fsprogs" in called.read_text()
     assert "Missing" not in done.stderr
+
+
+def test_a_real_component_of_the_tests_is_installed_without_being_started(machine: Path) -> None:
+    (machine / "squid").unlink()
+    policy = machine.parent / "policy-rc.d"
+    installer = machine / "apt-get"
+    installer.write_text(
+        f"#!{shutil.which('sh')}\n{policy} squid start\n"
+        f'[ "$?" = 101 ] && {shutil.which("ln")} -s /bin/true {machine}/squid\n'
+    )
+    installer.chmod(0o755)
+    (machine / "id").unlink()
+    (machine / "id").write_text("#!/bin/sh\necho 0\n")
+    (machine / "id").chmod(0o755)
+    assert "squid" not in run(machine, "lab").stderr
+    done = run(machine, "test")
+    assert (done.returncode, "Missing" in done.stderr) == (0, False)
+    assert not policy.exists()
 
 
 def test_for_the_tests_without_rights_it_is_told_only(machine: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("service_hub", "provider_agent", "vmm_simulator")
-PACKAGES = (*PROGRAMS, "wire_contract", "certs", "service_shell", "lab")
+PACKAGES = (*PROGRAMS, "wire_contract", "certs", "service_shell", "site_recovery_cli", "lab")
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 SHARED_PATHS = (r"/provider/v1", r"/vmm/v1", r"/replica/v1", r"\.well-known/est")
@@ -181,6 +181,8 @@ BAD_IMPORTS = (
     ("service_hub/domain/planted.py", "import service_hub.services", "layers of the hub"),
     ("service_hub/engine/planted.py", "import service_hub.store", "composition root"),
     ("service_hub/domain/planted.py", "import asyncio", "Decisions are pure"),
+    ("site_recovery_cli/planted.py", "import provider_agent", "a client"),
+    ("service_hub/services/planted.py", "import site_recovery_cli", "knows its clients"),
     ("wire_contract/planted.py", "import certs", "neither certs nor shell"),
 )
 

@@ -1,0 +1,111 @@
+"""A hub as a profile names it: the SDK's clients and the hub's own routes, over one trust."""
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+import aiohttp
+from azure.core.credentials import AccessToken
+from azure.mgmt.recoveryservices.aio import RecoveryServicesClient
+from azure.mgmt.recoveryservicessiterecovery.aio import SiteRecoveryManagementClient
+
+from service_shell.clock import SystemClock
+from site_recovery_cli.exit_codes import ExitCode
+from site_recovery_cli.failures import CommandError
+from site_recovery_cli.hub_routes import HubRoutes
+from site_recovery_cli.profiles import DEFAULT_PROFILE, Profile, ProfileFolder, default_folder
+
+REQUEST_SECONDS_MAX: Final = 30.0
+SDK_RETRIES: Final = 2
+TOKEN_CHECK_INTERVAL: Final = timedelta(hours=1)
+"""The SDK asks for a token again after this; when it really ends, the hub says 401."""
+
+
+@dataclass(slots=True)
+class ProfileCredential:
+    """The profile's bearer token as the SDK wants to be asked for it."""
+
+    token: str
+    expires_at: datetime
+
+    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        """Return the token."""
+        return AccessToken(self.token, int(self.expires_at.timestamp()))
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_problem: object) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A profile at work."""
+
+    profile: Profile
+    vaults: RecoveryServicesClient
+    recovery: SiteRecoveryManagementClient
+    routes: HubRoutes
+
+    @property
+    def hub(self) -> str:
+        """The hub's address, for messages."""
+        return self.profile.hub
+
+    def vault(self, named: str | None) -> str:
+        """Return the vault that is meant; CommandError when neither option nor profile name it."""
+        vault = named or self.profile.vault
+        if not vault:
+            raise CommandError(
+                "no vault is named; add --vault NAME, or log in with --vault NAME",
+                ExitCode.USAGE,
+            )
+        return vault
+
+    def scope(self, vault: str | None) -> tuple[str, str]:
+        """Return resource group and vault, the first two arguments of the SDK's calls."""
+        return self.profile.resource_group, self.vault(vault)
+
+
+@contextlib.asynccontextmanager
+async def connect(name: str | None) -> AsyncIterator[Connection]:
+    """Open the hub of a profile; it trusts the profile's root and nothing else."""
+    folder = ProfileFolder(default_folder())
+    name = name or DEFAULT_PROFILE
+    profile = folder.load(name)
+    credential = ProfileCredential(profile.token, SystemClock().now() + TOKEN_CHECK_INTERVAL)
+    options: dict[str, Any] = {
+        "base_url": profile.hub,
+        "credential_scopes": [f"{profile.hub}/.default"],
+        "connection_verify": str(folder.trust_file(name, profile)),
+        "connection_timeout": REQUEST_SECONDS_MAX,
+        "read_timeout": REQUEST_SECONDS_MAX,
+        "retry_total": SDK_RETRIES,
+        "polling_interval": 1,
+    }
+    async with (
+        RecoveryServicesClient(credential, profile.subscription_id, **options) as vaults,
+        SiteRecoveryManagementClient(credential, profile.subscription_id, **options) as recovery,
+        open_routes(profile.hub, profile.root_pem, profile.token) as routes,
+    ):
+        yield Connection(profile, vaults, recovery, routes)
+
+
+@contextlib.asynccontextmanager
+async def open_routes(hub: str, root_pem: str, token: str) -> AsyncIterator[HubRoutes]:
+    """Open the hub's own routes."""
+    context = ssl.create_default_context(cadata=root_pem)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX),
+        trust_env=True,
+    ) as session:
+        yield HubRoutes(hub, session)

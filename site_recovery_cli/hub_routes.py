@@ -1,0 +1,153 @@
+"""The hub's own routes (/hub/v1/...), which the ARM surface and so the SDK don't have."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+
+from site_recovery_cli.exit_codes import ExitCode
+from site_recovery_cli.failures import CommandError, answer_error, unreachable
+
+ANSWER_BYTES_MAX: Final = 16_777_216
+VAULTS: Final = "/hub/v1/vaults"
+REGISTRATION_KEYS: Final = "registration-keys"
+SERVERS: Final = "servers"
+APPROVALS: Final = "approvals"
+ALERTS: Final = "alerts"
+
+
+class HubRoutes:
+    """Requests to the hub's own routes; every refusal is a CommandError."""
+
+    def __init__(self, hub: str, session: aiohttp.ClientSession) -> None:
+        self._hub = hub
+        self._session = session
+
+    async def vaults(self) -> list[dict[str, Any]]:
+        """Return the ids of all vaults; also shows that address, trust and token are right."""
+        return _rows(await self._json("GET", VAULTS, "list vaults"), "vaults")
+
+    async def vault_id(self, subscription_id: str, resource_group: str, name: str) -> str:
+        """Return the hub's own id of a vault, which its routes are addressed with."""
+        wanted = (subscription_id.lower(), resource_group.lower(), name.lower())
+        for vault in await self.vaults():
+            place = (vault["subscription_id"], vault["resource_group"], vault["name"])
+            if tuple(part.lower() for part in place) == wanted:
+                return str(vault["vault_id"])
+        raise CommandError(
+            f"there is no vault {name} in resource group {resource_group};"
+            " see: site-recovery vault list",
+            ExitCode.NOT_FOUND,
+        )
+
+    async def make_registration_key(self, vault_id: str) -> bytes:
+        """Make a registration key and return its vault credentials file."""
+        return await self._send("POST", _place(vault_id, REGISTRATION_KEYS), "registration key")
+
+    async def registration_keys(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return the registration keys of a vault, without anything secret."""
+        answer = await self._json("GET", _place(vault_id, REGISTRATION_KEYS), "registration keys")
+        return _rows(answer, "keys")
+
+    async def revoke_registration_key(self, vault_id: str, key_id: str) -> None:
+        """Revoke a key: nobody can register with it any more; registered servers stay."""
+        path = _place(vault_id, REGISTRATION_KEYS, key_id, "revoke")
+        await self._send("POST", path, f"revoke key {key_id}")
+
+    async def approvals(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return the known servers that came back with a new key, decided ones too."""
+        answer = await self._json("GET", _place(vault_id, APPROVALS), "approvals")
+        return _rows(answer, "approvals")
+
+    async def decide(self, vault_id: str, approval_id: str, decision: str) -> None:
+        """Approve or reject a waiting server."""
+        path = _place(vault_id, APPROVALS, approval_id, decision)
+        await self._send("POST", path, f"{decision} {approval_id}")
+
+    async def alerts(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return what was raised about the identities of a vault's servers, oldest first."""
+        answer = await self._json("GET", _place(vault_id, ALERTS), "alerts")
+        return _rows(answer, "alerts")
+
+    async def revoke_server(self, vault_id: str, provider_id: str) -> None:
+        """Revoke a server's certificates: its connections end at once."""
+        path = _place(vault_id, SERVERS, provider_id, "revoke")
+        await self._send("POST", path, f"revoke server {provider_id}")
+
+    async def _json(self, method: str, path: str, what: str) -> Mapping[str, Any]:
+        try:
+            answer = json.loads(await self._send(method, path, what))
+        except (ValueError, RecursionError) as error:
+            raise self._not_a_hub(what) from error
+        if not isinstance(answer, dict):
+            raise self._not_a_hub(what)
+        return answer
+
+    async def _send(self, method: str, path: str, what: str) -> bytes:
+        try:
+            async with self._session.request(
+                method, f"{self._hub}{path}", json={} if method == "POST" else None
+            ) as response:
+                body = await _bounded(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(what, self._hub, error) from error
+        if body is None:
+            raise self._not_a_hub(what)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise self._refusal(what, response.status, body)
+        return body
+
+    def _refusal(self, what: str, status: int, body: bytes) -> CommandError:
+        code, message = _error_in(body)
+        # The catch-all of the ARM surface answers for a path that no route has.
+        if status == HTTPStatus.METHOD_NOT_ALLOWED or (
+            status == HTTPStatus.NOT_FOUND and code in {None, "InvalidResourceType"}
+        ):
+            return CommandError(
+                f"{what}: the hub at {self._hub} has no such route; upgrade the hub,"
+                " or check that the address is a hub's",
+                ExitCode.NOT_OFFERED,
+            )
+        return answer_error(what, status, message)
+
+    def _not_a_hub(self, what: str) -> CommandError:
+        return CommandError(
+            f"{what}: {self._hub} answered with something else than a hub would;"
+            " check the address with which you logged in",
+            ExitCode.NOT_REACHABLE,
+        )
+
+
+def _place(vault_id: str, *parts: str) -> str:
+    return "/".join((VAULTS, *(quote(part, safe="") for part in (vault_id, *parts))))
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > ANSWER_BYTES_MAX:
+            return None
+    return b"".join(chunks)
+
+
+def _error_in(body: bytes) -> tuple[str | None, str]:
+    try:
+        error = json.loads(body)["error"]
+        return str(error["code"]), str(error["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None, "the hub gave no reason"
+
+
+def _rows(answer: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    rows = answer.get(field)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise CommandError(
+            f"the hub's answer has no list of {field}; is the hub of another version?",
+            ExitCode.NOT_OFFERED,
+        )
+    return rows

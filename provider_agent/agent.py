@@ -24,7 +24,7 @@ from provider_agent.proxy import HubRoute, load_rules
 from provider_agent.puller import EventPuller
 from provider_agent.reporter import Reporter
 from provider_agent.session import Session
-from provider_agent.subscriber import Subscriber
+from provider_agent.subscriber import MqttAddresses, Subscriber
 from provider_agent.watcher import Watcher
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
@@ -125,8 +125,8 @@ async def assemble(
             session,
             clock,
             provider_id=facts.provider_id,
-            host=facts.mqtt_host,
-            port=facts.mqtt_port,
+            addresses=MqttAddresses.of(facts.mqtt_host, facts.mqtt_port, facts.provider_url),
+            transport=settings.mqtt.transport,
             tls=tls,
             route=route,
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from provider_agent.domain.transports import MqttTransport
 from provider_agent.proxy import ProxySettings
 from service_shell.configuration import LogSettings, Settings
 
@@ -36,6 +37,13 @@ class TaskLimits(Settings):
     """How long after a task's deadline the answer to a verb begun before is still waited for."""
 
 
+class MqttSettings(Settings):
+    """How events are received at once; they are pulled over HTTPS in any case."""
+
+    transport: MqttTransport = MqttTransport.AUTO
+    """tls: the hub's MQTT port; websocket: its HTTPS port; auto: the first, else the second."""
+
+
 class AgentSettings(Settings):
     """Everything that `provider-agent run` needs."""
 
@@ -46,6 +54,7 @@ class AgentSettings(Settings):
     proxy: ProxySettings | None = None
     """How to reach the hub; without it as given at registration, else directly."""
 
+    mqtt: MqttSettings = MqttSettings()
     inventory_seconds: float = Field(default=300, gt=0, le=86_400)
     watch_seconds: float = Field(default=1, gt=0, le=3600)
     tasks: TaskLimits = TaskLimits()

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import ssl
+from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import aiomqtt
 import structlog
 
 from provider_agent.domain.proxies import DIRECT, ProxyChoice
 from provider_agent.domain.retries import RECONNECT
+from provider_agent.domain.transports import MqttTransport, TransportChoice
 from provider_agent.hub_client import HubClient
 from provider_agent.hub_https import HubError
 from provider_agent.intake import EventIntake, Intake
@@ -17,8 +20,10 @@ from provider_agent.routed_mqtt import RoutedMqttClient
 from provider_agent.session import Session
 from service_shell.clock import Clock
 from wire_contract.events import Presence
+from wire_contract.paths import MQTT_WEBSOCKET
 from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic
 
+HTTPS_PORT: Final = 443
 KEEPALIVE_SECONDS: Final = 30
 ANSWER_SECONDS_MAX: Final = 15.0
 FAREWELL_SECONDS_MAX: Final = 2.0
@@ -26,6 +31,20 @@ MESSAGES_QUEUED_MAX: Final = 1000
 """Beyond this, messages are dropped: a gap, which is pulled."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MqttAddresses:
+    """Where the hub's MQTT listens, by transport: host and port."""
+
+    tls: tuple[str, int]
+    websocket: tuple[str, int]
+
+    @classmethod
+    def of(cls, mqtt_host: str, mqtt_port: int, provider_url: str) -> "MqttAddresses":
+        """Return the addresses; MQTT over WebSocket shares the port of the provider URL."""
+        parts = urlsplit(provider_url)
+        return cls((mqtt_host, mqtt_port), (parts.hostname or mqtt_host, parts.port or HTTPS_PORT))
 
 
 class Subscriber:
@@ -39,8 +58,8 @@ class Subscriber:
         clock: Clock,
         *,
         provider_id: str,
-        host: str,
-        port: int,
+        addresses: MqttAddresses,
+        transport: MqttTransport,
         tls: ssl.SSLContext,
         route: ProxyChoice = DIRECT,
     ) -> None:
@@ -49,8 +68,8 @@ class Subscriber:
         self._session = session
         self._clock = clock
         self._provider_id = provider_id
-        self._host = host
-        self._port = port
+        self._addresses = addresses
+        self._choice = TransportChoice(transport)
         self._tls = tls
         self._route = route
         self.connected = asyncio.Event()
@@ -63,11 +82,16 @@ class Subscriber:
             try:
                 await self._converse()
             except (aiomqtt.MqttError, HubError, OSError) as error:
+                transport = self._choice.present.value
                 if self.connected.is_set():
                     failures = 0
+                    self._choice.lost()
                     self._session.renew()
+                elif _is_unreachable(error) and self._choice.unreachable():
+                    log.info("mqtt_over_websocket_next", cause=str(error))
+                    continue
                 failures += 1
-                log.warning("mqtt_lost", cause=str(error), failures=failures)
+                log.warning("mqtt_lost", cause=str(error), failures=failures, transport=transport)
             finally:
                 self.connected.clear()
                 # The long poll takes over at once.
@@ -90,7 +114,7 @@ class Subscriber:
             self.connected.set()
             # Between the last pull and the subscription events may have been published.
             self._session.events_due.set()
-            log.info("mqtt_connected", host=self._host, port=self._port)
+            log.info("mqtt_connected", transport=self._choice.present.value)
             try:
                 await self._listen(client)
             except asyncio.CancelledError:
@@ -129,10 +153,14 @@ class Subscriber:
         return presence.model_dump_json().encode()
 
     def _client(self, token: str) -> aiomqtt.Client:
+        over_websocket = self._choice.present is MqttTransport.WEBSOCKET
+        host, port = self._addresses.websocket if over_websocket else self._addresses.tls
         return RoutedMqttClient(
-            self._host,
-            self._port,
+            host,
+            port,
             self._route,
+            transport="websockets" if over_websocket else "tcp",
+            websocket_path=MQTT_WEBSOCKET if over_websocket else None,
             identifier=self._provider_id,
             username=self._provider_id,
             password=token,
@@ -146,3 +174,8 @@ class Subscriber:
             max_queued_incoming_messages=MESSAGES_QUEUED_MAX,
             tls_context=self._tls,
         )
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether no MQTT server answered at all; one that answered "no" was reached."""
+    return not isinstance(error, aiomqtt.MqttCodeError | HubError)

@@ -154,13 +154,16 @@ class TrustChain:
         *,
         dns_names: Sequence[str] = (),
         ip_addresses: Sequence[str] = (),
+        lifetime: timedelta | None = None,
     ) -> IssuedCertificate:
         """Return a certificate of `profile` for `common_name`, never valid beyond its issuer.
 
-        Raises ValueError for a name that cannot stand in a certificate.
+        It lives as long as its profile says, or for `lifetime`. Raises ValueError for a name that
+        cannot stand in a certificate.
         """
         rules = PROFILES[profile]
         issuer = self._issuers[rules.authority]
+        end = now + (LIFETIMES[profile] if lifetime is None else lifetime)
         builder = (
             x509.CertificateBuilder()
             .subject_name(name_of(common_name))
@@ -168,7 +171,7 @@ class TrustChain:
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - CLOCK_TOLERANCE)
-            .not_valid_after(min(now + LIFETIMES[profile], issuer.certificate.not_valid_after_utc))
+            .not_valid_after(min(end, issuer.certificate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_leaf_key_usage(public_key), critical=True)
             .add_extension(x509.ExtendedKeyUsage(rules.usages), critical=False)

@@ -1,5 +1,6 @@
 """Keys, certificate requests and names of certificates; what is too weak is refused here."""
 
+import hashlib
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime
@@ -164,6 +165,14 @@ def certificate_pem(certificate: x509.Certificate) -> str:
 def thumbprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of the DER form: 64 hexadecimal digits in lower case."""
     return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def key_thumbprint(public_key: PublicKey) -> str:
+    """Return the SHA-256 of the public key (SubjectPublicKeyInfo): the same for all it signs."""
+    spki = public_key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()
 
 
 def common_name(certificate: x509.Certificate) -> str:

@@ -41,6 +41,7 @@ class HubSettings(Settings):
     retry_after_seconds: int = Field(default=30, ge=1, le=3600)
     heartbeat_seconds: int = Field(default=60, ge=1, le=3600)
     missed_heartbeats_max: int = Field(default=5, ge=1, le=100)
+    management_certificate_days: int = Field(default=30, ge=7, le=90)
     log: LogSettings = LogSettings()
     ready_file: Path | None = None
 

@@ -28,9 +28,13 @@ from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
+from service_hub.hub_api.trust_routes import TrustApi, trust_routes
+from service_hub.ports import Connections
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.routes import provider_application
+from service_hub.services.approvals import ApprovalService
+from service_hub.services.certificates import CertificateService
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
@@ -105,7 +109,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         wakeups = Wakeups()
         committer = GroupCommitter(store, wakeups)
         await stack.enter_async_context(committer.running())
-        office = TrustOffice(trust.chain, trust.token_key, issuer=settings.public_url)
+        office = _office(settings, trust)
         source = SignedEvents(store, event_signer(trust, clock.now()), wakeups)
         parts = _Parts(store, committer, office, source, tls)
         engine, cases = _use_cases(settings, clock, parts)
@@ -133,7 +137,10 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             mqtt=WebSocketDoor(endpoint),
         )
         await _serve(stack, provider_application(provider_api), listeners[1], tls.provider)
-        operators = _operator_application(settings, trust, clock, cases)
+        trust_api = _trust_api(
+            settings, trust, clock, cases=cases, parts=parts, connections=endpoint
+        )
+        operators = _operator_application(settings, trust, clock, cases, trust_api)
         await _serve(stack, operators, listeners[0], tls.operator)
         stack.callback(wakeups.close)
         stack.callback(endpoint.stop)
@@ -234,8 +241,47 @@ def _use_cases(settings: HubSettings, clock: Clock, parts: _Parts) -> tuple[Engi
     )
 
 
+def _office(settings: HubSettings, trust: HubTrust) -> TrustOffice:
+    return TrustOffice(
+        trust.chain,
+        trust.token_key,
+        issuer=settings.public_url,
+        management_lifetime=timedelta(days=settings.management_certificate_days),
+    )
+
+
+def _trust_api(
+    settings: HubSettings,
+    trust: HubTrust,
+    clock: Clock,
+    *,
+    cases: _UseCases,
+    parts: _Parts,
+    connections: Connections,
+) -> TrustApi:
+    return TrustApi(
+        vaults=cases.vaults,
+        approvals=ApprovalService(
+            reader=parts.store,
+            committer=parts.committer,
+            clock=clock,
+            office=parts.office,
+            connections=connections,
+        ),
+        certificates=CertificateService(
+            reader=parts.store, committer=parts.committer, clock=clock, connections=connections
+        ),
+        tokens=SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url),
+        clock=clock,
+    )
+
+
 def _operator_application(
-    settings: HubSettings, trust: HubTrust, clock: Clock, cases: _UseCases
+    settings: HubSettings,
+    trust: HubTrust,
+    clock: Clock,
+    cases: _UseCases,
+    trust_api: TrustApi,
 ) -> web.Application:
     tokens = SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url)
     hub_api = HubApi(vaults=cases.vaults, tokens=tokens, clock=clock, root_pem=trust.chain.root_pem)
@@ -253,7 +299,7 @@ def _operator_application(
     )
     application = web.Application()
     # The ARM routes end with a catch-all: the hub's own come first.
-    application.add_routes([*hub_routes(hub_api), *arm_routes(arm_api)])
+    application.add_routes([*hub_routes(hub_api), *trust_routes(trust_api), *arm_routes(arm_api)])
     return application
 
 

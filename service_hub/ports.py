@@ -13,10 +13,12 @@ from pydantic import JsonValue
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Event, Job, JobError
 from service_hub.domain.records import (
+    Alert,
     ContainerMapping,
     FabricInventory,
     MachineObservation,
     OutboxEvent,
+    PendingApproval,
     ProtectedItem,
     Provider,
     ProviderStream,
@@ -234,6 +236,15 @@ class CertificateOffice(Protocol):
     def requested_name(self, request: bytes) -> str:
         """Return the CN that a request asks for, a GUID; InvalidRequestError when it is unfit."""
 
+    def thumbprint_of(self, certificate_pem: str) -> str:
+        """Return the SHA-256 thumbprint of a chain's leaf."""
+
+    def request_pem(self, request: bytes) -> str:
+        """Return a request as text; InvalidRequestError when it is unfit."""
+
+    def requested_key(self, request: bytes) -> str:
+        """Return the thumbprint of the key that a request is for; InvalidRequestError."""
+
     def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> "IssuedPem":
         """Issue a management certificate with the provider id as CN."""
 
@@ -248,10 +259,15 @@ class CertificateOffice(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IssuedPem:
-    """An issued certificate: chain (leaf first) and the leaf's SHA-256 thumbprint."""
+    """An issued certificate: chain (leaf first) and the leaf's SHA-256 thumbprint.
+
+    `key_thumbprint` is the SHA-256 of the public key.
+    """
 
     chain_pem: str
     thumbprint: str
+    key_thumbprint: str = ""
+    expires_at: datetime | None = None
 
 
 # ----------------------------------------------------------------- use cases, as the edges see them
@@ -431,13 +447,18 @@ class EnrolmentUseCases(Protocol):
     async def registration_key(self, thumbprint: str) -> RegistrationKey | None:
         """Return the key behind a presented certificate when it is valid now."""
 
-    async def enrol(self, key: RegistrationKey, request: bytes) -> IssuedPem:
-        """Issue a management certificate for a new server; ConflictError for a known one."""
+    async def enrol(self, key: RegistrationKey, request: bytes, address: str) -> IssuedPem:
+        """Issue a management certificate for a new server; ApprovalPendingError for a known one."""
+
+    async def renew(self, provider: Provider, thumbprint: str, request: bytes) -> IssuedPem:
+        """Issue the next management certificate to the holder of the present one."""
 
     async def provider_of(self, thumbprint: str) -> Provider | None:
         """Return the provider that a management certificate belongs to, if it is not revoked."""
 
-    async def token(self, provider: Provider, certificate_pem: str) -> tuple[str, int]:
+    async def token(
+        self, provider: Provider, certificate_pem: str, address: str
+    ) -> tuple[str, int]:
         """Return an encrypted token and its life in seconds."""
 
     async def register(self, provider: Provider, registration: Registration) -> RegistrationAnswer:
@@ -445,6 +466,36 @@ class EnrolmentUseCases(Protocol):
 
     async def issue_host(self, provider: Provider, host: str, request: bytes) -> IssuedPem:
         """Issue a host certificate for a host of this provider's inventory."""
+
+
+class Connections(Protocol):
+    """The open connections of providers, over whichever transport."""
+
+    def kick(self, provider_id: str) -> None:
+        """End all of one provider's connections now; nothing happens when there is none."""
+
+
+class CertificateUseCases(Protocol):
+    """What operators decide about the certificates of servers."""
+
+    async def revoke_server(self, vault_id: str, provider_id: str, principal: str) -> int:
+        """Revoke all certificates of a server at once; return how many. NotFoundError."""
+
+    async def alerts(self, vault_id: str) -> list[Alert]:
+        """Return what was raised about the servers of a vault, oldest first."""
+
+
+class ApprovalUseCases(Protocol):
+    """Known servers that come back with a new key."""
+
+    async def list(self, vault_id: str) -> list[PendingApproval]:
+        """Return all of a vault, oldest first."""
+
+    async def approve(self, vault_id: str, approval_id: str, principal: str) -> PendingApproval:
+        """Let the new key take the server over; NotFoundError, ConflictError when decided."""
+
+    async def reject(self, vault_id: str, approval_id: str, principal: str) -> PendingApproval:
+        """Refuse the new key for good; NotFoundError, ConflictError when decided."""
 
 
 class ProviderUseCases(Protocol):

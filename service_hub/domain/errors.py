@@ -45,6 +45,18 @@ class ConflictError(DomainError):
     """The request contradicts what exists."""
 
 
+class ApprovalPendingError(DomainError):
+    """The server is known already: an operator decides whether the new key is its own."""
+
+    def __init__(self, approval_id: str, message: str) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+
+
+class EnrolmentRejectedError(DomainError):
+    """An operator has decided that this key is not the server's."""
+
+
 class StaleVersionError(DomainError):
     """A record changed between reading and committing: read again and decide again."""
 
@@ -70,6 +82,7 @@ NO_CERTIFICATE_PORT: Final = "90013"
 NOT_PROTECTABLE: Final = "90014"
 PROVIDER_FAILED: Final = "28020"
 CLOUD_IN_USE: Final = "90015"
+SERVER_IN_USE: Final = "90016"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -139,6 +152,13 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The cloud {name} can't be paired.",
             "{detail}.",
             "A cloud belongs to one pair only, as primary or as target: remove the other pair.",
+        ),
+        Catalogued(
+            SERVER_IN_USE,
+            "The server {name} can't be deleted.",
+            "It is still in use: {detail}.",
+            "End the protection of its machines, then remove its pairings (container mappings); "
+            "neither is part of this version.",
         ),
     )
 }

@@ -59,7 +59,8 @@ class RegistrationKey(Record):
 class Provider(Record):
     """A registered VMM server and its provider; `id` is the GUID the hub made (the CN).
 
-    Before `registered_at` is set only the certificate was issued. The numbering of its events is
+    Before `registered_at` is set only the certificate was issued. `registration_key` is the
+    thumbprint of the key that it enrolled with. The numbering of its events is
     kept apart (ProviderStream), since every commit may raise it.
     """
 
@@ -73,6 +74,8 @@ class Provider(Record):
     vmm_version: str = ""
     enrolled_at: datetime
     registered_at: datetime | None = None
+    registration_key: str = ""
+    auto_update: Literal["on", "off"] | None = None
 
 
 class ManagementCertificate(Record):
@@ -82,7 +85,48 @@ class ManagementCertificate(Record):
 
     provider_id: str
     issued_at: datetime
+    expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    key_thumbprint: str = ""
+    used_at: datetime | None = None
+    used_from: str = ""
+
+
+class PendingApproval(Record):
+    """A server that is known already asks to be enrolled with a new key: an operator decides.
+
+    `request_pem` is what it asked with; `chain_pem` what it was issued once that was approved.
+    Thumbprints of keys are SHA-256 over the public key, since there is no certificate yet.
+    """
+
+    kind: ClassVar[str] = "pending_approval"
+
+    provider_id: str
+    vmm_id: str
+    friendly_name: str
+    request_pem: str
+    new_key_thumbprint: str
+    new_address: str
+    old_certificate_thumbprint: str
+    old_key_thumbprint: str
+    old_address: str
+    requested_at: datetime
+    decision: Literal["pending", "approved", "rejected"] = "pending"
+    decided_at: datetime | None = None
+    decided_by: str = ""
+    chain_pem: str = ""
+
+
+class Alert(Record):
+    """Something that an operator must know of a server; raised once, never changed."""
+
+    kind: ClassVar[str] = "alert"
+
+    provider_id: str
+    code: Literal["TwoSessions", "ServerReplaced", "ServerRevoked", "ServerRejected"]
+    message: str
+    raised_at: datetime
+    principal: str = ""
 
 
 class ProviderStream(Record):

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from certs.enrolment import decode_request_body, encode_certs_only
-from certs.identity import check_request
+from certs.identity import check_request, load_certificate, thumbprint
 from service_hub.domain.records import Provider, RegistrationKey
 from service_hub.ports import (
     CertificateOffice,
@@ -21,7 +21,13 @@ from service_hub.ports import (
     ProviderUseCases,
 )
 from service_hub.provider_api.bodies import answer, parse
-from service_hub.provider_api.callers import Caller, Callers, ProviderCaller, RegistrationCaller
+from service_hub.provider_api.callers import (
+    Caller,
+    Callers,
+    Credential,
+    ProviderCaller,
+    RegistrationCaller,
+)
 from service_hub.provider_api.event_pull import pull, read_query
 from service_hub.provider_api.messages import (
     HostCertificateRequests,
@@ -64,6 +70,11 @@ class Call:
         """The provider and its certificate."""
         assert isinstance(self.caller, ProviderCaller), "the route asks for no provider"
         return self.caller
+
+    @property
+    def address(self) -> str:
+        """Where the connection comes from; forwarded headers are never read."""
+        return self.request.remote or ""
 
     @property
     def key(self) -> RegistrationKey:
@@ -123,23 +134,24 @@ class ProviderApi:
                 "Ask for a certificate with the VMM server's id as common name.",
             )
         der = request.public_bytes(serialization.Encoding.DER)
-        issued = await self._enrolment.enrol(call.key, der)
+        issued = await self._enrolment.enrol(call.key, der, call.address)
         return _certs_only(encode_certs_only([issued.chain_pem]))
 
     async def simplereenroll(self, call: Call) -> web.Response:
-        """Say that certificates are not renewed yet (RFC 7030, 4.2.2)."""
-        del call
-        raise ProblemError(
-            501,
-            "RenewalNotOffered",
-            "This version of the hub does not renew management certificates.",
-            "Register the server again with a new registration key before its certificate ends.",
-        )
+        """Give a server its next management certificate (RFC 7030, 4.2.2)."""
+        request = check_request(decode_request_body(call.body))
+        caller = call.provider_caller
+        present = thumbprint(load_certificate(caller.certificate_pem.encode()))
+        der = request.public_bytes(serialization.Encoding.DER)
+        issued = await self._enrolment.renew(caller.provider, present, der)
+        return _certs_only(encode_certs_only([issued.chain_pem]))
 
     async def token(self, call: Call) -> web.Response:
         """Give an access token that only the caller's key can open."""
         caller = call.provider_caller
-        token, seconds = await self._enrolment.token(caller.provider, caller.certificate_pem)
+        token, seconds = await self._enrolment.token(
+            caller.provider, caller.certificate_pem, call.address
+        )
         return answer(TokenAnswer(token=token, expires_in=seconds))
 
     async def registration(self, call: Call) -> web.Response:
@@ -161,7 +173,10 @@ class ProviderApi:
         """Give the events after a cursor, waiting for them if asked to."""
         query = read_query(call.request.query)
         with self._polls.counted(call.provider.id):
-            return answer(await pull(self._events, call.provider.id, query))
+            page = await pull(self._events, call.provider.id, query)
+        # A long poll may have waited past the revocation of its own certificate.
+        await self.callers.identify(call.request, Credential.REGISTERED_TOKEN)
+        return answer(page)
 
     async def mqtt(self, call: Call) -> web.StreamResponse:
         """Let MQTT in over WebSocket."""

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from cryptography.hazmat.primitives import hashes
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -16,11 +17,12 @@ from certs.identity import (
     RequestRefusedError,
     certificate_pem,
     check_request,
+    key_thumbprint,
     load_certificate,
     strong_public_key,
     thumbprint,
 )
-from certs.profiles import Profile
+from certs.profiles import LIFETIMES, Profile
 from certs.tls import UploadRefusedError, check_uploaded_certificate, trust_uploaded_certificate
 from certs.tokens import (
     TokenRefusedError,
@@ -40,8 +42,14 @@ class TrustOffice:
     """The CertificateOffice and the ProviderTokens of the hub's ports."""
 
     def __init__(
-        self, chain: TrustChain, token_key: ec.EllipticCurvePrivateKey, *, issuer: str
+        self,
+        chain: TrustChain,
+        token_key: ec.EllipticCurvePrivateKey,
+        *,
+        issuer: str,
+        management_lifetime: timedelta = LIFETIMES[Profile.PROVIDER_MANAGEMENT],
     ) -> None:
+        self._management_lifetime = management_lifetime
         self._chain = chain
         self._token_key = token_key
         self._issuer = issuer
@@ -66,9 +74,26 @@ class TrustOffice:
                 "the common name of the request is the VMM server's id, a GUID"
             ) from None
 
+    def thumbprint_of(self, certificate_pem: str) -> str:
+        """Return the thumbprint of the leaf, which stands first."""
+        return thumbprint(x509.load_pem_x509_certificates(certificate_pem.encode())[0])
+
+    def request_pem(self, request: bytes) -> str:
+        """Return a request as PEM."""
+        _checked(request)
+        return check_request(request).public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+    def requested_key(self, request: bytes) -> str:
+        """Return the thumbprint of the public key that a request is for."""
+        _checked(request)
+        return key_thumbprint(strong_public_key(check_request(request)))
+
     def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> IssuedPem:
         """Issue a management certificate; the name in it is ours, whatever was asked for."""
-        return self._issue(Profile.PROVIDER_MANAGEMENT, request, provider_id, now)
+        lifetime = self._management_lifetime
+        return self._issue(
+            Profile.PROVIDER_MANAGEMENT, request, provider_id, now, lifetime=lifetime
+        )
 
     def issue_host(self, request: bytes, host: str, now: datetime) -> IssuedPem:
         """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN."""
@@ -112,13 +137,20 @@ class TrustOffice:
         request: bytes,
         common_name: str,
         now: datetime,
+        *,
         dns_names: Sequence[str] = (),
+        lifetime: timedelta | None = None,
     ) -> IssuedPem:
         public_key = strong_public_key(check_request(request))
         issued: IssuedCertificate = self._chain.issue(
-            profile, public_key, common_name, now, dns_names=dns_names
+            profile, public_key, common_name, now, dns_names=dns_names, lifetime=lifetime
         )
-        return IssuedPem(issued.chain_pem, thumbprint(issued.certificate))
+        return IssuedPem(
+            issued.chain_pem,
+            thumbprint(issued.certificate),
+            key_thumbprint(public_key),
+            issued.certificate.not_valid_after_utc,
+        )
 
 
 class UploadedRegistrations:

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from certs.identity import RequestRefusedError
 from service_hub.domain.errors import (
+    ApprovalPendingError,
     ConflictError,
     DomainError,
+    EnrolmentRejectedError,
     InvalidRequestError,
     NotFoundError,
     OperationNotAllowedError,
@@ -19,6 +21,9 @@ from service_hub.domain.errors import (
 )
 
 RETRY_AFTER_SECONDS: Final = 1
+APPROVAL_RETRY_SECONDS: Final = 5
+"""How long a server waits before it asks again whether an operator has decided."""
+
 MESSAGE_CHARACTERS_MAX: Final = 500
 
 log = structlog.get_logger(__name__)
@@ -83,7 +88,8 @@ def problem_of(error: Exception) -> ProblemError:
         case web.HTTPException():
             return _of_http(error)
         case DomainError():
-            return _of_domain(error)
+            is_approval = isinstance(error, ApprovalPendingError | EnrolmentRejectedError)
+            return _of_approval(error) if is_approval else _of_domain(error)
     log.error("provider_request_failed", exc_info=error)
     return ProblemError(
         500, "InternalError", "The hub failed.", "Try again; if it stays, read the hub's log."
@@ -110,6 +116,21 @@ def _of_domain(error: DomainError) -> ProblemError:
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
     return invalid(str(error))
+
+
+def _of_approval(error: DomainError) -> ProblemError:
+    if not isinstance(error, ApprovalPendingError):
+        return forbidden(
+            "EnrolmentRejected", str(error), "Ask the operators of the vault, then register anew."
+        )
+    # RFC 7030, section 4.2.3: 202 with Retry-After, and the same request is sent again.
+    return ProblemError(
+        202,
+        "ApprovalPending",
+        str(error),
+        f"site-recovery server approve {error.approval_id}",
+        {"Retry-After": str(APPROVAL_RETRY_SECONDS)},
+    )
 
 
 def _of_http(error: web.HTTPException) -> ProblemError:

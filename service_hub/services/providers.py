@@ -8,6 +8,7 @@ import structlog
 from service_hub.domain.checks import provider_error
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
 from service_hub.domain.records import (
+    Alert,
     FabricInventory,
     MachineObservation,
     ProtectedItem,
@@ -97,6 +98,7 @@ class ProviderService:
 
     async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:
         """Renew the lease; the answer says whether the provider is behind."""
+        await self._watch_for_two(provider, beat.boot_id)
         await self._contact(provider, beat.boot_id, fabric_reachable=beat.fabric_reachable)
         stream = await self.stream(provider)
         return HeartbeatAnswer(
@@ -269,6 +271,32 @@ class ProviderService:
             fabric_reachable=fabric_reachable,
         )
         await self._committer.commit(Change(saves=(Save(contact, None),)))
+
+    async def _watch_for_two(self, provider: Provider, boot_id: str) -> None:
+        """Raise an alert when a heartbeat is not of the boot that was heard last.
+
+        Every boot begins with a session: whoever beats after another's session is a second server
+        with the same identity (design: channel, trust). One alert for two boots.
+        """
+        contact = await self._reader.get(ProviderContact, provider.id)
+        if contact is None or contact.record.boot_id in {"", boot_id}:
+            return
+        boots = sorted((contact.record.boot_id, boot_id))
+        alert_id = f"two-sessions/{provider.id}/{boots[0]}/{boots[1]}"
+        if await self._reader.get(Alert, alert_id) is not None:
+            return
+        alert = Alert(
+            id=alert_id,
+            vault_id=provider.vault_id,
+            provider_id=provider.id,
+            code="TwoSessions",
+            message=f"{provider.friendly_name} speaks from two servers at the same time, boots "
+            f"{boots[0][:64]} and {boots[1][:64]}: one of them is a copy; revoke the server if "
+            "you do not know both",
+            raised_at=self._clock.now(),
+        )
+        await self._committer.commit(Change(saves=(Save(alert, None),)))
+        log.error("provider_in_two_sessions", provider_id=provider.id, boots=boots)
 
     async def _note_versions(self, provider: Provider, request: SessionRequest) -> None:
         present = await self._reader.get(Provider, provider.id)

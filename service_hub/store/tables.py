@@ -7,11 +7,13 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import (
+    Alert,
     ContainerMapping,
     FabricInventory,
     MachineObservation,
     ManagementCertificate,
     OutboxEvent,
+    PendingApproval,
     ProtectedItem,
     Provider,
     ProviderContact,
@@ -40,6 +42,14 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "fabric_name": lambda record: record.fabric_name,
     },
     ManagementCertificate: {"provider_id": lambda record: record.provider_id},
+    PendingApproval: {
+        "vault_id": lambda record: record.vault_id,
+        "provider_id": lambda record: record.provider_id,
+    },
+    Alert: {
+        "vault_id": lambda record: record.vault_id,
+        "provider_id": lambda record: record.provider_id,
+    },
     ProviderStream: {},
     ProviderContact: {},
     FabricInventory: {"vault_id": lambda record: record.vault_id},

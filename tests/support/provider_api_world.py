@@ -19,8 +19,11 @@ from certs.identity import (
     PrivateKey,
     certificate_pem,
     certificate_request,
+    check_request,
+    key_thumbprint,
     new_private_key,
     self_signed_certificate,
+    strong_public_key,
     thumbprint,
 )
 from certs.profiles import Profile
@@ -121,6 +124,19 @@ class TrustCertificates:
     def requested_name(self, request: bytes) -> str:
         """Return the subject that a request asks for."""
         return x509.load_der_x509_csr(request).subject.rfc4514_string()
+
+    def thumbprint_of(self, certificate_pem: str) -> str:
+        """Return the thumbprint of the leaf."""
+        return thumbprint(x509.load_pem_x509_certificates(certificate_pem.encode())[0])
+
+    def request_pem(self, request: bytes) -> str:
+        """Return the request as text."""
+        der = x509.load_der_x509_csr(request)
+        return der.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+    def requested_key(self, request: bytes) -> str:
+        """Return the thumbprint of the key that a request is for."""
+        return key_thumbprint(strong_public_key(check_request(request)))
 
     def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> IssuedPem:
         """Issue a management certificate."""

@@ -120,7 +120,8 @@ async def test_no_body_makes_the_hub_fail(world: ApiWorld, route: Route) -> None
     holder = world.registration_key() if registration else world.provider()
     chance = random.Random(SEED)  # noqa: S311 -- a seeded test, no secret
     inputs = HOSTILE + [mutated(chance, ordinary(route)) for _ in range(MUTATIONS_PER_ROUTE)]
-    takes_a_body = route.path in ORDINARY or route.path == paths.EST_SIMPLEENROLL
+    enrolling = {paths.EST_SIMPLEENROLL, paths.EST_SIMPLEREENROLL}
+    takes_a_body = route.path in ORDINARY or route.path in enrolling
     headers = {} if registration else world.bearer(holder)
     refused = 0
     for body in inputs:

@@ -49,7 +49,7 @@ GOOD_BODIES: dict[str, bytes] = {
     paths.INVENTORY: INVENTORY.model_dump_json().encode(),
     paths.HOST_CERTIFICATES: b'{"requests": []}',
 }
-SUCCESS = {paths.INVENTORY: 204, paths.MQTT_WEBSOCKET: 404, paths.EST_SIMPLEREENROLL: 501}
+SUCCESS = {paths.INVENTORY: 204, paths.MQTT_WEBSOCKET: 404}
 ALL_PROVIDER_PATHS = {
     value
     for name, value in vars(paths).items()
@@ -71,7 +71,7 @@ def target(route: Route) -> str:
 
 async def send(world: ApiWorld, route: Route, holder: Holder | None = None, **how: Any) -> Answer:
     body = GOOD_BODIES.get(route.path)
-    if route.path == paths.EST_SIMPLEENROLL:
+    if route.path in {paths.EST_SIMPLEENROLL, paths.EST_SIMPLEREENROLL}:
         body = enrolment_body()
     return await world.call(route.method, target(route), holder, body=body, **how)
 

@@ -21,6 +21,7 @@ from certs.identity import (
 from certs.tls import client_context
 from provider_agent import VERSION, credentials
 from provider_agent.credentials import Identity, IdentityFacts, RegistrationCredentials
+from provider_agent.domain.proxies import DIRECT, ProxyChoice
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubError, HubHttps, HubRefusedError, HubRequest
@@ -41,6 +42,8 @@ async def register(
     friendly_name: str,
     driver: FabricDriver,
     clock: Clock,
+    *,
+    route: ProxyChoice = DIRECT,
 ) -> IdentityFacts:
     """Enrol and register this server once; what an interrupted run began is completed."""
     if credentials.is_registered(data_directory):
@@ -68,11 +71,11 @@ async def register(
         vmm_version=vmm.version,
     )
     try:
-        identity = await _resume(data_directory, granted, key, registration, clock)
+        identity = await _resume(data_directory, granted, key, registration, clock, route=route)
         if identity is None:
-            chain = await _enrol(granted, key, vmm)
+            chain = await _enrol(granted, key, vmm, route)
             credentials.stage_chain(data_directory, chain)
-            identity = await _introduce(granted, key, chain, registration, clock)
+            identity = await _introduce(granted, key, chain, registration, clock, route=route)
     except HubRefusedError as error:
         raise ProgramError(
             f"the hub refuses the registration: {error}; is the registration key revoked, of"
@@ -90,6 +93,8 @@ async def _resume(
     key: PrivateKey,
     registration: Registration,
     clock: Clock,
+    *,
+    route: ProxyChoice,
 ) -> Identity | None:
     """Complete a registration that ended between certificate and answer; null: begin anew.
 
@@ -102,7 +107,7 @@ async def _resume(
         issued = x509.load_pem_x509_certificates(chain.encode())
         root = x509.load_pem_x509_certificate(granted.root_pem.encode())
         chain = _chain(issued, key, root)
-        return await _introduce(granted, key, chain, registration, clock)
+        return await _introduce(granted, key, chain, registration, clock, route=route)
     except (ValueError, ProgramError, HubRefusedError) as error:
         log.warning("registration_begun_anew", cause=str(error))
         return None
@@ -121,11 +126,13 @@ def _key(data_directory: Path) -> PrivateKey:
     return key
 
 
-async def _enrol(granted: RegistrationCredentials, key: PrivateKey, vmm: VmmView) -> str:
+async def _enrol(
+    granted: RegistrationCredentials, key: PrivateKey, vmm: VmmView, route: ProxyChoice
+) -> str:
     """Return the chain of the new management certificate, leaf first (RFC 7030, 4.2)."""
     body = encode_request_body(certificate_request(key, vmm.vmm_id))
     tls = client_context(granted.root_pem, chain_pem=granted.chain_pem, key_pem=granted.key_pem)
-    async with HubHttps.connect(granted.provider_url, tls) as https:
+    async with HubHttps.connect(granted.provider_url, tls, route) as https:
         answer = await https.send(
             HubRequest("POST", paths.EST_SIMPLEENROLL, body, content_type="application/pkcs10")
         )
@@ -168,11 +175,13 @@ async def _introduce(
     chain: str,
     registration: Registration,
     clock: Clock,
+    *,
+    route: ProxyChoice,
 ) -> Identity:
     """Use the new certificate: fetch the token, register, return the identity."""
     provider_id = common_name(x509.load_pem_x509_certificates(chain.encode())[0])
     tls = client_context(granted.root_pem, chain_pem=chain, key_pem=private_key_pem(key))
-    async with HubHttps.connect(granted.provider_url, tls) as https:
+    async with HubHttps.connect(granted.provider_url, tls, route) as https:
         hub = HubClient(https, AccessToken(https, key, clock.now))
         answer = await hub.register(registration)
     if answer.provider_id != provider_id:

@@ -57,6 +57,8 @@ class Session:
         self.connected = asyncio.Event()
         self.confirmed = asyncio.Event()
         self.fabric_reachable = True
+        self.fabric_returned = Wake()
+        """Set when the VMM server answers again after it did not."""
         self.events_due = Wake()
         """Set when there may be events that are not in the journal yet."""
 
@@ -114,6 +116,7 @@ class Session:
     def fabric_back(self, *, restarted: bool) -> None:
         """Note that the fabric answers; where it did not restart, work goes on at once."""
         log.info("fabric_back", restarted=restarted)
+        self.fabric_returned.set()
         self.fabric_reachable = True
         if not restarted and self.number > 0:
             self.confirmed.set()

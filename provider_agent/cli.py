@@ -2,20 +2,34 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from provider_agent import PROGRAM, VERSION
 from provider_agent.agent import run_agent, vmm_driver
 from provider_agent.config import AgentSettings
+from provider_agent.console import ask
+from provider_agent.proxy import custom_proxy
 from provider_agent.registration import register
+from provider_agent.setup.command import SetupOptions, Surface, run_setup
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
+from service_shell.errors import ProgramError
 from service_shell.logs import configure_logging
 from service_shell.program import build_cli, run_program
 
 SUMMARY = "The provider beside a VMM server: takes signed events of the hub and drives the fabric."
+
+AUTO_UPDATE: Final = {"on": True, "off": False, None: None}
+
+Config = Annotated[Path, typer.Option(help="The configuration file.")]
+ProxyAddress = Annotated[str | None, typer.Option(help="The custom proxy's address.")]
+ProxyPort = Annotated[int | None, typer.Option(help="The custom proxy's port.")]
+ProxyUsername = Annotated[str | None, typer.Option(help="A user, where the proxy wants one.")]
+ProxyPasswordFile = Annotated[
+    Path | None, typer.Option(help="The file with the proxy's password (mode 0600).")
+]
 
 
 def run(settings: AgentSettings) -> int:
@@ -31,9 +45,58 @@ def run(settings: AgentSettings) -> int:
 application = build_cli(PROGRAM, VERSION, SUMMARY, AgentSettings, run)
 
 
+@application.command("setup")
+def setup_command(
+    config: Config,
+    *,
+    credentials: Annotated[
+        Path | None, typer.Option(help="The vault credentials file; names the hub.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Stop the VMM service without asking.")
+    ] = False,
+    auto_update: Annotated[
+        str | None, typer.Option(help="Update policy: on or off (first: off).")
+    ] = None,
+    extract: Annotated[
+        Path | None, typer.Option(help="Extract the package into this folder, install nothing.")
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install what was extracted; asks nothing.")
+    ] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="The cluster's other nodes are upgraded next.")
+    ] = False,
+    proxy_address: ProxyAddress = None,
+    proxy_port: ProxyPort = None,
+    proxy_username: ProxyUsername = None,
+    proxy_password_file: ProxyPasswordFile = None,
+) -> None:
+    """Check the prerequisites and install the provider on this VMM server."""
+    if auto_update not in AUTO_UPDATE:
+        raise ProgramError(f"--auto-update is on or off, not {auto_update!r}")
+    settings = load_configuration(config, AgentSettings)
+    configure_logging(settings.log, PROGRAM)
+    options = SetupOptions(
+        config=config,
+        credentials=credentials,
+        yes=yes,
+        auto_update=AUTO_UPDATE[auto_update],
+        extract=extract,
+        install=install,
+        upgrade=upgrade,
+        proxy=custom_proxy(proxy_address, proxy_port, proxy_username, proxy_password_file),
+    )
+
+    async def main(_: asyncio.Event) -> None:
+        await run_setup(settings, options, Surface(typer.echo, ask), SystemClock())
+
+    raise typer.Exit(run_program(main, require_uvloop=False))
+
+
 @application.command("register")
 def register_command(
-    config: Annotated[Path, typer.Option(help="The configuration file.")],
+    config: Config,
     credentials: Annotated[Path, typer.Option(help="The vault credentials file.")],
     friendly_name: Annotated[str, typer.Option(help="How operators will call this server.")],
 ) -> None:

@@ -51,6 +51,9 @@ class AgentSettings(Settings):
     ready_file: Path | None = None
     log: LogSettings = LogSettings()
     vmm: VmmSettings
+    node: str | None = Field(default=None, min_length=1, max_length=253)
+    """This server's name among VMM's nodes; needed where VMM is a cluster, else its host name."""
+
     proxy: ProxySettings | None = None
     """How to reach the hub; without it as given at registration, else directly."""
 

@@ -85,13 +85,13 @@ class SimulatedVmm:
         else:
             path = paths.VMM_MACHINE_VERB.format(machine_id=_safe(target), verb=verb.value)
         body = VerbRequest(command=command, arguments=dict(arguments)).model_dump_json().encode()
-        answer = await self._request("POST", path, seconds_max, body=body)
-        return _parse(VerbAnswer, answer, path)
+        answer = await self.request("POST", path, seconds_max, body=body)
+        return parse_answer(VerbAnswer, answer, path)
 
     async def inventory(self) -> InventoryView:
         """Return the whole inventory."""
-        answer = await self._request("GET", paths.VMM_INVENTORY, READ_SECONDS_MAX)
-        return _parse(InventoryView, answer, paths.VMM_INVENTORY)
+        answer = await self.request("GET", paths.VMM_INVENTORY, READ_SECONDS_MAX)
+        return parse_answer(InventoryView, answer, paths.VMM_INVENTORY)
 
     async def machine(self, machine_id: str, nonce: str | None = None) -> MachineView | None:
         """Return a machine; with a nonce, its guest's answer to it is in the view."""
@@ -106,19 +106,19 @@ class SimulatedVmm:
     async def host_requests(self, cloud_id: str) -> tuple[HostCertificateRequest, ...]:
         """Return the certificate requests of the cloud's hosts."""
         path = paths.VMM_HOST_REQUESTS.format(cloud_id=_safe(cloud_id))
-        answer = await self._request("GET", path, READ_SECONDS_MAX)
-        return _parse(_HostRequests, answer, path).requests
+        answer = await self.request("GET", path, READ_SECONDS_MAX)
+        return parse_answer(_HostRequests, answer, path).requests
 
     async def _read_or_null(
         self, model: type[ModelT], path: str, query: dict[str, str] | None
     ) -> ModelT | None:
         try:
-            answer = await self._request("GET", path, READ_SECONDS_MAX, query=query)
+            answer = await self.request("GET", path, READ_SECONDS_MAX, query=query)
         except FabricUnknownTargetError:
             return None
-        return _parse(model, answer, path)
+        return parse_answer(model, answer, path)
 
-    async def _request(
+    async def request(
         self,
         method: str,
         path: str,
@@ -127,6 +127,7 @@ class SimulatedVmm:
         body: bytes | None = None,
         query: dict[str, str] | None = None,
     ) -> bytes:
+        """Return the body of a successful answer, or raise a FabricError that says why not."""
         timeout = aiohttp.ClientTimeout(total=seconds_max, sock_connect=CONNECT_SECONDS_MAX)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
@@ -165,7 +166,8 @@ def _refusal(status: int, answer: bytes) -> FabricRefusedError | FabricBusyError
     return FabricRefusedError(problem)
 
 
-def _parse(model: type[ModelT], answer: bytes, path: str) -> ModelT:
+def parse_answer(model: type[ModelT], answer: bytes, path: str) -> ModelT:
+    """Return the answer as a model; FabricAnswerError names the key that is wrong."""
     try:
         return model.model_validate_json(answer)
     except ValidationError as error:

@@ -29,6 +29,7 @@ from service_hub.domain.records import (
 )
 from wire_contract.events import Presence
 from wire_contract.reports import (
+    EchoAnswer,
     Heartbeat,
     HeartbeatAnswer,
     Registration,
@@ -506,6 +507,9 @@ class ProviderUseCases(Protocol):
 
     async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:
         """Renew the lease."""
+
+    async def echo(self, provider: Provider) -> EchoAnswer:
+        """Put a refresh into the provider's stream; ConflictError where enough waits there."""
 
     async def inventory(self, provider: Provider, view: InventoryView) -> None:
         """Replace what is known of a fabric."""

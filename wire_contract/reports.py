@@ -85,6 +85,13 @@ class HeartbeatAnswer(WireModel):
     server_time: datetime
 
 
+class EchoAnswer(WireModel):
+    """An event without effect was put into the caller's stream, above `after`."""
+
+    event_id: str
+    after: StreamPosition
+
+
 class ProviderError(WireModel):
     """What went wrong on the fabric, in words for an operator; `code` is the fabric's own."""
 

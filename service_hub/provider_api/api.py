@@ -169,6 +169,10 @@ class ProviderApi:
         """Renew the lease."""
         return answer(await self._providers.heartbeat(call.provider, parse(Heartbeat, call.body)))
 
+    async def echo(self, call: Call) -> web.Response:
+        """Send the caller an event without effect."""
+        return answer(await self._providers.echo(call.provider))
+
     async def events(self, call: Call) -> web.Response:
         """Give the events after a cursor, waiting for them if asked to."""
         query = read_query(call.request.query)

@@ -57,6 +57,7 @@ ROUTES: Final = (
         SESSION_BYTES_MAX,
     ),
     Route("POST", paths.HEARTBEAT, Credential.REGISTERED_TOKEN, ProviderApi.heartbeat),
+    Route("POST", paths.ECHO, Credential.REGISTERED_TOKEN, ProviderApi.echo),
     Route("GET", paths.EVENTS, Credential.REGISTERED_TOKEN, ProviderApi.events),
     Route(
         "POST",

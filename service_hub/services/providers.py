@@ -2,10 +2,12 @@
 
 import json
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 
 from service_hub.domain.checks import provider_error
+from service_hub.domain.errors import ConflictError
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
 from service_hub.domain.records import (
     Alert,
@@ -22,6 +24,7 @@ from service_hub.ports import (
     Committer,
     EventReceipt,
     JobRunner,
+    NewEvent,
     ObservationFollower,
     Reader,
     Resigner,
@@ -30,6 +33,7 @@ from service_hub.ports import (
 from wire_contract.events import Presence, parse_assignment_task
 from wire_contract.reports import (
     Authority,
+    EchoAnswer,
     Heartbeat,
     HeartbeatAnswer,
     MachineObserved,
@@ -46,10 +50,14 @@ from wire_contract.reports import (
     Unverifiable,
 )
 from wire_contract.vmm_interface import InventoryView, MachineView
-from wire_contract.vocabulary import ReceiptKind, Side
+from wire_contract.vocabulary import EventType, ReceiptKind, Side
 
 REFUSED_CODE = 90020
 """Provider part of a job error: the provider refused the event before any effect."""
+
+ECHO_LIFETIME: Final = timedelta(minutes=10)
+ECHO_WAITING_MAX: Final = 64
+"""A provider that takes nothing is not given ever more to take: one page of the pull."""
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +113,26 @@ class ProviderService:
             highest=StreamPosition(stream=stream.stream, seq=stream.next_seq - 1),
             server_time=self._clock.now(),
         )
+
+    async def echo(self, provider: Provider) -> EchoAnswer:
+        """Put a refresh into the provider's stream, so that it can watch it arrive."""
+        stream = await self.stream(provider)
+        waiting = stream.next_seq - 1 - stream.acknowledged_seq
+        if waiting >= ECHO_WAITING_MAX:
+            raise ConflictError(f"{waiting} events wait for this provider; let it take them first")
+        now = self._clock.now()
+        event = NewEvent(
+            event_id=self._clock.new_id(),
+            vault_id=provider.vault_id,
+            provider_id=provider.id,
+            type=EventType.REFRESH,
+            issued_at=now,
+            expires_at=now + ECHO_LIFETIME,
+            body={},
+        )
+        await self._committer.commit(Change(events=[event]))
+        after = StreamPosition(stream=stream.stream, seq=stream.next_seq - 1)
+        return EchoAnswer(event_id=event.event_id, after=after)
 
     async def inventory(self, provider: Provider, view: InventoryView) -> None:
         """Replace what is known of a fabric."""

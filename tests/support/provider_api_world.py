@@ -46,6 +46,7 @@ from tests.support.channel_world import (
     provider_record,
 )
 from wire_contract.reports import (
+    EchoAnswer,
     Heartbeat,
     HeartbeatAnswer,
     ReportAnswer,
@@ -79,6 +80,11 @@ class RecordedUseCases:
         """Answer with the stream."""
         self._note(beat)
         return HeartbeatAnswer(highest=self._position(provider), server_time=datetime.now(UTC))
+
+    async def echo(self, provider: Provider) -> EchoAnswer:
+        """Answer with the stream's end."""
+        self._note("echo")
+        return EchoAnswer(event_id="event-1", after=self._position(provider))
 
     async def inventory(self, provider: Provider, view: InventoryView) -> None:
         """Keep the inventory."""

@@ -13,18 +13,22 @@ from certs.signing import EventVerifier
 from certs.tls import TlsMaterialError, client_context
 from provider_agent.config import AgentSettings, VmmSettings
 from provider_agent.credentials import Identity, load_identity
+from provider_agent.departure import Departure
 from provider_agent.executor import Executor, Signals
 from provider_agent.fabric.simulated_vmm import SimulatedVmm
+from provider_agent.fabric.vmm_service import VmmService
 from provider_agent.host_certificates import HostCertificates
 from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubHttps
 from provider_agent.intake import EventIntake
 from provider_agent.journal import Journal
 from provider_agent.proxy import HubRoute, load_rules
+from provider_agent.proxy_account import ProxyAccount
 from provider_agent.puller import EventPuller
 from provider_agent.reporter import Reporter
 from provider_agent.session import Session
 from provider_agent.subscriber import MqttAddresses, Subscriber
+from provider_agent.wake import Wake
 from provider_agent.watcher import Watcher
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
@@ -48,6 +52,8 @@ class Parts:
     puller: EventPuller
     reporter: Reporter
     executor: Executor
+    departure: Departure
+    proxy_account: ProxyAccount
 
     def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """Return everything that runs for ever."""
@@ -60,6 +66,7 @@ class Parts:
             self.executor.run(),
             self.watcher.watch(),
             self.watcher.send(),
+            self.proxy_account.run(),
         )
 
     async def until_ready(self) -> None:
@@ -130,6 +137,8 @@ async def assemble(
             tls=tls,
             route=route,
         )
+        leaving = Wake()
+        reporter = Reporter(hub, journal, session, intake.reports_due, clock)
         yield Parts(
             session=session,
             subscriber=subscriber,
@@ -147,16 +156,18 @@ async def assemble(
             puller=EventPuller(
                 hub, intake, journal, session=session, subscriber=subscriber, clock=clock
             ),
-            reporter=Reporter(hub, journal, session, intake.reports_due, clock),
+            reporter=reporter,
+            departure=Departure(journal, reporter, leaving),
             executor=Executor(
                 driver,
                 journal,
                 session,
                 HostCertificates(hub, clock),
                 clock,
-                signals=Signals(work=intake.work_due, reports=intake.reports_due),
+                signals=Signals(work=intake.work_due, reports=intake.reports_due, leaving=leaving),
                 limits=settings.tasks,
             ),
+            proxy_account=ProxyAccount(VmmService(driver), route, session.fabric_returned),
         )
 
 
@@ -167,6 +178,7 @@ async def run_agent(settings: AgentSettings, clock: Clock, stop: asyncio.Event) 
     async with assemble(settings, identity, clock) as parts, asyncio.TaskGroup() as group:
         log.info("agent_started", provider_id=provider_id, vault=identity.facts.vault_name)
         loops = [group.create_task(loop) for loop in parts.loops()]
+        loops.append(group.create_task(_leave(parts.departure, settings, stop)))
         stopped = group.create_task(_until(stop))
         becoming = group.create_task(parts.until_ready())
         await asyncio.wait({stopped, becoming}, return_when=asyncio.FIRST_COMPLETED)
@@ -177,6 +189,12 @@ async def run_agent(settings: AgentSettings, clock: Clock, stop: asyncio.Event) 
         for task in (*loops, becoming):
             task.cancel()
     log.info("agent_stopped", provider_id=provider_id)
+
+
+async def _leave(departure: Departure, settings: AgentSettings, stop: asyncio.Event) -> None:
+    """End the program once this server has been taken out of its vault."""
+    await departure.complete(settings.data_directory)
+    stop.set()
 
 
 async def _until(stop: asyncio.Event) -> None:

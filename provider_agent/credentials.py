@@ -1,6 +1,7 @@
 """The vault credentials file, and the identity that this server has after registration."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ IDENTITY_FILE_BYTES_MAX: Final = 262_144
 
 _FOLDER: Final = "identity"
 _STAGED_FOLDER: Final = "identity.new"
+_LEAVING_FOLDER: Final = "identity.leaving"
 _FACTS, _KEY, _CHAIN, _ROOT = "identity.json", "key.pem", "certificate.pem", "root.pem"
 
 
@@ -195,6 +197,16 @@ def save_identity(data_directory: Path, identity: Identity) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def forget_identity(data_directory: Path) -> None:
+    """Delete what this server was registered with: from then on it has no identity."""
+    for beside in data_directory.glob(f"{_FOLDER}.*"):
+        shutil.rmtree(beside)
+    if is_registered(data_directory):
+        # At one stroke: half an identity would be taken for a damaged one.
+        leaving = (data_directory / _FOLDER).rename(data_directory / _LEAVING_FOLDER)
+        shutil.rmtree(leaving)
 
 
 def is_registered(data_directory: Path) -> bool:

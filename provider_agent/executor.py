@@ -38,7 +38,7 @@ from service_shell.clock import Clock
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, TaskOutcome, TaskProgress
 from wire_contract.vmm_interface import Command, VerbAnswer
-from wire_contract.vocabulary import CLOUD_VERBS, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 READ_BACK_POLL_SECONDS: Final = 0.2
 
@@ -49,10 +49,14 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """`work`: a command may have become startable. `reports`: the outbox has something new."""
+    """`work`: a command may have become startable. `reports`: the outbox has something new.
+
+    `leaving`: this server was cleaned up, so that its registration is to be forgotten.
+    """
 
     work: Wake
     reports: Wake
+    leaving: Wake
 
 
 class Executor:
@@ -112,6 +116,8 @@ class Executor:
             cause = outcome.error.message if outcome.error is not None else None
             bound.info("task_ended", succeeded=outcome.succeeded, cause=cause)
             self._signals.reports.set()
+            if outcome.succeeded and assignment.verb == Verb.CLEAN_UP:
+                self._signals.leaving.set()
         finally:
             self._busy.discard(_lane(assignment))
             self._signals.work.set()
@@ -237,6 +243,8 @@ class Executor:
             await asyncio.sleep(READ_BACK_POLL_SECONDS)
 
     async def _see(self, assignment: Assignment, nonce: str, _: float) -> ReadBack:
+        if assignment.verb in SERVER_VERBS:
+            return ReadBack(inventory=await self._driver.inventory())
         if assignment.verb not in CLOUD_VERBS:
             return ReadBack(machine=await self._driver.machine(assignment.target, nonce))
         inventory = await self._driver.inventory()

@@ -34,6 +34,8 @@ class Reporter:
         self._due = due
         self._clock = clock
         self._batch_max = REPORTS_PER_BATCH_MAX
+        self.refused = asyncio.Event()
+        """Set when the hub refuses this server's reports for what they are, or for who it is."""
 
     async def run(self) -> None:
         """Deliver for ever."""
@@ -84,6 +86,7 @@ class Reporter:
             retry_after = error.retry_after
             self._session.hub_lost(error)
         else:
+            self.refused.set()
             log.error("reports_refused", cause=str(error))
         chance = self._clock.jitter(0, RECONNECT.bound_seconds(failures))
         await asyncio.sleep(wait_seconds(chance, retry_after))

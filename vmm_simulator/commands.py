@@ -16,13 +16,13 @@ from pydantic import ValidationError
 
 from vmm_simulator.faults import Fault, FaultSet
 from vmm_simulator.journal import SUCCEEDED, Effect, Journal
-from vmm_simulator.problems import Code, RefusedError, bad_arguments
+from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import CreateTestMachine, PlaceReplica
 from vmm_simulator.verbs.call import Call, Fabric, Result, StepBreakError
 from vmm_simulator.verbs.registry import TARGET_MAY_BE_MISSING, VERBS, VerbRules
 from vmm_simulator.vmm.transitions import with_epoch
 from wire_contract.vmm_interface import Command, VerbAnswer, VerbRequest
-from wire_contract.vocabulary import CLOUD_VERBS, FaultKind, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, FaultKind, Verb
 
 IN_FLIGHT_MAX: Final = 1000
 """Commands that may be under way at a time; more are told to come back."""
@@ -206,6 +206,9 @@ class Commands:
     def _require_target(self, verb: Verb, target: str) -> None:
         if verb in CLOUD_VERBS:
             self._fabric.store.cloud(target)
+        elif verb in SERVER_VERBS:
+            if target != self._fabric.store.fabric.vmm_id:
+                raise unknown("VMM server", target)
         elif verb not in TARGET_MAY_BE_MISSING:
             self._fabric.store.machine(target)
 

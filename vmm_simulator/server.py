@@ -29,13 +29,15 @@ from wire_contract.paths import (
     VMM_MACHINE,
     VMM_MACHINE_VERB,
     VMM_MACHINES,
+    VMM_SERVER_VERB,
 )
 from wire_contract.reports import HostCertificateRequest
 from wire_contract.vmm_interface import VerbRequest
-from wire_contract.vocabulary import CLOUD_VERBS, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 _NONCE: Final = re.compile(r"[0-9A-Za-z]{1,128}")
 _VERBS: Final = {verb.value: verb for verb in Verb}
+_MACHINE_VERBS: Final = frozenset(Verb) - CLOUD_VERBS - SERVER_VERBS
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -60,6 +62,7 @@ class VmmInterface:
         yield web.get(VMM_CLOUD, self._while_running(self.cloud))
         yield web.get(VMM_HOST_REQUESTS, self._while_running(self.host_requests))
         yield web.post(VMM_CLOUD_VERB, self._while_running(self.cloud_verb))
+        yield web.post(VMM_SERVER_VERB, self._while_running(self.server_verb))
 
     def _while_running(self, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -106,16 +109,20 @@ class VmmInterface:
 
     async def machine_verb(self, request: web.Request) -> web.Response:
         """A verb on a machine."""
-        return await self._verb(request, "machine_id", on_cloud=False)
+        return await self._verb(request, "machine_id", _MACHINE_VERBS)
 
     async def cloud_verb(self, request: web.Request) -> web.Response:
         """A verb on a cloud."""
-        return await self._verb(request, "cloud_id", on_cloud=True)
+        return await self._verb(request, "cloud_id", CLOUD_VERBS)
 
-    async def _verb(self, request: web.Request, key: str, *, on_cloud: bool) -> web.Response:
+    async def server_verb(self, request: web.Request) -> web.Response:
+        """A verb on the VMM server itself."""
+        return await self._verb(request, "vmm_id", SERVER_VERBS)
+
+    async def _verb(self, request: web.Request, key: str, offered: frozenset[Verb]) -> web.Response:
         target, name = request.match_info[key], request.match_info["verb"]
         verb = _VERBS.get(name)
-        if verb is None or (verb in CLOUD_VERBS) is not on_cloud:
+        if verb is None or verb not in offered:
             raise RefusedError(Code.NOT_FOUND, f"there is no verb {name} here")
         if _IDENTITY.fullmatch(target) is None:
             raise bad_arguments("the target is no id (letters, digits, `.`, `_`, `-`)")

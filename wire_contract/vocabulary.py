@@ -69,6 +69,8 @@ class Verb(StrEnum):
     CONFIGURE_HOSTS = "configure_hosts"
     PREPARE_CLOUD = "prepare_cloud"
     PAIR_CLOUD = "pair_cloud"
+    # On the VMM server.
+    CLEAN_UP = "clean_up"
     # On a machine.
     PLACE_REPLICA = "place_replica"
     ENABLE_REPLICATION = "enable_replication"
@@ -91,7 +93,10 @@ class Verb(StrEnum):
 
 
 CLOUD_VERBS: Final = frozenset({Verb.CONFIGURE_HOSTS, Verb.PREPARE_CLOUD, Verb.PAIR_CLOUD})
-"""Verbs whose target is a cloud; all others have a machine as target."""
+"""Verbs whose target is a cloud."""
+
+SERVER_VERBS: Final = frozenset({Verb.CLEAN_UP})
+"""Verbs whose target is the VMM server itself; all others have a machine as target."""
 
 
 class RunState(StrEnum):

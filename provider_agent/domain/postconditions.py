@@ -10,9 +10,16 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from wire_contract.vmm_interface import CloudView, HostView, MachineView, ReplicationView
+from wire_contract.vmm_interface import (
+    CloudView,
+    HostView,
+    InventoryView,
+    MachineView,
+    ReplicationView,
+)
 from wire_contract.vocabulary import (
     CLOUD_VERBS,
+    SERVER_VERBS,
     ReplicationMode,
     ReplicationState,
     RunState,
@@ -40,11 +47,15 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was read after the verb: a machine (null: it does not exist), or a cloud and hosts."""
+    """What was read after the verb: a machine (null: it does not exist), a cloud and hosts, or all.
+
+    `inventory` is read for verbs on the VMM server itself.
+    """
 
     machine: MachineView | None = None
     cloud: CloudView | None = None
     hosts: tuple[HostView, ...] = ()
+    inventory: InventoryView | None = None
 
 
 def unmet(expected: Expected, seen: ReadBack) -> str | None:
@@ -53,6 +64,12 @@ def unmet(expected: Expected, seen: ReadBack) -> str | None:
         if seen.cloud is None:
             return f"cloud {expected.target} does not exist"
         return _CLOUD_CHECKS[expected.verb](expected, seen.cloud, seen.hosts)
+    if expected.verb in SERVER_VERBS:
+        return _cleaned_up(expected, seen.inventory)
+    return _machine_unmet(expected, seen)
+
+
+def _machine_unmet(expected: Expected, seen: ReadBack) -> str | None:
     if expected.verb is Verb.REMOVE_TEST_MACHINE:
         return None if seen.machine is None else f"machine {expected.target} still exists"
     if seen.machine is None:
@@ -68,6 +85,21 @@ def _differs(name: str, wanted: object, found: object) -> str | None:
 
 def _first(*reasons: str | None) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
+
+
+# On the VMM server.
+
+
+def _cleaned_up(expected: Expected, inventory: InventoryView | None) -> str | None:
+    if inventory is None or inventory.vmm.vmm_id != expected.target:
+        return f"server {expected.target} does not exist"
+    for cloud in inventory.clouds:
+        if cloud.paired_role or cloud.partner_cloud_id is not None:
+            return f"cloud {cloud.cloud_id} is still paired"
+    for host in inventory.hosts:
+        if host.replica_enabled or host.certificate_thumbprint is not None:
+            return f"host {host.fqdn} still accepts replication or has a certificate"
+    return None
 
 
 # On a cloud.

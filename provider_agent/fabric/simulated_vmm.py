@@ -30,7 +30,7 @@ from wire_contract.vmm_interface import (
     VerbAnswer,
     VerbRequest,
 )
-from wire_contract.vocabulary import CLOUD_VERBS, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 """Some 10,000 machines; a larger inventory is refused."""
@@ -82,6 +82,8 @@ class SimulatedVmm:
         """Do the verb; see FabricDriver."""
         if verb in CLOUD_VERBS:
             path = paths.VMM_CLOUD_VERB.format(cloud_id=_safe(target), verb=verb.value)
+        elif verb in SERVER_VERBS:
+            path = paths.VMM_SERVER_VERB.format(vmm_id=_safe(target), verb=verb.value)
         else:
             path = paths.VMM_MACHINE_VERB.format(machine_id=_safe(target), verb=verb.value)
         body = VerbRequest(command=command, arguments=dict(arguments)).model_dump_json().encode()

@@ -24,6 +24,8 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
     spec = job.spec(dispatch.task_id.removesuffix(UNDO_SUFFIX))
     if spec.target is Target.CLOUD:
         return str(_look(job, "clouds", dispatch.side))
+    if spec.target is Target.SERVER:
+        return job.target_object_id
     if spec.target is Target.TEST_MACHINE:
         return str(job.context["test_machine_id"])
     return str(_look(job, "machines", dispatch.side))

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from service_hub.domain.jobs import (
     UNDO_SUFFIX,
+    AskInventory,
     Begun,
     CheckFailed,
     CheckPassed,
@@ -121,6 +122,9 @@ def _begin(job: Job, task: TaskRun, spec: TaskSpec, now: datetime) -> Decision:
         }
     )
     job = _replace_task(job, begun)
+    if spec.asks_inventory:
+        asked = (AskInventory(task.task_id, part.side, attempt, deadline) for part in parts)
+        return job, tuple(asked)
     if spec.verb is None:
         return job, (RunCheck(task.task_id, attempt),)
     verb = spec.verb

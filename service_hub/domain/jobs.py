@@ -243,5 +243,15 @@ class RunCheck:
     attempt: int
 
 
-Command = Dispatch | RunCheck
+@dataclass(frozen=True, slots=True)
+class AskInventory:
+    """Have one end send what it manages; the task ends when that has come."""
+
+    task_id: str
+    side: Side
+    attempt: int
+    deadline: datetime
+
+
+Command = Dispatch | RunCheck | AskInventory
 Decision = tuple[Job, tuple[Command, ...]]

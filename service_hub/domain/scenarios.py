@@ -1,6 +1,6 @@
 """Operation to task list: what a job does, in which order, on which end, and how it is undone.
 
-Names, order and texts are the recorded ones (recorded.md, sections 1 to 9); where a list depends
+Names, order and texts are the recorded ones (recorded.md, sections 1 to 9 and 12); where a list depends
 on how the item was failed over, that is chosen when the job is made. Ends are named as in the
 forward direction; `Direction.place` gives the real one. In reverse replication the direction is
 that of the *next* failover, so PRIMARY is the copy that runs now and RECOVERY the former primary
@@ -24,12 +24,17 @@ FINAL_CHANGES_SECONDS_MAX: Final = 3600
 """Longest for sending what is still outstanding before a planned failover."""
 
 
+INVENTORY_SECONDS_MAX: Final = 300
+"""Longest that a server which was asked for its inventory is waited for."""
+
+
 class Target(StrEnum):
     """What a task acts on."""
 
     MACHINE = "machine"
     TEST_MACHINE = "test_machine"
     CLOUD = "cloud"
+    SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class TaskSpec:
     No `sides`: the hub's own check. `skipped_if` / `done_at_once_if` name a flag of the job.
     `undo` is run on the same ends, in reverse order, when a task with `undo_on_failure` fails.
     `go_on_after_failure`: the failure is noted and the job continues. `failed_state` replaces the
-    arc's when something lasting has happened by then.
+    arc's when something lasting has happened by then. `asks_inventory`: the ends are asked for
+    their inventory, and the task succeeds when it has come.
     """
 
     task_id: str
@@ -56,6 +62,7 @@ class TaskSpec:
     skipped_if: str | None = None
     done_at_once_if: str | None = None
     failed_state: ProtectionState | None = None
+    asks_inventory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +489,70 @@ CREATE_POLICY: Final = Scenario(
     ),
 )
 
+_SERVER: Final = "Server"
+
+CREATE_SITE: Final = Scenario(
+    "CreateSite",
+    "Create a site",
+    _SERVER,
+    _ASR,
+    # Recorded are the two jobs of a registration, not their tasks: those names are ours.
+    (TaskSpec("CreateSiteTask", "CreateSite", "Creating the site"),),
+)
+
+REGISTER_PROVIDER: Final = Scenario(
+    "RegisterDra",
+    "Register the Azure Site Recovery Provider",
+    _SERVER,
+    _ASR,
+    (TaskSpec("RegisterDraTask", "RegisterDra", "Registering the server"),),
+)
+
+UNREGISTER_SERVER: Final = Scenario(
+    "UnregisterFabric",
+    "Delete server",
+    _SERVER,
+    _ASR,
+    (
+        TaskSpec(
+            "UnregisterFabricPreflightChecksTask",
+            "UnregisterFabricPreflightCheckTask",
+            "Prerequisites check for deleting the server",
+        ),
+        TaskSpec(
+            "CleanupFabricTask",
+            "CleanupFabricTask",
+            "Cleaning up the provider settings",
+            _P,
+            Verb.CLEAN_UP,
+            Target.SERVER,
+        ),
+        TaskSpec("UnregisterFabricTask", "UnregisterFabricTask", "Deleting the server"),
+    ),
+)
+
+REFRESH_SERVER: Final = Scenario(
+    "RefreshProvider",
+    "Refresh server",
+    _SERVER,
+    _ASR,
+    (
+        TaskSpec(
+            "RefreshProviderPreflightChecksTask",
+            "RefreshProviderPrerequisitesCheck",
+            "Prerequisites check for refreshing the server",
+        ),
+        TaskSpec(
+            "RefreshProviderTask",
+            "RefreshProvider",
+            "Refreshing the server",
+            _P,
+            seconds=INVENTORY_SECONDS_MAX,
+            asks_inventory=True,
+        ),
+    ),
+)
+
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "enable": ENABLE,
     "complete_primary": COMPLETE_PRIMARY,
@@ -495,6 +566,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "reverse_after_unplanned": REVERSE_AFTER_UNPLANNED,
     "pair_clouds": PAIR_CLOUDS,
     "create_policy": CREATE_POLICY,
+    "create_site": CREATE_SITE,
+    "register_provider": REGISTER_PROVIDER,
+    "unregister_server": UNREGISTER_SERVER,
+    "refresh_server": REFRESH_SERVER,
 }
 """Every plan under the key that a stored job keeps."""
 

@@ -19,6 +19,7 @@ from service_hub.domain.checks import job_error
 from service_hub.domain.decide import decide, next_deadline
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import (
+    AskInventory,
     Begun,
     CheckFailed,
     CheckPassed,
@@ -168,7 +169,7 @@ class Engine:
                 saves.append(Save(after, item.version))
                 provider_id = provider_to_refresh(item.record, after)
                 if provider_id is not None:
-                    events.append(self._refresh(job, provider_id))
+                    events.append(self._refresh(job, provider_id, REFRESH_LIFETIME))
         mapping_id = job.context.get("mapping_id")
         if isinstance(mapping_id, str):
             mapping = await self._reader.get(ContainerMapping, mapping_id)
@@ -179,7 +180,7 @@ class Engine:
         events += self._events(job, commands, self._clock.now())
         return Change(saves=saves, events=events)
 
-    def _refresh(self, job: Job, provider_id: str) -> NewEvent:
+    def _refresh(self, job: Job, provider_id: str, lifetime: timedelta) -> NewEvent:
         now = self._clock.now()
         return NewEvent(
             event_id=self._clock.new_id(),
@@ -187,16 +188,21 @@ class Engine:
             provider_id=provider_id,
             type=EventType.REFRESH,
             issued_at=now,
-            expires_at=now + REFRESH_LIFETIME,
+            expires_at=now + lifetime,
             body={},
         )
 
     def _events(self, job: Job, commands: Sequence[Command], now: datetime) -> tuple[NewEvent, ...]:
-        return tuple(
-            self._assignment(job, command, now)
-            for command in commands
-            if isinstance(command, Dispatch)
-        )
+        events = []
+        for command in commands:
+            match command:
+                case Dispatch():
+                    events.append(self._assignment(job, command, now))
+                case AskInventory(side=side, deadline=deadline):
+                    events.append(self._refresh(job, job.providers[side], deadline - now))
+                case RunCheck():
+                    pass
+        return tuple(events)
 
     def _assignment(self, job: Job, dispatch: Dispatch, now: datetime) -> NewEvent:
         body = Assignment(

@@ -22,7 +22,7 @@ from tests.support.simulator_steps import (
     pair,
     protect,
 )
-from wire_contract.vocabulary import CLOUD_VERBS, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
 
@@ -54,7 +54,7 @@ async def twice(
 
 async def look(site: RunningSite, verb: Verb, target: str) -> Any:
     """Return what verbs change, without what changes by itself."""
-    if verb in CLOUD_VERBS:
+    if verb in CLOUD_VERBS | SERVER_VERBS:
         return (await site.get("/vmm/v1/inventory"))["clouds"]
     status, machine = await site.manage("GET", f"/machines/{target}")
     if status != 200:
@@ -91,7 +91,44 @@ async def test_every_verb_twice(estate: Estate) -> None:
         await each(tokyo, Verb.CONFIRM_EPOCH, MACHINE, {"authoritative": False, "item": MACHINE}, 2)
         await osaka.until(REPLICA, lambda view: view["replication"]["state"] == 3)
         await each(osaka, Verb.SYNCHRONIZE, REPLICA, {}, 2)
-    assert done == set(Verb) - {Verb.CANCEL_FAILOVER}
+    # Not the last two: they have stories of their own.
+    assert done == set(Verb) - {Verb.CANCEL_FAILOVER, Verb.CLEAN_UP}
+
+
+async def test_a_server_is_cleaned_up_once_nothing_is_protected(estate: Estate) -> None:
+    async with estate.both() as (tokyo, osaka):
+        cloud = CLOUD["tokyo"]
+        issued = {"certificates": await certificates_for(tokyo)}
+        await tokyo.done(Verb.CONFIGURE_HOSTS, cloud, issued, epoch=0)
+        partners = {
+            "replica_port": PORT,
+            "authentication": "certificate",
+            "allowed_primaries": estate.fqdns("osaka"),
+        }
+        await tokyo.done(Verb.PREPARE_CLOUD, cloud, partners, epoch=0)
+        pairing = {"role": "Primary", "partner_cloud_id": CLOUD["osaka"]}
+        await tokyo.done(Verb.PAIR_CLOUD, cloud, pairing, epoch=0)
+        mark = {"item": MACHINE, "role": "Primary", "active": True}
+        await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, mark)
+        server = (await tokyo.get("/vmm/v1/inventory"))["vmm"]["vmm_id"]
+
+        status, problem = await tokyo.verb(Verb.CLEAN_UP, server, epoch=0)
+        assert (status, problem["code"]) == (409, 32775)
+        assert "still protected" in problem["message"]
+        await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, {**mark, "item": None})
+        assert (await tokyo.verb(Verb.CLEAN_UP, "another-server", epoch=0))[0] == 404
+        assert (await tokyo.verb("clean_up", MACHINE))[0] == 404
+
+        await twice(tokyo, Verb.CLEAN_UP, server, {}, 0)
+        left = await tokyo.get("/vmm/v1/inventory")
+        assert {each["partner_cloud_id"] for each in left["clouds"]} == {None}
+        assert {each["certificate_thumbprint"] for each in left["hosts"]} == {None}
+        assert not any(each["replica_enabled"] for each in left["hosts"])
+        # What was deleted can be set up again: with a new key.
+        await tokyo.done(
+            Verb.CONFIGURE_HOSTS, cloud, {"certificates": await certificates_for(tokyo)}
+        )
+        assert osaka.name == "osaka"
 
 
 TEST_NAME = "SQL-01 - Test"

@@ -29,7 +29,7 @@ from vmm_simulator.config import SimulatorSettings
 from vmm_simulator.guest.interface import GuestHandle, GuestSpec, GuestStorage
 from vmm_simulator.guest.locks import images_locked
 from vmm_simulator.site import GuestPrograms, Site, open_site
-from wire_contract.vocabulary import CLOUD_VERBS, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 CLOUD = {"tokyo": "cloud-tokyo", "osaka": "cloud-osaka"}
 MACHINE = "vm-1"
@@ -107,6 +107,7 @@ class RunningSite:
     ) -> tuple[int, dict[str, Any]]:
         """Do a verb over HTTPS; status and body."""
         kind = "clouds" if verb in CLOUD_VERBS else "machines"
+        kind = "servers" if verb in SERVER_VERBS else kind
         deadline = command.pop("deadline", datetime.now(UTC) + FAR)
         given = {"id": self.new_id(), "fence": 1, "epoch": 1, **command}
         body = {

@@ -69,6 +69,10 @@ class Host:
         self._listener, self._port = listener, port
         log.info("replication_port_opened", host=self.fqdn, port=port)
 
+    async def stop_listening(self) -> None:
+        """Close the replication port; may be repeated."""
+        await self._close_listener()
+
     async def use_certificate(self) -> None:
         """Use the certificate files as they are now for new connections."""
         if self._listener is not None:

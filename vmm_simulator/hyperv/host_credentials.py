@@ -70,6 +70,11 @@ class HostCredentials:
         write_secret(self._chain, chain_pem.encode())
         return thumbprint(leaf)
 
+    def forget(self) -> None:
+        """Delete key and certificate; the next request makes a new key."""
+        for path in (self._chain, self._root, self._key):
+            path.unlink(missing_ok=True)
+
     def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         """Return the TLS contexts (listening, connecting) made from the files as they are now."""
         if not self._chain.exists():

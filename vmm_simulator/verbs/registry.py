@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vmm_simulator.verbs import arguments, cloud, drill, failover, machine, protection
+from vmm_simulator.verbs import (
+    arguments,
+    cloud,
+    drill,
+    failover,
+    machine,
+    protection,
+    server,
+)
 from vmm_simulator.verbs.call import Perform
 from wire_contract.model import WireModel
 from wire_contract.vocabulary import Verb
@@ -50,6 +58,7 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     ),
     Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud, cloud.check_prepare),
     Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud, cloud.check_pair),
+    Verb.CLEAN_UP: VerbRules(arguments.NoArguments, server.clean_up, server.check_clean_up),
     Verb.PLACE_REPLICA: VerbRules(arguments.PlaceReplica, protection.place),
     Verb.ENABLE_REPLICATION: VerbRules(
         arguments.EnableReplication, protection.enable, protection.check_enable

@@ -23,7 +23,7 @@ from wire_contract.vmm_interface import (
     VerbAnswer,
     VerbRequest,
 )
-from wire_contract.vocabulary import CLOUD_VERBS, RunState, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, RunState, Verb
 
 TOKEN = "vmm-token"  # noqa: S105 -- of a server that lives for one test
 
@@ -87,6 +87,7 @@ class FakeVmm:
         application.router.add_get(paths.VMM_HOST_REQUESTS, self._get_requests)
         application.router.add_post(paths.VMM_MACHINE_VERB, self._post_verb)
         application.router.add_post(paths.VMM_CLOUD_VERB, self._post_verb)
+        application.router.add_post(paths.VMM_SERVER_VERB, self._post_verb)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         self.runner = runner
         await runner.setup()
@@ -136,7 +137,8 @@ class FakeVmm:
         return web.json_response({"requests": [{"host": HOST, "csr_pem": csr}]})
 
     async def _post_verb(self, request: web.Request) -> web.StreamResponse:
-        target = request.match_info.get("machine_id") or request.match_info["cloud_id"]
+        names = ("machine_id", "cloud_id", "vmm_id")
+        target = next(request.match_info[each] for each in names if each in request.match_info)
         verb = request.match_info["verb"]
         self.calls.append((verb, target))
         asked = VerbRequest.model_validate_json(await request.read())
@@ -159,7 +161,8 @@ class FakeVmm:
             return _problem(503, 32777, "not now")
         if fault == "vanish_before":
             return _vanish(request)
-        if verb not in set(Verb) or (verb in CLOUD_VERBS) != ("cloud_id" in request.match_info):
+        kind = {**dict.fromkeys(CLOUD_VERBS, "cloud_id"), **dict.fromkeys(SERVER_VERBS, "vmm_id")}
+        if verb not in set(Verb) or kind.get(Verb(verb), "machine_id") not in request.match_info:
             return _problem(404, 32779, "unknown verb")
         command = asked.command
         if command.id in self.ledger:
@@ -191,6 +194,9 @@ class FakeVmm:
         if verb in CLOUD_VERBS:
             known = any(cloud.cloud_id == target for cloud in self.view.clouds)
             return None if known else _problem(404, 32779, "no such cloud")
+        if verb in SERVER_VERBS:
+            known = target == self.view.vmm.vmm_id
+            return None if known else _problem(404, 32779, "no such server")
         found = self.machines.get(target)
         if found is None:
             return _problem(404, 32779, "no such machine") if verb != "place_replica" else None
@@ -295,7 +301,20 @@ def _pair(vmm: FakeVmm, target: str, _: Command, arguments: dict[str, Any]) -> d
     return {}
 
 
+def _clean_up(vmm: FakeVmm, _: str, __: Command, ___: dict[str, Any]) -> dict[str, JsonValue]:
+    bare_cloud = {"paired_role": "", "partner_cloud_id": None}
+    bare_host: dict[str, Any] = {"replica_enabled": False, "certificate_thumbprint": None}
+    vmm.view = vmm.view.model_copy(
+        update={
+            "clouds": tuple(each.model_copy(update=bare_cloud) for each in vmm.view.clouds),
+            "hosts": tuple(each.model_copy(update=bare_host) for each in vmm.view.hosts),
+        }
+    )
+    return {}
+
+
 EFFECTS: dict[Verb, Effect] = {
+    Verb.CLEAN_UP: _clean_up,
     Verb.START: _start,
     Verb.SHUT_DOWN: _shut_down,
     Verb.CONFIRM_EPOCH: _confirm,

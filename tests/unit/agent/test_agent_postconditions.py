@@ -14,7 +14,8 @@ from tests.unit.agent.agent_views import (
     machine,
     replication,
 )
-from wire_contract.vocabulary import CLOUD_VERBS, Verb
+from wire_contract.vmm_interface import InventoryView, VmmView
+from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 PEER = {
     "relationship_id": "relationship-1",
@@ -34,6 +35,30 @@ def replicating(**changes: Any) -> ReadBack:
 
 def of_cloud(*hosts: Any, **changes: Any) -> ReadBack:
     return ReadBack(cloud=cloud(**changes), hosts=hosts or (host(),))
+
+
+SERVER_ID = "server-1"
+
+
+def of_server(cloud_changes: Any, host_changes: Any, vmm_id: str = SERVER_ID) -> ReadBack:
+    bare_cloud = {"paired_role": "", "partner_cloud_id": None, **cloud_changes}
+    bare_host = {"replica_enabled": False, "certificate_thumbprint": None, **host_changes}
+    return ReadBack(
+        inventory=InventoryView(
+            vmm=VmmView(vmm_id=vmm_id, fqdn="vmm.example", version="3.2"),
+            clouds=(cloud(**bare_cloud),),
+            hosts=(host(**bare_host),),
+            networks=(),
+            classifications=(),
+            machines=(),
+        )
+    )
+
+
+def target_of(verb: Verb) -> str:
+    if verb in SERVER_VERBS:
+        return SERVER_ID
+    return CLOUD_ID if verb in CLOUD_VERBS else MACHINE_ID
 
 
 # verb, arguments, what holds, and what each must be refused for.
@@ -67,6 +92,18 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         {"role": "Primary", "partner_cloud_id": "cloud-2"},
         of_cloud(),
         [of_cloud(paired_role=""), of_cloud(partner_cloud_id=None)],
+    ),
+    (
+        Verb.CLEAN_UP,
+        {},
+        of_server({}, {}),
+        [
+            of_server({"paired_role": "Primary"}, {}),
+            of_server({"partner_cloud_id": "cloud-2"}, {}),
+            of_server({}, {"replica_enabled": True}),
+            of_server({}, {"certificate_thumbprint": "AA11"}),
+            of_server({}, {}, vmm_id="server-2"),
+        ],
     ),
     (
         Verb.PLACE_REPLICA,
@@ -177,7 +214,7 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
 
 def expected(verb: Verb, arguments: dict[str, Any], **changes: Any) -> Expected:
     values: dict[str, Any] = {
-        "target": CLOUD_ID if verb in CLOUD_VERBS else MACHINE_ID,
+        "target": target_of(verb),
         "epoch": 2,
         "result": {"replica_host": HOST, "replica_port": 8084},
         "nonce": NONCE,

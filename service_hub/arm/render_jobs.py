@@ -48,7 +48,7 @@ def _body(vault: Vault, job: Job, details: Mapping[str, Any]) -> dict[str, Any]:
         "scenarioName": job.scenario.name,
         "friendlyName": job.scenario.friendly_name,
         "state": job.state.value,
-        "stateDescription": _JOB_DESCRIPTIONS.get(job.state, job.state.value),
+        "stateDescription": job.waiting_for or _JOB_DESCRIPTIONS.get(job.state, job.state.value),
         # What is offered must work: jobs can be neither cancelled nor restarted in this version.
         "allowedActions": [],
         "targetObjectId": job.target_object_id,

@@ -7,7 +7,18 @@ repeated or foreign changes nothing: delivery is at least once, and a withdrawn 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
+from service_hub.domain.job_steps import (
+    current,
+    ended,
+    gone_at,
+    open_part,
+    open_parts,
+    replace_part,
+    replace_task,
+    replace_undo,
+)
 from service_hub.domain.jobs import (
     UNDO_SUFFIX,
     AskInventory,
@@ -21,6 +32,7 @@ from service_hub.domain.jobs import (
     JobError,
     JobState,
     PartFailed,
+    PartGivenUp,
     PartProgressed,
     PartSucceeded,
     RunCheck,
@@ -29,10 +41,14 @@ from service_hub.domain.jobs import (
     TaskState,
     Tick,
     UndoRun,
+    Withdraw,
+    Withdrawing,
 )
 from service_hub.domain.protection import ProtectionState
 from service_hub.domain.scenarios import TaskSpec
-from wire_contract.vocabulary import Side
+
+WITHDRAWN_CODE: Final = 90002
+"""The provider's own error: the attempt was withdrawn before it began (docs/wire-contract.md)."""
 
 
 def decide(job: Job, event: Event) -> Decision:  # noqa: PLR0911 -- one return per kind of event
@@ -51,7 +67,7 @@ def decide(job: Job, event: Event) -> Decision:  # noqa: PLR0911 -- one return p
             return _undo_ended(job, event)
         case PartSucceeded():
             return _part_succeeded(job, event)
-        case PartFailed():
+        case PartFailed() | PartGivenUp():
             return _part_failed(job, event)
         case PartProgressed():
             return _part_progressed(job, event), ()
@@ -66,27 +82,9 @@ def next_deadline(job: Job) -> datetime | None:
     if job.finished:
         return None
     steps: Sequence[TaskRun | UndoRun] = job.undo if job.undoing else job.tasks
-    deadlines = [
-        step.deadline for step in steps if step.state is TaskState.IN_PROGRESS and step.deadline
-    ]
-    return min(deadlines, default=None)
-
-
-def _replace_task(job: Job, task: TaskRun) -> Job:
-    tasks = tuple(task if each.task_id == task.task_id else each for each in job.tasks)
-    return job.model_copy(update={"tasks": tasks})
-
-
-def _replace_part(task: TaskRun, part: TaskPart) -> TaskRun:
-    parts = tuple(part if each.side is part.side else each for each in task.parts)
-    return task.model_copy(update={"parts": parts})
-
-
-def _current(job: Job, task_id: str, attempt: int) -> TaskRun | None:
-    task = None if job.undoing else job.run(task_id)
-    if task is None or task.state is not TaskState.IN_PROGRESS or task.attempt != attempt:
-        return None
-    return task
+    running = [step for step in steps if step.state is TaskState.IN_PROGRESS]
+    due = [step.withdrawing.gone_at if step.withdrawing else step.deadline for step in running]
+    return min((each for each in due if each is not None), default=None)
 
 
 def _advance(job: Job, now: datetime) -> Decision:
@@ -97,10 +95,10 @@ def _advance(job: Job, now: datetime) -> Decision:
         spec = job.spec(task.task_id)
         if spec.skipped_if in job.flags:
             update = {"state": TaskState.SKIPPED, "started_at": now}
-            job = _replace_task(job, task.model_copy(update=update))
+            job = replace_task(job, task.model_copy(update=update))
         elif spec.done_at_once_if in job.flags:
             update = {"state": TaskState.SUCCEEDED, "started_at": now, "ended_at": now}
-            job = _replace_task(job, task.model_copy(update=update))
+            job = replace_task(job, task.model_copy(update=update))
         else:
             return _begin(job, task, spec, now)
     return job.model_copy(update={"state": JobState.SUCCEEDED, "ended_at": now}), ()
@@ -121,7 +119,7 @@ def _begin(job: Job, task: TaskRun, spec: TaskSpec, now: datetime) -> Decision:
             "parts": parts,
         }
     )
-    job = _replace_task(job, begun)
+    job = replace_task(job, begun)
     if spec.asks_inventory:
         asked = (AskInventory(task.task_id, part.side, attempt, deadline) for part in parts)
         return job, tuple(asked)
@@ -131,27 +129,23 @@ def _begin(job: Job, task: TaskRun, spec: TaskSpec, now: datetime) -> Decision:
     return job, tuple(Dispatch(task.task_id, part.side, attempt, verb, deadline) for part in parts)
 
 
-def _ended(task: TaskRun, state: TaskState, now: datetime) -> TaskRun:
-    return task.model_copy(update={"state": state, "ended_at": now, "deadline": None})
-
-
 def _check_passed(job: Job, now: datetime, task_id: str, attempt: int) -> Decision:
-    task = _current(job, task_id, attempt)
+    task = current(job, task_id, attempt)
     if task is None or task.parts:
         return job, ()
-    return _advance(_replace_task(job, _ended(task, TaskState.SUCCEEDED, now)), now)
+    return _advance(replace_task(job, ended(task, TaskState.SUCCEEDED, now)), now)
 
 
 def _check_failed(job: Job, now: datetime, task_id: str, attempt: int, error: JobError) -> Decision:
-    task = _current(job, task_id, attempt)
+    task = current(job, task_id, attempt)
     if task is None or task.parts:
         return job, ()
     return _fail(job, task, now, error)
 
 
 def _part_succeeded(job: Job, event: PartSucceeded) -> Decision:
-    task = _current(job, event.task_id, event.attempt)
-    part = _open_part(task, event.side)
+    task = current(job, event.task_id, event.attempt)
+    part = open_part(task, event.side)
     if task is None or part is None:
         return job, ()
     done = part.model_copy(
@@ -161,11 +155,19 @@ def _part_succeeded(job: Job, event: PartSucceeded) -> Decision:
             "observed_at": event.observed_at,
         }
     )
-    task = _replace_part(task, done)
-    job = _with_result(_replace_task(job, task), event)
-    if any(each.state is TaskState.IN_PROGRESS for each in task.parts):
+    task = replace_part(task, done)
+    job = _with_result(replace_task(job, task), event)
+    return _settle(job, task, event.now)
+
+
+def _settle(job: Job, task: TaskRun, now: datetime) -> Decision:
+    """Go on once every part has its final report; a success that came late is a success."""
+    if open_parts(task):
         return job, ()
-    return _advance(_replace_task(job, _ended(task, TaskState.SUCCEEDED, event.now)), event.now)
+    failed = any(part.state is TaskState.FAILED for part in task.parts)
+    if failed and task.withdrawing is not None:
+        return _fail(job, task, now, task.withdrawing.cause)
+    return _advance(replace_task(job, ended(task, TaskState.SUCCEEDED, now)), now)
 
 
 def _with_result(job: Job, event: PartSucceeded) -> Job:
@@ -176,41 +178,61 @@ def _with_result(job: Job, event: PartSucceeded) -> Job:
     return job.model_copy(update={"context": context})
 
 
-def _open_part(task: TaskRun | None, side: Side) -> TaskPart | None:
-    if task is None:
-        return None
-    return next(
-        (p for p in task.parts if p.side is side and p.state is TaskState.IN_PROGRESS), None
-    )
-
-
-def _part_failed(job: Job, event: PartFailed) -> Decision:
-    task = _current(job, event.task_id, event.attempt)
-    part = _open_part(task, event.side)
+def _part_failed(job: Job, event: PartFailed | PartGivenUp) -> Decision:
+    task = current(job, event.task_id, event.attempt)
+    part = open_part(task, event.side)
     if task is None or part is None:
         return job, ()
-    task = _replace_part(task, part.model_copy(update={"state": TaskState.FAILED}))
-    return _fail(_replace_task(job, task), task, event.now, event.error)
+    if isinstance(event, PartFailed):
+        task = replace_part(task, part.model_copy(update={"state": TaskState.FAILED}))
+        job = replace_task(job, task)
+    if task.withdrawing is None:
+        return _give_up(job, task, event.now, event.error)
+    if isinstance(event, PartFailed) and event.error.provider_code != WITHDRAWN_CODE:
+        error = event.error.model_copy(update={"task_id": task.task_id})
+        job = job.model_copy(update={"errors": (*job.errors, error)})
+    return _settle(job, task, event.now)
+
+
+def _give_up(job: Job, task: TaskRun, now: datetime, cause: JobError) -> Decision:
+    """Withdraw what is still open; fail now where nothing is, or where nothing waits for it.
+
+    Who goes on after a failure waits for no withdrawal: the raised epoch makes a late command
+    harmless (design: channel, deadlines).
+    """
+    spec = job.spec(task.task_id)
+    still_open = open_parts(task) if spec.verb is not None else []
+    until = gone_at(task.deadline or now, spec)
+    withdrawals = tuple(
+        Withdraw(task.task_id, part.side, task.attempt, until) for part in still_open
+    )
+    if not withdrawals or spec.go_on_after_failure:
+        job, commands = _fail(job, task, now, cause)
+        return job, (*withdrawals, *commands)
+    withdrawing = Withdrawing(since=now, gone_at=until, cause=cause)
+    return replace_task(job, task.model_copy(update={"withdrawing": withdrawing})), withdrawals
 
 
 def _part_progressed(job: Job, event: PartProgressed) -> Job:
-    task = _current(job, event.task_id, event.attempt)
-    part = _open_part(task, event.side)
+    task = current(job, event.task_id, event.attempt)
+    part = open_part(task, event.side)
     if task is None or part is None:
         return job
     part = part.model_copy(update={"percent": event.percent})
-    return _replace_task(job, _replace_part(task, part))
+    return replace_task(job, replace_part(task, part))
 
 
 def _tick(job: Job, now: datetime, error: JobError) -> Decision:
     if job.undoing:
-        for step in job.undo:
-            if step.state is TaskState.IN_PROGRESS and step.deadline and step.deadline <= now:
-                return _undo_failed(job, step, now, error)
-        return job, ()
+        return _undo_tick(job, now, error)
     for task in job.tasks:
-        if task.state is TaskState.IN_PROGRESS and task.deadline and task.deadline <= now:
-            return _fail(job, task, now, error.model_copy(update={"task_id": task.task_id}))
+        if task.state is not TaskState.IN_PROGRESS:
+            continue
+        if task.withdrawing is not None:
+            if task.withdrawing.gone_at <= now:
+                return _fail(job, task, now, task.withdrawing.cause)
+        elif task.deadline and task.deadline <= now:
+            return _give_up(job, task, now, error)
     return job, ()
 
 
@@ -218,7 +240,7 @@ def _fail(job: Job, task: TaskRun, now: datetime, error: JobError) -> Decision:
     """Note the failure; go on, take back, or end, as the task's spec says."""
     spec = job.spec(task.task_id)
     error = error.model_copy(update={"task_id": task.task_id})
-    job = _replace_task(job, _ended(task, TaskState.FAILED, now))
+    job = replace_task(job, ended(task, TaskState.FAILED, now))
     job = job.model_copy(update={"errors": (*job.errors, error)})
     if spec.go_on_after_failure:
         return _advance(job, now)
@@ -284,6 +306,22 @@ def _next_undo(job: Job, now: datetime) -> Decision:
     return _close_failed(job, now, None)
 
 
+def _undo_tick(job: Job, now: datetime, error: JobError) -> Decision:
+    for step in job.undo:
+        if step.state is not TaskState.IN_PROGRESS:
+            continue
+        if step.withdrawing is not None:
+            if step.withdrawing.gone_at <= now:
+                return _undo_failed(job, step, now, step.withdrawing.cause)
+        elif step.deadline and step.deadline <= now:
+            until = gone_at(step.deadline, job.spec(step.task_id))
+            withdrawing = Withdrawing(since=now, gone_at=until, cause=error)
+            withdraw = Withdraw(step.task_id + UNDO_SUFFIX, step.side, step.attempt, until)
+            given_up = step.model_copy(update={"withdrawing": withdrawing})
+            return replace_undo(job, given_up), (withdraw,)
+    return job, ()
+
+
 def _undo_ended(job: Job, event: PartSucceeded | PartFailed) -> Decision:
     task_id = event.task_id.removesuffix(UNDO_SUFFIX)
     step = next(
@@ -300,17 +338,14 @@ def _undo_ended(job: Job, event: PartSucceeded | PartFailed) -> Decision:
     if step is None:
         return job, ()
     if isinstance(event, PartFailed):
-        return _undo_failed(job, step, event.now, event.error)
+        cause = event.error if step.withdrawing is None else step.withdrawing.cause
+        return _undo_failed(job, step, event.now, cause)
     return _next_undo(_with_undo(job, step, TaskState.SUCCEEDED), event.now)
 
 
 def _with_undo(job: Job, step: UndoRun, state: TaskState) -> Job:
-    ended = step.model_copy(update={"state": state, "deadline": None})
-    undo = tuple(
-        ended if (each.task_id, each.side) == (step.task_id, step.side) else each
-        for each in job.undo
-    )
-    return job.model_copy(update={"undo": undo})
+    update = {"state": state, "deadline": None, "withdrawing": None}
+    return replace_undo(job, step.model_copy(update=update))
 
 
 def _undo_failed(job: Job, step: UndoRun, now: datetime, error: JobError) -> Decision:

@@ -59,6 +59,18 @@ class JobError(_Part):
     provider_action: str = ""
 
 
+class Withdrawing(_Part):
+    """An attempt that was given up: what follows waits until it can have no effect any more.
+
+    That is its final report, or `gone_at`, when also a provider that is gone has long ended it
+    (design: channel, deadlines). `cause` is why it was given up.
+    """
+
+    since: datetime
+    gone_at: datetime
+    cause: JobError
+
+
 class TaskPart(_Part):
     """A task's work on one end; `side` is the real end."""
 
@@ -79,6 +91,7 @@ class TaskRun(_Part):
     ended_at: datetime | None = None
     deadline: datetime | None = None
     parts: tuple[TaskPart, ...] = ()
+    withdrawing: Withdrawing | None = None
 
 
 class UndoRun(_Part):
@@ -90,6 +103,7 @@ class UndoRun(_Part):
     state: TaskState = TaskState.NOT_STARTED
     attempt: int = 0
     deadline: datetime | None = None
+    withdrawing: Withdrawing | None = None
 
 
 class Job(Record):
@@ -135,6 +149,28 @@ class Job(Record):
         """Whether the job is taking back what it did."""
         return not self.finished and bool(self.undo)
 
+    @property
+    def waiting_for(self) -> str | None:
+        """In words, whom the job waits for after it gave up an attempt; None while it does not."""
+        if self.finished:
+            return None
+        steps: tuple[TaskRun | UndoRun, ...] = (*self.tasks, *self.undo)
+        for step in steps:
+            if step.withdrawing is None or step.state is not TaskState.IN_PROGRESS:
+                continue
+            names = " and ".join(self._server_name(side) for side in _open_sides(step))
+            what = self.spec(step.task_id).friendly_name
+            since, until = step.withdrawing.since, step.withdrawing.gone_at
+            return (
+                f"waiting for {names} to confirm withdrawal of '{what}'"
+                f" since {since:%Y-%m-%dT%H:%M:%SZ}, until {until:%Y-%m-%dT%H:%M:%SZ} at the latest"
+            )
+        return None
+
+    def _server_name(self, side: Side) -> str:
+        end = "primary" if side is self.direction.place(Side.PRIMARY) else "recovery"
+        return self.affected.get(f"{end}VmmName") or self.providers.get(side, side.value)
+
     def spec(self, task_id: str) -> TaskSpec:
         """Return the spec of one of its tasks."""
         return self.scenario.task(task_id)
@@ -146,6 +182,12 @@ class Job(Record):
     def real_sides(self, spec: TaskSpec) -> tuple[Side, ...]:
         """Return the real ends that a task works on."""
         return tuple(self.direction.place(side) for side in spec.sides)
+
+
+def _open_sides(step: TaskRun | UndoRun) -> tuple[Side, ...]:
+    if isinstance(step, UndoRun):
+        return (step.side,)
+    return tuple(part.side for part in step.parts if part.state is TaskState.IN_PROGRESS)
 
 
 # ---------------------------------------------------------------------------------------- events
@@ -191,7 +233,18 @@ class PartSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class PartFailed:
-    """A provider reported failure, refused the event, or cannot be reached."""
+    """A provider reported failure, or refused the event: the attempt has ended."""
+
+    now: datetime
+    task_id: str
+    side: Side
+    attempt: int
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class PartGivenUp:
+    """A provider cannot be reached: the attempt may still have its effect."""
 
     now: datetime
     task_id: str
@@ -218,7 +271,16 @@ class Tick:
     error: JobError
 
 
-Event = Begun | CheckPassed | CheckFailed | PartSucceeded | PartFailed | PartProgressed | Tick
+Event = (
+    Begun
+    | CheckPassed
+    | CheckFailed
+    | PartSucceeded
+    | PartFailed
+    | PartGivenUp
+    | PartProgressed
+    | Tick
+)
 
 
 # -------------------------------------------------------------------------------------- commands
@@ -232,6 +294,16 @@ class Dispatch:
     side: Side
     attempt: int
     verb: Verb
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell a provider not to begin an attempt any more; `deadline` is until when it matters."""
+
+    task_id: str
+    side: Side
+    attempt: int
     deadline: datetime
 
 
@@ -253,5 +325,5 @@ class AskInventory:
     deadline: datetime
 
 
-Command = Dispatch | RunCheck | AskInventory
+Command = Dispatch | Withdraw | RunCheck | AskInventory
 Decision = tuple[Job, tuple[Command, ...]]

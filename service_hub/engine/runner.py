@@ -28,10 +28,11 @@ from service_hub.domain.jobs import (
     Event,
     Job,
     JobState,
-    PartFailed,
+    PartGivenUp,
     RunCheck,
     TaskState,
     Tick,
+    Withdraw,
 )
 from service_hub.domain.planning import provider_to_refresh, reflect_on_item, reflect_on_mapping
 from service_hub.domain.records import ContainerMapping, ProtectedItem
@@ -48,7 +49,7 @@ from service_hub.ports import (
     Save,
     Versioned,
 )
-from wire_contract.events import Assignment, assignment_task
+from wire_contract.events import Assignment, Withdrawal, assignment_task
 from wire_contract.vocabulary import EventType, Side
 
 RETRIES_MAX: Final = 20
@@ -200,6 +201,8 @@ class Engine:
                     events.append(self._assignment(job, command, now))
                 case AskInventory(side=side, deadline=deadline):
                     events.append(self._refresh(job, job.providers[side], deadline - now))
+                case Withdraw():
+                    events.append(self._withdrawal(job, command, now))
                 case RunCheck():
                     pass
         return tuple(events)
@@ -227,6 +230,23 @@ class Engine:
             body=body.model_dump(mode="json"),
         )
 
+    def _withdrawal(self, job: Job, command: Withdraw, now: datetime) -> NewEvent:
+        body = Withdrawal(
+            job=job.id,
+            task=assignment_task(command.task_id, command.side),
+            attempt=command.attempt,
+            fence=job.fence,
+        )
+        return NewEvent(
+            event_id=self._clock.new_id(),
+            vault_id=job.vault_id,
+            provider_id=job.providers[command.side],
+            type=EventType.WITHDRAWAL,
+            issued_at=now,
+            expires_at=command.deadline,
+            body=body.model_dump(mode="json"),
+        )
+
     # ----------------------------------------------------------------------------------- acting
 
     def _act(self, job: Job, commands: Sequence[Command]) -> None:
@@ -241,6 +261,14 @@ class Engine:
                     side=command.side.value,
                     verb=command.verb.value,
                     epoch=job.epoch,
+                )
+            elif isinstance(command, Withdraw):
+                log.warning(
+                    "task_withdrawn",
+                    job_id=job.id,
+                    task=command.task_id,
+                    side=command.side.value,
+                    waiting_for=job.waiting_for,
                 )
 
     async def _check(self, job: Job, command: RunCheck) -> None:
@@ -326,7 +354,7 @@ class Engine:
             )
             run = job.run(task)
             if run is not None:
-                await self.feed(job.id, PartFailed(now, task, side, run.attempt, error))
+                await self.feed(job.id, PartGivenUp(now, task, side, run.attempt, error))
 
 
 def _expendable(job: Job) -> list[tuple[str, Side]]:

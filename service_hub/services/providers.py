@@ -13,6 +13,7 @@ from service_hub.domain.records import (
     Alert,
     FabricInventory,
     MachineObservation,
+    OutboxEvent,
     ProtectedItem,
     Provider,
     ProviderContact,
@@ -204,8 +205,16 @@ class ProviderService:
         if report.receipt is ReceiptKind.REFUSED and report.command_id is not None:
             reason = "" if report.reason is None else report.reason.value
             log.warning("event_refused", provider_id=provider.id, seq=report.seq, reason=reason)
-            await self._refused(provider, report.command_id, reason)
+            if await self._is_assignment(provider, report):
+                await self._refused(provider, report.command_id, reason)
         await self._committer.commit(Change(receipts=(receipt,)))
+
+    async def _is_assignment(self, provider: Provider, report: Receipt) -> bool:
+        """Return whether an attempt ends with this refusal; a refused withdrawal ends nothing."""
+        found = await self._reader.get(OutboxEvent, report.event_id)
+        if found is None or found.record.provider_id != provider.id:
+            return False
+        return found.record.type is EventType.ASSIGNMENT
 
     async def _refused(self, provider: Provider, command_id: str, reason: str) -> None:
         job_id, task, attempt = command_id.rsplit("/", 2)

@@ -25,11 +25,14 @@ from service_hub.domain.jobs import (
     JobError,
     JobState,
     PartFailed,
+    PartGivenUp,
     PartSucceeded,
     RunCheck,
     TaskRun,
     TaskState,
     Tick,
+    UndoRun,
+    Withdraw,
 )
 from service_hub.domain.scenarios import SCENARIOS
 from wire_contract.vocabulary import Direction, Side
@@ -40,6 +43,7 @@ ERROR = JobError(code="1", message="no", created_at=NOW)
 STATES_MAX = 60_000
 
 Decide = Callable[[Job, Event], Decision]
+Identity = tuple[str, Side | None, int, str]
 
 
 def new_job(key: str, flags: tuple[str, ...], direction: Direction) -> Job:
@@ -61,11 +65,12 @@ def new_job(key: str, flags: tuple[str, ...], direction: Direction) -> Job:
 
 @dataclass(frozen=True)
 class State:
-    """A job, what was asked of it and not answered, and what has ever been sent."""
+    """A job, what was asked and not answered, what was ever sent, what may still have effects."""
 
     job: Job
     waiting: tuple[Command, ...]
-    sent: frozenset[tuple[str, Side | None, int]]
+    sent: frozenset[Identity]
+    live: frozenset[Identity]
 
     @property
     def key(self) -> str:
@@ -73,9 +78,9 @@ class State:
         return self.job.model_dump_json() + repr(self.waiting)
 
 
-def identity(command: Command) -> tuple[str, Side | None, int]:
-    side = command.side if isinstance(command, Dispatch) else None
-    return (command.task_id, side, command.attempt)
+def identity(command: Command) -> Identity:
+    side = None if isinstance(command, RunCheck) else command.side
+    return (command.task_id, side, command.attempt, type(command).__name__)
 
 
 def answers(command: Command) -> Iterator[Event]:
@@ -92,14 +97,37 @@ def steps(state: State) -> Iterator[tuple[Event, Command | None]]:
     for command in state.waiting:
         for event in answers(command):
             yield event, command
-    if next_deadline(state.job) is not None:
-        yield Tick(LATER, ERROR), None
+        if isinstance(command, Dispatch) and is_expendable(state.job, command.task_id):
+            yield PartGivenUp(NOW, command.task_id, command.side, command.attempt, ERROR), None
+    due = next_deadline(state.job)
+    if due is not None:
+        yield Tick(due, ERROR), None
+
+
+def is_expendable(job: Job, task_id: str) -> bool:
+    """Whether the job goes on without knowing how the task ended."""
+    return job.spec(task_id.removesuffix(UNDO_SUFFIX)).go_on_after_failure
+
+
+def still_live(state: State, event: Event, answered: Command | None) -> frozenset[Identity]:
+    """Return which attempts may have effects yet: those without a final report and not gone."""
+    live = state.live - ({identity(answered)} if answered is not None else set())
+    if not isinstance(event, Tick):
+        return live
+    running: list[TaskRun | UndoRun] = [*state.job.tasks, *state.job.undo]
+    gone = {
+        step.task_id + (UNDO_SUFFIX if isinstance(step, UndoRun) else "")
+        for step in running
+        if step.withdrawing is not None and step.withdrawing.gone_at <= event.now
+    }
+    return frozenset(each for each in live if each[0] not in gone)
 
 
 def explore(decide_under_test: Decide, job: Job) -> int:
     """Walk every order; return how many states were seen. An assertion fails on a bad state."""
     begun, commands = decide_under_test(job, Begun(NOW))
-    first = State(begun, commands, frozenset(identity(command) for command in commands))
+    sent = frozenset(identity(command) for command in commands)
+    first = State(begun, commands, sent, dispatched(commands))
     seen = {first.key}
     open_states = [first]
     while open_states:
@@ -107,14 +135,8 @@ def explore(decide_under_test: Decide, job: Job) -> int:
         check(state)
         for event, answered in steps(state):
             after, commands = decide_under_test(state.job, event)
-            for command in commands:
-                assert identity(command) not in state.sent, f"{identity(command)} sent twice"
             check_repeat(decide_under_test, after, event)
-            left = tuple(each for each in state.waiting if each is not answered) + commands
-            if after.finished:
-                left = ()
-            sent = state.sent | {identity(command) for command in commands}
-            following = State(after, left, sent)
+            following = follow(state, event, answered, (after, commands))
             if following.key not in seen:
                 seen.add(following.key)
                 assert len(seen) < STATES_MAX, "the walk is not bounded"
@@ -122,8 +144,31 @@ def explore(decide_under_test: Decide, job: Job) -> int:
     return len(seen)
 
 
+def follow(state: State, event: Event, answered: Command | None, decision: Decision) -> State:
+    """Return the next state; an assertion fails when something was sent that must not be."""
+    after, commands = decision
+    for command in commands:
+        assert identity(command) not in state.sent, f"{identity(command)} sent twice"
+    live = still_live(state, event, answered)
+    binding = {each for each in live if not is_expendable(state.job, each[0])}
+    asked = tuple(command for command in commands if not isinstance(command, Withdraw))
+    assert not (asked and binding), f"{asked} sent while {binding} may have effects"
+    assert not (after.finished and binding), f"the job ended while {binding} may have effects"
+    withdrawn = {identity(command)[:3] for command in commands if isinstance(command, Withdraw)}
+    assert withdrawn <= {each[:3] for each in live}, "withdrew what has ended"
+    left = () if after.finished else tuple(e for e in state.waiting if e is not answered) + asked
+    sent = frozenset(identity(command) for command in asked)
+    return State(after, left, state.sent | sent, live | dispatched(asked))
+
+
+def dispatched(commands: tuple[Command, ...]) -> frozenset[Identity]:
+    return frozenset(identity(each) for each in commands if isinstance(each, Dispatch))
+
+
 def check_repeat(decide_under_test: Decide, after: Job, event: Event) -> None:
     if isinstance(event, Tick):
+        again, commands = decide_under_test(after, event)
+        assert after.finished or not commands or again != after, "a Tick sent the same again"
         return
     again, commands = decide_under_test(after, event)
     assert not commands, f"a repeated {type(event).__name__} sent something"
@@ -256,9 +301,30 @@ def _succeeds_after_failure(job: Job, event: Event) -> Decision:
     return after, commands
 
 
+def _does_not_wait_for_withdrawals(job: Job, event: Event) -> Decision:
+    """Go on as if the provider were gone as soon as an attempt was given up."""
+    after, commands = decide(job, event)
+    if not any(isinstance(command, Withdraw) for command in commands):
+        return after, commands
+    after, more = decide(after, Tick(LATER, ERROR))
+    return after, (*commands, *more)
+
+
+def _withdraws_nothing_and_ends(job: Job, event: Event) -> Decision:
+    """End with the deadline, as if nothing were under way."""
+    after, commands = decide(job, event)
+    if isinstance(event, Tick) and not after.finished:
+        update = {"state": TaskState.FAILED, "withdrawing": None}
+        tasks = tuple(task.model_copy(update=update) for task in after.tasks)
+        return after.model_copy(update={"state": JobState.FAILED, "tasks": tasks}), ()
+    return after, commands
+
+
 @pytest.mark.parametrize(
     "bug",
     [
+        _does_not_wait_for_withdrawals,
+        _withdraws_nothing_and_ends,
         _forgets_attempts,
         _ends_too_early,
         _drops_commands,
@@ -291,3 +357,68 @@ def test_late_reports_change_nothing_once_a_job_has_ended() -> None:
     ):
         assert decide(job, event) == (job, ())
     assert decide_module.next_deadline(job) is None
+
+
+def given_up(key: str, task_id: str) -> tuple[Job, tuple[Command, ...]]:
+    """Let a job run well up to a task, and that one run into its deadline."""
+    job, commands = decide(new_job(key, (), Direction.PRIMARY_TO_RECOVERY), Begun(NOW))
+    while commands[0].task_id != task_id:
+        following: tuple[Command, ...] = ()
+        for command in commands:
+            job, more = decide(job, next(iter(answers(command))))
+            following += more
+        commands = following
+    due = next_deadline(job)
+    assert due is not None
+    job, withdrawals = decide(job, Tick(due, ERROR))
+    return job, withdrawals
+
+
+def test_a_deadline_withdraws_and_waits_before_it_undoes() -> None:
+    job, withdrawals = given_up("planned_failover", "FailoverTask")
+    assert [type(command) for command in withdrawals] == [Withdraw]
+    assert job.waiting_for is not None
+    assert not job.undoing
+    ended, undo = decide(job, PartFailed(NOW, "FailoverTask", Side.RECOVERY, 1, ERROR))
+    assert ended.undoing
+    assert [command.task_id for command in undo] == ["FailoverTask" + UNDO_SUFFIX]
+    assert ended.waiting_for is None
+
+
+def test_a_provider_that_is_gone_is_waited_for_until_nothing_can_come_from_it() -> None:
+    job, _ = given_up("planned_failover", "FailoverTask")
+    run = job.run("FailoverTask")
+    assert run is not None
+    assert run.deadline is not None
+    seconds = SCENARIOS["planned_failover"].task("FailoverTask").seconds
+    gone_at = run.deadline + timedelta(seconds=seconds, minutes=10)
+    assert next_deadline(job) == gone_at
+    assert decide(job, Tick(gone_at - timedelta(seconds=1), ERROR)) == (job, ())
+    after, _ = decide(job, Tick(gone_at, ERROR))
+    assert after.undoing
+
+
+def test_a_success_that_comes_after_the_deadline_is_a_success() -> None:
+    job, _ = given_up("planned_failover", "FailoverTask")
+    after, commands = decide(job, PartSucceeded(NOW, "FailoverTask", Side.RECOVERY, 1, {}, NOW))
+    assert [command.task_id for command in commands] == ["StartVmOnSecondary"]
+    assert not after.errors
+
+
+def test_an_unplanned_failover_goes_past_its_source_without_waiting() -> None:
+    job, commands = given_up("unplanned_failover", "ShutdownVmOnPrimaryForUFO")
+    assert [type(command) for command in commands] == [Withdraw, Dispatch]
+    assert job.waiting_for is None
+
+
+def test_the_other_end_of_a_failed_task_is_withdrawn_and_waited_for() -> None:
+    job, commands = decide(new_job("pair_clouds", (), Direction.PRIMARY_TO_RECOVERY), Begun(NOW))
+    job, commands = decide(job, CheckPassed(NOW, commands[0].task_id, 1))
+    task_id = commands[0].task_id
+    job, withdrawals = decide(job, PartFailed(NOW, task_id, Side.PRIMARY, 1, ERROR))
+    assert [(type(each), getattr(each, "side", None)) for each in withdrawals] == [
+        (Withdraw, Side.RECOVERY)
+    ]
+    assert not job.finished
+    job, _ = decide(job, PartSucceeded(NOW, task_id, Side.RECOVERY, 1, {}, NOW))
+    assert job.state is JobState.FAILED

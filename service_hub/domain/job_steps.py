@@ -1,0 +1,65 @@
+"""Parts of a job: found, replaced, and when an attempt can have no effect any more; pure."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from service_hub.domain.jobs import Job, TaskPart, TaskRun, TaskState, UndoRun
+from service_hub.domain.scenarios import TaskSpec
+from wire_contract.vocabulary import Side
+
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""By how much the clocks of hub and provider may differ (design: channel, deadlines)."""
+
+
+def replace_task(job: Job, task: TaskRun) -> Job:
+    """Return the job with this state of one of its tasks."""
+    tasks = tuple(task if each.task_id == task.task_id else each for each in job.tasks)
+    return job.model_copy(update={"tasks": tasks})
+
+
+def replace_part(task: TaskRun, part: TaskPart) -> TaskRun:
+    """Return the task with this state of one of its ends."""
+    parts = tuple(part if each.side is part.side else each for each in task.parts)
+    return task.model_copy(update={"parts": parts})
+
+
+def current(job: Job, task_id: str, attempt: int) -> TaskRun | None:
+    """Return the task that runs in this attempt, None when the attempt is another."""
+    task = None if job.undoing else job.run(task_id)
+    if task is None or task.state is not TaskState.IN_PROGRESS or task.attempt != attempt:
+        return None
+    return task
+
+
+def ended(task: TaskRun, state: TaskState, now: datetime) -> TaskRun:
+    """Return the task as ended."""
+    update = {"state": state, "ended_at": now, "deadline": None, "withdrawing": None}
+    return task.model_copy(update=update)
+
+
+def open_part(task: TaskRun | None, side: Side) -> TaskPart | None:
+    """Return the end of a task that has no final report yet."""
+    if task is None:
+        return None
+    return next(
+        (p for p in task.parts if p.side is side and p.state is TaskState.IN_PROGRESS), None
+    )
+
+
+def open_parts(task: TaskRun) -> list[TaskPart]:
+    """Return the ends of a task that have no final report yet."""
+    return [part for part in task.parts if part.state is TaskState.IN_PROGRESS]
+
+
+def gone_at(expires_at: datetime, spec: TaskSpec) -> datetime:
+    """Return when an attempt can have no effect any more, even if nobody hears of its provider."""
+    return expires_at + timedelta(seconds=spec.seconds) + 2 * CLOCK_TOLERANCE
+
+
+def replace_undo(job: Job, step: UndoRun) -> Job:
+    """Return the job with this state of one of its steps of taking back."""
+    undo = tuple(
+        step if (each.task_id, each.side) == (step.task_id, step.side) else each
+        for each in job.undo
+    )
+    return job.model_copy(update={"undo": undo})

@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey
 from certs.identity import (
     CERTIFICATE_BYTES_MAX,
     CertificateDamagedError,
+    certificate_pem,
     load_certificate,
     thumbprint,
 )
@@ -82,10 +83,14 @@ class EventSigner:
 
 
 class EventVerifier:
-    """Verifies events against one pinned root."""
+    """Verifies events against the pinned root, or against two while a root is replaced."""
 
     def __init__(self, root_pem: str) -> None:
-        self._store = verification.Store([load_certificate(root_pem.encode())])
+        self._store = _store(root_pem)
+
+    def trust(self, root_pem: str) -> None:
+        """Verify against these roots from now on."""
+        self._store = _store(root_pem)
 
     def verify(self, jws_compact: str, now: datetime) -> dict[str, Any]:
         """Return the payload of an event that a signer of this hub has signed, valid at `now`.
@@ -136,6 +141,11 @@ class EventVerifier:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise UnverifiableError(f"its certificate's key does not fit {ALGORITHM}")
         return key
+
+
+def _store(root_pem: str) -> verification.Store:
+    roots = x509.load_pem_x509_certificates(root_pem.encode())
+    return verification.Store([load_certificate(certificate_pem(each).encode()) for each in roots])
 
 
 def _signer_policy() -> verification.ExtensionPolicy:

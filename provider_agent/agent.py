@@ -25,6 +25,7 @@ from provider_agent.journal import Journal
 from provider_agent.proxy import HubRoute, load_rules
 from provider_agent.proxy_account import ProxyAccount
 from provider_agent.puller import EventPuller
+from provider_agent.renewal import Renewal
 from provider_agent.reporter import Reporter
 from provider_agent.session import Session
 from provider_agent.subscriber import MqttAddresses, Subscriber
@@ -47,6 +48,7 @@ class Parts:
     """The loops of a running provider, and what tells that it is ready."""
 
     session: Session
+    renewal: Renewal
     subscriber: Subscriber
     watcher: Watcher
     puller: EventPuller
@@ -60,6 +62,7 @@ class Parts:
         return (
             self.session.run(),
             self.session.beat(),
+            self.renewal.run(),
             self.subscriber.run(),
             self.puller.run(),
             self.reporter.run(),
@@ -137,10 +140,19 @@ async def assemble(
             tls=tls,
             route=route,
         )
+        renewal = Renewal(
+            hub,
+            subscriber,
+            identity,
+            clock,
+            data_directory=settings.data_directory,
+            connect=lambda tls: HubHttps.connect(facts.provider_url, tls, route),
+        )
         leaving = Wake()
         reporter = Reporter(hub, journal, session, intake.reports_due, clock)
         yield Parts(
             session=session,
+            renewal=renewal,
             subscriber=subscriber,
             watcher=Watcher(
                 hub,

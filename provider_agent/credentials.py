@@ -1,10 +1,11 @@
 """The vault credentials file, and the identity that this server has after registration."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +20,22 @@ from certs.identity import (
     certificate_pem,
     load_private_key,
     private_key_pem,
+    thumbprint,
 )
 from certs.vault_credentials import CredentialsDamagedError
 from service_shell.errors import ProgramError
 from service_shell.secret_files import read_secret, write_secret
 
+FORMER_KEPT: Final = timedelta(days=1)
+"""How long a key is kept beyond its certificate: the hub encrypts to valid certificates only, and
+no token or event that it sends lives longer than this (design: channel, renewal)."""
+
 CREDENTIALS_BYTES_MAX: Final = 1024 * 1024
 IDENTITY_FILE_BYTES_MAX: Final = 262_144
 
 _FOLDER: Final = "identity"
+_RENEWED_FOLDER: Final = "identity.renewed"
+_FORMER_FOLDERS: Final = "identity.former-"
 _STAGED_FOLDER: Final = "identity.new"
 _LEAVING_FOLDER: Final = "identity.leaving"
 _FACTS, _KEY, _CHAIN, _ROOT = "identity.json", "key.pem", "certificate.pem", "root.pem"
@@ -187,11 +195,73 @@ def stage_chain(data_directory: Path, chain_pem: str) -> None:
 def save_identity(data_directory: Path, identity: Identity) -> None:
     """Make the identity valid: it is there as a whole or not at all, also after a power cut."""
     staged = data_directory / _STAGED_FOLDER
-    write_secret(staged / _KEY, identity.key_pem)
-    write_secret(staged / _CHAIN, identity.chain_pem.encode())
-    write_secret(staged / _ROOT, identity.root_pem.encode())
-    write_secret(staged / _FACTS, identity.facts.model_dump_json(indent=2).encode())
+    _write(staged, identity)
     staged.rename(data_directory / _FOLDER)
+    _sync(data_directory)
+
+
+def renewal_key(data_directory: Path, make: Callable[[], PrivateKey]) -> PrivateKey:
+    """Return the key of the next certificate, kept (0600) before anything is asked with it.
+
+    A renewal whose answer was lost is asked for again with the same key.
+    """
+    path = data_directory / _RENEWED_FOLDER / _KEY
+    if path.exists():
+        with contextlib.suppress(KeyDamagedError):  # nothing was ever granted to half a key
+            return load_private_key(read_secret(path, IDENTITY_FILE_BYTES_MAX))
+    key = make()
+    write_secret(path, private_key_pem(key))
+    return key
+
+
+def save_renewed(data_directory: Path, identity: Identity) -> None:
+    """Put the renewed identity in the place of the present one, which is kept beside it.
+
+    Killed in between, `complete_renewal` ends it: once the present folder is away, the renewed one
+    is complete.
+    """
+    complete_renewal(data_directory)
+    folder, renewed = data_directory / _FOLDER, data_directory / _RENEWED_FOLDER
+    leaf = x509.load_pem_x509_certificates(read_secret(folder / _CHAIN, IDENTITY_FILE_BYTES_MAX))[0]
+    _write(renewed, identity)
+    folder.rename(data_directory / f"{_FORMER_FOLDERS}{thumbprint(leaf)[:16]}")
+    complete_renewal(data_directory)
+
+
+def complete_renewal(data_directory: Path) -> None:
+    """End a renewal that was interrupted while it changed the folders."""
+    folder, renewed = data_directory / _FOLDER, data_directory / _RENEWED_FOLDER
+    if not folder.exists() and (renewed / _FACTS).exists():
+        renewed.rename(folder)
+        _sync(data_directory)
+
+
+def save_root(data_directory: Path, root_pem: str) -> None:
+    """Pin other roots from the next start on."""
+    write_secret(data_directory / _FOLDER / _ROOT, root_pem.encode())
+
+
+def drop_former(data_directory: Path, now: datetime) -> int:
+    """Delete former keys once everything encrypted to them has expired; return how many."""
+    dropped = 0
+    for folder in data_directory.glob(f"{_FORMER_FOLDERS}*"):
+        chain = read_secret(folder / _CHAIN, IDENTITY_FILE_BYTES_MAX)
+        ended_at = x509.load_pem_x509_certificates(chain)[0].not_valid_after_utc
+        if now >= ended_at + FORMER_KEPT:
+            shutil.rmtree(folder)
+            dropped += 1
+    return dropped
+
+
+def _write(folder: Path, identity: Identity) -> None:
+    """Write all files of an identity; the facts come last, they say that it is complete."""
+    write_secret(folder / _KEY, identity.key_pem)
+    write_secret(folder / _CHAIN, identity.chain_pem.encode())
+    write_secret(folder / _ROOT, identity.root_pem.encode())
+    write_secret(folder / _FACTS, identity.facts.model_dump_json(indent=2).encode())
+
+
+def _sync(data_directory: Path) -> None:
     descriptor = os.open(data_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -211,11 +281,13 @@ def forget_identity(data_directory: Path) -> None:
 
 def is_registered(data_directory: Path) -> bool:
     """Return whether this server has an identity."""
+    complete_renewal(data_directory)
     return (data_directory / _FOLDER).exists()
 
 
 def load_identity(data_directory: Path, now: datetime) -> Identity:
     """Return the identity; ProgramError when there is none, it is damaged, or it has expired."""
+    complete_renewal(data_directory)
     folder = data_directory / _FOLDER
     if not folder.exists():
         raise ProgramError(
@@ -234,7 +306,7 @@ def load_identity(data_directory: Path, now: datetime) -> Identity:
             root_pem=root.decode(),
         )
         leaf = x509.load_pem_x509_certificates(chain)[0]
-        x509.load_pem_x509_certificate(root)
+        x509.load_pem_x509_certificates(root)
     except (ValidationError, ValueError, IndexError, KeyDamagedError) as error:
         raise ProgramError(
             f"the identity in {folder} is damaged ({type(error).__name__});"

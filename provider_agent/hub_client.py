@@ -4,7 +4,8 @@ Every request carries the client certificate and the access token that is bound 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -22,6 +23,7 @@ from wire_contract import paths
 from wire_contract.events import EventPage
 from wire_contract.model import WireModel
 from wire_contract.reports import (
+    EchoAnswer,
     Heartbeat,
     HeartbeatAnswer,
     HostCertificate,
@@ -101,20 +103,62 @@ class AccessToken:
         return self._token
 
 
+class HubLine:
+    """One certificate's way to the hub: its connections and its token, which change together."""
+
+    def __init__(self, https: HubHttps, token: AccessToken) -> None:
+        self.https = https
+        self.token = token
+        self._open_count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Count a request: the line is not idle while it is open."""
+        self._open_count += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._open_count -= 1
+            if self._open_count == 0:
+                self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Return when no request is open."""
+        await self._idle.wait()
+
+
 class HubClient:
     """What the provider says to the hub; every method raises HubError when it fails."""
 
     def __init__(self, https: HubHttps, token: AccessToken) -> None:
-        self._https = https
-        self._token = token
+        self._line = HubLine(https, token)
+
+    def change(self, https: HubHttps, token: AccessToken) -> HubLine:
+        """Use another certificate and its token from the next request on; return the former line.
+
+        What is open on the former line goes on: both certificates are valid in the overlap.
+        """
+        former, self._line = self._line, HubLine(https, token)
+        return former
 
     async def access_token(self) -> str:
         """Return the token that is also the password of the MQTT connection."""
-        return await self._token.current()
+        return await self._line.token.current()
 
     async def replace_token(self, refused: str) -> None:
         """Fetch another token than the refused one."""
-        await self._token.replace(refused)
+        await self._line.token.replace(refused)
+
+    async def reenrol(self, body: bytes) -> bytes:
+        """Ask for the next certificate (RFC 7030, 4.2.2); the present one is the credential."""
+        request = HubRequest(
+            "POST", paths.EST_SIMPLEREENROLL, body, content_type="application/pkcs10"
+        )
+        with self._line.used():
+            return await self._line.https.send(request)
 
     async def register(self, registration: Registration) -> RegistrationAnswer:
         """Introduce this VMM server, once."""
@@ -127,6 +171,11 @@ class HubClient:
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatAnswer:
         """Renew the lease."""
         return await self._post(paths.HEARTBEAT, heartbeat, HeartbeatAnswer)
+
+    async def echo(self) -> EchoAnswer:
+        """Have the hub send an event without effect; it follows `after` in the stream."""
+        answer = await self._send(HubRequest("POST", paths.ECHO))
+        return _parse(EchoAnswer, answer, paths.ECHO)
 
     async def report(self, batch: ReportBatch) -> ReportAnswer:
         """Deliver reports; repeated ones change nothing."""
@@ -171,14 +220,17 @@ class HubClient:
         return _parse(answer, await self._send(request), path)
 
     async def _send(self, request: HubRequest) -> bytes:
-        token = await self._token.current()
-        try:
-            return await self._https.send(request, token)
-        except HubRefusedError as error:
-            if error.status != _UNAUTHORIZED:
-                raise
-        # The hub's signing key may have changed, or its clock is ahead: once more, with a new one.
-        return await self._https.send(request, await self._token.replace(token))
+        line = self._line
+        with line.used():
+            token = await line.token.current()
+            try:
+                return await line.https.send(request, token)
+            except HubRefusedError as error:
+                if error.status != _UNAUTHORIZED:
+                    raise
+            # The hub's signing key may have changed, or its clock is ahead: once more, with a new
+            # token.
+            return await line.https.send(request, await line.token.replace(token))
 
 
 def _parse(model: type[ModelT], answer: bytes, path: str) -> ModelT:

@@ -21,6 +21,7 @@ CONNECTIONS_MAX: Final = 8
 HTTPS_PORT: Final = 443
 
 _SUCCESS: Final = range(200, 300)
+_ACCEPTED: Final = 202
 _BUSY: Final = frozenset({408, 425, 429})
 _SERVER_ERRORS: Final = range(500, 600)
 
@@ -39,6 +40,17 @@ class HubUnreachableError(HubError):
 
 class HubBusyError(HubUnreachableError):
     """The hub is there and asks for patience with this one request."""
+
+
+class HubPendingError(HubError):
+    """The hub has taken the request and waits for a person; `retry_after` says when to ask again.
+
+    RFC 7030, section 4.2.3.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class HubRefusedError(HubError):
@@ -95,6 +107,10 @@ class HubHttps:
         async with session:
             yield cls(session, url, route)
 
+    async def close(self) -> None:
+        """Close the pool before its time; may be repeated."""
+        await self._session.close()
+
     async def send(self, request: HubRequest, token: str | None = None) -> bytes:
         """Return the body of a successful answer, or raise a HubError that says what happened."""
         headers = {"Content-Type": request.content_type} if request.body is not None else {}
@@ -121,6 +137,8 @@ class HubHttps:
             raise HubAnswerError(f"{request.path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise HubUnreachableError(self._explain(error, proxy)) from error
+        if status == _ACCEPTED:
+            raise HubPendingError(_detail(answer), _seconds(retry_after))
         if status in _SUCCESS:
             return answer
         message = f"{request.path} answered {status}: {_detail(answer)}"

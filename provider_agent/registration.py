@@ -1,6 +1,8 @@
 """Registration: from a vault credentials file to an identity (design: channel, trust)."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +26,13 @@ from provider_agent.credentials import Identity, IdentityFacts, RegistrationCred
 from provider_agent.domain.proxies import DIRECT, ProxyChoice
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.hub_client import AccessToken, HubClient
-from provider_agent.hub_https import HubError, HubHttps, HubRefusedError, HubRequest
+from provider_agent.hub_https import (
+    HubError,
+    HubHttps,
+    HubPendingError,
+    HubRefusedError,
+    HubRequest,
+)
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 from wire_contract import paths
@@ -33,7 +41,25 @@ from wire_contract.vmm_interface import VmmView
 
 FRIENDLY_NAME_CHARACTERS_MAX: Final = 128
 
+APPROVAL_SECONDS_MAX: Final = 600.0
+"""How long an operator's decision is waited for; after that the command is given again."""
+
+APPROVAL_POLL_SECONDS_MIN: Final = 1.0
+APPROVAL_POLL_SECONDS_MAX: Final = 60.0
+
 log = structlog.get_logger(__name__)
+
+
+def _log_only(message: str) -> None:
+    log.warning("registration_waits", cause=message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """How long an operator is waited for, and who is told that this goes on."""
+
+    seconds_max: float
+    tell: Callable[[str], None]
 
 
 async def register(
@@ -44,8 +70,13 @@ async def register(
     clock: Clock,
     *,
     route: ProxyChoice = DIRECT,
+    approval_seconds_max: float = APPROVAL_SECONDS_MAX,
+    tell: Callable[[str], None] = _log_only,
 ) -> IdentityFacts:
-    """Enrol and register this server once; what an interrupted run began is completed."""
+    """Enrol and register this server once; what an interrupted run began is completed.
+
+    A server that the vault knows already waits for an operator, at most `approval_seconds_max`.
+    """
     if credentials.is_registered(data_directory):
         facts = credentials.load_identity(data_directory, clock.now()).facts
         raise ProgramError(
@@ -73,7 +104,8 @@ async def register(
     try:
         identity = await _resume(data_directory, granted, key, registration, clock, route=route)
         if identity is None:
-            chain = await _enrol(granted, key, vmm, route)
+            waiting = _Waiting(approval_seconds_max, tell)
+            chain = await _enrolled(granted, key, vmm, route, waiting=waiting)
             credentials.stage_chain(data_directory, chain)
             identity = await _introduce(granted, key, chain, registration, clock, route=route)
     except HubRefusedError as error:
@@ -105,8 +137,7 @@ async def _resume(
         return None
     try:
         issued = x509.load_pem_x509_certificates(chain.encode())
-        root = x509.load_pem_x509_certificate(granted.root_pem.encode())
-        chain = _chain(issued, key, root)
+        chain = trusted_chain(issued, key, granted.root_pem)
         return await _introduce(granted, key, chain, registration, clock, route=route)
     except (ValueError, ProgramError, HubRefusedError) as error:
         log.warning("registration_begun_anew", cause=str(error))
@@ -126,6 +157,36 @@ def _key(data_directory: Path) -> PrivateKey:
     return key
 
 
+async def _enrolled(
+    granted: RegistrationCredentials,
+    key: PrivateKey,
+    vmm: VmmView,
+    route: ProxyChoice,
+    *,
+    waiting: _Waiting,
+) -> str:
+    """Return the issued chain, if need be after an operator has approved it."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + waiting.seconds_max
+    told = ""
+    while True:
+        try:
+            return await _enrol(granted, key, vmm, route)
+        except HubPendingError as error:
+            words = str(error)
+            wished = error.retry_after or APPROVAL_POLL_SECONDS_MIN
+        if words != told:
+            waiting.tell(words)
+            told = words
+        pause = min(max(wished, APPROVAL_POLL_SECONDS_MIN), APPROVAL_POLL_SECONDS_MAX)
+        if loop.time() + pause > until:
+            raise ProgramError(
+                f"{words}; nothing was decided in {waiting.seconds_max:.0f} s: give the same"
+                " command again after the approval, this server's key is kept"
+            )
+        await asyncio.sleep(pause)
+
+
 async def _enrol(
     granted: RegistrationCredentials, key: PrivateKey, vmm: VmmView, route: ProxyChoice
 ) -> str:
@@ -142,17 +203,18 @@ async def _enrol(
         raise ProgramError(
             f"the hub's answer holds no certificate: {error}; its version may not fit this one"
         ) from error
-    return _chain(issued, key, x509.load_pem_x509_certificate(granted.root_pem.encode()))
+    return trusted_chain(issued, key, granted.root_pem)
 
 
-def _chain(issued: Sequence[x509.Certificate], key: PrivateKey, root: x509.Certificate) -> str:
-    """Return leaf and issuing CA as PEM, if the leaf is for our key and chains to the root."""
+def trusted_chain(issued: Sequence[x509.Certificate], key: PrivateKey, root_pem: str) -> str:
+    """Return leaf and issuing CA as PEM, if the leaf is for our key and chains to a pinned root."""
+    roots = x509.load_pem_x509_certificates(root_pem.encode())
     for leaf in issued:
         for issuer in issued:
             if (
                 leaf.public_key() == key.public_key()
                 and _issued_by(leaf, issuer)
-                and _issued_by(issuer, root)
+                and any(_issued_by(issuer, root) for root in roots)
             ):
                 return certificate_pem(leaf) + certificate_pem(issuer)
     raise ProgramError(

@@ -72,7 +72,14 @@ class Subscriber:
         self._choice = TransportChoice(transport)
         self._tls = tls
         self._route = route
+        self._conversation: asyncio.Timeout | None = None
         self.connected = asyncio.Event()
+
+    def change(self, tls: ssl.SSLContext) -> None:
+        """Use another certificate; a connection under the former one is left and made anew."""
+        self._tls = tls
+        if self._conversation is not None and not self._conversation.expired():
+            self._conversation.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Connect for ever; a loss asks for a new session, since events may have been missed."""
@@ -116,12 +123,17 @@ class Subscriber:
             self._session.events_due.set()
             log.info("mqtt_connected", transport=self._choice.present.value)
             try:
-                await self._listen(client)
-            except asyncio.CancelledError:
+                async with asyncio.timeout(None) as self._conversation:
+                    await self._listen(client)
+            except (asyncio.CancelledError, TimeoutError) as error:
                 # DISCONNECT suppresses the will (MQTT 5, 3.14): the farewell is said by hand.
                 with contextlib.suppress(aiomqtt.MqttError):
                     await self._say(client, "offline", FAREWELL_SECONDS_MAX)
-                raise
+                if not isinstance(error, TimeoutError):
+                    raise
+                log.info("mqtt_left", cause="the certificate has changed")
+            finally:
+                self._conversation = None
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:

@@ -11,7 +11,7 @@ from certs.identity import new_private_key, self_signed_certificate
 from certs.profiles import Profile
 from certs.vault_credentials import VaultCredentials, make_pfx, render
 from provider_agent.agent import vmm_driver
-from provider_agent.credentials import IdentityFacts, is_registered, load_identity
+from provider_agent.credentials import IdentityFacts, is_registered, load_identity, staged_key
 from provider_agent.registration import register
 from service_shell.clock import SystemClock
 from service_shell.errors import ProgramError
@@ -110,6 +110,35 @@ async def test_what_the_hub_no_longer_knows_is_enrolled_anew(site: Estate) -> No
     with pytest.raises(ProgramError):
         await enrol(site, credentials(site))
     assert site.hub.requests.count(("POST", paths.EST_SIMPLEENROLL)) == 2
+
+
+async def test_a_known_server_waits_for_an_operator_and_says_so_once(site: Estate) -> None:
+    site.hub.pending_enrolments = 2
+    told: list[str] = []
+    file = site.folder / "vault.VaultCredentials"
+    file.write_bytes(credentials(site))
+    async with vmm_driver(site.settings().vmm) as driver:
+        facts = await register(
+            agent_folder(site), file, "Tokyo", driver, SystemClock(), tell=told.append
+        )
+    assert facts.provider_id == site.hub.provider_id
+    assert told == ["waits for an operator: site-recovery server approve 7"]
+
+
+async def test_waiting_for_an_operator_has_an_end_and_the_key_is_kept(site: Estate) -> None:
+    site.hub.pending_enrolments = 1
+    file = site.folder / "vault.VaultCredentials"
+    file.write_bytes(credentials(site))
+    async with vmm_driver(site.settings().vmm) as driver:
+        with pytest.raises(ProgramError, match="give the same command again after the approval"):
+            await register(
+                agent_folder(site), file, "Tokyo", driver, SystemClock(), approval_seconds_max=0.5
+            )
+    key = staged_key(agent_folder(site))
+    await enrol(site, file.read_bytes())
+    identity = load_identity(agent_folder(site), datetime.now(UTC))
+    assert key is not None
+    assert identity.key.public_key() == key.public_key()
 
 
 async def test_a_hub_that_is_not_there_is_named(site: Estate) -> None:

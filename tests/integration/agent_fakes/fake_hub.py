@@ -11,6 +11,7 @@ from uuid import uuid4
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from certs.enrolment import decode_request_body, encode_certs_only
 from certs.identity import check_request, common_name, new_private_key
@@ -76,6 +77,8 @@ class FakeHub:
     token_lifetime: timedelta = timedelta(hours=1)
     signing_key: ec.EllipticCurvePrivateKey = field(default_factory=new_private_key)
     certificates_issued: int = 0
+    renewals: list[x509.CertificateSigningRequest] = field(default_factory=list)
+    pending_enrolments: int = 0
     url: str = ""
     port: int = 0
 
@@ -167,6 +170,7 @@ class FakeHub:
         """Listen on loopback; a second call, on the same ports, is a restarted hub."""
         application = web.Application(middlewares=[self._gate], client_max_size=2**24)
         application.router.add_post(paths.EST_SIMPLEENROLL, self._enrol)
+        application.router.add_post(paths.EST_SIMPLEREENROLL, self._reenrol)
         application.router.add_post(paths.TOKEN, self._give_token)
         application.router.add_post(paths.REGISTRATION, self._register)
         application.router.add_post(paths.SESSION, self._begin_session)
@@ -210,7 +214,7 @@ class FakeHub:
         if not enrolling and common_name(certificate) != self.provider_id:
             return web.json_response({"message": "not a provider's certificate"}, status=403)
         self._certificate = certificate
-        if not enrolling and request.path != paths.TOKEN:
+        if not enrolling and request.path not in {paths.TOKEN, paths.EST_SIMPLEREENROLL}:
             token = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not self._is_token(token):
                 return web.json_response({"message": "the token is refused"}, status=401)
@@ -233,12 +237,25 @@ class FakeHub:
 
     async def _enrol(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/pkcs10"
+        if self.pending_enrolments > 0:
+            self.pending_enrolments -= 1
+            problem = {"message": "waits for an operator: site-recovery server approve 7"}
+            return web.json_response(problem, status=202, headers={"Retry-After": "1"})
         wanted = check_request(decode_request_body(await request.read()))
         key = wanted.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
         issued = self.trust.issue_for(Profile.PROVIDER_MANAGEMENT, key, self.provider_id)
         body = encode_certs_only([issued.chain_pem])
         return web.Response(body=body, content_type="application/pkcs7-mime")
+
+    async def _reenrol(self, request: web.Request) -> web.Response:
+        wanted = check_request(decode_request_body(await request.read()))
+        names = wanted.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        assert [each.value for each in names] == [self.provider_id]
+        assert self._certificate is not None
+        assert wanted.public_key() != self._certificate.public_key()
+        self.renewals.append(wanted)
+        return await self._enrol(request)
 
     async def _give_token(self, _: web.Request) -> web.Response:
         assert self._certificate is not None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,14 +106,7 @@ async def assemble(
 ) -> AsyncIterator[Parts]:
     """Make all parts of a provider and close what they hold open afterwards."""
     facts = identity.facts
-    try:
-        tls = client_context(
-            identity.root_pem, chain_pem=identity.chain_pem, key_pem=identity.key_pem
-        )
-    except TlsMaterialError as error:
-        raise ProgramError(
-            f"the identity in {settings.data_directory} is damaged: {error}; register again"
-        ) from error
+    tls = _identity_context(settings, identity)
     async with contextlib.AsyncExitStack() as stack:
         journal = await stack.enter_async_context(
             Journal.open(settings.data_directory / JOURNAL_FILE, clock.new_id())
@@ -181,6 +175,17 @@ async def assemble(
             ),
             proxy_account=ProxyAccount(VmmService(driver), route, session.fabric_returned),
         )
+
+
+def _identity_context(settings: AgentSettings, identity: Identity) -> ssl.SSLContext:
+    try:
+        return client_context(
+            identity.root_pem, chain_pem=identity.chain_pem, key_pem=identity.key_pem
+        )
+    except TlsMaterialError as error:
+        raise ProgramError(
+            f"the identity in {settings.data_directory} is damaged: {error}; register again"
+        ) from error
 
 
 async def run_agent(settings: AgentSettings, clock: Clock, stop: asyncio.Event) -> None:

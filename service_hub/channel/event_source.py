@@ -81,6 +81,7 @@ class SignedEvents:
     def sign_anew(self, provider_id: str, seq: int) -> None:
         """Forget a signature that a provider could not verify: the next one is fresh."""
         self._signatures.forget(provider_id, seq)
+        self._wakeups.wake([provider_id])
 
     def replace_signer(self, signer: Signer) -> None:
         """Sign with another key from now on, also what was signed before."""
@@ -176,5 +177,9 @@ class _SignatureCache:
 
 
 def _same(known: OutboxEvent, event: OutboxEvent) -> bool:
-    """Whether the signed form is the same; a receipt in the meantime changes nothing in it."""
-    return known.model_copy(update={"receipt": event.receipt}) == event
+    """Whether the signed form is the same; what was reported meanwhile changes nothing in it."""
+    unsigned = {
+        "receipt": event.receipt,
+        "unverifiable_reports": event.unverifiable_reports,
+    }
+    return known.model_copy(update=unsigned) == event

@@ -277,6 +277,7 @@ class OutboxEvent(Record):
     expires_at: datetime
     body: dict[str, JsonValue]
     receipt: str | None = None
+    unverifiable_reports: tuple[str, ...] = ()
 
 
 class RequestKey(Record):

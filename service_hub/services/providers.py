@@ -13,7 +13,6 @@ from service_hub.domain.records import (
     Alert,
     FabricInventory,
     MachineObservation,
-    OutboxEvent,
     ProtectedItem,
     Provider,
     ProviderContact,
@@ -31,7 +30,8 @@ from service_hub.ports import (
     Resigner,
     Save,
 )
-from wire_contract.events import Presence, parse_assignment_task
+from service_hub.services.event_faults import EventFaults, task_of
+from wire_contract.events import Presence
 from wire_contract.reports import (
     Authority,
     EchoAnswer,
@@ -52,9 +52,6 @@ from wire_contract.reports import (
 )
 from wire_contract.vmm_interface import InventoryView, MachineView
 from wire_contract.vocabulary import EventType, ReceiptKind, Side
-
-REFUSED_CODE = 90020
-"""Provider part of a job error: the provider refused the event before any effect."""
 
 ECHO_LIFETIME: Final = timedelta(minutes=10)
 ECHO_WAITING_MAX: Final = 64
@@ -82,7 +79,9 @@ class ProviderService:
         self._clock = clock
         self._runner = runner
         self._observers = observers
-        self._resigner = resigner
+        self._faults = EventFaults(
+            reader=reader, committer=committer, clock=clock, runner=runner, resigner=resigner
+        )
         self._heartbeat = heartbeat
 
     async def session(self, provider: Provider, request: SessionRequest) -> SessionAnswer:
@@ -191,48 +190,16 @@ class ProviderService:
                 await self._committer.commit(Change(saves=(Save(observation, None),)))
                 await self._observers.observed(provider.id, report.machine.machine_id)
             case Unverifiable():
-                log.error(
-                    "event_unverifiable",
-                    provider_id=provider.id,
-                    stream=report.stream,
-                    seq=report.seq,
-                    detail=report.detail,
-                )
-                self._resigner.sign_anew(provider.id, report.seq)
+                await self._faults.unverifiable(provider, report)
 
     async def _take_receipt(self, provider: Provider, report: Receipt) -> None:
         receipt = EventReceipt(provider.id, report.stream, report.seq, report.receipt.value)
         if report.receipt is ReceiptKind.REFUSED and report.command_id is not None:
-            reason = "" if report.reason is None else report.reason.value
-            log.warning("event_refused", provider_id=provider.id, seq=report.seq, reason=reason)
-            if await self._is_assignment(provider, report):
-                await self._refused(provider, report.command_id, reason)
+            await self._faults.refused(provider, report)
         await self._committer.commit(Change(receipts=(receipt,)))
 
-    async def _is_assignment(self, provider: Provider, report: Receipt) -> bool:
-        """Return whether an attempt ends with this refusal; a refused withdrawal ends nothing."""
-        found = await self._reader.get(OutboxEvent, report.event_id)
-        if found is None or found.record.provider_id != provider.id:
-            return False
-        return found.record.type is EventType.ASSIGNMENT
-
-    async def _refused(self, provider: Provider, command_id: str, reason: str) -> None:
-        job_id, task, attempt = command_id.rsplit("/", 2)
-        found = await self._task_of(provider, job_id, task)
-        if found is None:
-            return
-        job, task_id, side = found
-        words = ProviderError(
-            code=REFUSED_CODE,
-            message=f"the provider refused the event: {reason}",
-            recommended_action="look at the provider's log; clocks and epochs must agree",
-        )
-        now = self._clock.now()
-        error = provider_error(words, now, name=job.target_object_name)
-        await self._runner.feed(job.id, PartFailed(now, task_id, side, int(attempt), error))
-
     async def _take_task(self, provider: Provider, report: TaskOutcome | TaskProgress) -> None:
-        found = await self._task_of(provider, report.job, report.task)
+        found = await task_of(self._reader, provider, report.job, report.task)
         if found is None:
             log.warning(
                 "report_of_foreign_task",
@@ -270,19 +237,6 @@ class ProviderService:
         words = report.error or ProviderError(code=0, message="the provider gave no reason")
         error = provider_error(words, now, name=job.target_object_name)
         return PartFailed(now, task_id, side, report.attempt, error)
-
-    async def _task_of(
-        self, provider: Provider, job_id: str, task: str
-    ) -> tuple[Job, str, Side] | None:
-        """Return the job and end a report is about, if this provider was given that task."""
-        try:
-            task_id, side = parse_assignment_task(task)
-        except ValueError:
-            return None
-        found = await self._reader.get(Job, job_id)
-        if found is None or found.record.providers.get(side) != provider.id:
-            return None
-        return found.record, task_id, side
 
     # --------------------------------------------------------------------------------- noticing
 

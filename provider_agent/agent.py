@@ -105,24 +105,18 @@ async def assemble(
     settings: AgentSettings, identity: Identity, clock: Clock
 ) -> AsyncIterator[Parts]:
     """Make all parts of a provider and close what they hold open afterwards."""
-    facts = identity.facts
+    facts, data_directory = identity.facts, settings.data_directory
     tls = _identity_context(settings, identity)
     async with contextlib.AsyncExitStack() as stack:
-        journal = await stack.enter_async_context(
-            Journal.open(settings.data_directory / JOURNAL_FILE, clock.new_id())
-        )
+        opening = Journal.open(data_directory / JOURNAL_FILE, clock.new_id())
+        journal = await stack.enter_async_context(opening)
         driver = await stack.enter_async_context(vmm_driver(settings.vmm))
-        route = HubRoute(load_rules(settings.proxy, settings.data_directory, os.environ))
+        route = HubRoute(load_rules(settings.proxy, data_directory, os.environ))
         https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls, route))
         hub = HubClient(https, AccessToken(https, identity.key, clock.now))
         session = Session(hub, driver, journal, clock, facts.vmm_version)
-        intake = EventIntake(
-            EventVerifier(identity.root_pem),
-            facts.provider_id,
-            journal,
-            clock,
-            session_due=session.due,
-        )
+        verifier = EventVerifier(identity.root_pem)
+        intake = EventIntake(verifier, facts.provider_id, journal, clock, session_due=session.due)
         subscriber = Subscriber(
             hub,
             intake,
@@ -139,7 +133,7 @@ async def assemble(
             subscriber,
             identity,
             clock,
-            data_directory=settings.data_directory,
+            data_directory=data_directory,
             connect=lambda tls: HubHttps.connect(facts.provider_url, tls, route),
         )
         leaving = Wake()

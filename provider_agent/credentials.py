@@ -273,14 +273,7 @@ def forget_identity(data_directory: Path) -> None:
     """Delete what this server was registered with: from then on it has no identity."""
     for beside in data_directory.glob(f"{_FOLDER}.*"):
         shutil.rmtree(beside)
-    registered = is_registered(data_directory)
-    for folder in (
-        data_directory / _RENEWED_FOLDER,
-        *data_directory.glob(f"{_FORMER_FOLDERS}*"),
-    ):
-        if folder.exists():
-            shutil.rmtree(folder)
-    if registered:
+    if is_registered(data_directory):
         # At one stroke: half an identity would be taken for a damaged one.
         leaving = (data_directory / _FOLDER).rename(data_directory / _LEAVING_FOLDER)
         shutil.rmtree(leaving)

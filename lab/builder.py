@@ -265,7 +265,7 @@ class EstateBuilder:
         agent, config = program("provider-agent"), str(plan.agent_config)
         register = (
             *(agent, "register", "--config", config, "--credentials", str(credentials)),
-            *("--friendly-name", plan.site.vmm.fqdn),
+            *("--friendly-name", plan.site.vmm.fqdn, "--yes"),
         )
         await run_to_end(self.layout, register, COMMAND_SECONDS_MAX)
         record = self._start(

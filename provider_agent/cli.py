@@ -7,11 +7,12 @@ from typing import Annotated, Final
 import typer
 
 from provider_agent import PROGRAM, VERSION
-from provider_agent.agent import run_agent, vmm_driver
+from provider_agent.agent import run_agent
 from provider_agent.config import AgentSettings
 from provider_agent.console import ask
+from provider_agent.doctor.command import add_doctor
 from provider_agent.proxy import custom_proxy
-from provider_agent.registration import register
+from provider_agent.register_command import Dialogue, RegisterOptions, run_registration
 from provider_agent.setup.command import SetupOptions, Surface, run_setup
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
@@ -99,23 +100,42 @@ def register_command(
     config: Config,
     credentials: Annotated[Path, typer.Option(help="The vault credentials file.")],
     friendly_name: Annotated[str, typer.Option(help="How operators will call this server.")],
+    *,
+    sync_all_clouds: Annotated[
+        bool, typer.Option(help="Synchronise the metadata of all clouds with the vault.")
+    ] = True,
+    encryption_enabled: Annotated[
+        str | None, typer.Option(help="A .pfx file; for VMM to Azure only, unused here.")
+    ] = None,
+    shred: Annotated[
+        bool | None, typer.Option(help="Shred the credentials file afterwards (else: asked).")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    proxy_address: ProxyAddress = None,
+    proxy_port: ProxyPort = None,
+    proxy_username: ProxyUsername = None,
+    proxy_password_file: ProxyPasswordFile = None,
 ) -> None:
     """Register this VMM server with the vault that the credentials file is for, once."""
     settings = load_configuration(config, AgentSettings)
     configure_logging(settings.log, PROGRAM)
+    options = RegisterOptions(
+        credentials=credentials,
+        friendly_name=friendly_name,
+        yes=yes,
+        sync_all_clouds=sync_all_clouds,
+        encryption_file=encryption_enabled,
+        proxy=custom_proxy(proxy_address, proxy_port, proxy_username, proxy_password_file),
+        shred=shred,
+    )
 
     async def main(_: asyncio.Event) -> None:
-        async with vmm_driver(settings.vmm) as driver:
-            facts = await register(
-                settings.data_directory, credentials, friendly_name, driver, SystemClock()
-            )
-        typer.echo(f"registered as {facts.friendly_name} ({facts.provider_id})")
-        typer.echo(
-            f"vault {facts.vault_name}; start the provider now, and delete {credentials}:"
-            " it holds a private key"
-        )
+        await run_registration(settings, options, Dialogue(typer.echo, ask), SystemClock())
 
     raise typer.Exit(run_program(main, require_uvloop=False))
+
+
+add_doctor(application)
 
 
 def main() -> None:

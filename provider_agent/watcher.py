@@ -7,6 +7,7 @@ import structlog
 
 from provider_agent.domain.discovery import differences
 from provider_agent.domain.retries import RECONNECT, wait_seconds
+from provider_agent.domain.synchronization import for_vault
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.hub_client import HubClient
 from provider_agent.hub_https import HubError, HubUnreachableError
@@ -57,7 +58,7 @@ class Watcher:
         """Look for ever."""
         while True:
             try:
-                now = await self._driver.inventory()
+                now = for_vault(await self._driver.inventory())
             except FabricError as error:
                 if self._misses % FABRIC_ANSWER_LOG_EVERY == 0:
                     log.warning("fabric_not_readable", cause=str(error), misses=self._misses)
@@ -74,7 +75,7 @@ class Watcher:
         while True:
             await self._session.connected.wait()
             try:
-                await self._hub.inventory(await self._driver.inventory())
+                await self._hub.inventory(for_vault(await self._driver.inventory()))
             except (FabricError, HubError) as error:
                 failures += 1
                 await self._wait_after(error, failures)

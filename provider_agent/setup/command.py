@@ -18,7 +18,8 @@ from provider_agent.domain.prerequisites import refused
 from provider_agent.domain.proxies import ProxyRules
 from provider_agent.fabric.driver import FabricBusyError, FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
-from provider_agent.proxy import HubRoute, load_rules, save_registered
+from provider_agent.proxy import HubRoute, load_rules
+from provider_agent.proxy_account import accept_proxy
 from provider_agent.setup.hub_probe import HubPlace, probe_hub
 from provider_agent.setup.inspection import Findings, Site, inspect, surroundings, this_node
 from provider_agent.setup.installation import Installation, Tell, install, service_stopped
@@ -93,9 +94,6 @@ async def run_setup(
             else await asyncio.to_thread(open_package, options.extract, VERSION)
         )
         _ask_leave(view, options, surface)
-        if options.proxy is not None:
-            # Tested above, with the hub itself at the other end (seed, step 3: custom proxy).
-            await asyncio.to_thread(save_registered, settings.data_directory, options.proxy)
         what = Installation(
             node=node,
             data_directory=settings.data_directory,
@@ -105,6 +103,11 @@ async def run_setup(
         )
         async with service_stopped(service, surface.tell):
             await install(what, service, surface.systemd, clock, surface.tell)
+        if options.proxy is not None:
+            # Tested above, before anything was installed; its RunAs account needs a running VMM.
+            await accept_proxy(
+                options.proxy, place.url, place.root_pem, settings.data_directory, service
+            )
     surface.tell(f"provider {VERSION} is installed on {node}")
     if view.cluster_role is not None and node != view.active_node:
         surface.tell(f"{node} is a passive node: registration is done once, on {view.active_node}")

@@ -8,6 +8,7 @@ from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
 from service_hub.arm.render_containers import (
     container_body,
+    in_vault_list,
     mapping_body,
     protectable_item_body,
     protectable_machines,
@@ -26,17 +27,18 @@ class ContainerHandlers:
         self._api = api
 
     async def list(self, call: Call) -> Answer:
-        """Answer with the clouds of all fabrics of a vault."""
+        """Answer with the synchronised clouds of all fabrics of a vault (seed, step 3)."""
         around = await surroundings(self._api, await self._api.vault(call))
         bodies = [
             container_body(around, fabric, cloud)
             for fabric in around.fabrics
             for cloud in clouds(fabric)
+            if in_vault_list(around, fabric, cloud)
         ]
         return page(call, bodies, self._api.public_url)
 
     async def list_by_fabric(self, call: Call) -> Answer:
-        """Answer with the clouds of one fabric."""
+        """Answer with all clouds of one fabric: pairing offers also those not synchronised."""
         around = await surroundings(self._api, await self._api.vault(call))
         fabric = named_fabric(around, call)
         bodies = [container_body(around, fabric, cloud) for cloud in clouds(fabric)]

@@ -47,6 +47,11 @@ def container_body(around: Surroundings, fabric: FabricFacts, cloud: CloudView) 
     }
 
 
+def in_vault_list(around: Surroundings, fabric: FabricFacts, cloud: CloudView) -> bool:
+    """Return whether the vault lists a cloud: it is synchronised or paired (seed, step 3)."""
+    return cloud.synchronized or bool(_role(around, fabric.provider.id, cloud.cloud_id))
+
+
 def mapping_body(around: Surroundings, mapping: ContainerMapping) -> dict[str, Any]:
     """Return a mapping; its id is under the source cloud, also where the target lists it."""
     policy = around.policy_of(mapping.policy_id)

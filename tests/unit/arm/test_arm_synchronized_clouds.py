@@ -34,7 +34,8 @@ async def names(surface: Surface, path: str) -> set[str]:
 async def test_the_vault_lists_what_is_synchronised_or_paired(surface: Surface) -> None:
     path = f"{surface.vault}/replicationProtectionContainers"
     assert await names(surface, path) == {CLOUDS[Side.PRIMARY], CLOUDS[Side.RECOVERY]}
-    surface.hub.mappings = []
+    surface.hub.items.clear()
+    surface.hub.mappings.clear()
     assert await names(surface, path) == set()
 
 

@@ -59,6 +59,7 @@ class EventSigner:
         chain = x509.load_pem_x509_certificates(chain_pem.encode())
         if chain[0].public_key() != key.public_key():
             raise ValueError("the event signer's key does not belong to its certificate")
+        self.chain_pem = chain_pem
         self._key = ECKey(key, key)
         self._header = {
             "alg": ALGORITHM,

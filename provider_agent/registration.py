@@ -251,6 +251,12 @@ async def _introduce(
             f"the hub registered {answer.provider_id}, but the certificate is for {provider_id};"
             " nothing was saved: report this, the hub contradicts itself"
         )
+    if answer.vault_name.casefold() != granted.vault_name.casefold():
+        raise ProgramError(
+            f"the credentials file names the vault {granted.vault_name}, but its key belongs to"
+            f" {answer.vault_name}: the file was changed, nothing was saved; remove the server"
+            " from that vault, then register with a new file"
+        )
     facts = IdentityFacts(
         **answer.model_dump(),
         vmm_id=registration.vmm_id,

@@ -11,7 +11,13 @@ from certs.identity import new_private_key, self_signed_certificate
 from certs.profiles import Profile
 from certs.vault_credentials import VaultCredentials, make_pfx, render
 from provider_agent.agent import vmm_driver
-from provider_agent.credentials import IdentityFacts, is_registered, load_identity, staged_key
+from provider_agent.credentials import (
+    IdentityFacts,
+    is_registered,
+    load_identity,
+    read_credentials,
+    staged_key,
+)
 from provider_agent.registration import register
 from service_shell.clock import SystemClock
 from service_shell.errors import ProgramError
@@ -182,6 +188,37 @@ async def test_a_file_that_is_not_one_says_what_is_wrong(
     with pytest.raises(ProgramError, match=message):
         await enrol(site, content)
     assert site.hub.requests == []
+
+
+async def test_a_file_of_100_megabytes_is_refused_without_being_read(site: Estate) -> None:
+    file = site.folder / "vault.VaultCredentials"
+    with file.open("wb") as stream:
+        stream.truncate(100 * 1024 * 1024)
+        stream.write(b"<RSVaultAsrCreds>")
+    async with vmm_driver(site.settings().vmm) as driver:
+        with pytest.raises(ProgramError, match="is larger than 1048576 bytes"):
+            await register(agent_folder(site), file, "Tokyo", driver, SystemClock())
+    assert site.hub.requests == []
+
+
+async def test_a_file_whose_key_is_another_vaults_saves_nothing(site: Estate) -> None:
+    with pytest.raises(ProgramError, match=r"names the vault Fabrikam.*belongs to Contoso vault"):
+        await enrol(site, credentials(site, vault_name="Fabrikam"))
+    assert not is_registered(agent_folder(site))
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_an_hour_off_is_named_where_it_matters(
+    site: Estate, hours: int
+) -> None:
+    file = site.folder / "vault.VaultCredentials"
+    file.write_bytes(credentials(site))
+    clock = datetime.now(UTC) + timedelta(hours=hours)
+    if hours < 0:
+        with pytest.raises(ProgramError, match=r"valid only from .*set this server's clock"):
+            read_credentials(file, clock)
+    else:
+        assert read_credentials(file, clock).vault_name == "Contoso vault"
 
 
 async def test_a_missing_file_is_named(site: Estate) -> None:

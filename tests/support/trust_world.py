@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs.chain import TrustChain
 from certs.enrolment import chain_for, decode_certs_only
@@ -86,6 +87,18 @@ class NoJobs:
 
 
 @dataclass
+class PlainRegistrations:
+    """Stores what registers a server, without the jobs that show it."""
+
+    committer: GroupCommitter
+
+    async def registered(self, provider: Provider, change: Change) -> None:
+        """Store the change."""
+        del provider
+        await self.committer.commit(change)
+
+
+@dataclass
 class Server:
     """A VMM server as the hub sees it: a key, a certificate, an address."""
 
@@ -118,6 +131,7 @@ class TrustWorld:
     """A hub that enrols, renews and revokes, and the means to speak with it."""
 
     chain: TrustChain
+    token_key: ec.EllipticCurvePrivateKey
     store: RecordStore
     clock: MovedClock
     enrolment: EnrolmentService
@@ -265,13 +279,15 @@ async def _open(
 ) -> TrustWorld:
     clock, connections = MovedClock(), KickedConnections()
     chain = TrustChain.create(clock.now(), "Tests")
-    office = TrustOffice(chain, new_private_key(), issuer=ISSUER)
+    token_key = new_private_key()
+    office = TrustOffice(chain, token_key, issuer=ISSUER)
     source = SignedEvents(store, event_signer(chain, clock.now()), wakeups, poll_seconds=0.2)
     enrolment = EnrolmentService(
         reader=store,
         committer=committer,
         clock=clock,
         office=office,
+        jobs=PlainRegistrations(committer),
         mqtt=("127.0.0.1", 8883),
         heartbeat=timedelta(seconds=60),
     )
@@ -294,6 +310,7 @@ async def _open(
     }
     return TrustWorld(
         chain,
+        token_key,
         store,
         clock,
         enrolment,

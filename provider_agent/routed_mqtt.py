@@ -1,7 +1,9 @@
 """An MQTT client whose connections take the way that the proxy rules say."""
 
+import contextlib
 import socket
-from typing import Any
+import ssl
+from typing import Any, Self
 
 import aiomqtt
 
@@ -10,14 +12,47 @@ from provider_agent.tunnel import dial
 
 
 class RoutedMqttClient(aiomqtt.Client):
-    """An aiomqtt.Client behind our own dialler: paho would look at the environment's variables."""
+    """An aiomqtt.Client behind our own dialler: paho would look at the environment's variables.
 
-    def __init__(self, hostname: str, port: int, route: ProxyChoice, **options: Any) -> None:
-        super().__init__(hostname, port, **options)
+    paho offers no other place for a connection of one's own than two of its private methods; the
+    tests go through real proxies, so that a paho without them cannot pass.
+    """
+
+    def __init__(
+        self,
+        hostname: str,
+        port: int,
+        route: ProxyChoice,
+        *,
+        tls_context: ssl.SSLContext,
+        **options: Any,
+    ) -> None:
+        super().__init__(hostname, port, tls_context=tls_context, **options)
+        self._opened: ssl.SSLSocket | None = None
 
         def connection() -> socket.socket:
             return dial(route, hostname, port, self.timeout)
 
-        # paho offers no other place for a socket of one's own; the tests go through real proxies,
-        # so that a paho without this method cannot pass.
+        def secured(plain: socket.socket) -> ssl.SSLSocket:
+            opened = tls_context.wrap_socket(
+                plain, server_hostname=hostname, do_handshake_on_connect=False
+            )
+            with contextlib.ExitStack() as stack:
+                stack.callback(opened.close)
+                opened.settimeout(self.timeout)
+                opened.do_handshake()
+                stack.pop_all()
+            self._opened = opened
+            return opened
+
         self._client._create_socket_connection = connection  # type: ignore[method-assign] # noqa: SLF001 -- see above
+        self._client._ssl_wrap_socket = secured  # type: ignore[assignment,method-assign] # noqa: SLF001 -- see above
+
+    async def __aenter__(self) -> Self:
+        """Connect; a connection that became no MQTT connection is closed."""
+        try:
+            return await super().__aenter__()
+        except aiomqtt.MqttError:
+            if self._opened is not None and self._client.socket() is None:
+                self._opened.close()
+            raise

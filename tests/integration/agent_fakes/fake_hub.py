@@ -29,6 +29,7 @@ from wire_contract import paths
 from wire_contract.events import EventPage, SignedEvent
 from wire_contract.reports import (
     Authority,
+    EchoAnswer,
     Heartbeat,
     HeartbeatAnswer,
     HostCertificate,
@@ -75,6 +76,8 @@ class FakeHub:
     refuse: dict[str, int] = field(default_factory=dict)
     poison: set[str] = field(default_factory=set)
     token_lifetime: timedelta = timedelta(hours=1)
+    clock_ahead: timedelta = timedelta(0)
+    echoes_lost: bool = False
     signing_key: ec.EllipticCurvePrivateKey = field(default_factory=new_private_key)
     certificates_issued: int = 0
     renewals: list[x509.CertificateSigningRequest] = field(default_factory=list)
@@ -179,6 +182,8 @@ class FakeHub:
         application.router.add_post(paths.REPORTS, self._take_reports)
         application.router.add_post(paths.INVENTORY, self._take_inventory)
         application.router.add_post(paths.HOST_CERTIFICATES, self._issue)
+        application.router.add_get(paths.PROVIDER_HEALTH, self._tell_time)
+        application.router.add_post(paths.ECHO, self._echo)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         self._runner = runner
@@ -201,8 +206,12 @@ class FakeHub:
         self.mqtt.stop()
 
     @web.middleware
-    async def _gate(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _gate(  # noqa: PLR0911 -- a ladder of refusals, read from above
+        self, request: web.Request, handler: Any
+    ) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
+        if request.path == paths.PROVIDER_HEALTH and not self.out_of_order:
+            return await self._tell_time(request)
         if self.out_of_order:
             return web.json_response({"message": "not now"}, status=503)
         if request.path in self.refuse:
@@ -332,6 +341,17 @@ class FakeHub:
     async def _take_inventory(self, request: web.Request) -> web.Response:
         self.inventories.append(InventoryView.model_validate_json(await request.read()))
         return web.Response(status=204)
+
+    async def _tell_time(self, _: web.Request) -> web.Response:
+        now = datetime.now(UTC) + self.clock_ahead
+        return web.json_response({"state": "serving", "time": now.isoformat()})
+
+    async def _echo(self, _: web.Request) -> web.Response:
+        after = StreamPosition(stream=self.stream, seq=self.first_seq + len(self.events))
+        event_id = str(uuid4())
+        if not self.echoes_lost:
+            self.send("refresh", {}, id=event_id)
+        return _json(EchoAnswer(event_id=event_id, after=after).model_dump_json())
 
     async def _issue(self, request: web.Request) -> web.Response:
         issued = []

@@ -125,8 +125,8 @@ class FakeMqtt:
             self.refuse_connects -= 1
             refused = mqtt5.ConnAckReasonCode.NOT_AUTHORIZED
             return mqtt5.ConnAckPacket(reason_code=refused)
-        assert packet.will is not None
-        assert packet.will.payload is not None
-        self.will = Presence.model_validate_json(packet.will.payload)
+        if packet.will is not None:  # the doctor has none: it is nobody's presence
+            assert packet.will.payload is not None
+            self.will = Presence.model_validate_json(packet.will.payload)
         self._writer = writer
         return mqtt5.ConnAckPacket()

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from certs.profiles import LIFETIMES, Profile
+from certs.signing import EventSigner
 from certs.tls import provider_listener_context, server_context
 from service_hub.arm.api import ArmApi
 from service_hub.arm.routes import arm_routes
@@ -33,6 +34,7 @@ from service_hub.ports import Connections
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.routes import provider_application
+from service_hub.rotation import Rotation
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
 from service_hub.services.completion import CompletionService
@@ -67,6 +69,7 @@ class _Tls:
     operator: ssl.SSLContext
     provider: ssl.SSLContext
     mqtt: ssl.SSLContext
+    chain_pem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         committer = GroupCommitter(store, wakeups)
         await stack.enter_async_context(committer.running())
         office = _office(settings, trust)
-        source = SignedEvents(store, event_signer(trust, clock.now()), wakeups)
+        signer = event_signer(trust, clock.now())
+        source = SignedEvents(store, signer, wakeups)
         parts = _Parts(store, committer, office, source, tls)
         engine, cases = _use_cases(settings, clock, parts)
         await stack.enter_async_context(engine.running())
@@ -142,6 +146,8 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         )
         operators = _operator_application(settings, trust, clock, cases, trust_api)
         await _serve(stack, operators, listeners[0], tls.operator)
+        rotation = _rotation(settings, trust, clock, signer=signer, parts=parts)
+        await stack.enter_async_context(rotation.running())
         stack.callback(wakeups.close)
         stack.callback(endpoint.stop)
         facts = {
@@ -179,6 +185,22 @@ async def _tls(settings: HubSettings, trust: HubTrust, store: RecordStore, clock
         mqtt=server_context(
             chain_pem, key_pem, client_ca_pems=(chain.management_ca_pem,), require_client=True
         ),
+        chain_pem=chain_pem,
+    )
+
+
+def _rotation(
+    settings: HubSettings, trust: HubTrust, clock: Clock, *, signer: EventSigner, parts: _Parts
+) -> Rotation:
+    tls = parts.tls
+    return Rotation(
+        clock=clock,
+        source=parts.source,
+        signer=signer,
+        make_signer=lambda now: event_signer(trust, now),
+        server_chain_pem=tls.chain_pem,
+        make_server=lambda now: server_credentials(trust, settings, now),
+        contexts=(tls.operator, tls.provider, tls.mqtt),
     )
 
 

@@ -29,11 +29,14 @@ from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
+from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.ports import Connections
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
+from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.provider_api.routes import provider_application
+from service_hub.server_parts import LateConnections, server_parts
 from service_hub.rotation import Rotation
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
@@ -46,7 +49,9 @@ from service_hub.services.policies import PolicyService
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
+from service_hub.services.registration_keys import RegistrationKeyService
 from service_hub.services.requests import RequestLedger
+from service_hub.services.servers import ServerService
 from service_hub.services.vaults import VaultService
 from service_hub.store.database import DatabaseUnusableError, open_store
 from service_hub.store.record_store import RecordStore
@@ -84,6 +89,9 @@ class _UseCases:
     jobs: JobService
     enrolment: EnrolmentService
     providers: ProviderService
+    servers: ServerService
+    keys: RegistrationKeyService
+    connections: LateConnections
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         signer = event_signer(trust, clock.now())
         source = SignedEvents(store, signer, wakeups)
         parts = _Parts(store, committer, office, source, tls)
-        engine, cases = _use_cases(settings, clock, parts)
+        engine, cases = _use_cases(settings, trust, clock, parts)
         await stack.enter_async_context(engine.running())
         admission = Admission(cases.enrolment, office, clock)
         endpoint = await stack.enter_async_context(
@@ -128,6 +136,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
                 wakeups=wakeups,
             )
         )
+        cases.connections.opened(endpoint)
         await stack.enter_async_context(
             open_pump(reader=store, source=source, delivery=endpoint, wakeups=wakeups)
         )
@@ -204,14 +213,24 @@ def _rotation(
     )
 
 
-def _use_cases(settings: HubSettings, clock: Clock, parts: _Parts) -> tuple[Engine, _UseCases]:
+def _use_cases(
+    settings: HubSettings, trust: HubTrust, clock: Clock, parts: _Parts
+) -> tuple[Engine, _UseCases]:
     store, committer = parts.store, parts.committer
     heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
+    registered = server_parts(
+        reader=store,
+        committer=committer,
+        clock=clock,
+        fabrics=fabrics,
+        checker=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
+        office=RegistrationOffice(trust.chain, provider_url=settings.provider.public_url),
+    )
     engine = Engine(
         reader=store,
         committer=committer,
-        checker=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
+        checker=registered.checker,
         liveness=fabrics,
         clock=clock,
     )
@@ -222,12 +241,21 @@ def _use_cases(settings: HubSettings, clock: Clock, parts: _Parts) -> tuple[Engi
     )
     completion = CompletionService(reader=store, protection=protection)
     engine.follow(completion)
+    servers = ServerService(
+        reader=store,
+        runner=engine,
+        clock=clock,
+        fabrics=fabrics,
+        requests=requests,
+        departures=registered.departures,
+    )
     return engine, _UseCases(
         vaults=VaultService(
             reader=store,
             committer=committer,
             clock=clock,
             authority=UploadedRegistrations(parts.tls.provider),
+            departures=registered.departures,
             key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
             provider_url=settings.provider.public_url,
         ),
@@ -248,9 +276,13 @@ def _use_cases(settings: HubSettings, clock: Clock, parts: _Parts) -> tuple[Engi
             committer=committer,
             clock=clock,
             office=parts.office,
+            jobs=servers,
             mqtt=(settings.mqtt.public_host, settings.mqtt.public_port or settings.mqtt.port),
             heartbeat=heartbeat,
         ),
+        servers=servers,
+        keys=registered.keys,
+        connections=registered.connections,
         providers=ProviderService(
             reader=store,
             committer=committer,
@@ -314,14 +346,19 @@ def _operator_application(
         pairing=cases.pairing,
         protection=cases.protection,
         jobs=cases.jobs,
+        servers=cases.servers,
         tokens=tokens,
         clock=clock,
         public_url=settings.public_url,
         retry_after_seconds=settings.retry_after_seconds,
     )
+    servers_api = ServersApi(
+        vaults=cases.vaults, keys=cases.keys, servers=cases.servers, tokens=tokens, clock=clock
+    )
     application = web.Application()
     # The ARM routes end with a catch-all: the hub's own come first.
-    application.add_routes([*hub_routes(hub_api), *trust_routes(trust_api), *arm_routes(arm_api)])
+    own = (*hub_routes(hub_api), *server_routes(servers_api), *trust_routes(trust_api))
+    application.add_routes([*own, *arm_routes(arm_api)])
     return application
 
 

@@ -342,6 +342,12 @@ class VaultUseCases(Protocol):
     async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
         """Return a vault, names compared without case; NotFoundError."""
 
+    async def retag(self, vault: Vault, tags: dict[str, str]) -> Vault:
+        """Replace the tags of a vault; NotFoundError."""
+
+    async def delete(self, vault: Vault) -> None:
+        """Delete a vault with all that it remembers; ConflictError lists its servers."""
+
     async def list_all(self) -> list[Vault]:
         """Return every vault of this hub."""
 
@@ -445,8 +451,10 @@ class JobUseCases(Protocol):
 class EnrolmentUseCases(Protocol):
     """Providers on their way in, and their tokens."""
 
-    async def registration_key(self, thumbprint: str) -> RegistrationKey | None:
-        """Return the key behind a presented certificate when it is valid now."""
+    async def registration_key(
+        self, thumbprint: str, named_vault: str | None = None
+    ) -> RegistrationKey:
+        """Return the key behind a presented certificate; KeyRefusedError says why it is none."""
 
     async def enrol(self, key: RegistrationKey, request: bytes, address: str) -> IssuedPem:
         """Issue a management certificate for a new server; ApprovalPendingError for a known one."""

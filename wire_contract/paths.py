@@ -6,6 +6,8 @@ from typing import Final
 EST_CACERTS: Final = "/.well-known/est/cacerts"
 EST_SIMPLEENROLL: Final = "/.well-known/est/simpleenroll"
 EST_SIMPLEREENROLL: Final = "/.well-known/est/simplereenroll"
+VAULT_HEADER: Final = "Site-Recovery-Vault"
+"""Of an enrolment: the vault's id in the credentials file, so that a wrong file is noticed."""
 TOKEN: Final = "/provider/v1/token"  # noqa: S105 -- a path, not a secret
 REGISTRATION: Final = "/provider/v1/registration"
 SESSION: Final = "/provider/v1/session"

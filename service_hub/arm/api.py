@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from service_hub.arm.calls import Call
 from service_hub.domain.records import Vault
+from service_hub.operator_ports import ServerUseCases
 from service_hub.ports import (
     Clock,
     FabricUseCases,
@@ -29,6 +30,7 @@ class ArmApi:
     pairing: PairingUseCases
     protection: ProtectionUseCases
     jobs: JobUseCases
+    servers: ServerUseCases
     tokens: OperatorTokens
     clock: Clock
     public_url: str

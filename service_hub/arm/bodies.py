@@ -85,6 +85,12 @@ class VaultInput(Input):
     sku: SkuInput = Field(default_factory=SkuInput)
 
 
+class VaultChangeInput(Input):
+    """PATCH of a vault: the tags replace the present ones; nothing else can be changed."""
+
+    tags: dict[str, str] = Field(max_length=_TAGS_MAX)
+
+
 class CertificateProperties(Input):
     """The public half of a registration certificate, base64 of DER."""
 

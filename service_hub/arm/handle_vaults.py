@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from service_hub.arm.api import ArmApi
-from service_hub.arm.bodies import CertificateInput, VaultInput, read
+from service_hub.arm.bodies import CertificateInput, VaultChangeInput, VaultInput, read
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.long_running import operation_result, operation_state
 from service_hub.arm.paging import page
@@ -44,6 +44,19 @@ class VaultHandlers:
         )
         status = HTTPStatus.CREATED if present is None else HTTPStatus.OK
         return Answer(status, vault_body(vault))
+
+    async def change(self, call: Call) -> Answer:
+        """Answer with the vault after its tags were replaced."""
+        wanted = read(call.body, VaultChangeInput)
+        vault = await self._api.vault(call)
+        return Answer(body=vault_body(await self._api.vaults.retag(vault, wanted.tags)))
+
+    async def delete(self, call: Call) -> Answer:
+        """Answer 204, also where there is no such vault; 409 with the servers that are in it."""
+        vault = await self._present(call)
+        if vault is not None:
+            await self._api.vaults.delete(vault)
+        return Answer(HTTPStatus.NO_CONTENT)
 
     async def get(self, call: Call) -> Answer:
         """Answer with one vault."""

@@ -48,11 +48,13 @@ _EDIT_POLICY = (
     "A policy can't be changed or deleted in this version. Make another one under a new name."
 )
 _FABRICS = (
-    "A server is made by its provider's registration, and can't be changed or removed through this"
-    " interface in this version."
+    "A server is made by its provider's registration and can't be changed through this interface in"
+    " this version. POST to the fabric's 'remove' deletes a connected server, DELETE of the fabric"
+    " one that is disconnected."
 )
 _REFRESH = (
-    "Discovery can't be asked for in this version: providers send their inventory by themselves."
+    "Discovery can't be asked for by cloud in this version: POST to the provider's"
+    " 'refreshProvider', which reads all of a server anew."
 )
 _JOB_CONTROL = (
     "Jobs can't be cancelled, restarted, resumed or exported in this version. Wait until the job"
@@ -65,9 +67,6 @@ _RECOVERY = (
 _EVENTS = "Events and alerts aren't part of this version. Look at jobs, and at healthErrors."
 _HEALTH = "Vault health isn't part of this version. Look at the health of fabrics and items."
 _SETTINGS = "Vault settings aren't part of this version: there is nothing to set."
-_EDIT_VAULT = (
-    "A vault can't be deleted or changed by PATCH in this version. Change its tags by PUT."
-)
 _OPERATIONS = "The list of operations isn't part of this version. docs/arm-surface.md has it."
 _USAGES = "Usages aren't part of this version. Count the resources by their lists."
 
@@ -100,14 +99,12 @@ LATER: Final = (
     Missing(("PATCH", "DELETE"), paths.MAPPING, _UNPAIR),
     Missing(("POST",), f"{paths.MAPPING}/remove", _UNPAIR),
     Missing(("PATCH", "DELETE"), paths.POLICY, _EDIT_POLICY),
-    Missing(("PUT", "DELETE"), paths.FABRIC, _FABRICS),
+    Missing(("PUT",), paths.FABRIC, _FABRICS),
     *(
         Missing(("POST",), f"{paths.FABRIC}/{verb}", _FABRICS)
-        for verb in ("checkConsistency", "remove", "renewCertificate")
+        for verb in ("checkConsistency", "renewCertificate")
     ),
-    Missing(("PUT", "DELETE"), paths.PROVIDER, _FABRICS),
-    Missing(("POST",), f"{paths.PROVIDER}/remove", _FABRICS),
-    Missing(("POST",), f"{paths.PROVIDER}/refreshProvider", _REFRESH),
+    Missing(("PUT",), paths.PROVIDER, _FABRICS),
     Missing(("PUT",), paths.CONTAINER, _FABRICS),
     Missing(("POST",), f"{paths.CONTAINER}/remove", _FABRICS),
     Missing(("POST",), f"{paths.CONTAINER}/discoverProtectableItem", _REFRESH),
@@ -126,7 +123,6 @@ LATER: Final = (
     Missing(("GET",), paths.VAULT + "/replicationVaultSettings/{setting}", _SETTINGS),
     Missing(("GET",), f"{paths.GROUP}{paths.NAMESPACE}/operations", _OPERATIONS),
     Missing(("GET",), f"{paths.NAMESPACE}/operations", _OPERATIONS),
-    Missing(("PATCH", "DELETE"), paths.VAULT, _EDIT_VAULT),
     Missing(("DELETE",), paths.VAULT + "/registeredIdentities/{identity}", _FABRICS),
     Missing(("GET",), f"{paths.VAULT}/replicationUsages", _USAGES),
     Missing(("GET",), f"{paths.VAULT}/usages", _USAGES),

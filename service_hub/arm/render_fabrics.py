@@ -56,8 +56,7 @@ def provider_body(vault: Vault, fabric: FabricFacts) -> dict[str, Any]:
         "fabricFriendlyName": title_of(fabric),
         "connectionStatus": "Connected" if fabric.connected else "Disconnected",
         "protectedItemCount": fabric.protected_item_count,
-        # What is offered must work: refreshing isn't part of this version.
-        "allowedScenarios": [],
+        "allowedScenarios": ["Refresh"],
         "healthErrorDetails": _health_errors(fabric),
         "draIdentifier": provider.id,
         "machineId": provider.vmm_id,

@@ -32,6 +32,7 @@ from service_hub.arm.handle_items import (
 )
 from service_hub.arm.handle_jobs import JobHandlers
 from service_hub.arm.handle_policies import PolicyHandlers
+from service_hub.arm.handle_servers import ServerHandlers
 from service_hub.arm.handle_vaults import VaultHandlers
 from service_hub.arm.long_running import operation_state
 from service_hub.arm.not_offered import (
@@ -109,6 +110,8 @@ def _vault_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.GROUP + paths.VAULTS, vaults.list_by_resource_group),
         Route("GET", paths.VAULT, vaults.get),
         Route("PUT", paths.VAULT, vaults.create),
+        Route("PATCH", paths.VAULT, vaults.change),
+        Route("DELETE", paths.VAULT, vaults.delete),
         Route("PUT", paths.CERTIFICATE, vaults.upload_certificate),
         Route("GET", paths.VAULT_OPERATION_STATE, vaults.operation_state),
         Route("GET", paths.VAULT + paths.RESULT, vaults.result),
@@ -135,13 +138,20 @@ def _policy_and_job_routes(api: ArmApi) -> list[Route]:
 def _fabric_routes(api: ArmApi) -> list[Route]:
     fabrics, providers = fabric_handlers(api), provider_handlers(api)
     networks, logical = network_handlers(api), logical_network_handlers(api)
-    classifications = classification_handlers(api)
+    classifications, servers = classification_handlers(api), ServerHandlers(api)
     return [
         Route("GET", paths.FABRICS, fabrics.list),
         Route("GET", paths.FABRIC, fabrics.get),
         Route("GET", paths.VAULT + paths.PROVIDERS, providers.list),
         Route("GET", paths.FABRIC + paths.PROVIDERS, providers.list_by_fabric),
         Route("GET", paths.PROVIDER, providers.get),
+        Route("POST", f"{paths.FABRIC}/remove", servers.remove),
+        Route("DELETE", paths.FABRIC, servers.purge),
+        Route("POST", f"{paths.PROVIDER}/remove", servers.remove),
+        Route("DELETE", paths.PROVIDER, servers.purge),
+        Route("POST", f"{paths.PROVIDER}/refreshProvider", servers.refresh),
+        Route("GET", paths.FABRIC + paths.RESULT, servers.result),
+        Route("GET", paths.PROVIDER + paths.RESULT, servers.result),
         Route("GET", paths.VAULT + paths.NETWORKS, networks.list),
         Route("GET", paths.FABRIC + paths.NETWORKS, networks.list_by_fabric),
         Route("GET", paths.NETWORK, networks.get),

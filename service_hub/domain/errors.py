@@ -57,6 +57,10 @@ class EnrolmentRejectedError(DomainError):
     """An operator has decided that this key is not the server's."""
 
 
+class KeyRefusedError(DomainError):
+    """A registration key that enrols nobody: unknown, revoked, expired, or another vault's."""
+
+
 class StaleVersionError(DomainError):
     """A record changed between reading and committing: read again and decide again."""
 

@@ -1,8 +1,8 @@
 """Operation to task list: what a job does, in which order, on which end, and how it is undone.
 
-Names, order and texts are the recorded ones (recorded.md, sections 1 to 9 and 12); where a list depends
-on how the item was failed over, that is chosen when the job is made. Ends are named as in the
-forward direction; `Direction.place` gives the real one. In reverse replication the direction is
+Names, order and texts are the recorded ones (recorded.md, sections 1 to 9 and 12); where a list
+depends on how the item was failed over, that is chosen when the job is made. Ends are named as in
+the forward direction; `Direction.place` gives the real one. In reverse replication the direction is
 that of the *next* failover, so PRIMARY is the copy that runs now and RECOVERY the former primary
 (hence the recorded name VmShutdownVmOnSecondary).
 

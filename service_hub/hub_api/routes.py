@@ -54,6 +54,9 @@ class HubApi:
                 "name": vault.name,
                 "subscription_id": vault.subscription_id,
                 "resource_group": vault.resource_group,
+                "region": vault.location,
+                "state": "Active",
+                "provisioning_state": "Succeeded",
             }
             for vault in await self.vaults.list_all()
         ]

@@ -13,9 +13,11 @@ from cryptography import x509
 
 from certs.identity import certificate_pem, thumbprint
 from certs.tls import peer_certificate
+from service_hub.domain.errors import KeyRefusedError
 from service_hub.domain.records import Provider, RegistrationKey
 from service_hub.ports import Clock, EnrolmentUseCases, ProviderTokens
 from service_hub.provider_api.problems import forbidden, unauthenticated
+from wire_contract.paths import VAULT_HEADER
 
 _BEARER: Final = "Bearer "
 
@@ -67,17 +69,20 @@ class Callers:
                 "Connect with the certificate of the registration key or of this server.",
             )
         if credential is Credential.REGISTRATION:
-            return await self._registration(certificate)
+            return await self._registration(certificate, request.headers.get(VAULT_HEADER))
         return await self._provider(request, certificate, credential)
 
-    async def _registration(self, certificate: x509.Certificate) -> RegistrationCaller:
-        key = await self._enrolment.registration_key(thumbprint(certificate))
-        if key is None:
+    async def _registration(
+        self, certificate: x509.Certificate, named_vault: str | None
+    ) -> RegistrationCaller:
+        try:
+            key = await self._enrolment.registration_key(thumbprint(certificate), named_vault)
+        except KeyRefusedError as error:
             raise forbidden(
                 "RegistrationKeyRefused",
-                "This certificate is no registration key that is valid now.",
+                str(error),
                 "Generate a new registration key in the vault and use its credentials file.",
-            )
+            ) from error
         return RegistrationCaller(key)
 
     async def _provider(

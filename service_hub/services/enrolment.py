@@ -11,6 +11,7 @@ from service_hub.domain.errors import (
     ConflictError,
     EnrolmentRejectedError,
     InvalidRequestError,
+    KeyRefusedError,
     NotFoundError,
 )
 from service_hub.domain.records import (
@@ -22,6 +23,8 @@ from service_hub.domain.records import (
     RegistrationKey,
     Vault,
 )
+from service_hub.domain.servers import refusal_of_key
+from service_hub.operator_ports import RegistrationJobs
 from service_hub.ports import (
     NEW,
     CertificateOffice,
@@ -51,6 +54,7 @@ class EnrolmentService:
         committer: Committer,
         clock: Clock,
         office: CertificateOffice,
+        jobs: RegistrationJobs,
         mqtt: tuple[str, int],
         heartbeat: timedelta,
     ) -> None:
@@ -58,15 +62,26 @@ class EnrolmentService:
         self._committer = committer
         self._clock = clock
         self._office = office
+        self._jobs = jobs
         self._mqtt = mqtt
         self._heartbeat = heartbeat
 
-    async def registration_key(self, thumbprint: str) -> RegistrationKey | None:
-        """Return the key behind a presented certificate when it is valid now."""
+    async def registration_key(
+        self, thumbprint: str, named_vault: str | None = None
+    ) -> RegistrationKey:
+        """Return the key behind a presented certificate; KeyRefusedError says why it is none.
+
+        `named_vault` is the vault that the credentials file says it is for, where it was told.
+        """
         found = await self._reader.get(RegistrationKey, thumbprint)
-        if found is None or not _valid(found.record, self._clock.now()):
-            return None
-        return found.record
+        key = None if found is None else found.record
+        vault = None if key is None else await self._reader.get(Vault, key.vault_id)
+        refusal = refusal_of_key(
+            key, None if vault is None else vault.record, named_vault, self._clock.now()
+        )
+        if key is None or refusal is not None:
+            raise KeyRefusedError(refusal or thumbprint)
+        return key
 
     async def enrol(self, key: RegistrationKey, request: bytes, address: str) -> IssuedPem:
         """Issue a management certificate for a new server.
@@ -87,6 +102,7 @@ class EnrolmentService:
             vmm_id=vmm_id,
             fabric_name=hashlib.sha256(f"{key.vault_id}/{vmm_id}".encode()).hexdigest(),
             enrolled_at=now,
+            registration_key=key.id,
         )
         stream = ProviderStream(id=provider_id, vault_id=key.vault_id, stream=self._clock.new_id())
         certificate = management_certificate(provider, issued, now)
@@ -168,7 +184,11 @@ class EnrolmentService:
                 "registered_at": present.record.registered_at or self._clock.now(),
             }
         )
-        await self._committer.commit(Change(saves=(Save(registered, present.version),)))
+        change = Change(saves=(Save(registered, present.version),))
+        if present.record.registered_at is None:
+            await self._jobs.registered(registered, change)
+        else:
+            await self._committer.commit(change)
         host, port = self._mqtt
         return RegistrationAnswer(
             provider_id=provider.id,
@@ -278,7 +298,3 @@ def _pending(approval: PendingApproval) -> ApprovalPendingError:
         "is a new key: it waits for an operator: site-recovery server approve (approval "
         f"{approval.id}, key {approval.new_key_thumbprint})",
     )
-
-
-def _valid(key: RegistrationKey, now: datetime) -> bool:
-    return key.revoked_at is None and key.valid_from <= now < key.expires_at

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service_hub.domain.checks import refusal_of_pairing
-from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.planning import JobIdentity, plan_pairing_job, refused
 from service_hub.domain.records import ContainerMapping, ReplicationPolicy, Vault
@@ -20,6 +20,7 @@ from service_hub.ports import (
 )
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
+from service_hub.services.servers import leaving_by
 from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 
@@ -69,6 +70,10 @@ class PairingService:
             raise InvalidRequestError(
                 "a cloud cannot be paired with itself", "targetProtectionContainerId"
             )
+        for facts, _ in ends.values():
+            if await leaving_by(self._reader, facts.provider) is not None:
+                name = facts.provider.friendly_name
+                raise ConflictError(f"the server {name} is being deleted: choose another cloud")
         now = self._clock.now()
         job_identity = JobIdentity(self._clock.new_id(), activity(identity), now)
         present = await self.list(vault)

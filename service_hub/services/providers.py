@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from service_hub.domain.checks import provider_error
-from service_hub.domain.errors import ConflictError
+from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
 from service_hub.domain.records import (
     Alert,
@@ -31,6 +31,7 @@ from service_hub.ports import (
     Save,
 )
 from service_hub.services.event_faults import EventFaults, task_of
+from service_hub.services.servers import end_refreshes
 from wire_contract.events import Presence
 from wire_contract.reports import (
     Authority,
@@ -146,6 +147,7 @@ class ProviderService:
         ]
         saves = [Save(record, None) for record in (inventory, *observations)]
         await self._committer.commit(Change(saves=saves))
+        await end_refreshes(self._reader, self._runner, provider, now)
         for machine in view.machines:
             await self._observers.observed(provider.id, machine.machine_id)
 
@@ -153,16 +155,22 @@ class ProviderService:
         """Take reports in; durable when it returns, and a repeated one changes nothing."""
         for report in batch.reports:
             await self._take(provider, report)
-        stream = await self.stream(provider)
+        # Its last report may have been what the hub needed to forget the server.
+        found = await self._reader.get(ProviderStream, provider.id)
+        acknowledged = None
+        if found is not None:
+            stream = found.record
+            acknowledged = StreamPosition(stream=stream.stream, seq=stream.acknowledged_seq)
         return ReportAnswer(
             accepted=tuple(report.report_id for report in batch.reports),
-            acknowledged=StreamPosition(stream=stream.stream, seq=stream.acknowledged_seq),
+            acknowledged=acknowledged,
         )
 
     async def stream(self, provider: Provider) -> ProviderStream:
         """Return the present numbering."""
         found = await self._reader.get(ProviderStream, provider.id)
-        assert found is not None, "a provider is enrolled together with its stream"
+        if found is None:
+            raise StaleVersionError(f"the server {provider.id} was deleted meanwhile")
         return found.record
 
     async def presence(self, provider_id: str, presence: Presence) -> None:

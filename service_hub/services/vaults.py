@@ -2,18 +2,32 @@
 
 from datetime import timedelta
 
-from service_hub.domain.errors import InvalidRequestError, NotFoundError
-from service_hub.domain.records import RegistrationKey, Vault
+import structlog
+
+from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
+from service_hub.domain.jobs import Job
+from service_hub.domain.records import (
+    ContainerMapping,
+    Provider,
+    RegistrationKey,
+    ReplicationPolicy,
+    Vault,
+)
+from service_hub.domain.servers import refusal_of_vault_deletion, title_of
 from service_hub.ports import (
     NEW,
     Change,
     Clock,
     Committer,
+    Delete,
     Reader,
     RegistrationAuthority,
     Save,
     UploadedKey,
 )
+from service_hub.services.servers import Departures
+
+log = structlog.get_logger(__name__)
 
 VAULT_NUMBER_SPAN = 2**31
 """Vault numbers (int64 `resourceId` of the original) are drawn from a GUID, below this."""
@@ -29,6 +43,7 @@ class VaultService:
         committer: Committer,
         clock: Clock,
         authority: RegistrationAuthority,
+        departures: Departures,
         key_lifetime: timedelta,
         provider_url: str,
     ) -> None:
@@ -36,6 +51,7 @@ class VaultService:
         self._committer = committer
         self._clock = clock
         self._authority = authority
+        self._departures = departures
         self._key_lifetime = key_lifetime
         self._provider_url = provider_url
 
@@ -91,6 +107,34 @@ class VaultService:
         if resource_group is not None:
             columns["resource_group"] = resource_group
         return [found.record for found in await self._reader.find(Vault, **columns)]
+
+    async def retag(self, vault: Vault, tags: dict[str, str]) -> Vault:
+        """Replace the tags of a vault."""
+        found = await self._reader.get(Vault, vault.id)
+        if found is None:
+            raise NotFoundError(vault.name)
+        changed = found.record.model_copy(update={"tags": tags})
+        await self._committer.commit(Change(saves=(Save(changed, found.version),)))
+        return changed
+
+    async def delete(self, vault: Vault) -> None:
+        """Delete a vault with all that it remembers; ConflictError lists its servers.
+
+        A server that enrolled and never registered goes with it: its certificates are revoked.
+        """
+        providers = [found.record for found in await self._reader.find(Provider, vault_id=vault.id)]
+        names = [title_of(each) for each in providers if each.registered_at is not None]
+        refusal = refusal_of_vault_deletion(vault, names)
+        if refusal is not None:
+            raise ConflictError(refusal)
+        for provider in providers:
+            await self._departures.forget(provider.id)
+        deletes = [Delete(Vault, vault.id)]
+        for kind in (RegistrationKey, ReplicationPolicy, ContainerMapping, Job):
+            found = await self._reader.find(kind, vault_id=vault.id)
+            deletes += [Delete(kind, each.record.id) for each in found]
+        await self._committer.commit(Change(deletes=deletes))
+        log.info("vault_deleted", vault_id=vault.id, name=vault.name)
 
     async def upload_certificate(self, vault: Vault, name: str, certificate: bytes) -> UploadedKey:
         """Take a self-signed registration certificate; valid 120 h from now, whatever it says.

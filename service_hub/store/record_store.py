@@ -126,7 +126,10 @@ async def _delete(connection: AsyncConnection, delete: Delete) -> None:
 async def _stream(connection: AsyncConnection, provider_id: str) -> ProviderStream:
     table = TABLES[ProviderStream]
     query = sa.select(table.c.document).where(table.c.id == provider_id)
-    document = (await connection.execute(query)).scalar_one()
+    document = (await connection.execute(query)).scalar_one_or_none()
+    if document is None:
+        # Alone undone: what is said of a server that is gone must not cost others their changes.
+        raise StaleVersionError(f"the server {provider_id} was deleted meanwhile")
     return ProviderStream.model_validate_json(document)
 
 

@@ -30,7 +30,7 @@ from service_hub.channel.limits import EndpointLimits
 from service_hub.channel.mqtt_endpoint import MqttEndpoint, open_endpoint
 from service_hub.channel.outbox_pump import OutboxPump, open_pump
 from service_hub.channel.wakeups import Wakeups
-from service_hub.domain.errors import UnauthenticatedError
+from service_hub.domain.errors import KeyRefusedError, UnauthenticatedError
 from service_hub.domain.records import (
     OutboxEvent,
     Provider,
@@ -177,9 +177,14 @@ class KnownServers:
         self.issue: Callable[[bytes], IssuedPem] | None = None
         self.failure: Exception | None = None
 
-    async def registration_key(self, thumbprint: str) -> RegistrationKey | None:
+    async def registration_key(
+        self, thumbprint: str, named_vault: str | None = None
+    ) -> RegistrationKey:
         """Return a known key."""
-        return self.keys.get(thumbprint)
+        del named_vault
+        if thumbprint not in self.keys:
+            raise KeyRefusedError("no registration key")
+        return self.keys[thumbprint]
 
     async def enrol(self, key: RegistrationKey, request: bytes, address: str) -> IssuedPem:
         """Issue a certificate, or fail as told."""

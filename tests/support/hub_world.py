@@ -32,6 +32,7 @@ from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.requests import RequestLedger
+from service_hub.services.servers import Departures, ServerService, ServerTasks
 from service_hub.store.database import open_store
 from service_hub.store.record_store import RecordStore
 from wire_contract.events import Assignment
@@ -99,6 +100,17 @@ class TellingCommitter(GroupCommitter):
         async with asyncio.timeout(COMMIT_SECONDS_MAX):
             await self._told.wait()
         self._told.clear()
+
+
+class KickedConnections:
+    """Remembers whose connections were ended."""
+
+    def __init__(self) -> None:
+        self.kicked: list[str] = []
+
+    def kick(self, provider_id: str) -> None:
+        """Note it."""
+        self.kicked.append(provider_id)
 
 
 class NoSignatures:
@@ -181,6 +193,10 @@ class HubWorld:
     pairing: PairingService
     protection: ProtectionService
     reports: ProviderService
+    fabrics: FabricService
+    servers: ServerService
+    departures: Departures
+    connections: "KickedConnections"
     requests: int = 0
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -273,7 +289,17 @@ async def hub_world(
         committer = TellingCommitter(store, outbox or NoOutbox())
         await stack.enter_async_context(committer.running())
         fabrics = FabricService(reader=store, clock=clock, lease=lease)
-        checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
+        connections = KickedConnections()
+        departures = Departures(
+            reader=store, committer=committer, clock=clock, connections=connections
+        )
+        checker = ServerTasks(
+            reader=store,
+            clock=clock,
+            fabrics=fabrics,
+            departures=departures,
+            otherwise=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
+        )
         engine = Engine(
             reader=store, committer=committer, checker=checker, liveness=fabrics, clock=clock
         )
@@ -289,6 +315,14 @@ async def hub_world(
         )
         protection = ProtectionService(
             reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+        )
+        servers = ServerService(
+            reader=store,
+            runner=engine,
+            clock=clock,
+            fabrics=fabrics,
+            requests=requests,
+            departures=departures,
         )
         completion = CompletionService(reader=store, protection=protection)
         engine.follow(completion)
@@ -314,6 +348,10 @@ async def hub_world(
             pairing=pairing,
             protection=protection,
             reports=reports,
+            fabrics=fabrics,
+            servers=servers,
+            departures=departures,
+            connections=connections,
             results=dict(DEFAULT_RESULTS),
         )
 

@@ -56,6 +56,7 @@ class MemoryHub:
     jobs: dict[str, Job] = field(default_factory=dict)
     identities: list[RequestIdentity] = field(default_factory=list)
     arguments: list[Mapping[str, JsonValue]] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
     finish_jobs: bool = True
     fail_jobs: bool = False
     connected: bool = True

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import JsonValue
 
 from service_hub.arm.api import ArmApi
-from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.planning import (
     ItemPlan,
@@ -27,6 +27,8 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.servers import plan_server_job, refusal_of_vault_deletion
+from service_hub.operator_ports import ServerFacts
 from service_hub.ports import FabricFacts, ItemFacts, RequestIdentity, UploadedKey
 from tests.unit.arm.arm_estate import (
     CLOUDS,
@@ -91,6 +93,18 @@ class MemoryVaults:
             and (resource_group or vault.resource_group).lower() == vault.resource_group.lower()
         ]
 
+    async def retag(self, vault: Vault, tags: dict[str, str]) -> Vault:
+        """Replace the tags of a vault."""
+        changed = vault.model_copy(update={"tags": tags})
+        self.hub.vaults[vault.name.lower()] = changed
+        return changed
+
+    async def delete(self, vault: Vault) -> None:
+        """Delete a vault that has no servers; the prepared one has two."""
+        if vault.id == "v":
+            raise ConflictError(str(refusal_of_vault_deletion(vault, ["vmm1", "vmm2"])))
+        del self.hub.vaults[vault.name.lower()]
+
     async def list_all(self) -> "list[Vault]":  # type: ignore[valid-type]
         """Return every vault."""
         return [*self.hub.vaults.values()]
@@ -132,9 +146,44 @@ class MemoryFabrics:
         """Return one."""
         del vault
         for side in Side:
-            if FABRICS[side] == fabric_name:
+            if FABRICS[side] == fabric_name and fabric_name not in self.hub.gone:
                 return self.hub.fabric(side)
         raise NotFoundError(fabric_name)
+
+
+@dataclass
+class MemoryServers:
+    """ServerUseCases; a removed server is gone when its job is asked for."""
+
+    hub: MemoryHub
+
+    async def list(self, vault: Vault) -> list[ServerFacts]:
+        """Return both."""
+        facts = await MemoryFabrics(self.hub).list(vault)
+        return [ServerFacts(each, ("thumbprint",)) for each in facts]
+
+    async def remove(self, vault: Vault, fabric_name: str, identity: RequestIdentity) -> Job:
+        """Forget a server."""
+        job = await self._job("unregister_server", vault, fabric_name, identity)
+        self.hub.gone.add(fabric_name)
+        return job
+
+    async def purge(self, vault: Vault, fabric_name: str) -> None:
+        """Forget a server unless it is connected."""
+        facts = await MemoryFabrics(self.hub).find(vault, fabric_name)
+        if facts.connected:
+            raise ConflictError("The server is connected: remove it.")
+        self.hub.gone.add(fabric_name)
+
+    async def refresh(self, vault: Vault, fabric_name: str, identity: RequestIdentity) -> Job:
+        """Ask for an inventory."""
+        return await self._job("refresh_server", vault, fabric_name, identity)
+
+    async def _job(
+        self, key: str, vault: Vault, fabric_name: str, identity: RequestIdentity
+    ) -> Job:
+        facts = await MemoryFabrics(self.hub).find(vault, fabric_name)
+        return self.hub.start(plan_server_job(key, facts.provider, self.hub.identity(identity)))
 
 
 @dataclass
@@ -323,6 +372,7 @@ def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> Ar
         pairing=MemoryPairing(hub),
         protection=MemoryProtection(hub),
         jobs=MemoryJobs(hub),
+        servers=MemoryServers(hub),
         tokens=KnownTokens(),
         clock=hub.clock,
         public_url=public_url,

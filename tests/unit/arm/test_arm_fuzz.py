@@ -51,10 +51,10 @@ NAMES = {
 CHANGES = [
     (route.method, route.path)
     for route in working_routes(arm_api(MemoryHub(), "https://hub.example"))
-    if route.method != "GET"
+    if route.method not in {"GET", "DELETE"}
 ]
-TAKES_NO_BODY = "failoverCommit"
-BODY_OPTIONAL = (TAKES_NO_BODY, "testFailoverCleanup")
+TAKES_NO_BODY = ("failoverCommit", "/remove", "/refreshProvider")
+BODY_OPTIONAL = (*TAKES_NO_BODY, "testFailoverCleanup")
 
 DEEP = b"[" * 200_000
 MALFORMED = [

@@ -26,6 +26,9 @@ async def test_vaults_are_listed_with_their_ids(surface: Surface) -> None:
                 "name": VAULT,
                 "subscription_id": SUBSCRIPTION,
                 "resource_group": GROUP,
+                "region": "japaneast",
+                "state": "Active",
+                "provisioning_state": "Succeeded",
             }
         ]
     }

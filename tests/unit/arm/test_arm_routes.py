@@ -25,8 +25,15 @@ API = arm_api(MemoryHub(), "https://hub.example")
 DOCUMENT = Path(__file__).parents[3] / "docs" / "arm-surface.md"
 
 WORKING_BUILDERS = {
-    "replication_fabrics": ("get", "list"),
-    "replication_recovery_services_providers": ("get", "list", "list_by_replication_fabrics"),
+    "replication_fabrics": ("get", "list", "delete", "purge"),
+    "replication_recovery_services_providers": (
+        "get",
+        "list",
+        "list_by_replication_fabrics",
+        "delete",
+        "purge",
+        "refresh_provider",
+    ),
     "replication_protection_containers": ("get", "list", "list_by_replication_fabrics"),
     "replication_protectable_items": ("get", "list_by_replication_protection_containers"),
     "replication_protection_container_mappings": (
@@ -53,7 +60,14 @@ WORKING_BUILDERS = {
     "replication_networks": ("get", "list", "list_by_replication_fabrics"),
     "replication_logical_networks": ("get", "list_by_replication_fabrics"),
     "replication_storage_classifications": ("get", "list", "list_by_replication_fabrics"),
-    "vaults": ("get", "create_or_update", "list_by_subscription_id", "list_by_resource_group"),
+    "vaults": (
+        "get",
+        "create_or_update",
+        "update",
+        "delete",
+        "list_by_subscription_id",
+        "list_by_resource_group",
+    ),
     "vault_certificates": ("create",),
     "recovery_services": ("get_operation_status", "get_operation_result"),
 }

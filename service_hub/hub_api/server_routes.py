@@ -1,0 +1,230 @@
+"""The hub's own routes about what lets servers in, and about the servers that are in."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from service_hub.domain.errors import (
+    ConflictError,
+    DomainError,
+    InvalidRequestError,
+    NotFoundError,
+    StaleVersionError,
+    UnauthenticatedError,
+)
+from service_hub.domain.records import Vault
+from service_hub.domain.servers import title_of
+from service_hub.operator_ports import (
+    KeyFacts,
+    RegistrationKeyUseCases,
+    ServerFacts,
+    ServerUseCases,
+)
+from service_hub.ports import Clock, OperatorTokens, VaultUseCases
+
+KEYS: Final = "/hub/v1/vaults/{vault_id}/registration-keys"
+REVOKE_KEY: Final = "/hub/v1/vaults/{vault_id}/registration-keys/{thumbprint}/revoke"
+SERVERS: Final = "/hub/v1/vaults/{vault_id}/servers"
+
+CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
+READING_ROLES: Final = CHANGING_ROLES | {"Reader"}
+
+BODY_BYTES_MAX: Final = 4_096
+CREDENTIALS_TYPE: Final = "application/xml"
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+log = structlog.get_logger(__name__)
+
+
+class ForbiddenError(DomainError):
+    """Who asks is known and has no right to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCall:
+    """A request of an operator who may make it; `body` is a JSON object, empty without one."""
+
+    principal: str
+    vault: Vault
+    names: Mapping[str, str]
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+Use = Callable[[OperatorCall], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServersApi:
+    """What these routes need, passed in by the composition root."""
+
+    vaults: VaultUseCases
+    keys: RegistrationKeyUseCases
+    servers: ServerUseCases
+    tokens: OperatorTokens
+    clock: Clock
+
+    async def create_key(self, call: OperatorCall) -> web.Response:
+        """Give a new vault credentials file; the only time that its private key is seen."""
+        name = call.body.get("name")
+        if name is not None and not isinstance(name, str):
+            raise InvalidRequestError("The property 'name' must be a text.", "name")
+        created = await self.keys.create(call.vault, name)
+        log.info(
+            "registration_key_handed_out",
+            principal=call.principal,
+            vault_id=call.vault.id,
+            thumbprint=created.facts.key.id,
+        )
+        disposition = f'attachment; filename="{created.file_name}"'
+        return web.Response(
+            status=HTTPStatus.CREATED,
+            body=created.credentials_file,
+            content_type=CREDENTIALS_TYPE,
+            charset="utf-8",
+            headers={
+                **_HEADERS,
+                "Content-Disposition": disposition,
+                "Registration-Key-Thumbprint": created.facts.key.id,
+            },
+        )
+
+    async def list_keys(self, call: OperatorCall) -> web.Response:
+        """Give what is known of a vault's registration keys."""
+        found = await self.keys.list(call.vault)
+        return _json(HTTPStatus.OK, {"keys": [_key(each) for each in found]})
+
+    async def revoke_key(self, call: OperatorCall) -> web.Response:
+        """Let a key enrol nobody any more."""
+        revoked = await self.keys.revoke(call.vault, call.names["thumbprint"])
+        log.info("registration_key_taken_back", principal=call.principal, thumbprint=revoked.key.id)
+        return _json(HTTPStatus.OK, _key(revoked))
+
+    async def list_servers(self, call: OperatorCall) -> web.Response:
+        """Give a vault's registered servers."""
+        found = await self.servers.list(call.vault)
+        return _json(HTTPStatus.OK, {"servers": [_server(each) for each in found]})
+
+    def guarded(
+        self, use: Use, roles: frozenset[str]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Return a handler that lets in these roles only and renders every refusal."""
+
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                return await use(await self._call(request, roles))
+            except DomainError as error:
+                return _problem(error)
+
+        return handle
+
+    async def _call(self, request: web.Request, roles: frozenset[str]) -> OperatorCall:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise UnauthenticatedError("The request has no bearer token.")
+        operator = self.tokens.verify(token.strip(), self.clock.now())
+        if operator.role not in roles:
+            raise ForbiddenError(
+                f"The role '{operator.role}' has no right to {request.method} this. Ask for a"
+                f" token with one of: {', '.join(sorted(roles))}."
+            )
+        vault_id = request.match_info["vault_id"].lower()
+        vaults = {vault.id: vault for vault in await self.vaults.list_all()}
+        if vault_id not in vaults:
+            raise NotFoundError(vault_id)
+        body = await _body(request) if request.method == "POST" else {}
+        return OperatorCall(operator.principal, vaults[vault_id], dict(request.match_info), body)
+
+
+def server_routes(api: ServersApi) -> list[web.RouteDef]:
+    """Return the whole surface; read this to know it."""
+    return [
+        web.post(KEYS, api.guarded(api.create_key, CHANGING_ROLES)),
+        web.get(KEYS, api.guarded(api.list_keys, READING_ROLES)),
+        web.post(REVOKE_KEY, api.guarded(api.revoke_key, CHANGING_ROLES)),
+        web.get(SERVERS, api.guarded(api.list_servers, READING_ROLES)),
+    ]
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    data = bytearray()
+    async for chunk in request.content.iter_any():
+        data += chunk
+        if len(data) > BODY_BYTES_MAX:
+            raise InvalidRequestError(f"The body is longer than {BODY_BYTES_MAX} bytes.", "body")
+    if not data.strip():
+        return {}
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidRequestError("The body isn't valid JSON in UTF-8.", "body") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError("The body must be a JSON object.", "body")
+    return value
+
+
+def _key(facts: KeyFacts) -> dict[str, Any]:
+    key = facts.key
+    return {
+        "key_id": key.id,
+        "name": key.name,
+        "thumbprint": key.id,
+        "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at.isoformat(),
+        "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
+        "state": facts.state.value,
+        "servers_enrolled": facts.servers_enrolled,
+    }
+
+
+def _server(facts: ServerFacts) -> dict[str, Any]:
+    fabric, provider = facts.fabric, facts.fabric.provider
+    heard = fabric.last_contact_at
+    return {
+        "provider_id": provider.id,
+        "fabric_name": provider.fabric_name,
+        "vmm_id": provider.vmm_id,
+        "vmm_fqdn": provider.vmm_fqdn,
+        "friendly_name": title_of(provider),
+        "provider_version": provider.provider_version,
+        "vmm_version": provider.vmm_version,
+        "connected": fabric.connected,
+        "last_contact_at": None if heard is None else heard.isoformat(),
+        "certificate_thumbprints": list(facts.thumbprints),
+        "protected_item_count": fabric.protected_item_count,
+        # None: the provider has not said.
+        "auto_update": provider.auto_update,
+    }
+
+
+def _problem(error: DomainError) -> web.Response:
+    status, code = HTTPStatus.BAD_REQUEST, "InvalidRequest"
+    match error:
+        case UnauthenticatedError():
+            status, code = HTTPStatus.UNAUTHORIZED, "InvalidAuthenticationToken"
+        case ForbiddenError():
+            status, code = HTTPStatus.FORBIDDEN, "AuthorizationFailed"
+        case NotFoundError():
+            status, code = HTTPStatus.NOT_FOUND, "NotFound"
+        case ConflictError() | StaleVersionError():
+            status, code = HTTPStatus.CONFLICT, "Conflict"
+        case _:
+            pass
+    response = _json(status, {"error": {"code": code, "message": str(error)}})
+    if status is HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _json(status: HTTPStatus, body: dict[str, Any]) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(body).encode(),
+        content_type="application/json",
+        headers=_HEADERS,
+    )

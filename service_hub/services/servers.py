@@ -1,0 +1,318 @@
+"""Registered servers: looked at, asked for their inventory, removed, forgotten."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from service_hub.domain import errors
+from service_hub.domain.checks import job_error
+from service_hub.domain.errors import ConflictError, NotFoundError, StaleVersionError
+from service_hub.domain.jobs import Job, JobError, JobState, PartSucceeded, TaskState
+from service_hub.domain.planning import JobIdentity, refused
+from service_hub.domain.records import (
+    ContainerMapping,
+    FabricInventory,
+    MachineObservation,
+    ManagementCertificate,
+    OutboxEvent,
+    PendingApproval,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+    ProviderStream,
+    Record,
+    Vault,
+)
+from service_hub.domain.servers import (
+    CHECKING_TASKS,
+    CREATE_SITE,
+    DELETING_TASK,
+    REFRESH,
+    REGISTER,
+    SERVER_JOBS,
+    UNREGISTER,
+    holds_server,
+    plan_server_job,
+    refusal_in_use,
+    title_of,
+    usage_of,
+)
+from service_hub.operator_ports import ServerFacts
+from service_hub.ports import (
+    Change,
+    Checker,
+    Clock,
+    Committer,
+    Connections,
+    Delete,
+    FabricFacts,
+    FabricUseCases,
+    JobRunner,
+    Reader,
+    RequestIdentity,
+    Save,
+    Versioned,
+)
+from service_hub.services.policies import activity
+from service_hub.services.requests import RequestLedger
+from wire_contract.vocabulary import Side
+
+TRIES_MAX: Final = 20
+"""How often forgetting a server is tried while something else changes the same records."""
+
+log = structlog.get_logger(__name__)
+
+
+class ServerService:
+    """The ServerUseCases and the RegistrationJobs of the operator ports."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        runner: JobRunner,
+        clock: Clock,
+        fabrics: FabricUseCases,
+        requests: RequestLedger,
+        departures: "Departures",
+    ) -> None:
+        self._reader = reader
+        self._runner = runner
+        self._clock = clock
+        self._fabrics = fabrics
+        self._requests = requests
+        self._departures = departures
+
+    async def list(self, vault: Vault) -> list[ServerFacts]:
+        """Return all registered servers of a vault, with the certificates they may use now."""
+        return [
+            ServerFacts(facts, await self._thumbprints(facts.provider.id))
+            for facts in await self._fabrics.list(vault)
+        ]
+
+    async def registered(self, provider: Provider, change: Change) -> None:
+        """Store the change that registers a server, together with its two jobs (recorded, 12)."""
+        now = self._clock.now()
+        group = f"{self._clock.new_id()} ActivityId: {self._clock.new_id()}"
+        for key, part in ((CREATE_SITE, change), (REGISTER, Change())):
+            identity = JobIdentity(self._clock.new_id(), group, now)
+            await self._runner.start(plan_server_job(key, provider, identity), part)
+
+    async def remove(self, vault: Vault, fabric_name: str, identity: RequestIdentity) -> Job:
+        """Have a connected server clean up, then forget it (behaviour.md, 2.15)."""
+        return await self._begin(UNREGISTER, vault, fabric_name, identity)
+
+    async def refresh(self, vault: Vault, fabric_name: str, identity: RequestIdentity) -> Job:
+        """Ask a server for what it manages now; the job ends when that has come."""
+        return await self._begin(REFRESH, vault, fabric_name, identity)
+
+    async def purge(self, vault: Vault, fabric_name: str) -> None:
+        """Forget a disconnected server at once; who is connected is removed instead."""
+        facts = await self._fabrics.find(vault, fabric_name)
+        provider = facts.provider
+        if facts.connected:
+            raise ConflictError(
+                f"The server {title_of(provider)} is connected: remove it, so that its provider"
+                " cleans up; or stop its provider and purge it once it counts as disconnected."
+            )
+        usage = await self._departures.usage(provider)
+        if usage is not None:
+            raise ConflictError(
+                f"The server {title_of(provider)} can't be deleted, it is still in use: {usage}."
+                " End the protection of its machines and remove its pairings first; neither is"
+                " part of this version."
+            )
+        await self._departures.forget(provider.id)
+
+    async def _begin(
+        self, key: str, vault: Vault, fabric_name: str, identity: RequestIdentity
+    ) -> Job:
+        if (earlier := await self._requests.earlier(identity)) is not None:
+            return earlier
+        facts = await self._fabrics.find(vault, fabric_name)
+        now = self._clock.now()
+        job = plan_server_job(
+            key, facts.provider, JobIdentity(self._clock.new_id(), activity(identity), now)
+        )
+        remembered = self._requests.remember(identity, job)
+        leaving = await leaving_by(self._reader, facts.provider)
+        if leaving is not None:
+            detail = f"{leaving.scenario.name} since {leaving.created_at:%Y-%m-%dT%H:%M:%SZ}"
+            error = job_error(errors.BUSY, now, name=title_of(facts.provider), detail=detail)
+            stopped = refused(job, error, now)
+            await self._runner.record(stopped, remembered)
+            return stopped
+        await self._runner.start(job, remembered)
+        return job
+
+    async def _thumbprints(self, provider_id: str) -> tuple[str, ...]:
+        found = await self._reader.find(ManagementCertificate, provider_id=provider_id)
+        return tuple(each.record.id for each in found if each.record.revoked_at is None)
+
+
+class Departures:
+    """Forgets servers: nothing of one that is gone may act or be acted on."""
+
+    def __init__(
+        self, *, reader: Reader, committer: Committer, clock: Clock, connections: Connections
+    ) -> None:
+        self._reader = reader
+        self._committer = committer
+        self._clock = clock
+        self._connections = connections
+
+    async def usage(self, provider: Provider) -> str | None:
+        """Return in words what still needs a server, or None."""
+        items = {
+            found.record.id: found.record
+            for column in ("primary_provider_id", "recovery_provider_id")
+            for found in await self._reader.find(ProtectedItem, **{column: provider.id})
+        }
+        return usage_of([*items.values()], await self._mappings(provider))
+
+    async def forget(self, provider_id: str) -> None:
+        """Revoke a server's certificates, drop what is known of it, and end its connections.
+
+        In one transaction; repeating it changes nothing.
+        """
+        for _ in range(TRIES_MAX):
+            found = await self._reader.get(Provider, provider_id)
+            if found is None:
+                break
+            try:
+                await self._committer.commit(await self._farewell(found.record))
+            except StaleVersionError:
+                continue
+            log.info("server_forgotten", provider_id=provider_id, vmm_id=found.record.vmm_id)
+            break
+        else:
+            raise StaleVersionError(f"the server {provider_id} found no quiet moment; try again")
+        self._connections.kick(provider_id)
+
+    async def _mappings(self, provider: Provider) -> list[ContainerMapping]:
+        found = await self._reader.find(ContainerMapping, vault_id=provider.vault_id)
+        return [
+            each.record
+            for each in found
+            if provider.id in {each.record.primary_provider_id, each.record.recovery_provider_id}
+        ]
+
+    async def _farewell(self, provider: Provider) -> Change:
+        now = self._clock.now()
+        certificates = await self._reader.find(ManagementCertificate, provider_id=provider.id)
+        # Kept as revoked: who shows one is told so, whatever became of its server.
+        revoked = [
+            Save(each.record.model_copy(update={"revoked_at": now}), each.version)
+            for each in certificates
+            if each.record.revoked_at is None
+        ]
+        deletes = [
+            Delete(kind, provider.id)
+            for kind in (Provider, ProviderStream, ProviderContact, FabricInventory)
+        ]
+        for kind in (MachineObservation, OutboxEvent, PendingApproval):
+            deletes += _deletes(kind, await self._reader.find(kind, provider_id=provider.id))
+        failed = [each for each in await self._mappings(provider) if not holds_server(each)]
+        deletes += [Delete(ContainerMapping, each.id) for each in failed]
+        return Change(saves=revoked, deletes=deletes)
+
+
+class ServerTasks:
+    """Carries out the hub's own tasks of jobs on servers; a Checker beside that of other jobs."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        clock: Clock,
+        fabrics: FabricUseCases,
+        departures: Departures,
+        otherwise: Checker,
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._fabrics = fabrics
+        self._departures = departures
+        self._otherwise = otherwise
+
+    async def check(self, job: Job, task_id: str) -> JobError | None:
+        """Return why a job must stop at one of the hub's own tasks, or None when it is done."""
+        if job.scenario_key not in SERVER_JOBS:
+            return await self._otherwise.check(job, task_id)
+        found = await self._reader.get(Provider, job.providers[Side.PRIMARY])
+        if found is None:
+            # Taken up after a restart: the server was forgotten before the job could say so.
+            return None if task_id == DELETING_TASK else self._gone(job)
+        provider = found.record
+        if task_id in CHECKING_TASKS and (error := await self._unreachable(provider)) is not None:
+            return error
+        if job.scenario_key == UNREGISTER:
+            # Asked again before the end: a pairing may have begun while the provider cleaned up.
+            usage = await self._departures.usage(provider)
+            if usage is not None:
+                return refusal_in_use(provider, usage, self._clock.now())
+        if task_id == DELETING_TASK:
+            await self._departures.forget(provider.id)
+        return None
+
+    async def _unreachable(self, provider: Provider) -> JobError | None:
+        facts = await self._facts(provider)
+        if facts.connected:
+            return None
+        heard = facts.last_contact_at
+        last = "never" if heard is None else f"at {heard:%Y-%m-%dT%H:%M:%SZ}"
+        return job_error(
+            errors.NOT_CONNECTED,
+            self._clock.now(),
+            name=title_of(provider),
+            detail=f"last heard of {last}",
+        )
+
+    async def _facts(self, provider: Provider) -> FabricFacts:
+        vault = await self._reader.get(Vault, provider.vault_id)
+        if vault is None:
+            raise NotFoundError(provider.vault_id)
+        return await self._fabrics.find(vault.record, provider.fabric_name)
+
+    def _gone(self, job: Job) -> JobError:
+        detail = "it was deleted meanwhile"
+        now = self._clock.now()
+        return job_error(errors.NOT_CONNECTED, now, name=job.target_object_name, detail=detail)
+
+
+async def leaving_by(reader: Reader, provider: Provider) -> Job | None:
+    """Return the open job that deletes a server, or None."""
+    for found in await _open_jobs(reader, provider.vault_id):
+        job = found.record
+        if job.scenario_key == UNREGISTER and job.providers[Side.PRIMARY] == provider.id:
+            return job
+    return None
+
+
+async def end_refreshes(
+    reader: Reader, runner: JobRunner, provider: Provider, now: datetime
+) -> None:
+    """Tell the jobs that wait for a server's inventory that it has come."""
+    for found in await _open_jobs(reader, provider.vault_id):
+        job = found.record
+        if job.scenario_key != REFRESH or job.providers[Side.PRIMARY] != provider.id:
+            continue
+        for task in job.tasks:
+            if task.state is TaskState.IN_PROGRESS and task.parts:
+                side = task.parts[0].side
+                done = PartSucceeded(now, task.task_id, side, task.attempt, {}, now)
+                await runner.feed(job.id, done)
+
+
+async def _open_jobs(reader: Reader, vault_id: str) -> list[Versioned[Job]]:
+    return [
+        found
+        for state in (JobState.NOT_STARTED, JobState.IN_PROGRESS)
+        for found in await reader.find(Job, vault_id=vault_id, state=state.value)
+    ]
+
+
+def _deletes(kind: type[Record], found: Sequence[Versioned[Record]]) -> list[Delete]:
+    return [Delete(kind, each.record.id) for each in found]

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from provider_agent import PROGRAM, VERSION
-from provider_agent.agent import run_agent
+from provider_agent.cluster import run_provider
 from provider_agent.config import AgentSettings
 from provider_agent.console import ask
 from provider_agent.doctor.command import add_doctor
@@ -38,7 +38,7 @@ def run(settings: AgentSettings) -> int:
     configure_logging(settings.log, PROGRAM)
 
     async def main(stop: asyncio.Event) -> None:
-        await run_agent(settings, SystemClock(), stop)
+        await run_provider(settings, SystemClock(), stop)
 
     return run_program(main, require_uvloop=False)
 

@@ -12,6 +12,7 @@ FULL = (
     "/r /Friendlyname Tokyo /Credentials /asr/vault.cred /EncryptionEnabled /asr/c.pfx"
     " /proxyAddress proxy.example /proxyport 3128 /proxyUsername user /proxyPassword secret"
 )
+PROXY = "/r /Friendlyname T /Credentials f /proxyAddress p /proxyport 1"
 
 
 def test_the_documented_switches_are_understood() -> None:
@@ -65,8 +66,7 @@ def test_the_later_spellings_mean_the_same() -> None:
         ),
         ("/r /Friendlyname T /Credentials f /proxyUsername u /proxyPassword w", "name the proxy"),
         (
-            "/r /Friendlyname T /Credentials f /proxyAddress p /proxyport 1 /proxyUsername u "
-            + "/proxyPassword w --proxy-password-file f",
+            f"{PROXY} /proxyUsername u /proxyPassword w --proxy-password-file f",
             "not both",
         ),
     ],

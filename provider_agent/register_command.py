@@ -71,6 +71,7 @@ async def run_registration(
             driver,
             clock,
             route=rules,
+            tell=dialogue.tell,
         )
         dialogue.tell(f"registered as {facts.friendly_name} ({facts.provider_id})")
         dialogue.tell(f"vault {facts.vault_name}; start the provider now")

@@ -31,13 +31,11 @@ from provider_agent.domain.inbox import (
     place,
 )
 from provider_agent.journal_errors import JournalError, unusable
+from provider_agent.journal_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from wire_contract.events import Assignment
 from wire_contract.reports import Receipt, Report, StreamPosition
+from wire_contract.vocabulary import ReceiptKind
 
-APPLICATION_ID: Final = 0x53524A31
-"""Marks the file as ours ("SRJ1" in ASCII; SQLite's application_id)."""
-
-SCHEMA_VERSION: Final = 1
 LOCK_SECONDS_MAX: Final = 3.0
 FINISHED_COMMANDS_KEPT: Final = 10_000
 """Finished commands whose ids are remembered, so that a repeated event is known as duplicate."""
@@ -45,22 +43,6 @@ FINISHED_COMMANDS_KEPT: Final = 10_000
 FENCES_KEPT: Final = 10_000
 FENCES_TOLD: Final = 200
 """Newest jobs whose fences are told to the hub at a session; older jobs are not open any more."""
-
-_SCHEMA: Final = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), stream TEXT NOT NULL,
-                       seq INTEGER NOT NULL);
-CREATE TABLE inbox (place INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT NOT NULL UNIQUE,
-                    state TEXT NOT NULL CHECK (state IN ('accepted', 'executing', 'finished')),
-                    expires_at TEXT NOT NULL, assignment TEXT NOT NULL);
-CREATE INDEX inbox_unfinished ON inbox (place) WHERE state != 'finished';
-CREATE TABLE outbox (place INTEGER PRIMARY KEY AUTOINCREMENT, report_id TEXT NOT NULL UNIQUE,
-                     subject TEXT, body TEXT NOT NULL, set_aside TEXT);
-CREATE INDEX outbox_subject ON outbox (subject);
-CREATE TABLE fence (place INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL UNIQUE,
-                    fence INTEGER NOT NULL);
-CREATE TABLE epoch (item TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
-"""
 
 ResultT = TypeVar("ResultT")
 _REPORT: Final[TypeAdapter[Report]] = TypeAdapter(Report)
@@ -136,9 +118,11 @@ class Journal:
         """Store the outcome and finish the command; false when it had been finished before."""
 
         def write(connection: sqlite3.Connection) -> bool:
+            # The outcome takes the assignment's place: it is told again when it is asked again.
             changed = connection.execute(
-                "UPDATE inbox SET state = 'finished' WHERE command_id = ? AND state != 'finished'",
-                (command_id,),
+                "UPDATE inbox SET state = 'finished', assignment = ?"
+                " WHERE command_id = ? AND state != 'finished'",
+                (outcome.model_dump_json(), command_id),
             )
             if changed.rowcount != 1:
                 return False
@@ -244,7 +228,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, new_journal_id: str) ->
     with _transaction(connection):
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if tables == 0:
-            for statement in _SCHEMA.split(";"):
+            for statement in SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute("INSERT INTO fact VALUES ('journal_id', ?)", (new_journal_id,))
             connection.execute("INSERT INTO fact VALUES ('session', '0')")
@@ -316,7 +300,22 @@ def _receive(
     outcome = outcome_of(verdict, ids.outcome)
     if outcome is not None:
         _put(connection, outcome, None)
+        change = "UPDATE inbox SET assignment = ? WHERE command_id = ?"
+        connection.execute(change, (outcome.model_dump_json(), event.command_id))
+    if verdict.receipt is ReceiptKind.DUPLICATE:
+        _tell_again(connection, event)
     return verdict
+
+
+def _tell_again(connection: sqlite3.Connection, event: VerifiedEvent) -> None:
+    """Report the outcome of a command that is asked again: a restored hub has forgotten it."""
+    connection.execute(
+        "INSERT OR IGNORE INTO outbox (report_id, body)"
+        " SELECT json_extract(assignment, '$.report_id'), assignment FROM inbox"
+        " WHERE command_id = ? AND state = 'finished' AND json_valid(assignment)"
+        " AND json_extract(assignment, '$.kind') = 'task_outcome'",
+        (event.command_id,),
+    )
 
 
 def _write_effects(connection: sqlite3.Connection, event: VerifiedEvent, verdict: Verdict) -> None:

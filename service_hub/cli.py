@@ -11,6 +11,7 @@ import typer
 
 from certs.tokens import issue_operator_token
 from service_hub.config import HubSettings
+from service_hub.database_commands import database_commands
 from service_hub.hub import run_hub
 from service_hub.trust import initialise, load
 from service_shell.clock import SystemClock
@@ -44,6 +45,7 @@ def run(settings: HubSettings) -> int:
 application = build_cli(PROGRAM, version("site-recovery-hub"), SUMMARY, HubSettings, run)
 token_commands = typer.Typer(help="Bearer tokens of operators.", no_args_is_help=True)
 application.add_typer(token_commands, name="token")
+application.add_typer(database_commands, name="database")
 
 
 @application.command("init")

@@ -53,6 +53,7 @@ from service_hub.services.registration_keys import RegistrationKeyService
 from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.vaults import VaultService
+from service_hub.store.backup import DatabaseInUseError, exclusive
 from service_hub.store.database import DatabaseUnusableError, open_store
 from service_hub.store.record_store import RecordStore
 from service_hub.trust import HubTrust, event_signer, load, server_credentials
@@ -174,9 +175,10 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
 async def _store(settings: HubSettings) -> AsyncIterator[RecordStore]:
     settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        async with open_store(settings.database) as store:
-            yield store
-    except DatabaseUnusableError as error:
+        with exclusive(settings.database):
+            async with open_store(settings.database) as store:
+                yield store
+    except (DatabaseUnusableError, DatabaseInUseError) as error:
         raise ProgramError(str(error)) from error
 
 

@@ -173,6 +173,9 @@ class JobRunner(Protocol):
     async def feed(self, job_id: str, event: Event) -> None:
         """Let a job decide on an event; returns when the decision is durable."""
 
+    async def open_work(self, provider_id: str) -> Sequence[NewEvent]:
+        """Return what a provider was asked and has not answered, under the same command ids."""
+
 
 class Checker(Protocol):
     """Makes the hub's own checks."""

@@ -3,7 +3,16 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from service_hub.domain.jobs import Job, TaskPart, TaskRun, TaskState, UndoRun
+from service_hub.domain.jobs import (
+    UNDO_SUFFIX,
+    AskInventory,
+    Dispatch,
+    Job,
+    TaskPart,
+    TaskRun,
+    TaskState,
+    UndoRun,
+)
 from service_hub.domain.scenarios import TaskSpec
 from wire_contract.vocabulary import Side
 
@@ -49,6 +58,28 @@ def open_part(task: TaskRun | None, side: Side) -> TaskPart | None:
 def open_parts(task: TaskRun) -> list[TaskPart]:
     """Return the ends of a task that have no final report yet."""
     return [part for part in task.parts if part.state is TaskState.IN_PROGRESS]
+
+
+def open_commands(job: Job, side: Side) -> tuple[Dispatch | AskInventory, ...]:
+    """Return what one end was asked for and has not answered, but was not withdrawn either."""
+    if job.finished:
+        return ()
+    if job.undoing:
+        return tuple(
+            Dispatch(step.task_id + UNDO_SUFFIX, side, step.attempt, step.verb, step.deadline)
+            for step in job.undo
+            if step.side is side and step.deadline is not None and step.withdrawing is None
+        )
+    commands: list[Dispatch | AskInventory] = []
+    for task in job.tasks:
+        if task.deadline is None or task.withdrawing or open_part(task, side) is None:
+            continue
+        spec = job.spec(task.task_id)
+        if spec.verb is not None:
+            commands.append(Dispatch(task.task_id, side, task.attempt, spec.verb, task.deadline))
+        elif spec.asks_inventory:
+            commands.append(AskInventory(task.task_id, side, task.attempt, task.deadline))
+    return tuple(commands)
 
 
 def gone_at(expires_at: datetime, spec: TaskSpec) -> datetime:

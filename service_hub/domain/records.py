@@ -123,7 +123,9 @@ class Alert(Record):
     kind: ClassVar[str] = "alert"
 
     provider_id: str
-    code: Literal["TwoSessions", "ServerReplaced", "ServerRevoked", "ServerRejected"]
+    code: Literal[
+        "TwoSessions", "ServerReplaced", "ServerRevoked", "ServerRejected", "RestoreDifference"
+    ]
     message: str
     raised_at: datetime
     principal: str = ""
@@ -133,7 +135,8 @@ class ProviderStream(Record):
     """The numbering of a provider's events; `id` is the provider's.
 
     `next_seq` is raised by the committer alone, in the transaction that stores the event;
-    `acknowledged_seq` is the highest contiguous receipt.
+    `acknowledged_seq` is the highest contiguous receipt; `journal_id` the journal that follows it.
+    `asks_again`: the hub was restored; open tasks are asked for again when the provider comes.
     """
 
     kind: ClassVar[str] = "provider_stream"
@@ -141,6 +144,8 @@ class ProviderStream(Record):
     stream: str
     next_seq: int = 1
     acknowledged_seq: int = 0
+    journal_id: str = ""
+    asks_again: bool = False
 
 
 class ProviderContact(Record):
@@ -223,7 +228,8 @@ class ProtectedItem(Record):
     Its identity, fabrics and containers never swap: only `active_location` flips. `epoch` is the
     current one: only a command that carries it may start, write, replicate or commit. `authority`
     is the end whose copy may run under it; it moves in the transaction that raises the epoch, while
-    `active_location` follows when the failover has ended.
+    `active_location` follows when the failover has ended. While it is in question (the hub was
+    restored from a backup older than a failover), nobody is told which copy may run.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -245,6 +251,7 @@ class ProtectedItem(Record):
     test_machine_id: str | None = None
     active_location: Side = Side.PRIMARY
     authority: Side = Side.PRIMARY
+    authority_questioned_at: datetime | None = None
     epoch: int = 1
     current: CurrentScenario | None = None
     failed_over_unplanned: bool = False

@@ -18,6 +18,7 @@ from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.checks import job_error
 from service_hub.domain.decide import decide, next_deadline
 from service_hub.domain.errors import StaleVersionError
+from service_hub.domain.job_steps import open_commands
 from service_hub.domain.jobs import (
     AskInventory,
     Begun,
@@ -157,6 +158,19 @@ class Engine:
             self._locks.pop(job_id, None)
             if self._followers is not None:
                 await self._followers.job_ended(job)
+
+    async def open_work(self, provider_id: str) -> tuple[NewEvent, ...]:
+        """Return what a provider was asked and has not answered, under the same command ids."""
+        events: list[NewEvent] = []
+        for job_id in list(self._open):
+            found = await self._reader.get(Job, job_id)
+            if found is None:
+                continue
+            job, now = found.record, self._clock.now()
+            for side, each in job.providers.items():
+                if each == provider_id:
+                    events += self._events(job, open_commands(job, side), now)
+        return tuple(events)
 
     # ------------------------------------------------------------------------------- persisting
 

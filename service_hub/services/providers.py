@@ -31,6 +31,7 @@ from service_hub.ports import (
     Save,
 )
 from service_hub.services.event_faults import EventFaults, task_of
+from service_hub.services.reconnection import Reconnection
 from service_hub.services.servers import end_refreshes
 from wire_contract.events import Presence
 from wire_contract.reports import (
@@ -83,6 +84,9 @@ class ProviderService:
         self._faults = EventFaults(
             reader=reader, committer=committer, clock=clock, runner=runner, resigner=resigner
         )
+        self._reconnection = Reconnection(
+            reader=reader, committer=committer, clock=clock, runner=runner
+        )
         self._heartbeat = heartbeat
 
     async def session(self, provider: Provider, request: SessionRequest) -> SessionAnswer:
@@ -91,7 +95,7 @@ class ProviderService:
         A provider that has no place in the stream begins after what was acknowledged: the outbox
         holds the rest.
         """
-        stream = await self.stream(provider)
+        stream = await self._reconnection.begin(provider, request)
         log.info("session_begun", provider_id=provider.id, journal_id=request.journal_id)
         await self._contact(provider, request.boot_id)
         await self._note_versions(provider, request)
@@ -150,6 +154,7 @@ class ProviderService:
         await end_refreshes(self._reader, self._runner, provider, now)
         for machine in view.machines:
             await self._observers.observed(provider.id, machine.machine_id)
+        await self._reconnection.observed(provider)
 
     async def reports(self, provider: Provider, batch: ReportBatch) -> ReportAnswer:
         """Take reports in; durable when it returns, and a repeated one changes nothing."""
@@ -318,6 +323,8 @@ class ProviderService:
         ):
             for found in await self._reader.find(ProtectedItem, **{column: provider.id}):
                 item = found.record
+                if item.authority_questioned_at is not None:
+                    continue
                 result.append(
                     Authority(
                         machine_id=item.machine_at(side),

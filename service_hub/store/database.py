@@ -63,7 +63,7 @@ def _migrations() -> Config:
     return config
 
 
-def _check_and_upgrade(path: Path) -> None:
+def check_and_upgrade(path: Path) -> None:
     """Refuse a damaged or newer database; bring an older one up to date, in one transaction."""
     engine = sa.create_engine(f"sqlite:///{path}")
     sa.event.listen(engine, "connect", _configured)
@@ -102,7 +102,7 @@ def _damaged(path: Path, detail: str) -> str:
 @asynccontextmanager
 async def open_store(path: Path) -> AsyncIterator[RecordStore]:
     """Open the store, its tables up to date; raises DatabaseUnusableError."""
-    await asyncio.to_thread(_check_and_upgrade, path)
+    await asyncio.to_thread(check_and_upgrade, path)
     writer, reader = _engine(path, writing=True), _engine(path, writing=False)
     try:
         yield RecordStore(writer=writer, reader=reader)

@@ -2,6 +2,8 @@
 
 Each scenario is explored from its beginning to every end; the invariants hold in every state.
 Planted bugs show that the checker would find them.
+
+Over 400 lines because the walk, its invariants and its planted bugs are read together.
 """
 
 from collections.abc import Callable, Iterator

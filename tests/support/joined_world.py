@@ -321,7 +321,7 @@ async def _open(stack: AsyncExitStack, folder: Path, ground: _Ground) -> JoinedW
     stack.callback(wakeups.close)
     stack.callback(endpoint.stop)
     vmm = FakeVmm()
-    vmm.add("machine-1")
+    vmm.add("machine-1", epoch=1)
     await stack.enter_async_context(vmm.serve(server_context(server.chain_pem, server.key_pem)))
     world = JoinedWorld(
         folder=folder,

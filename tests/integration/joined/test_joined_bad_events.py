@@ -24,7 +24,7 @@ async def a_good_event_runs(world: JoinedWorld, seq: int, before: int = 0) -> No
     await world.assign("good")
     await world.acknowledged(seq)
     await until(
-        lambda: world.vmm.call_count(Verb.SHUT_DOWN, "machine-1") == before + 1, "it has run"
+        lambda: world.vmm.effect_count(Verb.SHUT_DOWN, "machine-1") == before + 1, "it has run"
     )
 
 
@@ -87,7 +87,7 @@ async def test_what_is_replayed_has_its_effect_once_and_the_next_runs(world: Joi
         # The same command under a new number: known by its id.
         await world.assign("first")
         await world.acknowledged(3)
-    assert world.vmm.call_count(Verb.SHUT_DOWN, "machine-1") == 2
+    assert world.vmm.effect_count(Verb.SHUT_DOWN, "machine-1") == 2
 
 
 async def test_what_lies_beyond_a_gap_is_not_taken_in_and_the_next_runs(

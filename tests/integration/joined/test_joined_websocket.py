@@ -27,7 +27,9 @@ async def test_events_are_delivered_and_done(world: JoinedWorld, transport: str)
         for number in range(1, 31):
             await world.assign(f"job-{number}")
         await world.acknowledged(30)
-        await until(lambda: world.vmm.call_count(Verb.SHUT_DOWN, "machine-1") == 30, "all are done")
+        await until(
+            lambda: world.vmm.effect_count(Verb.SHUT_DOWN, "machine-1") == 30, "all are done"
+        )
     await until(lambda: world.endpoint.connected(world.provider.id) is None, "it has gone")
 
 

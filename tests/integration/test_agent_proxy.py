@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 import structlog
 
+from certs.tls import client_context
 from provider_agent.domain.proxies import Proxy, ProxyRules
 from provider_agent.proxy import load_rules
+from provider_agent.routed_mqtt import RoutedMqttClient
 from provider_agent.tunnel import NotAProxyError, TunnelRefusedError, dial
 from service_shell.secret_files import write_secret
 from tests.integration import proxy_servers
@@ -158,6 +161,17 @@ async def test_an_intercepting_proxy_is_recognised_and_reads_nothing(
         assert rogue.clear == b""
     assert "TLS-intercepting proxy in between" in said
     assert "not from this hub" in said
+
+
+async def test_mqtt_is_not_spoken_with_an_intercepting_proxy(site: Estate) -> None:
+    tls = client_context(site.trust.chain.root_pem)
+    async with proxy_servers.interceptor() as rogue:
+        route = ProxyRules(Proxy("127.0.0.1", rogue.port))
+        client = RoutedMqttClient("127.0.0.1", site.hub.mqtt.port, route, tls_context=tls)
+        with pytest.raises(aiomqtt.MqttError, match="certificate verify failed"):
+            await client.__aenter__()
+        assert rogue.asked == [f"127.0.0.1:{site.hub.mqtt.port}"]
+        assert rogue.clear == b""
 
 
 @pytest.mark.parametrize(

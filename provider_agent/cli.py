@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from provider_agent import PROGRAM, VERSION
+from provider_agent.cleanup import run_cleanup
 from provider_agent.cluster import run_provider
 from provider_agent.config import AgentSettings
 from provider_agent.console import ask
@@ -136,6 +137,18 @@ def register_command(
 
 
 add_doctor(application)
+
+
+@application.command("cleanup")
+def cleanup_command(config: Config) -> None:
+    """Tidy a server that its hub has forgotten: pairing, RunAs account, all nodes, identity."""
+    settings = load_configuration(config, AgentSettings)
+    configure_logging(settings.log, PROGRAM)
+
+    async def main(_: asyncio.Event) -> None:
+        await run_cleanup(settings, typer.echo, SystemClock())
+
+    raise typer.Exit(run_program(main, require_uvloop=False))
 
 
 def main() -> None:

@@ -1,0 +1,107 @@
+"""`provider-agent cleanup`: tidies a server that its hub has forgotten (behaviour 2.15)."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from certs.tls import TlsMaterialError, client_context
+from provider_agent.agent import vmm_driver
+from provider_agent.config import AgentSettings
+from provider_agent.credentials import Identity, forget_identity, is_registered, load_identity
+from provider_agent.directory_lock import lock_directory
+from provider_agent.fabric.driver import FabricDriver, FabricError
+from provider_agent.fabric.vmm_service import VmmService
+from provider_agent.hub_client import AccessToken
+from provider_agent.hub_https import HubError, HubHttps
+from provider_agent.proxy import REGISTERED_FILE, HubRoute, load_rules
+from provider_agent.setup.record import remove_record
+from service_shell.clock import Clock
+from service_shell.errors import ProgramError
+from wire_contract.vmm_interface import Command
+from wire_contract.vmm_service import PROXY_ACCOUNT
+from wire_contract.vocabulary import Verb
+
+CLEAN_UP_SECONDS_MAX: Final = 300.0
+
+log = structlog.get_logger(__name__)
+
+Tell = Callable[[str], None]
+
+
+async def run_cleanup(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
+    """Remove pairing marks, RunAs account, notes on all nodes and the identity.
+
+    It may be repeated. Refused while the provider runs, while the hub still knows this server, and
+    while machines are protected.
+    """
+    with lock_directory(settings.data_directory):
+        if is_registered(settings.data_directory):
+            await _check_forgotten(settings, tell, clock)
+        async with vmm_driver(settings.vmm) as driver:
+            try:
+                await _clean_vmm(driver, VmmService(driver), settings, clock)
+            except FabricError as error:
+                raise ProgramError(
+                    f"the VMM server could not be cleaned up: {error}; nothing was forgotten,"
+                    " mend this and run cleanup again"
+                ) from error
+        tell("pairing, RunAs account and the notes of all nodes are removed from VMM")
+        await asyncio.to_thread(forget_identity, settings.data_directory)
+        (settings.data_directory / REGISTERED_FILE).unlink(missing_ok=True)
+        tell("this server's registration is forgotten")
+
+
+async def _check_forgotten(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
+    """Refuse where the hub still knows this server; a hub that is away is no hindrance."""
+    try:
+        identity = load_identity(settings.data_directory, clock.now())
+    except ProgramError as error:
+        # Damaged or expired: no hub would take it.
+        tell(f"the registration is of no use any more: {error}")
+        return
+    try:
+        await _ask_for_token(settings, identity, clock)
+    except HubError as error:
+        tell(f"the hub does not know this server any more, or is away: {error}")
+        return
+    raise ProgramError(
+        f"the hub still knows this server as {identity.facts.friendly_name}: delete it from the"
+        f" vault {identity.facts.vault_name} there, then its provider cleans up by itself; if it"
+        " cannot, purge it there and run cleanup again"
+    )
+
+
+async def _ask_for_token(settings: AgentSettings, identity: Identity, clock: Clock) -> None:
+    try:
+        tls = client_context(
+            identity.root_pem, chain_pem=identity.chain_pem, key_pem=identity.key_pem
+        )
+    except TlsMaterialError as error:
+        log.warning("identity_damaged", cause=str(error))
+        return
+    route = HubRoute(load_rules(settings.proxy, settings.data_directory, os.environ))
+    async with HubHttps.connect(identity.facts.provider_url, tls, route) as https:
+        await AccessToken(https, identity.key, clock.now).current()
+
+
+async def _clean_vmm(
+    driver: FabricDriver, service: VmmService, settings: AgentSettings, clock: Clock
+) -> None:
+    view = await service.view()
+    command = Command(
+        id=f"cleanup-{clock.new_id()}/clean_up/1",
+        fence=1,
+        epoch=0,
+        deadline=clock.now() + timedelta(seconds=CLEAN_UP_SECONDS_MAX),
+    )
+    await driver.perform(Verb.CLEAN_UP, view.vmm_id, command, {}, CLEAN_UP_SECONDS_MAX)
+    await service.delete_run_as(PROXY_ACCOUNT)
+    for cloud in (await driver.inventory()).clouds:
+        await service.synchronize(cloud.cloud_id, synchronize=False)
+    for node in view.nodes:
+        await service.note_provider(node.fqdn, None)
+        await asyncio.to_thread(remove_record, settings.data_directory, node.fqdn)

@@ -92,12 +92,20 @@ class Renewal:
 
     async def _until_due(self) -> None:
         while True:
-            dropped = credentials.drop_former(self._data_directory, self._clock.now())
-            if dropped:
-                log.info("former_keys_dropped", keys=dropped)
+            self._drop_former()
             left = (renewal_at(self.identity.chain_pem) - self._clock.now()).total_seconds()
             if left <= 0 or await self.due.wait(min(left, LOOK_SECONDS_MAX)):
                 return
+
+    def _drop_former(self) -> None:
+        try:
+            dropped = credentials.drop_former(self._data_directory, self._clock.now())
+        except (ProgramError, ValueError, IndexError, OSError) as error:
+            # A former key that stays too long harms nobody; the present one goes on.
+            log.warning("former_keys_not_dropped", cause=str(error))
+            return
+        if dropped:
+            log.info("former_keys_dropped", keys=dropped)
 
     async def _renew(self, lines: AsyncExitStack) -> HubLine:
         """Return the line that is no longer used; what is stored is stored before it is used."""

@@ -15,6 +15,7 @@ from certs.profiles import Profile
 from provider_agent import credentials
 from provider_agent.credentials import Identity, load_identity
 from provider_agent.renewal import renewal_at
+from service_shell.errors import ProgramError
 from tests.integration.agent_fakes.estate import Estate, estate
 from tests.integration.agent_fakes.trust import Trust
 from tests.integration.agent_fakes.waiting import until
@@ -147,3 +148,21 @@ async def test_a_former_key_goes_when_all_that_was_encrypted_to_it_has_expired(
     assert credentials.drop_former(folder(site), end + timedelta(hours=25)) == 1
     assert not list(folder(site).glob("identity.former-*"))
     assert identity(site).chain_pem == issued.chain_pem
+
+
+async def test_a_damaged_former_key_does_not_keep_the_provider_from_working(site: Estate) -> None:
+    former = folder(site) / "identity.former-0123456789abcdef"
+    former.mkdir(mode=0o700)
+    (former / "certificate.pem").write_text("damaged")
+    (former / "certificate.pem").chmod(0o600)
+    async with site.agent():
+        assert site.hub.mqtt.online
+
+
+@pytest.mark.parametrize("name", ["key.pem", "certificate.pem", "root.pem", "identity.json"])
+async def test_an_identity_that_others_may_read_is_refused_at_the_start(
+    site: Estate, name: str
+) -> None:
+    (folder(site) / "identity" / name).chmod(0o640)
+    with pytest.raises(ProgramError, match=rf"{name}.*others may read it.*chmod 600"):
+        identity(site)

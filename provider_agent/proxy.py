@@ -131,6 +131,23 @@ def load_rules(
     return _registered_rules(data_directory) or ProxyRules()
 
 
+def chosen_rules(
+    given: ProxyRules | None,
+    settings: ProxySettings | None,
+    data_directory: Path,
+    environment: Mapping[str, str],
+) -> ProxyRules:
+    """Return the rules of `--proxy-…` options where they are given, else as without them."""
+    if given is None:
+        return load_rules(settings, data_directory, environment)
+    if settings is not None:
+        raise ProgramError(
+            "the configuration has a proxy section, which would win over the --proxy options;"
+            " leave one of them out"
+        )
+    return given
+
+
 def rules_of(settings: ProxySettings, environment: Mapping[str, str]) -> ProxyRules:
     """Return the rules of a configuration's section; the password is read now."""
     try:

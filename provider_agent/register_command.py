@@ -19,7 +19,7 @@ from provider_agent.domain.proxies import ProxyRules
 from provider_agent.domain.registering import ENCRYPTION_UNUSED, encryption_refusal, node_refusal
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
-from provider_agent.proxy import load_rules
+from provider_agent.proxy import chosen_rules
 from provider_agent.proxy_account import accept_proxy
 from provider_agent.registration import register
 from provider_agent.setup.inspection import this_node
@@ -61,7 +61,7 @@ async def run_registration(
     granted = read_credentials(options.credentials, clock.now())
     async with vmm_driver(settings.vmm) as driver:
         service = VmmService(driver)
-        rules = options.proxy or load_rules(settings.proxy, settings.data_directory, os.environ)
+        rules = chosen_rules(options.proxy, settings.proxy, settings.data_directory, os.environ)
         if not is_registered(settings.data_directory):
             await _prepare(settings, options, granted, service, dialogue)
         facts = await register(

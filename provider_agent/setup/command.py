@@ -18,7 +18,7 @@ from provider_agent.domain.prerequisites import refused
 from provider_agent.domain.proxies import ProxyRules
 from provider_agent.fabric.driver import FabricBusyError, FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
-from provider_agent.proxy import HubRoute, load_rules
+from provider_agent.proxy import HubRoute, chosen_rules
 from provider_agent.proxy_account import accept_proxy
 from provider_agent.setup.hub_probe import HubPlace, probe_hub
 from provider_agent.setup.inspection import Findings, Site, inspect, surroundings, this_node
@@ -67,7 +67,7 @@ async def run_setup(
             "--install takes an extracted package: give its folder with --extract DIR"
         )
     place = _place(settings, options, clock)
-    rules = options.proxy or load_rules(settings.proxy, settings.data_directory, os.environ)
+    rules = chosen_rules(options.proxy, settings.proxy, settings.data_directory, os.environ)
     route = HubRoute(rules)
     async with vmm_driver(settings.vmm) as driver:
         service = VmmService(driver)

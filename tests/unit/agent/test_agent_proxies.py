@@ -22,6 +22,7 @@ from provider_agent.domain.proxies import (
 from provider_agent.proxy import (
     REGISTERED_FILE,
     ProxySettings,
+    chosen_rules,
     custom_proxy,
     load_rules,
     rules_of,
@@ -181,6 +182,14 @@ def test_the_proxy_of_the_registration_is_kept_and_the_configuration_wins(tmp_pa
     assert kept.proxy == Proxy("proxy.example", 3128, ProxyCredentials("tokyo", "secret"))
     assert load_rules(ProxySettings(mode="none"), tmp_path, {}).proxy is None
     assert load_rules(None, tmp_path / "nothing", {}).proxy is None
+
+
+def test_options_and_a_section_at_once_are_refused(tmp_path: Path) -> None:
+    given_rules = ProxyRules(PROXY)
+    assert chosen_rules(given_rules, None, tmp_path, {}) == given_rules
+    assert chosen_rules(None, ProxySettings(mode="none"), tmp_path, {}).proxy is None
+    with pytest.raises(ProgramError, match="leave one of them out"):
+        chosen_rules(given_rules, ProxySettings(mode="none"), tmp_path, {})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ TESTS ?=
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long format lint \
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel format lint \
 	set-up set-up-test clean
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make lab-down     stop the estate'
 	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
 	@echo 'make test-long    the lab again and again: killed, twice at once, three times in a row'
+	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make format lint  rewrite the form; check form, types and imports'
 	@echo 'make clean        remove .venv, .lab and all caches'
 
@@ -61,6 +62,10 @@ test: set-up-test
 test-long: set-up-test
 	@exec .venv/bin/python tests/suites.py long
 
+# The peer that fan-out is measured beside; installed without being started (policy-rc.d).
+bench-channel: set-up-test
+	@exec .venv/bin/python -m benchmarks.channel
+
 format: set-up-test
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
@@ -70,4 +75,4 @@ lint: set-up-test
 
 clean:
 	@if [ -x .venv/bin/python ]; then $(LAB) down; fi
-	@rm -rf .venv .lab .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build
+	@rm -rf .venv .lab .bench .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build

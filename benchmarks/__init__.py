@@ -1,0 +1,1 @@
+"""Measurements beside bare baselines; `make bench-...` runs them."""

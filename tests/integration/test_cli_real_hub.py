@@ -1,0 +1,85 @@
+"""The command line against the real hub process: vaults and registration keys from end to end."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from certs.vault_credentials import parse
+from site_recovery_cli.cli import application
+from site_recovery_cli.exit_codes import ExitCode
+
+SERVICE_HUB = Path(sys.executable).with_name("service-hub")
+HOST = "127.0.0.1"
+READY_SECONDS_MAX = 60
+
+
+def configuration(folder: Path, ports: tuple[int, int, int]) -> Path:
+    operator, provider, mqtt = ports
+    file = folder / "hub.yaml"
+    file.write_text(
+        f"data_directory: hub\nkey_file: hub.key\npublic_url: https://{HOST}:{operator}\n"
+        f"operator: {{host: {HOST}, port: {operator}}}\n"
+        f"provider: {{host: {HOST}, port: {provider}, public_url: 'https://{HOST}:{provider}'}}\n"
+        f"mqtt: {{host: {HOST}, port: {mqtt}, public_host: {HOST}}}\n"
+        "log: {file: hub.log}\nready_file: ready.json\n"
+    )
+    return file
+
+
+@pytest.fixture
+def hub_url(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[str]:
+    """Run a fresh hub, with a Contributor's token in `token`."""
+    ports = (free_port(), free_port(), free_port())
+    config = str(configuration(tmp_path, ports))
+    token = ("--principal", "anna", "--role", "Contributor", "--hours", "1")
+    for command in (
+        ("init", "--config", config),
+        ("token", "issue", "--config", config, *token, "--output", str(tmp_path / "token")),
+    ):
+        subprocess.run([SERVICE_HUB, *command], check=True, timeout=60, capture_output=True)
+    process = subprocess.Popen([SERVICE_HUB, "run", "--config", config])
+    try:
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while not (tmp_path / "ready.json").exists():
+            assert process.poll() is None, (tmp_path / "hub.log").read_text()
+            assert time.monotonic() < deadline, "the hub is not ready"
+            time.sleep(0.05)
+        yield f"https://{HOST}:{ports[0]}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_vault_and_its_registration_keys(hub_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "profiles"
+
+    def run(*arguments: str, code: int = 0) -> str:
+        environment = {"SITE_RECOVERY_CONFIG_DIRECTORY": str(folder)}
+        done = CliRunner().invoke(application, arguments, env=environment)
+        assert done.exit_code == code, (arguments, done.stdout, done.stderr, done.exception)
+        return done.stdout
+
+    trust = ("--ca-file", str(tmp_path / "hub/trust/root.pem"))
+    run("login", "--hub", hub_url, *trust, "--token-file", str(tmp_path / "token"))
+    made = json.loads(run("vault", "create", "prod", "--region", "local", "-o", "json"))
+    assert (made["name"], made["state"]) == ("prod", "Active")
+    key_file = tmp_path / "prod.VaultCredentials"
+    run("vault", "registration-key", "--vault", "prod", "-o", str(key_file))
+    assert parse(key_file.read_bytes()).vault_name == "prod"
+    (key,) = json.loads(run("vault", "keys", "--vault", "prod", "-o", "json"))
+    run("vault", "revoke-key", key["key_id"], "--vault", "prod", "--yes")
+    (revoked,) = json.loads(run("vault", "keys", "--vault", "prod", "-o", "json"))
+    assert revoked["revoked_at"] is not None
+    assert revoked["state"] != key["state"]
+    assert json.loads(run("server", "list", "--vault", "prod", "-o", "json")) == []
+    assert json.loads(run("server", "approvals", "--vault", "prod", "-o", "json")) == []
+    assert json.loads(run("server", "alerts", "--vault", "prod", "-o", "json")) == []
+    run("vault", "delete", "prod", "--yes")
+    run("vault", "show", "prod", code=ExitCode.NOT_FOUND)
+    assert json.loads(run("vault", "list", "-o", "json")) == []

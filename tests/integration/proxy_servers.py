@@ -139,7 +139,7 @@ def _running(command: tuple[str, ...], folder: Path, port: int) -> Iterator[None
             _wait_for(process, port, folder)
             yield
         finally:
-            # With its helpers; nothing of it is needed any more, and squid takes 2 s to say goodbye.
+            # With its helpers; its log is on disk, and squid would take 2 s to say goodbye.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(SECONDS_MAX)
 

@@ -36,7 +36,7 @@ from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.provider_api.routes import provider_application
-from service_hub.server_parts import LateConnections, server_parts
+from service_hub.server_parts import LateConnections, ServerParts, server_parts
 from service_hub.rotation import Rotation
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
@@ -221,14 +221,9 @@ def _use_cases(
     store, committer = parts.store, parts.committer
     heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
-    registered = server_parts(
-        reader=store,
-        committer=committer,
-        clock=clock,
-        fabrics=fabrics,
-        checker=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
-        office=RegistrationOffice(trust.chain, provider_url=settings.provider.public_url),
-    )
+    office = RegistrationOffice(trust.chain, provider_url=settings.provider.public_url)
+    checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
+    registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
     engine = Engine(
         reader=store,
         committer=committer,
@@ -252,15 +247,7 @@ def _use_cases(
         departures=registered.departures,
     )
     return engine, _UseCases(
-        vaults=VaultService(
-            reader=store,
-            committer=committer,
-            clock=clock,
-            authority=UploadedRegistrations(parts.tls.provider),
-            departures=registered.departures,
-            key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
-            provider_url=settings.provider.public_url,
-        ),
+        vaults=_vaults(settings, clock, parts, registered),
         fabrics=fabrics,
         policies=policies,
         pairing=PairingService(
@@ -294,6 +281,20 @@ def _use_cases(
             resigner=parts.source,
             heartbeat=heartbeat,
         ),
+    )
+
+
+def _vaults(
+    settings: HubSettings, clock: Clock, parts: _Parts, registered: ServerParts
+) -> VaultService:
+    return VaultService(
+        reader=parts.store,
+        committer=parts.committer,
+        clock=clock,
+        authority=UploadedRegistrations(parts.tls.provider),
+        departures=registered.departures,
+        key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
+        provider_url=settings.provider.public_url,
     )
 
 

@@ -36,11 +36,11 @@ class ServerParts:
 
 
 def server_parts(
-    *,
     reader: Reader,
     committer: Committer,
     clock: Clock,
     fabrics: FabricUseCases,
+    *,
     checker: Checker,
     office: RegistrationOffice,
 ) -> ServerParts:

@@ -181,9 +181,8 @@ class KnownServers:
         self, thumbprint: str, named_vault: str | None = None
     ) -> RegistrationKey:
         """Return a known key."""
-        del named_vault
         if thumbprint not in self.keys:
-            raise KeyRefusedError("no registration key")
+            raise KeyRefusedError(f"no registration key of {named_vault}")
         return self.keys[thumbprint]
 
     async def enrol(self, key: RegistrationKey, request: bytes, address: str) -> IssuedPem:

@@ -28,13 +28,13 @@ from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.pairing import PairingService
 from service_hub.services.policies import PolicyService
-from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.requests import RequestLedger
-from service_hub.services.servers import Departures, ServerService, ServerTasks
+from service_hub.services.servers import ServerService
 from service_hub.store.database import open_store
 from service_hub.store.record_store import RecordStore
+from tests.support.leaving_servers import LeavingServers, leaving_servers
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, ReportBatch, TaskOutcome
 from wire_contract.vmm_interface import (
@@ -100,17 +100,6 @@ class TellingCommitter(GroupCommitter):
         async with asyncio.timeout(COMMIT_SECONDS_MAX):
             await self._told.wait()
         self._told.clear()
-
-
-class KickedConnections:
-    """Remembers whose connections were ended."""
-
-    def __init__(self) -> None:
-        self.kicked: list[str] = []
-
-    def kick(self, provider_id: str) -> None:
-        """Note it."""
-        self.kicked.append(provider_id)
 
 
 class NoSignatures:
@@ -195,8 +184,7 @@ class HubWorld:
     reports: ProviderService
     fabrics: FabricService
     servers: ServerService
-    departures: Departures
-    connections: "KickedConnections"
+    leaving: LeavingServers
     requests: int = 0
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -289,19 +277,13 @@ async def hub_world(
         committer = TellingCommitter(store, outbox or NoOutbox())
         await stack.enter_async_context(committer.running())
         fabrics = FabricService(reader=store, clock=clock, lease=lease)
-        connections = KickedConnections()
-        departures = Departures(
-            reader=store, committer=committer, clock=clock, connections=connections
-        )
-        checker = ServerTasks(
-            reader=store,
-            clock=clock,
-            fabrics=fabrics,
-            departures=departures,
-            otherwise=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
-        )
+        leaving = leaving_servers(store, committer, clock, fabrics)
         engine = Engine(
-            reader=store, committer=committer, checker=checker, liveness=fabrics, clock=clock
+            reader=store,
+            committer=committer,
+            checker=leaving.checker,
+            liveness=fabrics,
+            clock=clock,
         )
         requests = RequestLedger(reader=store, clock=clock)
         policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
@@ -322,7 +304,7 @@ async def hub_world(
             clock=clock,
             fabrics=fabrics,
             requests=requests,
-            departures=departures,
+            departures=leaving.departures,
         )
         completion = CompletionService(reader=store, protection=protection)
         engine.follow(completion)
@@ -350,8 +332,7 @@ async def hub_world(
             reports=reports,
             fabrics=fabrics,
             servers=servers,
-            departures=departures,
-            connections=connections,
+            leaving=leaving,
             results=dict(DEFAULT_RESULTS),
         )
 

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+from types import TracebackType
 from typing import Any, Self
 
 import aiomqtt
@@ -56,3 +57,14 @@ class RoutedMqttClient(aiomqtt.Client):
             if self._opened is not None and self._client.socket() is None:
                 self._opened.close()
             raise
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Disconnect; that the connection had ended before is no news, and is not printed."""
+        await super().__aexit__(exc_type, exc, tb)
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()

@@ -36,8 +36,8 @@ from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.provider_api.routes import provider_application
-from service_hub.server_parts import LateConnections, ServerParts, server_parts
 from service_hub.rotation import Rotation
+from service_hub.server_parts import LateConnections, ServerParts, server_parts
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
 from service_hub.services.completion import CompletionService

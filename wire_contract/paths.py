@@ -10,6 +10,7 @@ VAULT_HEADER: Final = "Site-Recovery-Vault"
 """Of an enrolment: the vault's id in the credentials file, so that a wrong file is noticed."""
 TOKEN: Final = "/provider/v1/token"  # noqa: S105 -- a path, not a secret
 REGISTRATION: Final = "/provider/v1/registration"
+UNREGISTRATION: Final = "/provider/v1/unregistration"
 SESSION: Final = "/provider/v1/session"
 HEARTBEAT: Final = "/provider/v1/heartbeat"
 EVENTS: Final = "/provider/v1/events"

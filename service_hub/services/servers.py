@@ -57,6 +57,7 @@ from service_hub.ports import (
 )
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
+from wire_contract import paths
 from wire_contract.vocabulary import Side
 
 TRIES_MAX: Final = 20
@@ -117,6 +118,26 @@ class ServerService:
                 f"The server {title_of(provider)} is connected: remove it, so that its provider"
                 " cleans up; or stop its provider and purge it once it counts as disconnected."
             )
+        await self._refuse_used(provider)
+        await self._departures.forget(provider.id)
+
+    async def leave(self, provider: Provider) -> Job:
+        """Remove a server because its own provider asks for it; what still needs it is named."""
+        await self._refuse_used(provider)
+        vault = await self._reader.get(Vault, provider.vault_id)
+        if vault is None:
+            raise NotFoundError(provider.vault_id)
+        identity = RequestIdentity(
+            principal=f"provider {provider.id}",
+            client_request_id=self._clock.new_id(),
+            correlation_id=self._clock.new_id(),
+            method="POST",
+            path=paths.UNREGISTRATION,
+            body_digest="",
+        )
+        return await self.remove(vault.record, provider.fabric_name, identity)
+
+    async def _refuse_used(self, provider: Provider) -> None:
         usage = await self._departures.usage(provider)
         if usage is not None:
             raise ConflictError(
@@ -124,7 +145,6 @@ class ServerService:
                 " End the protection of its machines and remove its pairings first; neither is"
                 " part of this version."
             )
-        await self._departures.forget(provider.id)
 
     async def _begin(
         self, key: str, vault: Vault, fabric_name: str, identity: RequestIdentity

@@ -134,8 +134,8 @@ _WORDS: Final[dict[Fault, tuple[str, str]]] = {
     ),
     Fault.FOREIGN_SERVER: (
         (
-            "the certificate of {hub} comes from '{detail}', not from the hub's root: a load balancer"
-            " or firewall ends TLS before the hub, or this is another server"
+            "the certificate of {hub} comes from '{detail}', not from the hub's root: a load"
+            " balancer or firewall ends TLS before the hub, or this is another server"
         ),
         "pass TLS through to the hub unopened (a TCP balancer), or correct the hub's address",
     ),
@@ -153,8 +153,8 @@ _WORDS: Final[dict[Fault, tuple[str, str]]] = {
     ),
     Fault.CERTIFICATE_NOT_SEEN: (
         (
-            "TLS works, but the hub does not see this server's certificate: a load balancer ends TLS"
-            " before the hub and makes its own connection ({detail})"
+            "TLS works, but the hub does not see this server's certificate: a load balancer ends"
+            " TLS before the hub and makes its own connection ({detail})"
         ),
         "pass TLS through to the hub unopened (a TCP balancer)",
     ),

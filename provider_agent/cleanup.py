@@ -1,12 +1,11 @@
 """`provider-agent cleanup`: tidies a server that its hub has forgotten (behaviour 2.15)."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Final
-
-import structlog
 
 from certs.tls import TlsMaterialError, client_context
 from provider_agent.agent import vmm_driver
@@ -15,7 +14,7 @@ from provider_agent.credentials import Identity, forget_identity, is_registered,
 from provider_agent.directory_lock import lock_directory
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
-from provider_agent.hub_client import AccessToken
+from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubError, HubHttps
 from provider_agent.proxy import REGISTERED_FILE, HubRoute, load_rules
 from provider_agent.setup.record import remove_record
@@ -26,8 +25,6 @@ from wire_contract.vmm_service import PROXY_ACCOUNT
 from wire_contract.vocabulary import Verb
 
 CLEAN_UP_SECONDS_MAX: Final = 300.0
-
-log = structlog.get_logger(__name__)
 
 Tell = Callable[[str], None]
 
@@ -64,7 +61,8 @@ async def _check_forgotten(settings: AgentSettings, tell: Tell, clock: Clock) ->
         tell(f"the registration is of no use any more: {error}")
         return
     try:
-        await _ask_for_token(settings, identity, clock)
+        async with hub_client(settings, identity, clock) as hub:
+            await hub.access_token()
     except HubError as error:
         tell(f"the hub does not know this server any more, or is away: {error}")
         return
@@ -75,17 +73,22 @@ async def _check_forgotten(settings: AgentSettings, tell: Tell, clock: Clock) ->
     )
 
 
-async def _ask_for_token(settings: AgentSettings, identity: Identity, clock: Clock) -> None:
+@contextlib.asynccontextmanager
+async def hub_client(
+    settings: AgentSettings, identity: Identity, clock: Clock
+) -> AsyncIterator[HubClient]:
+    """Open a client of the hub beside the running provider, for one question."""
     try:
         tls = client_context(
             identity.root_pem, chain_pem=identity.chain_pem, key_pem=identity.key_pem
         )
     except TlsMaterialError as error:
-        log.warning("identity_damaged", cause=str(error))
-        return
+        raise ProgramError(
+            f"the identity in {settings.data_directory} is damaged: {error}"
+        ) from error
     route = HubRoute(load_rules(settings.proxy, settings.data_directory, os.environ))
     async with HubHttps.connect(identity.facts.provider_url, tls, route) as https:
-        await AccessToken(https, identity.key, clock.now).current()
+        yield HubClient(https, AccessToken(https, identity.key, clock.now))
 
 
 async def _clean_vmm(
@@ -99,9 +102,14 @@ async def _clean_vmm(
         deadline=clock.now() + timedelta(seconds=CLEAN_UP_SECONDS_MAX),
     )
     await driver.perform(Verb.CLEAN_UP, view.vmm_id, command, {}, CLEAN_UP_SECONDS_MAX)
+    await forget_in_vmm(driver, service, settings)
+
+
+async def forget_in_vmm(driver: FabricDriver, service: VmmService, settings: AgentSettings) -> None:
+    """Remove the RunAs account, the clouds' property and the notes of all nodes."""
     await service.delete_run_as(PROXY_ACCOUNT)
     for cloud in (await driver.inventory()).clouds:
         await service.synchronize(cloud.cloud_id, synchronize=False)
-    for node in view.nodes:
+    for node in (await service.view()).nodes:
         await service.note_provider(node.fqdn, None)
         await asyncio.to_thread(remove_record, settings.data_directory, node.fqdn)

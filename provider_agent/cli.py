@@ -15,6 +15,7 @@ from provider_agent.doctor.command import add_doctor
 from provider_agent.proxy import custom_proxy
 from provider_agent.register_command import Dialogue, RegisterOptions, run_registration
 from provider_agent.setup.command import SetupOptions, Surface, run_setup
+from provider_agent.unregister import run_unregistration
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
 from service_shell.errors import ProgramError
@@ -137,6 +138,18 @@ def register_command(
 
 
 add_doctor(application)
+
+
+@application.command("unregister")
+def unregister_command(config: Config) -> None:
+    """Take this server out of its vault; the running provider cleans up."""
+    settings = load_configuration(config, AgentSettings)
+    configure_logging(settings.log, PROGRAM)
+
+    async def main(_: asyncio.Event) -> None:
+        await run_unregistration(settings, typer.echo, SystemClock())
+
+    raise typer.Exit(run_program(main, require_uvloop=False))
 
 
 @application.command("cleanup")

@@ -34,6 +34,7 @@ from wire_contract.reports import (
     ReportBatch,
     SessionAnswer,
     SessionRequest,
+    UnregistrationAnswer,
 )
 from wire_contract.vmm_interface import InventoryView
 
@@ -163,6 +164,11 @@ class HubClient:
     async def register(self, registration: Registration) -> RegistrationAnswer:
         """Introduce this VMM server, once."""
         return await self._post(paths.REGISTRATION, registration, RegistrationAnswer)
+
+    async def unregister(self) -> UnregistrationAnswer:
+        """Ask to be taken out of the vault; HubRefusedError names what is still in use."""
+        answer = await self._send(HubRequest("POST", paths.UNREGISTRATION, body=b"{}"))
+        return _parse(UnregistrationAnswer, answer, paths.UNREGISTRATION)
 
     async def session(self, request: SessionRequest) -> SessionAnswer:
         """Begin a session: the stream to follow, and which copies may run."""

@@ -149,6 +149,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             events=source,
             clock=clock,
             mqtt=WebSocketDoor(endpoint),
+            leaving=cases.servers,
         )
         await _serve(stack, provider_application(provider_api), listeners[1], tls.provider)
         trust_api = _trust_api(

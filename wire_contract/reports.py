@@ -33,6 +33,12 @@ class RegistrationAnswer(WireModel):
     heartbeat_seconds: int
 
 
+class UnregistrationAnswer(WireModel):
+    """The job that takes the server out of its vault: its provider is sent an event to clean up."""
+
+    job_id: str
+
+
 class StreamPosition(WireModel):
     """A place in a stream: the last number that is journalled, or that exists."""
 

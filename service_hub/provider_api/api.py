@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from certs.enrolment import decode_request_body, encode_certs_only
 from certs.identity import check_request, load_certificate, thumbprint
+from service_hub.domain.jobs import Job
 from service_hub.domain.records import Provider, RegistrationKey
 from service_hub.ports import (
     CertificateOffice,
@@ -42,6 +43,7 @@ from wire_contract.reports import (
     Registration,
     ReportBatch,
     SessionRequest,
+    UnregistrationAnswer,
 )
 from wire_contract.vmm_interface import InventoryView
 
@@ -91,6 +93,14 @@ class MqttDoor(Protocol):
         ...
 
 
+class Leaving(Protocol):
+    """Takes a server out of its vault because its own provider asks for that."""
+
+    async def leave(self, provider: Provider) -> Job:
+        """Begin the job; ConflictError names what is still protected, mapped or paired."""
+        ...
+
+
 class ProviderApi:
     """Everything that providers may ask of the hub over HTTPS; paths are in `routes`."""
 
@@ -104,7 +114,9 @@ class ProviderApi:
         events: EventSource,
         clock: Clock,
         mqtt: MqttDoor | None = None,
+        leaving: Leaving | None = None,
     ) -> None:
+        self._leaving = leaving
         self._mqtt = mqtt
         self._enrolment = enrolment
         self._providers = providers
@@ -164,6 +176,18 @@ class ProviderApi:
         return answer(
             await self._providers.session(call.provider, parse(SessionRequest, call.body))
         )
+
+    async def unregistration(self, call: Call) -> web.Response:
+        """Begin to take the caller out of its vault."""
+        if self._leaving is None:
+            raise ProblemError(
+                501,
+                "UnregistrationNotOffered",
+                "This hub lets no server leave by itself.",
+                "Delete the server from its vault.",
+            )
+        job = await self._leaving.leave(call.provider)
+        return answer(UnregistrationAnswer(job_id=job.id))
 
     async def heartbeat(self, call: Call) -> web.Response:
         """Renew the lease."""

@@ -56,6 +56,7 @@ ROUTES: Final = (
         ProviderApi.session,
         SESSION_BYTES_MAX,
     ),
+    Route("POST", paths.UNREGISTRATION, Credential.REGISTERED_TOKEN, ProviderApi.unregistration),
     Route("POST", paths.HEARTBEAT, Credential.REGISTERED_TOKEN, ProviderApi.heartbeat),
     Route("POST", paths.ECHO, Credential.REGISTERED_TOKEN, ProviderApi.echo),
     Route("GET", paths.EVENTS, Credential.REGISTERED_TOKEN, ProviderApi.events),

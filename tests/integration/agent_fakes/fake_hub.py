@@ -176,6 +176,7 @@ class FakeHub:
         application.router.add_post(paths.EST_SIMPLEREENROLL, self._reenrol)
         application.router.add_post(paths.TOKEN, self._give_token)
         application.router.add_post(paths.REGISTRATION, self._register)
+        application.router.add_post(paths.UNREGISTRATION, self._unregister)
         application.router.add_post(paths.SESSION, self._begin_session)
         application.router.add_post(paths.HEARTBEAT, self._beat)
         application.router.add_get(paths.EVENTS, self._give_events)
@@ -197,6 +198,11 @@ class FakeHub:
         finally:
             self._new_event.set()
             await runner.cleanup()
+
+    async def _unregister(self, _: web.Request) -> web.Response:
+        """Have the server clean up, as the hub's job does."""
+        self.assign("clean_up", self.registrations[-1].vmm_id, "leaving", epoch=0)
+        return web.json_response({"job_id": "leaving"})
 
     async def stop(self) -> None:
         """End the listeners, as a hub that is killed does; `serve` begins anew."""

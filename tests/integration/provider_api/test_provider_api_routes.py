@@ -49,7 +49,7 @@ GOOD_BODIES: dict[str, bytes] = {
     paths.INVENTORY: INVENTORY.model_dump_json().encode(),
     paths.HOST_CERTIFICATES: b'{"requests": []}',
 }
-SUCCESS = {paths.INVENTORY: 204, paths.MQTT_WEBSOCKET: 404}
+SUCCESS = {paths.INVENTORY: 204, paths.MQTT_WEBSOCKET: 404, paths.UNREGISTRATION: 501}
 ALL_PROVIDER_PATHS = {
     value
     for name, value in vars(paths).items()

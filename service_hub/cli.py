@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from certs.tokens import issue_operator_token
+from service_hub.broker_parts import broker_commands
 from service_hub.config import HubSettings
 from service_hub.database_commands import database_commands
 from service_hub.hub import run_hub
@@ -46,6 +47,7 @@ application = build_cli(PROGRAM, version("site-recovery-hub"), SUMMARY, HubSetti
 token_commands = typer.Typer(help="Bearer tokens of operators.", no_args_is_help=True)
 application.add_typer(token_commands, name="token")
 application.add_typer(database_commands, name="database")
+application.add_typer(broker_commands, name="broker")
 
 
 @application.command("init")

@@ -1,10 +1,12 @@
 """The hub's configuration file (docs/operating.md shows every key with its default)."""
 
+import ipaddress
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from service_shell.configuration import ListenSettings, LogSettings, Settings
 
@@ -27,6 +29,36 @@ class MqttListenSettings(ListenSettings):
     public_port: int | None = Field(default=None, ge=1, le=65_535)
 
 
+class BrokerKind(StrEnum):
+    """Who delivers events: the hub's own listener alone, or an external MQTT 5 broker too."""
+
+    OWN = "own"
+    MQTT = "mqtt"
+
+
+class BrokerSettings(Settings):
+    """The external broker; `mqtt.public_host` and `public_port` must then be the broker's."""
+
+    kind: BrokerKind = BrokerKind.OWN
+    host: str = Field(default="", max_length=253)
+    port: int = Field(default=8883, ge=1, le=65_535)
+
+    @model_validator(mode="after")
+    def _has_host(self) -> "BrokerSettings":
+        if self.kind is BrokerKind.MQTT and not self.host:
+            raise ValueError("a broker of kind mqtt needs its host")
+        return self
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The host as DNS names and as addresses, for the broker's certificate."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return (self.host,), ()
+        return (), (self.host,)
+
+
 class HubSettings(Settings):
     """All that a hub is told."""
 
@@ -36,6 +68,7 @@ class HubSettings(Settings):
     operator: ListenSettings
     provider: ProviderListenSettings
     mqtt: MqttListenSettings
+    broker: BrokerSettings = BrokerSettings()
     region: str = "local"
     organization: str = Field(default="Site Recovery Hub", min_length=1, max_length=60)
     retry_after_seconds: int = Field(default=30, ge=1, le=3600)

@@ -17,6 +17,7 @@ from certs.signing import EventSigner
 from certs.tls import provider_listener_context, server_context
 from service_hub.arm.api import ArmApi
 from service_hub.arm.routes import arm_routes
+from service_hub.broker_parts import open_delivery
 from service_hub.channel.admission import Admission
 from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.mqtt_endpoint import open_endpoint
@@ -110,12 +111,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
     """Serve until `stop` is set; raises ProgramError when it cannot begin."""
     trust = load(settings)
     async with AsyncExitStack() as stack:
-        listeners = [
-            open_listener(listen.host, listen.port)
-            for listen in (settings.operator, settings.provider, settings.mqtt)
-        ]
-        for listener in listeners:
-            stack.callback(listener.close)
+        listeners = _listeners(stack, settings)
         store = await stack.enter_async_context(_store(settings))
         tls = await _tls(settings, trust, store, clock)
         wakeups = Wakeups()
@@ -138,8 +134,18 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             )
         )
         cases.connections.opened(endpoint)
+        delivery = await stack.enter_async_context(
+            open_delivery(
+                settings.broker,
+                trust.chain,
+                clock.now(),
+                own=endpoint,
+                presence=cases.providers,
+                wakeups=wakeups,
+            )
+        )
         await stack.enter_async_context(
-            open_pump(reader=store, source=source, delivery=endpoint, wakeups=wakeups)
+            open_pump(reader=store, source=source, delivery=delivery, wakeups=wakeups)
         )
         provider_api = ProviderApi(
             enrolment=cases.enrolment,
@@ -170,6 +176,15 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         log.info("hub_ready", **facts)
         await stop.wait()
         log.info("hub_stopping")
+
+
+def _listeners(stack: AsyncExitStack, settings: HubSettings) -> list[socket.socket]:
+    """Open the listeners of operators, providers and MQTT; the stack closes them."""
+    listeners = []
+    for listen in (settings.operator, settings.provider, settings.mqtt):
+        listeners.append(open_listener(listen.host, listen.port))
+        stack.callback(listeners[-1].close)
+    return listeners
 
 
 @asynccontextmanager

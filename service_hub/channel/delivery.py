@@ -44,3 +44,40 @@ class Delivery(Protocol):
     def kick(self, provider_id: str) -> None:
         """End all connections of this provider at once; revocation must not wait."""
         ...
+
+
+class CombinedDelivery:
+    """Through the hub's own listener where the provider is there, else through the broker."""
+
+    def __init__(self, own: Delivery, broker: Delivery) -> None:
+        self._own = own
+        self._broker = broker
+
+    def connections(self) -> Mapping[str, int]:
+        """Return the present connection of each provider; a broker's have negative numbers."""
+        through_broker = {key: -each for key, each in self._broker.connections().items()}
+        return {**through_broker, **self._own.connections()}
+
+    def connected(self, provider_id: str) -> int | None:
+        """Return the number of the connection that takes this provider's events, or None."""
+        number = self._own.connected(provider_id)
+        if number is not None:
+            return number
+        number = self._broker.connected(provider_id)
+        return None if number is None else -number
+
+    def publish(self, provider_id: str, payload: bytes) -> Publication:
+        """Send one signed event; that it was sent proves nothing."""
+        return self._to(provider_id).publish(provider_id, payload)
+
+    def hint(self, provider_id: str) -> bool:
+        """Tell the provider to pull; false when it cannot be told now."""
+        return self._to(provider_id).hint(provider_id)
+
+    def kick(self, provider_id: str) -> None:
+        """End what there is of this provider on both ways."""
+        self._own.kick(provider_id)
+        self._broker.kick(provider_id)
+
+    def _to(self, provider_id: str) -> Delivery:
+        return self._broker if self._own.connected(provider_id) is None else self._own

@@ -30,6 +30,7 @@ from provider_agent.renewal import Renewal
 from provider_agent.reporter import Reporter
 from provider_agent.session import Session
 from provider_agent.subscriber import MqttAddresses, Subscriber
+from provider_agent.update_policy import load_policy
 from provider_agent.wake import Wake
 from provider_agent.watcher import Watcher
 from service_shell.clock import Clock
@@ -114,7 +115,8 @@ async def assemble(
         route = HubRoute(load_rules(settings.proxy, data_directory, os.environ))
         https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls, route))
         hub = HubClient(https, AccessToken(https, identity.key, clock.now))
-        session = Session(hub, driver, journal, clock, facts.vmm_version)
+        updates = load_policy(data_directory, settings.node)
+        session = Session(hub, driver, journal, clock, facts.vmm_version, updates=updates)
         verifier = EventVerifier(identity.root_pem)
         intake = EventIntake(verifier, facts.provider_id, journal, clock, session_due=session.due)
         subscriber = Subscriber(

@@ -19,6 +19,7 @@ from provider_agent.fabric.driver import (
 from provider_agent.hub_client import HubClient
 from provider_agent.hub_https import HubBusyError, HubError, HubUnreachableError
 from provider_agent.journal import Journal
+from provider_agent.update_policy import UpdatePolicy
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
 from wire_contract.reports import Authority, Heartbeat, SessionAnswer, SessionRequest
@@ -41,8 +42,16 @@ class Session:
     """
 
     def __init__(
-        self, hub: HubClient, driver: FabricDriver, journal: Journal, clock: Clock, vmm_version: str
+        self,
+        hub: HubClient,
+        driver: FabricDriver,
+        journal: Journal,
+        clock: Clock,
+        vmm_version: str,
+        *,
+        updates: UpdatePolicy,
     ) -> None:
+        self._updates = updates
         self._hub = hub
         self._driver = driver
         self._journal = journal
@@ -148,6 +157,8 @@ class Session:
                 last=facts.last,
                 fences=facts.fences,
                 epochs=facts.epochs,
+                auto_update=self._updates.auto_update,
+                available_version=self._updates.available_version(),
             )
         )
         if facts.last is None or facts.last.stream != answer.position.stream:

@@ -47,7 +47,11 @@ class StreamPosition(WireModel):
 
 
 class SessionRequest(WireModel):
-    """What a provider knows when it (re)connects; the hub raises its own figures to these."""
+    """What a provider knows when it (re)connects; the hub raises its own figures to these.
+
+    `auto_update` is the node's update policy, null before set-up; `available_version` is installed
+    there and waits for a restart of the provider.
+    """
 
     boot_id: str
     session: int = Field(ge=0)
@@ -57,6 +61,8 @@ class SessionRequest(WireModel):
     last: StreamPosition | None
     fences: dict[str, int]
     epochs: dict[str, int]
+    auto_update: Literal["on", "off"] | None = None
+    available_version: str | None = Field(default=None, max_length=64)
 
 
 class Authority(WireModel):

@@ -40,6 +40,12 @@ def load_record(data_directory: Path, node: str) -> InstallationRecord | None:
         raise ProgramError(f"{path} is damaged; run: provider-agent setup") from error
 
 
+def sole_node(data_directory: Path) -> str | None:
+    """Return the node that set-up has run on, where it is one alone."""
+    names = [path.stem for path in (data_directory / _FOLDER).glob("*.json")]
+    return names[0] if len(names) == 1 else None
+
+
 def remove_record(data_directory: Path, node: str) -> None:
     """Forget the installation; none is no error."""
     _path(data_directory, node).unlink(missing_ok=True)

@@ -76,6 +76,7 @@ class Provider(Record):
     registered_at: datetime | None = None
     registration_key: str = ""
     auto_update: Literal["on", "off"] | None = None
+    available_version: str | None = None
 
 
 class ManagementCertificate(Record):

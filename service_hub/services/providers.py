@@ -307,6 +307,8 @@ class ProviderService:
         versions = {
             "provider_version": request.provider_version,
             "vmm_version": request.vmm_version,
+            "auto_update": request.auto_update,
+            "available_version": request.available_version,
         }
         if present is None:
             return

@@ -167,11 +167,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         await stack.enter_async_context(rotation.running())
         stack.callback(wakeups.close)
         stack.callback(endpoint.stop)
-        facts = {
-            "operator_url": settings.public_url,
-            "provider_url": settings.provider.public_url,
-            "mqtt_url": settings.mqtt_url,
-        }
+        facts = _addresses(settings)
         stack.enter_context(ready(settings.ready_file, facts))
         log.info("hub_ready", **facts)
         await stop.wait()
@@ -185,6 +181,14 @@ def _listeners(stack: AsyncExitStack, settings: HubSettings) -> list[socket.sock
         listeners.append(open_listener(listen.host, listen.port))
         stack.callback(listeners[-1].close)
     return listeners
+
+
+def _addresses(settings: HubSettings) -> dict[str, str]:
+    return {
+        "operator_url": settings.public_url,
+        "provider_url": settings.provider.public_url,
+        "mqtt_url": settings.mqtt_url,
+    }
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ SUITES: Final = (
     _pytest("model", 120),
     _pytest("simulation", 120),
     _pytest("contract", 120),
-    _pytest("integration", 150),
+    _pytest("integration", 280),
     _pytest("e2e", 200),
 )
 LONG_SUITES: Final = (_pytest("long", 3600),)

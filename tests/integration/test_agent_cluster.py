@@ -135,7 +135,8 @@ async def test_a_node_that_vmm_does_not_have_is_refused(world: SetupWorld) -> No
 
 def test_a_data_directory_has_one_provider(tmp_path: Path) -> None:
     with (
-        lock_directory(tmp_path / "new"), pytest.raises(DirectoryInUseError, match="stop it first"),
+        lock_directory(tmp_path / "new"),
+        pytest.raises(DirectoryInUseError, match="stop it first"),
         lock_directory(tmp_path / "new"),
     ):
         pass

@@ -286,14 +286,19 @@ class Engine:
                 )
 
     async def _check(self, job: Job, command: RunCheck) -> None:
-        error = await self._checker.check(job, command.task_id)
-        now = self._clock.now()
-        event: Event
-        if error is None:
-            event = CheckPassed(now, command.task_id, command.attempt)
-        else:
-            event = CheckFailed(now, command.task_id, command.attempt, error)
-        await self.feed(job.id, event)
+        """Make a check; what goes wrong with one job must not stop the others.
+
+        The task then stays in progress and ends by its deadline, or a new start makes it again.
+        """
+        try:
+            error = await self._checker.check(job, command.task_id)
+            now = self._clock.now()
+            event: Event = CheckPassed(now, command.task_id, command.attempt)
+            if error is not None:
+                event = CheckFailed(now, command.task_id, command.attempt, error)
+            await self.feed(job.id, event)
+        except Exception:
+            log.exception("check_broke_off", job_id=job.id, task=command.task_id)
 
     def _note(self, job: Job) -> None:
         if job.finished:
@@ -341,15 +346,20 @@ class Engine:
             await asyncio.sleep(WATCH_SECONDS)
             now = self._clock.now()
             for job in list(self._open.values()):
-                deadline = next_deadline(job)
-                if deadline is not None and deadline <= now:
-                    detail = f"no final report until {deadline:%Y-%m-%dT%H:%M:%SZ}"
-                    error = job_error(
-                        errors.DEADLINE, now, name=job.target_object_name, detail=detail
-                    )
-                    await self.feed(job.id, Tick(now, error))
-                else:
-                    await self._give_up_on_the_unreachable(job, now)
+                try:
+                    await self._look_at(job, now)
+                except Exception:
+                    # Looked at again in a second; the other jobs are looked at now.
+                    log.exception("job_not_looked_at", job_id=job.id)
+
+    async def _look_at(self, job: Job, now: datetime) -> None:
+        deadline = next_deadline(job)
+        if deadline is None or deadline > now:
+            await self._give_up_on_the_unreachable(job, now)
+            return
+        detail = f"no final report until {deadline:%Y-%m-%dT%H:%M:%SZ}"
+        error = job_error(errors.DEADLINE, now, name=job.target_object_name, detail=detail)
+        await self.feed(job.id, Tick(now, error))
 
     async def _give_up_on_the_unreachable(self, job: Job, now: datetime) -> None:
         """End tasks that may fail at once when their provider's lease has expired.

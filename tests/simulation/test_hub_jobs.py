@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service_hub.domain.jobs import JobState, TaskState
+from service_hub.domain.jobs import Job, JobError, JobState, TaskState
 from service_hub.domain.protection import Operation, ProtectionState, TestState
 from service_hub.domain.records import ProtectedItem
 from service_hub.ports import Change, Save
@@ -347,3 +347,21 @@ async def test_a_stale_change_fails_alone(tmp_path: Path) -> None:
         found = await world.store.get(ProtectedItem, MACHINE_ID)
         assert found is not None
         assert found.record.epoch == 1
+
+
+async def test_a_check_that_breaks_off_stops_neither_the_hub_nor_the_job(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        whole = world.engine._checker
+
+        class BrokenChecker:
+            async def check(self, job: Job, task_id: str) -> JobError | None:
+                raise RuntimeError(f"{job.id} {task_id}")
+
+        world.engine._checker = BrokenChecker()
+        job_id = await ask(world, Operation.PLANNED_FAILOVER)
+        world.engine._checker = whole
+        await world.heard_of("tokyo")
+        assert not (await world.job(job_id)).finished
+    async with hub_world(tmp_path) as world:
+        assert await ended(world, job_id) is JobState.SUCCEEDED

@@ -10,7 +10,7 @@ from lab.measure import CopyInspection, image_paths, inspect_copy, note_figures
 from lab.registration import wait_connected
 from lab.situation import Situation
 from lab.story_failover import check_runs, reverse
-from lab.story_protection import need_copy, note_epochs
+from lab.story_protection import need_copy, need_writing, note_epochs
 from lab.waiting import wait_for
 from wire_contract.vocabulary import Direction, RunState
 
@@ -22,6 +22,7 @@ async def lose_site(situation: Situation) -> datetime:
     builder = situation.builder
     for name in situation.pairing.protect:
         await note_epochs(situation, situation.primary_site, name)
+        await need_writing(situation, name)
     records = [
         builder.record.process(f"{situation.primary_site}/{part}") for part in ("vmm", "agent")
     ]

@@ -2,19 +2,24 @@
 
 import asyncio
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from lab.held_start import HeldMachine, run_with_held_starts
 from lab.measure import CopyInspection, image_paths, inspect_copy, ledger_of, note_figures
 from lab.operator_client import FinishedJob
 from lab.report import OperationFigures, OperationName
 from lab.situation import Situation
-from lab.story_protection import need_copy, note_epochs, wait_protected, wait_replicating
+from lab.story_protection import (
+    WRITES_SECONDS_MAX,
+    need_copy,
+    need_writing,
+    note_epochs,
+    wait_protected,
+    wait_replicating,
+)
 from lab.waiting import wait_for
 from service_shell.errors import ProgramError
 from wire_contract.vocabulary import Direction, RunState
-
-WRITES_SECONDS_MAX: Final = 30.0
 
 
 async def rehearse(situation: Situation, name: str) -> None:
@@ -52,6 +57,7 @@ async def planned(situation: Situation, name: str, direction: Direction) -> None
     if not forward:
         source, target = target, source
     await note_epochs(situation, source, name)
+    await need_writing(situation, name)
 
     async def inspect() -> CopyInspection:
         images = image_paths(await need_copy(situation, target, name))

@@ -7,6 +7,7 @@ from azure.mgmt.recoveryservicessiterecovery import models
 
 from lab.console import ReplicationBars
 from lab.item_operations import ItemOperations, create_policy, pair_clouds
+from lab.measure import ledger_of
 from lab.situation import Situation
 from lab.waiting import wait_for
 from service_shell.errors import ProgramError
@@ -18,6 +19,7 @@ POLICY_SECONDS: Final = 30
 
 PROTECTED_SECONDS_MAX: Final = 120.0
 DELTA_SECONDS_MAX: Final = 60.0
+WRITES_SECONDS_MAX: Final = 30.0
 DELTAS_SEEN: Final = 2
 BAR_SECONDS: Final = 0.2
 
@@ -68,6 +70,7 @@ async def watch_deltas(situation: Situation) -> None:
     async with asyncio.TaskGroup() as group:
         for name in situation.pairing.protect:
             group.create_task(_until_deltas(situation, name))
+            group.create_task(need_writing(situation, name))
 
 
 async def wait_protected(item: ItemOperations, seconds: float = PROTECTED_SECONDS_MAX) -> None:
@@ -95,6 +98,23 @@ async def need_copy(situation: Situation, site: str, name: str) -> dict[str, Any
     if machine is None:
         raise ProgramError(f"{site} has no copy of {name}; look at the log of its VMM server")
     return machine
+
+
+async def need_writing(
+    situation: Situation, name: str, seconds: float = WRITES_SECONDS_MAX
+) -> None:
+    """Return when one more record of the machine's guest was acknowledged; ProgramError if none.
+
+    A guest that ended unnoticed would make every loss look like zero.
+    """
+    writer = situation.machine_id(name)
+    before = len(await asyncio.to_thread(ledger_of, situation, writer))
+
+    async def look() -> bool | None:
+        entries = await asyncio.to_thread(ledger_of, situation, writer)
+        return True if len(entries) > before else None
+
+    await wait_for(f"the guest of {name} to write on", look, seconds)
 
 
 async def note_epochs(situation: Situation, site: str, name: str) -> None:

@@ -159,7 +159,9 @@ async def assemble(
                 hub, intake, journal, session=session, subscriber=subscriber, clock=clock
             ),
             reporter=reporter,
-            departure=Departure(journal, reporter, leaving),
+            departure=Departure(
+                journal, reporter, leaving, driver=driver, service=VmmService(driver)
+            ),
             executor=Executor(
                 driver,
                 journal,

@@ -10,18 +10,17 @@ from typing import Final
 from certs.tls import TlsMaterialError, client_context
 from provider_agent.agent import vmm_driver
 from provider_agent.config import AgentSettings
-from provider_agent.credentials import Identity, forget_identity, is_registered, load_identity
+from provider_agent.credentials import Identity, is_registered, load_identity
 from provider_agent.directory_lock import lock_directory
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
 from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubError, HubHttps
-from provider_agent.proxy import REGISTERED_FILE, HubRoute, load_rules
-from provider_agent.setup.record import remove_record
+from provider_agent.proxy import HubRoute, load_rules
+from provider_agent.registration_traces import forget_in_vmm, forget_registration
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 from wire_contract.vmm_interface import Command
-from wire_contract.vmm_service import PROXY_ACCOUNT
 from wire_contract.vocabulary import Verb
 
 CLEAN_UP_SECONDS_MAX: Final = 300.0
@@ -47,8 +46,7 @@ async def run_cleanup(settings: AgentSettings, tell: Tell, clock: Clock) -> None
                     " mend this and run cleanup again"
                 ) from error
         tell("pairing, RunAs account and the notes of all nodes are removed from VMM")
-        await asyncio.to_thread(forget_identity, settings.data_directory)
-        (settings.data_directory / REGISTERED_FILE).unlink(missing_ok=True)
+        await asyncio.to_thread(forget_registration, settings.data_directory)
         tell("this server's registration is forgotten")
 
 
@@ -102,14 +100,4 @@ async def _clean_vmm(
         deadline=clock.now() + timedelta(seconds=CLEAN_UP_SECONDS_MAX),
     )
     await driver.perform(Verb.CLEAN_UP, view.vmm_id, command, {}, CLEAN_UP_SECONDS_MAX)
-    await forget_in_vmm(driver, service, settings)
-
-
-async def forget_in_vmm(driver: FabricDriver, service: VmmService, settings: AgentSettings) -> None:
-    """Remove the RunAs account, the clouds' property and the notes of all nodes."""
-    await service.delete_run_as(PROXY_ACCOUNT)
-    for cloud in (await driver.inventory()).clouds:
-        await service.synchronize(cloud.cloud_id, synchronize=False)
-    for node in (await service.view()).nodes:
-        await service.note_provider(node.fqdn, None)
-        await asyncio.to_thread(remove_record, settings.data_directory, node.fqdn)
+    await forget_in_vmm(driver, service, settings.data_directory)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ no token or event that it sends lives longer than this (design: channel, renewal
 
 CREDENTIALS_BYTES_MAX: Final = 1024 * 1024
 IDENTITY_FILE_BYTES_MAX: Final = 262_144
+_VAULT_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 
 _FOLDER: Final = "identity"
 _RENEWED_FOLDER: Final = "identity.renewed"
@@ -83,6 +85,8 @@ class RegistrationCredentials:
     root_pem: str
     chain_pem: str
     key_pem: bytes
+    vault_id: str = ""
+    """The hub's own id of the vault; empty where the file does not name it."""
 
 
 def read_credentials(path: Path, now: datetime) -> RegistrationCredentials:
@@ -119,7 +123,13 @@ def read_credentials(path: Path, now: datetime) -> RegistrationCredentials:
         root_pem=certificate_pem(root),
         chain_pem="".join(map(certificate_pem, (certificate, *issuers))),
         key_pem=private_key_pem(contents.key),
+        vault_id=_vault_id(credentials.service_principal_client_id),
     )
+
+
+def _vault_id(named: str) -> str:
+    """Return what may go into a header; a hub writes its vault's GUID there."""
+    return named if _VAULT_ID.fullmatch(named) else ""
 
 
 def _read_file(path: Path) -> bytes:

@@ -3,8 +3,8 @@
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -76,6 +76,7 @@ class HubRequest:
     query: dict[str, str] | None = None
     seconds: float = REQUEST_SECONDS_MAX
     answer_bytes_max: int = ANSWER_BYTES_MAX
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class HubHttps:
@@ -113,7 +114,9 @@ class HubHttps:
 
     async def send(self, request: HubRequest, token: str | None = None) -> bytes:
         """Return the body of a successful answer, or raise a HubError that says what happened."""
-        headers = {"Content-Type": request.content_type} if request.body is not None else {}
+        headers = dict(request.headers)
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         proxy = self._route.proxy_for(self._host, self._port)

@@ -195,7 +195,13 @@ async def _enrol(
     tls = client_context(granted.root_pem, chain_pem=granted.chain_pem, key_pem=granted.key_pem)
     async with HubHttps.connect(granted.provider_url, tls, route) as https:
         answer = await https.send(
-            HubRequest("POST", paths.EST_SIMPLEENROLL, body, content_type="application/pkcs10")
+            HubRequest(
+                "POST",
+                paths.EST_SIMPLEENROLL,
+                body,
+                content_type="application/pkcs10",
+                headers={paths.VAULT_HEADER: granted.vault_id} if granted.vault_id else {},
+            )
         )
     try:
         issued = decode_certs_only(answer)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Final
 
 from provider_agent.agent import vmm_driver
-from provider_agent.cleanup import forget_in_vmm, hub_client
+from provider_agent.cleanup import hub_client
 from provider_agent.config import AgentSettings
 from provider_agent.credentials import is_registered, load_identity
 from provider_agent.directory_lock import DirectoryInUseError, lock_directory
 from provider_agent.fabric.driver import FabricError
 from provider_agent.fabric.vmm_service import VmmService
 from provider_agent.hub_https import HubError, HubRefusedError
+from provider_agent.registration_traces import forget_in_vmm
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 
@@ -55,7 +56,8 @@ async def run_unregistration(
         )
     try:
         async with vmm_driver(settings.vmm) as driver:
-            await forget_in_vmm(driver, VmmService(driver), settings)
+            # The provider has done it; repeated, so that who waits here is told what stands.
+            await forget_in_vmm(driver, VmmService(driver), settings.data_directory)
     except FabricError as error:
         raise ProgramError(
             f"the server has left its vault, but VMM keeps its RunAs account: {error};"

@@ -16,7 +16,7 @@ from tests.integration.agent_fakes.estate import Estate, estate
 from tests.integration.agent_fakes.fake_hub import FakeHub
 from tests.integration.agent_fakes.trust import Trust
 from tests.integration.agent_fakes.waiting import HastyClock, until
-from tests.support.setup_world import setup_world, vault_credentials
+from tests.support.setup_world import SetupWorld, setup_world, vault_credentials
 from tests.support.simulator_estate import make_estate, trust
 from wire_contract import paths
 
@@ -89,6 +89,33 @@ async def test_the_running_provider_cleans_up_and_the_server_has_left(tmp_path: 
         assert outcome is not None
         assert outcome.succeeded
         assert (await world.tokyo.get(paths.VMM_RUN_AS_ACCOUNTS))["accounts"] == []
+
+
+async def test_a_server_that_an_operator_deletes_leaves_nothing_in_vmm(tmp_path: Path) -> None:
+    hub = FakeHub(Trust(trust()))
+    async with setup_world(make_estate(tmp_path)) as world, hub.serve():
+        world.credentials.write_bytes(vault_credentials(hub.url))
+        options = RegisterOptions(world.credentials, "Tokyo VMM", yes=True)
+        dialogue = Dialogue(world.lines.append, lambda _: False)
+        settings = world.settings(watch_seconds=0.05)
+        await run_registration(settings, options, dialogue, SystemClock())
+        credential = {"user_name": "user", "password": "secret"}
+        await world.tokyo.manage("PUT", "/run-as-accounts/DRAProxyAccount", credential)
+        assert await synchronized(world) == {True}
+        ready = world.folder / "agent.ready"
+        async with asyncio.TaskGroup() as group:
+            provider = group.create_task(run_provider(settings, HastyClock(), asyncio.Event()))
+            await until(lambda: ready.exists() or provider.done(), "the provider is ready")
+            hub.assign("clean_up", hub.registrations[-1].vmm_id, "deleted", epoch=0)
+            await until(provider.done, "the provider has ended by itself")
+        assert (await world.tokyo.get(paths.VMM_RUN_AS_ACCOUNTS))["accounts"] == []
+        assert await synchronized(world) == {False}
+        assert not is_registered(settings.data_directory)
+
+
+async def synchronized(world: SetupWorld) -> set[bool]:
+    clouds = (await world.tokyo.get(paths.VMM_INVENTORY))["clouds"]
+    return {cloud["synchronized"] for cloud in clouds}
 
 
 async def test_a_provider_that_does_not_clean_up_is_told(tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from cryptography import x509
 from certs.identity import private_key_pem, thumbprint
 from certs.tls import client_context
 from certs.vault_credentials import VaultCredentials, make_pfx, render
-from provider_agent.credentials import Identity, IdentityFacts, forget_identity, load_identity
+from provider_agent.credentials import (
+    Identity,
+    IdentityFacts,
+    forget_identity,
+    is_registered,
+    load_identity,
+)
 from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubHttps
 from provider_agent.registration import register
@@ -69,7 +75,7 @@ async def world(tmp_path: Path) -> AsyncIterator[TrustWorld]:
         yield opened
 
 
-async def credentials_file(world: TrustWorld, folder: Path) -> Path:
+async def credentials_file(world: TrustWorld, folder: Path, vault_id: str = VAULT_ID) -> Path:
     key = await world.registration_key()
     chain = x509.load_pem_x509_certificates(key.chain_pem.encode())
     root = x509.load_pem_x509_certificate(world.chain.root_pem.encode())
@@ -85,7 +91,7 @@ async def credentials_file(world: TrustWorld, folder: Path) -> Path:
                 management_pfx=make_pfx(key.key, chain[0], (chain[1], root)),
                 aad_authority="",
                 aad_tenant_id="",
-                service_principal_client_id="",
+                service_principal_client_id=vault_id,
                 vault_audience="",
                 provider_url=world.url,
                 channel_integrity_key="aGFsbG8=",
@@ -95,10 +101,22 @@ async def credentials_file(world: TrustWorld, folder: Path) -> Path:
     return path
 
 
-async def registered(world: TrustWorld, folder: Path, **how: Any) -> IdentityFacts:
-    file = await credentials_file(world, folder)
+async def registered(
+    world: TrustWorld, folder: Path, vault_id: str = VAULT_ID, **how: Any
+) -> IdentityFacts:
+    file = await credentials_file(world, folder, vault_id)
     vmm: Any = QuietVmm()
     return await register(folder / "agent", file, "Tokyo", vmm, SystemClock(), **how)
+
+
+async def test_a_key_of_another_vault_than_the_file_names_is_refused(
+    world: TrustWorld, tmp_path: Path
+) -> None:
+    with pytest.raises(ProgramError, match="belongs to the vault 'vault', not to the one that"):
+        await registered(world, tmp_path, "another-vault")
+    assert not is_registered(tmp_path / "agent")
+    # A file that names no vault, or nothing that may stand in a header, is taken as before.
+    assert (await registered(world, tmp_path, "no\nheader")).vault_id == VAULT_ID
 
 
 async def test_a_reinstalled_server_is_itself_again_once_an_operator_agrees(

@@ -229,9 +229,13 @@ class Session:
         answer = await self._hub.heartbeat(
             Heartbeat(boot_id=self.boot_id, last=last, fabric_reachable=self.fabric_reachable)
         )
-        difference = abs(self._clock.now() - answer.server_time)
-        if difference > CLOCK_TOLERANCE:
-            log.error("clock_differs", seconds=round(difference.total_seconds()))
+        ahead = self._clock.now() - answer.server_time
+        if abs(ahead) > CLOCK_TOLERANCE:
+            log.error(
+                "clock_differs",
+                seconds_ahead_of_hub=round(ahead.total_seconds()),
+                remedy="synchronise both clocks (NTP): deadlines are misjudged until then",
+            )
         if last is None or answer.highest.stream != last.stream:
             self.renew()
         elif answer.highest.seq > last.seq:

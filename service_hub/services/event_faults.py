@@ -18,13 +18,16 @@ from service_hub.ports import (
 )
 from wire_contract.events import parse_assignment_task
 from wire_contract.reports import ProviderError, Receipt, Unverifiable
-from wire_contract.vocabulary import EventType, Side
+from wire_contract.vocabulary import EventType, RefusalReason, Side
 
 REFUSED_CODE = 90020
 """Provider part of a job error: the provider refused the event before any effect."""
 
 VOIDED_CODE = 90021
 """Provider part of a job error: the provider could not verify the event, signed twice."""
+
+TOO_LARGE_CODE = 90022
+"""Provider part of a job error: the event was too large to be signed; a tombstone went out."""
 
 SIGNATURES_MAX = 2
 """So often is a number signed before it is voided (design: channel, event stream)."""
@@ -68,15 +71,30 @@ class EventFaults:
 
     async def refused(self, provider: Provider, receipt: Receipt) -> None:
         """Take in that an event was refused; a refused withdrawal ends no attempt."""
-        reason = "" if receipt.reason is None else receipt.reason.value
-        log.warning("event_refused", provider_id=provider.id, seq=receipt.seq, reason=reason)
+        log.warning(
+            "event_refused", provider_id=provider.id, seq=receipt.seq, reason=receipt.reason
+        )
         found = await self._reader.get(OutboxEvent, receipt.event_id)
         if found is None or found.record.provider_id != provider.id:
             return
+        await self._end_attempt(provider, found.record, _refused_words(receipt.reason))
+
+    async def without_command(self, provider: Provider, receipt: Receipt) -> None:
+        """End the attempt of an assignment that was received as a tombstone of its number.
+
+        That is what the signer makes of an event which is larger than receivers take.
+        """
+        found = await self._reader.get(OutboxEvent, receipt.event_id)
+        if found is None or found.record.provider_id != provider.id:
+            return
+        if found.record.type is not EventType.ASSIGNMENT:
+            return
+        log.error("event_too_large", provider_id=provider.id, event_id=receipt.event_id)
         words = ProviderError(
-            code=REFUSED_CODE,
-            message=f"the provider refused the event: {reason}",
-            recommended_action="look at the provider's log; clocks and epochs must agree",
+            code=TOO_LARGE_CODE,
+            message="what the task needs is larger than one event may be; it was not sent",
+            possible_causes="the cloud has very many hosts, or the machine very many disks",
+            recommended_action="divide the cloud or the machine, then repeat the operation",
         )
         await self._end_attempt(provider, found.record, words)
 
@@ -138,3 +156,22 @@ class EventFaults:
         now = self._clock.now()
         error = provider_error(words, now, name=job.target_object_name)
         await self._runner.feed(job.id, PartFailed(now, task_id, side, attempt, error))
+
+
+def _refused_words(reason: RefusalReason | None) -> ProviderError:
+    """Return why an event was refused; one that came too late is most often a wrong clock."""
+    told = "" if reason is None else f": {reason.value}"
+    if reason is RefusalReason.EXPIRED:
+        return ProviderError(
+            code=REFUSED_CODE,
+            message=f"the provider refused the event{told}: by its clock the deadline had passed",
+            possible_causes="the provider's clock is ahead of the hub's, or the provider was away"
+            " until the deadline",
+            recommended_action="run provider-agent doctor there; synchronise both clocks (NTP),"
+            " then repeat the operation",
+        )
+    return ProviderError(
+        code=REFUSED_CODE,
+        message=f"the provider refused the event{told}",
+        recommended_action="look at the provider's log; versions and epochs must agree",
+    )

@@ -207,8 +207,10 @@ class ProviderService:
 
     async def _take_receipt(self, provider: Provider, report: Receipt) -> None:
         receipt = EventReceipt(provider.id, report.stream, report.seq, report.receipt.value)
-        if report.receipt is ReceiptKind.REFUSED and report.command_id is not None:
+        if report.receipt is ReceiptKind.REFUSED:
             await self._faults.refused(provider, report)
+        elif report.command_id is None:
+            await self._faults.without_command(provider, report)
         await self._committer.commit(Change(receipts=(receipt,)))
 
     async def _take_task(self, provider: Provider, report: TaskOutcome | TaskProgress) -> None:

@@ -43,7 +43,8 @@ from tests.support.channel_world import CheckedTokens, Holder, KnownServers, Tru
 from tests.support.hub_world import HubWorld, TickingClock, hub_world
 from tests.support.provider_api_world import TrustCertificates
 from wire_contract.events import Assignment
-from wire_contract.vocabulary import EventType, Verb
+from wire_contract.reports import Receipt, ReportBatch
+from wire_contract.vocabulary import EventType, ReceiptKind, Verb
 
 SITE = "tokyo"
 
@@ -58,6 +59,17 @@ class RealTime(TickingClock):
     def new_id(self) -> str:
         """Return a GUID that nobody has had."""
         return str(uuid4())
+
+
+class MovedClock(HastyClock):
+    """A clock that is ahead of the real time."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        self._ahead = ahead
+
+    def now(self) -> datetime:
+        """Return the moved time."""
+        return super().now() + self._ahead
 
 
 class Spoiler(Protocol):
@@ -233,12 +245,15 @@ class JoinedWorld:
         )
 
     @contextlib.asynccontextmanager
-    async def agent(self) -> AsyncIterator[None]:
-        """Run the site's agent until the block is left; it is ready when the block begins."""
+    async def agent(self, ahead: timedelta = timedelta(0)) -> AsyncIterator[None]:
+        """Run the site's agent until the block is left; it is ready when the block begins.
+
+        Its clock is `ahead` of the hub's.
+        """
         self._register()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(run_agent(self.settings(), HastyClock(), stop))
+            task = group.create_task(run_agent(self.settings(), MovedClock(ahead), stop))
             try:
                 await until(lambda: self.ready_file.exists() or task.done(), "the agent is ready")
                 yield
@@ -246,6 +261,23 @@ class JoinedWorld:
                 stop.set()
                 if not task.done():
                     await asyncio.wait({task}, timeout=10)
+
+
+async def acknowledge_by_hand(world: JoinedWorld) -> None:
+    """Take in all that was sent while somebody spoke for the agent."""
+    events = await world.hub.store.events_after(world.provider.id, 0, 1000)
+    receipts = tuple(
+        Receipt(
+            report_id=event.id,
+            stream=event.stream,
+            seq=event.seq,
+            event_id=event.id,
+            receipt=ReceiptKind.ACCEPTED,
+            command_id=f"{event.body.get('job')}/{event.body.get('task')}",
+        )
+        for event in events
+    )
+    await world.hub.reports.reports(world.provider, ReportBatch(journal_id="", reports=receipts))
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,6 @@
 """Every kind of bad event on the hub's real channel, each followed by a good one, which runs."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -9,8 +10,18 @@ from pathlib import Path
 import pytest
 
 from certs.signing import EventSigner
+from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.protection import Operation
+from service_hub.services.event_faults import REFUSED_CODE, TOO_LARGE_CODE
 from tests.integration.agent_fakes.waiting import until
-from tests.support.joined_world import JoinedWorld, Spoiler, joined_world
+from tests.support.hub_stories import ask, protected
+from tests.support.hub_world import MACHINE_ID
+from tests.support.joined_world import (
+    JoinedWorld,
+    Spoiler,
+    acknowledge_by_hand,
+    joined_world,
+)
 from wire_contract.vocabulary import Verb
 
 
@@ -44,6 +55,11 @@ def wrong_number(signer: EventSigner, payload: dict[str, object]) -> str:
 def no_envelope(signer: EventSigner, payload: dict[str, object]) -> str:
     del payload
     return signer.sign({"hello": "there"})
+
+
+def too_large(signer: EventSigner, payload: dict[str, object]) -> str:
+    del signer, payload
+    raise ValueError("the event is larger than receivers take")
 
 
 SPOILERS = [broken_signature, wrong_audience, wrong_number, no_envelope]
@@ -127,6 +143,55 @@ async def test_what_is_too_large_to_be_signed_is_void_and_the_next_runs(
     async with world.agent():
         await world.assign("huge", arguments={"filling": "x" * 9_000_000})
         await a_good_event_runs(world, 2)
+
+
+async def test_a_task_too_large_to_be_signed_fails_at_once_with_its_own_words(
+    world: JoinedWorld,
+) -> None:
+    """The real job ends with the receipt of the tombstone, long before its deadline."""
+    await protected(world.hub)
+    await acknowledge_by_hand(world)
+    world.vmm.add(MACHINE_ID, epoch=1)
+    async with world.agent():
+        seq = (await world.stream()).next_seq
+        world.signer.spoil(seq, too_large, times=1000)
+        failed = await ended(world, await ask(world.hub, Operation.PLANNED_FAILOVER))
+        assert failed.state is JobState.FAILED
+        assert failed.errors[0].provider_code == TOO_LARGE_CODE
+        assert "larger than one event may be" in (failed.errors[0].provider_message or "")
+        assert world.vmm.call_count(Verb.SHUT_DOWN, MACHINE_ID) == 0
+        job_id = await ask(world.hub, Operation.PLANNED_FAILOVER)
+        await until(
+            lambda: world.vmm.effect_count(Verb.SHUT_DOWN, MACHINE_ID) == 1, "the next one runs"
+        )
+        assert not (await world.hub.job(job_id)).errors
+
+
+async def test_a_task_that_is_late_by_the_agents_clock_fails_and_names_the_clocks(
+    world: JoinedWorld,
+) -> None:
+    """An hour ahead, each deadline has passed before the event arrives."""
+    await protected(world.hub)
+    await acknowledge_by_hand(world)
+    world.vmm.add(MACHINE_ID, epoch=1)
+    async with world.agent(ahead=timedelta(hours=12)):
+        failed = await ended(world, await ask(world.hub, Operation.PLANNED_FAILOVER))
+        assert failed.errors[0].provider_code == REFUSED_CODE
+        assert "by its clock the deadline had passed" in (failed.errors[0].provider_message or "")
+        assert "synchronise both clocks" in failed.errors[0].provider_action
+        assert world.vmm.call_count(Verb.SHUT_DOWN, MACHINE_ID) == 0
+    async with world.agent():
+        await ask(world.hub, Operation.PLANNED_FAILOVER)
+        await until(
+            lambda: world.vmm.effect_count(Verb.SHUT_DOWN, MACHINE_ID) == 1, "the next one runs"
+        )
+
+
+async def ended(world: JoinedWorld, job_id: str) -> Job:
+    async with asyncio.timeout(20):
+        while not (job := await world.hub.job(job_id)).finished:
+            await asyncio.sleep(0.02)
+        return job
 
 
 async def test_garbage_on_the_topic_changes_nothing_and_the_next_runs(world: JoinedWorld) -> None:

@@ -11,31 +11,14 @@ from service_hub.domain.protection import Operation
 from tests.integration.agent_fakes.waiting import until
 from tests.support.hub_stories import ask, protected
 from tests.support.hub_world import MACHINE_ID
-from tests.support.joined_world import SITE, JoinedWorld, joined_world
-from wire_contract.reports import Receipt, ReportBatch
-from wire_contract.vocabulary import ReceiptKind, Verb
+from tests.support.joined_world import SITE, JoinedWorld, acknowledge_by_hand, joined_world
+from wire_contract.vocabulary import Verb
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[JoinedWorld]:
     async with joined_world(tmp_path) as opened:
         yield opened
-
-
-async def acknowledge_by_hand(world: JoinedWorld) -> None:
-    """Take in all that was sent while somebody spoke for the agent."""
-    events = await world.hub.store.events_after(world.provider.id, 0, 1000)
-    receipts = tuple(
-        Receipt(
-            report_id=event.id,
-            stream=event.stream,
-            seq=event.seq,
-            event_id=event.id,
-            receipt=ReceiptKind.ACCEPTED,
-        )
-        for event in events
-    )
-    await world.hub.reports.reports(world.provider, ReportBatch(journal_id="", reports=receipts))
 
 
 async def succeeded(world: JoinedWorld, job_id: str, task_id: str) -> Job:

@@ -7,7 +7,6 @@ import os
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -23,11 +22,6 @@ class UploadRefusedError(Exception):
 
 class TlsMaterialError(Exception):
     """A chain, key or authority that TLS cannot use; the message says which."""
-
-
-@runtime_checkable
-class _HasExtraInfo(Protocol):
-    def get_extra_info(self, name: str, default: object = None) -> object: ...
 
 
 def server_context(
@@ -91,6 +85,14 @@ def provider_listener_context(
     return context
 
 
+def trust_authority(context: ssl.SSLContext, ca_pem: str) -> None:
+    """Let the live context accept another authority from the next handshake on; may be repeated.
+
+    A context cannot forget an authority again: that it has ended is for the caller to see to.
+    """
+    _trust(context, ca_pem)
+
+
 def trust_uploaded_certificate(context: ssl.SSLContext, certificate: x509.Certificate) -> None:
     """Let the live context accept this very leaf from the next handshake on; may be repeated.
 
@@ -151,8 +153,10 @@ def peer_certificate(connection: object) -> x509.Certificate | None:
 
     Takes an asyncio transport or stream writer, an SSLObject or an SSLSocket.
     """
-    if isinstance(connection, _HasExtraInfo):
-        connection = connection.get_extra_info("ssl_object")
+    # No isinstance of a Protocol: that costs more than all the rest, at each connection.
+    extra_info = getattr(connection, "get_extra_info", None)
+    if callable(extra_info):
+        connection = extra_info("ssl_object")
     if not isinstance(connection, ssl.SSLObject | ssl.SSLSocket):
         # uvloop and asyncio both give an ssl.SSLObject; None means a plain connection.
         return None

@@ -25,11 +25,13 @@ from certs.identity import (
 from certs.profiles import LIFETIMES, Profile
 from certs.tls import UploadRefusedError, check_uploaded_certificate, trust_uploaded_certificate
 from certs.tokens import (
+    ProviderClaims,
     TokenRefusedError,
     issue_provider_token,
     verify_provider_token,
     wrap_token,
 )
+from certs.verified_tokens import VerifiedTokens
 from service_hub.domain.errors import InvalidRequestError, UnauthenticatedError
 from service_hub.domain.records import Provider
 from service_hub.ports import IssuedPem, UploadedCertificate
@@ -53,6 +55,7 @@ class TrustOffice:
         self._chain = chain
         self._token_key = token_key
         self._issuer = issuer
+        self._verified = VerifiedTokens()
 
     @property
     def root_pem(self) -> str:
@@ -119,14 +122,18 @@ class TrustOffice:
 
     def verify(self, token: str, certificate_pem: str, now: datetime) -> str:
         """Return the provider id of a token bound to this certificate."""
-        try:
-            claims = verify_provider_token(
+
+        def fresh() -> ProviderClaims:
+            return verify_provider_token(
                 token,
                 (self._token_key.public_key(),),
                 issuer=self._issuer,
                 certificate=load_certificate(certificate_pem.encode()),
                 now=now,
             )
+
+        try:
+            claims = self._verified.claims(token, certificate_pem, now, fresh)
         except TokenRefusedError as error:
             raise UnauthenticatedError(str(error)) from error
         return claims.provider_id

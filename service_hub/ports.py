@@ -136,6 +136,25 @@ class Reader(Protocol):
         """Return a provider's stored events above `seq`, in order, at most `limit`."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamPage:
+    """A provider's stream, and the events above a place in it, as they were at one moment."""
+
+    stream: ProviderStream
+    events: Sequence[OutboxEvent] = ()
+
+
+class OutboxReader(Reader, Protocol):
+    """Reads what waits for many providers at once."""
+
+    async def pages(self, after: Mapping[str, int], limit: int) -> Mapping[str, StreamPage]:
+        """Return for each provider its stream, and at most `limit` events above a number.
+
+        What is acknowledged never comes again, whatever the number. Who has no stream is not in
+        the answer; neither is who had to be left out since all together were too large.
+        """
+
+
 class Store(Reader, Protocol):
     """The database."""
 

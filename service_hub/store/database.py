@@ -44,16 +44,28 @@ def _begin_reading(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _engine(path: Path, *, writing: bool) -> AsyncEngine:
+def _writing_engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        pool_size=1,
+        max_overflow=0,
+        poolclass=sa.pool.QueuePool,
+        connect_args={"check_same_thread": False},
+    )
+    sa.event.listen(engine, "connect", _configured)
+    sa.event.listen(engine, "begin", _begin_writing)
+    return engine
+
+
+def _reading_engine(path: Path) -> AsyncEngine:
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
-        pool_size=1 if writing else READERS_MAX,
+        pool_size=READERS_MAX,
         max_overflow=0,
         poolclass=sa.pool.AsyncAdaptedQueuePool,
     )
     sa.event.listen(engine.sync_engine, "connect", _configured)
-    begin = _begin_writing if writing else _begin_reading
-    sa.event.listen(engine.sync_engine, "begin", begin)
+    sa.event.listen(engine.sync_engine, "begin", _begin_reading)
     return engine
 
 
@@ -103,9 +115,10 @@ def _damaged(path: Path, detail: str) -> str:
 async def open_store(path: Path) -> AsyncIterator[RecordStore]:
     """Open the store, its tables up to date; raises DatabaseUnusableError."""
     await asyncio.to_thread(check_and_upgrade, path)
-    writer, reader = _engine(path, writing=True), _engine(path, writing=False)
+    reader = _reading_engine(path)
+    store = RecordStore(writer=_writing_engine(path), reader=reader)
     try:
-        yield RecordStore(writer=writer, reader=reader)
+        yield store
     finally:
         await reader.dispose()
-        await writer.dispose()
+        await store.close()

@@ -103,12 +103,12 @@ async def test_more_than_one_read_takes_are_still_all_answered(
 async def test_a_database_that_fails_tells_everybody_who_asked_and_serves_again(
     store: RecordStore,
 ) -> None:
-    async with store._writer.begin() as connection:
-        await connection.execute(sa.text("ALTER TABLE provider_stream RENAME TO gone"))
+    with store._writer.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE provider_stream RENAME TO gone"))
     answers = await asyncio.gather(
         *(store.get(ProviderStream, f"p{n}") for n in range(3)), return_exceptions=True
     )
     assert all(isinstance(each, sa.exc.OperationalError) for each in answers)
-    async with store._writer.begin() as connection:
-        await connection.execute(sa.text("ALTER TABLE gone RENAME TO provider_stream"))
+    with store._writer.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE gone RENAME TO provider_stream"))
     assert await store.get(ProviderStream, "p1") is not None

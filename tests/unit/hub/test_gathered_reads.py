@@ -1,6 +1,8 @@
 """Rows are read together, each after it was asked for."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,14 +103,13 @@ async def test_more_than_one_read_takes_are_still_all_answered(
 
 
 async def test_a_database_that_fails_tells_everybody_who_asked_and_serves_again(
-    store: RecordStore,
+    store: RecordStore, tmp_path: Path
 ) -> None:
-    with store._writer.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE provider_stream RENAME TO gone"))
-    answers = await asyncio.gather(
-        *(store.get(ProviderStream, f"p{n}") for n in range(3)), return_exceptions=True
-    )
-    assert all(isinstance(each, sa.exc.OperationalError) for each in answers)
-    with store._writer.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE gone RENAME TO provider_stream"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "hub.db")) as other:
+        other.execute("ALTER TABLE provider_stream RENAME TO gone")
+        answers = await asyncio.gather(
+            *(store.get(ProviderStream, f"p{n}") for n in range(3)), return_exceptions=True
+        )
+        assert all(isinstance(each, sa.exc.OperationalError) for each in answers)
+        other.execute("ALTER TABLE gone RENAME TO provider_stream")
     assert await store.get(ProviderStream, "p1") is not None

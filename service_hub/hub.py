@@ -120,6 +120,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         office = _office(settings, trust)
         signer = event_signer(trust, clock.now())
         source = SignedEvents(store, signer, wakeups)
+        await stack.enter_async_context(source.polling())
         parts = _Parts(store, committer, office, source, tls)
         engine, cases = _use_cases(settings, trust, clock, parts)
         await stack.enter_async_context(engine.running())

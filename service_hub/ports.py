@@ -595,5 +595,18 @@ class EventSource(Protocol):
     ) -> tuple[ProviderStream, list[tuple[int, str]]]:
         """Return the stream and (seq, compact JWS) above `seq`, in order."""
 
-    async def wait(self, provider_id: str, seq: int, seconds: float) -> None:
-        """Return when an event above `seq` may exist, or when the time is over."""
+    async def signed_waiting(
+        self, provider_ids: Sequence[str], limit: int
+    ) -> Mapping[str, tuple[ProviderStream, list[tuple[int, str]]]]:
+        """Return for each provider its stream and what it has not acknowledged, in one read.
+
+        Who has no stream, or had to be left out since all were too large together, is missing.
+        """
+
+    async def signed_when_there(
+        self, provider_id: str, stream: str, seq: int, limit: int, seconds: float
+    ) -> tuple[ProviderStream, list[tuple[int, str]]]:
+        """Return as signed_after does, once there is an event or a stream other than `stream`.
+
+        At the latest when the time is over.
+        """

@@ -1,82 +1,124 @@
-"""Signed events of one provider, for MQTT and for the pull alike.
-
-What is stored is not signed: it is signed when it is first sent, since keys rotate and numbers
-stay (design: channel, event stream).
-"""
+"""Signed events of one provider or of many, for MQTT and for the pull alike."""
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
+from service_hub.channel.reading_desk import ReadingDesk
+from service_hub.channel.signatures import Signatures, Signer
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import Reader
-from wire_contract.events import EventEnvelope
-from wire_contract.vocabulary import EventType
+from service_hub.ports import OutboxReader, StreamPage
 
 POLL_SECONDS: Final = 2.0
 """A wake may be missed (another hub process committed): the database is asked this often."""
 
-SIGNATURES_MAX: Final = 4096
-SIGNATURE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What the cache of signatures may hold together; the longest unused ones go first."""
+POLL_SECONDS_MAX: Final = 30.0
+"""Longest one poll may take; the next one asks again."""
+
+Signed = tuple[ProviderStream, list[tuple[int, str]]]
+"""A stream, and (seq, compact JWS) of events in it, in order."""
 
 log = structlog.get_logger(__name__)
 
 
-class Signer(Protocol):
-    """Signs one payload (certs.signing.EventSigner)."""
+@dataclass(frozen=True, eq=False, slots=True)
+class _Waiting:
+    """A long poll: what it has."""
 
-    def sign(self, payload: Mapping[str, object] | bytes) -> str:
-        """Return the JWS in compact form; ValueError when it is larger than receivers take."""
-        ...
+    provider_id: str
+    stream: str
+    seq: int
+
+    def is_behind(self, page: StreamPage | None) -> bool:
+        """Whether there is something to answer."""
+        if page is None or page.stream.stream != self.stream:
+            return True
+        return max(self.seq, page.stream.acknowledged_seq) + 1 < page.stream.next_seq
 
 
 class SignedEvents:
     """Stored events as signed ones; the same event gives the same bytes while its signer lives.
 
-    Implements EventSource (ports).
+    Implements EventSource (ports). Who waits is found by wakes, and by the one poll that `polling`
+    makes for all.
     """
 
     def __init__(
         self,
-        reader: Reader,
+        reader: OutboxReader,
         signer: Signer,
         wakeups: Wakeups,
         *,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._reader = reader
-        self._signer = signer
+        self._desk = ReadingDesk(reader)
         self._wakeups = wakeups
         self._poll_seconds = poll_seconds
-        self._signatures = _SignatureCache()
+        self._signatures = Signatures(signer)
+        self._waiting: set[_Waiting] = set()
 
-    async def signed_after(
-        self, provider_id: str, seq: int, limit: int
-    ) -> tuple[ProviderStream, list[tuple[int, str]]]:
+    @asynccontextmanager
+    async def polling(self) -> AsyncIterator[None]:
+        """Find what no wake told, for everybody who waits, until the block is left."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self._poll())
+            try:
+                yield
+            finally:
+                task.cancel()
+
+    async def signed_after(self, provider_id: str, seq: int, limit: int) -> Signed:
         """Return the stream and (seq, compact JWS) above `seq`, in order.
 
         Raises NotFoundError for a provider without a stream.
         """
-        stream = await self._reader.get(ProviderStream, provider_id)
-        if stream is None:
-            raise NotFoundError(provider_id)
-        events = await self._reader.events_after(provider_id, seq, limit)
-        # A stream may begin anew between the two reads: only events of this one belong here.
-        present = [event for event in events if event.stream == stream.record.stream]
-        return stream.record, [(event.seq, self._signed(event)) for event in present]
+        return await self._signed(await self._page(provider_id, seq, limit))
 
-    async def wait(self, provider_id: str, seq: int, seconds: float) -> None:
-        """Return when an event above `seq` or a new stream exists, or when the time is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wait(provider_id, seq)
+    async def signed_when_there(
+        self, provider_id: str, stream: str, seq: int, limit: int, seconds: float
+    ) -> Signed:
+        """Return as signed_after does, once there is an event or a stream other than `stream`.
+
+        At the latest when the time is over.
+        """
+        with (
+            self._noted(_Waiting(provider_id, stream, seq)),
+            self._wakeups.watching(provider_id) as woken,
+        ):
+            # Watched first, read then: a commit in between is not missed.
+            page = await self._page(provider_id, seq, limit)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while page.stream.stream == stream and not page.events:
+                        if self._wakeups.is_closed:
+                            break
+                        await woken.wait()
+                        woken.clear()
+                        page = await self._page(provider_id, seq, limit)
+        return await self._signed(page)
+
+    async def signed_waiting(self, provider_ids: Sequence[str], limit: int) -> Mapping[str, Signed]:
+        """Return for each provider its stream and what it has not acknowledged, at most `limit`.
+
+        One read and one round of signatures for all; who has no stream is not in the answer, and
+        neither is who had to be left out since all together were too large.
+        """
+        pages = await self._reader.pages(dict.fromkeys(provider_ids, 0), limit)
+        events = {each: _present(page) for each, page in pages.items()}
+        flat = [event for each in events.values() for event in each]
+        signatures = iter(await self._signatures.of(flat))
+        return {
+            each: (pages[each].stream, [(event.seq, next(signatures)) for event in mine])
+            for each, mine in events.items()
+        }
 
     def sign_anew(self, provider_id: str, seq: int) -> None:
         """Forget a signature that a provider could not verify: the next one is fresh."""
@@ -85,101 +127,49 @@ class SignedEvents:
 
     def replace_signer(self, signer: Signer) -> None:
         """Sign with another key from now on, also what was signed before."""
-        self._signer = signer
-        self._signatures = _SignatureCache()
+        self._signatures.replace_signer(signer)
 
-    async def _wait(self, provider_id: str, seq: int) -> None:
-        with self._wakeups.watching(provider_id) as woken:
-            # Watched first, read then: a commit in between is not missed.
-            began = await self._stream(provider_id)
-            while not self._wakeups.is_closed:
-                if await self._reader.events_after(provider_id, seq, 1):
-                    return
-                if await self._stream(provider_id) != began:
-                    return
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll_seconds):
-                        await woken.wait()
-                        woken.clear()
+    async def _page(self, provider_id: str, seq: int, limit: int) -> StreamPage:
+        page = await self._desk.page(provider_id, seq, limit)
+        if page is None:
+            raise NotFoundError(provider_id)
+        return StreamPage(page.stream, _present(page))
 
-    async def _stream(self, provider_id: str) -> str | None:
-        stream = await self._reader.get(ProviderStream, provider_id)
-        return None if stream is None else stream.record.stream
+    async def _signed(self, page: StreamPage) -> Signed:
+        signatures = await self._signatures.of(page.events)
+        numbers = [event.seq for event in page.events]
+        return page.stream, list(zip(numbers, signatures, strict=True))
 
-    def _signed(self, event: OutboxEvent) -> str:
-        signature = self._signatures.get(event)
-        if signature is None:
-            signature = self._sign(event)
-            self._signatures.put(event, signature)
-        return signature
-
-    def _sign(self, event: OutboxEvent) -> str:
-        envelope = _envelope(event)
+    @contextlib.contextmanager
+    def _noted(self, waiting: _Waiting) -> Iterator[None]:
+        self._waiting.add(waiting)
         try:
-            return self._signer.sign(envelope.model_dump(mode="json"))
-        except ValueError as error:
-            # Its number must not stay empty, or no later event would ever be taken in: it is
-            # voided, and the job that waits for it ends with its deadline.
-            log.error(  # noqa: TRY400 -- the cause says it all
-                "event_voided",
-                provider_id=event.provider_id,
-                event_id=event.id,
-                seq=event.seq,
-                cause=str(error),
-            )
-            void = envelope.model_copy(update={"type": EventType.TOMBSTONE, "body": {}})
-            return self._signer.sign(void.model_dump(mode="json"))
+            yield
+        finally:
+            self._waiting.discard(waiting)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            behind = await self._behind()
+            if behind:
+                self._wakeups.wake(sorted(behind))
+
+    async def _behind(self) -> set[str]:
+        """Return who of those that wait could be answered, with one read for all."""
+        waiting = list(self._waiting)
+        if not waiting:
+            return set()
+        try:
+            async with asyncio.timeout(POLL_SECONDS_MAX):
+                pages = await self._reader.pages({each.provider_id: 0 for each in waiting}, 0)
+        except Exception:
+            # The next poll asks again: an unreachable database must not end the polls for ever.
+            log.exception("event_poll_failed")
+            return set()
+        return {each.provider_id for each in waiting if each.is_behind(pages.get(each.provider_id))}
 
 
-def _envelope(event: OutboxEvent) -> EventEnvelope:
-    return EventEnvelope(
-        id=event.id,
-        vault=event.vault_id,
-        aud=event.provider_id,
-        stream=event.stream,
-        seq=event.seq,
-        issued_at=event.issued_at,
-        expires_at=event.expires_at,
-        type=event.type,
-        body=event.body,
-    )
-
-
-class _SignatureCache:
-    """The signatures used last, bounded in number and in bytes."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[str, int], tuple[OutboxEvent, str]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, event: OutboxEvent) -> str | None:
-        """Return the signature of exactly this event."""
-        entry = self._entries.get((event.provider_id, event.seq))
-        if entry is None or not _same(entry[0], event):
-            return None
-        self._entries.move_to_end((event.provider_id, event.seq))
-        return entry[1]
-
-    def put(self, event: OutboxEvent, signature: str) -> None:
-        """Keep a signature; the longest unused ones go when there are too many."""
-        self.forget(event.provider_id, event.seq)
-        self._entries[event.provider_id, event.seq] = (event, signature)
-        self._bytes += len(signature)
-        while len(self._entries) > SIGNATURES_MAX or self._bytes > SIGNATURE_BYTES_MAX:
-            _, (_, oldest) = self._entries.popitem(last=False)
-            self._bytes -= len(oldest)
-
-    def forget(self, provider_id: str, seq: int) -> None:
-        """Drop one."""
-        entry = self._entries.pop((provider_id, seq), None)
-        if entry is not None:
-            self._bytes -= len(entry[1])
-
-
-def _same(known: OutboxEvent, event: OutboxEvent) -> bool:
-    """Whether the signed form is the same; what was reported meanwhile changes nothing in it."""
-    unsigned = {
-        "receipt": event.receipt,
-        "unverifiable_reports": event.unverifiable_reports,
-    }
-    return known.model_copy(update=unsigned) == event
+def _present(page: StreamPage) -> list[OutboxEvent]:
+    """Return the events of the present stream: one may have begun anew."""
+    return [event for event in page.events if event.stream == page.stream.stream]

@@ -92,9 +92,9 @@ class FlightLog:
         flight = self._flights.get(step.seq)
         self._flights[step.seq] = _Flight(now, 1 if flight is None else flight.sent_count + 1)
 
-    def hold(self, now: float) -> None:
-        """Note that the connection takes nothing more for the moment."""
-        self._held_until = now + BUSY_SECONDS
+    def hold(self, now: float, seconds: float = BUSY_SECONDS) -> None:
+        """Note that nothing more can be sent for the moment."""
+        self._held_until = now + seconds
 
     def due_at(self) -> float | None:
         """Return when steps() has something new to say though nothing has happened."""

@@ -15,11 +15,17 @@ from service_hub.channel.delivery import Delivery, Publication
 from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Step
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import EventSource, Reader
+from service_hub.ports import EventSource, OutboxReader
 
 POLL_SECONDS: Final = 2.0
 PASS_SECONDS_MAX: Final = 30.0
-"""Longest one look at one provider may take; it is tried again at the next poll."""
+"""Longest one read may take; it is tried again at the next poll."""
+
+PART_MAX: Final = 100
+"""Providers whose events are read, signed and sent together: more would hold the loop up."""
+
+PARTS_AT_ONCE: Final = 2
+"""While one part is sent, another is read and signed in other threads."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +36,7 @@ class OutboxPump:
     def __init__(
         self,
         *,
-        reader: Reader,
+        reader: OutboxReader,
         source: EventSource,
         delivery: Delivery,
         wakeups: Wakeups,
@@ -59,8 +65,7 @@ class OutboxPump:
             if now >= poll_at:
                 poll_at = now + self._poll_seconds
                 due |= await self._behind()
-            for provider_id in sorted(woken | due):
-                await self._look_at(provider_id)
+            await self._look_at(sorted(woken | due))
 
     def _pause(self, poll_at: float) -> float:
         times = [flights.due_at() for _, flights in self._logs.values()]
@@ -76,57 +81,94 @@ class OutboxPump:
             return set()
         try:
             async with asyncio.timeout(PASS_SECONDS_MAX):
-                streams = await self._reader.find(ProviderStream)
+                pages = await self._reader.pages(dict.fromkeys(connections, 0), 0)
         except Exception:
             # The next poll asks again: an unreachable database must not end the delivery for ever.
             log.exception("outbox_poll_failed")
             return set()
         return {
-            stream.record.id
-            for stream in streams
-            if stream.record.id in connections
-            and stream.record.acknowledged_seq + 1 < stream.record.next_seq
+            each
+            for each, page in pages.items()
+            if page.stream.acknowledged_seq + 1 < page.stream.next_seq
         }
 
-    async def _look_at(self, provider_id: str) -> None:
+    async def _look_at(self, provider_ids: Sequence[str]) -> None:
+        """Send each what it is due, part after part: one is signed while another is sent."""
+        here = []
+        for provider_id in provider_ids:
+            if self._delivery.connected(provider_id) is None:
+                self._logs.pop(provider_id, None)
+            else:
+                here.append(provider_id)
+        parts = iter([here[at : at + PART_MAX] for at in range(0, len(here), PART_MAX)])
+
+        async def work() -> None:
+            for part in parts:
+                await self._send_to(part)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(PARTS_AT_ONCE, -(-len(here) // PART_MAX))):
+                group.create_task(work())
+
+    async def _send_to(self, provider_ids: Sequence[str]) -> None:
+        try:
+            async with asyncio.timeout(PASS_SECONDS_MAX):
+                waiting = await self._source.signed_waiting(provider_ids, IN_FLIGHT_MAX + 1)
+        except Exception as error:  # noqa: BLE001 -- told for each provider whose events cannot be read
+            await self._read_failed(provider_ids, error)
+            return
+        for provider_id, (stream, events) in waiting.items():
+            try:
+                self._send(provider_id, stream, events)
+            except Exception:
+                # One provider's trouble must not end the delivery to the others.
+                log.exception("outbox_pass_failed", provider_id=provider_id)
+                self._logs.pop(provider_id, None)
+        left_out = [each for each in provider_ids if each not in waiting]
+        if waiting and left_out:
+            # All together were too large for one read.
+            await self._send_to(left_out)
+
+    async def _read_failed(self, provider_ids: Sequence[str], error: Exception) -> None:
+        """Let those be served whose events can be read; the others are tried again later."""
+        if len(provider_ids) > 1 and not isinstance(error, TimeoutError):
+            middle = len(provider_ids) // 2
+            await self._send_to(provider_ids[:middle])
+            await self._send_to(provider_ids[middle:])
+            return
+        log.error("outbox_pass_failed", provider_ids=provider_ids, exc_info=error)
+        for provider_id in provider_ids:
+            flights = self._flights(provider_id)
+            if flights is not None:
+                flights.hold(self._monotonic(), self._poll_seconds)
+
+    def _flights(self, provider_id: str) -> FlightLog | None:
+        """Return what is in flight on the provider's present connection; None: it has none."""
         connection = self._delivery.connected(provider_id)
         if connection is None:
             self._logs.pop(provider_id, None)
-            return
+            return None
         known, flights = self._logs.get(provider_id, (None, FlightLog()))
         if known != connection:
             flights = FlightLog()
         self._logs[provider_id] = (connection, flights)
-        try:
-            async with asyncio.timeout(PASS_SECONDS_MAX):
-                await self._send(provider_id, flights)
-        except Exception:
-            # As in _behind: one provider's trouble must not end the delivery to the others.
-            log.exception("outbox_pass_failed", provider_id=provider_id)
-            del self._logs[provider_id]
+        return flights
 
-    async def _send(self, provider_id: str, flights: FlightLog) -> None:
-        stream = await self._reader.get(ProviderStream, provider_id)
-        if stream is None:
+    def _send(
+        self, provider_id: str, stream: ProviderStream, events: Sequence[tuple[int, str]]
+    ) -> None:
+        flights = self._flights(provider_id)
+        if flights is None:
             return
-        acknowledged = stream.record.acknowledged_seq
-        flights.acknowledge(stream.record.stream, acknowledged)
-        if acknowledged + 1 >= stream.record.next_seq:
-            flights.steps((), self._monotonic())
-            return
-        present, events = await self._source.signed_after(
-            provider_id, acknowledged, IN_FLIGHT_MAX + 1
-        )
-        if present.stream != stream.record.stream:
-            self.wake([provider_id])
-            return
+        flights.acknowledge(stream.stream, stream.acknowledged_seq)
         payloads = {seq: jws.encode("ascii") for seq, jws in events}
         waiting = [(seq, len(payload)) for seq, payload in payloads.items()]
-        for step in flights.steps(waiting, self._monotonic()):
+        now = self._monotonic()
+        for step in flights.steps(waiting, now):
             if not self._take(provider_id, step, payloads):
-                flights.hold(self._monotonic())
+                flights.hold(now)
                 return
-            flights.done(step, self._monotonic())
+            flights.done(step, now)
 
     def _take(self, provider_id: str, step: Step, payloads: dict[int, bytes]) -> bool:
         """Return whether the step was taken; if not, the rest waits for the next look."""
@@ -142,7 +184,7 @@ class OutboxPump:
 @asynccontextmanager
 async def open_pump(
     *,
-    reader: Reader,
+    reader: OutboxReader,
     source: EventSource,
     delivery: Delivery,
     wakeups: Wakeups,

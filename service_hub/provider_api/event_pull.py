@@ -50,10 +50,9 @@ async def pull(source: EventSource, provider_id: str, query: EventQuery) -> Even
     A stream that is not the present one is answered at once with the present one from its
     beginning: the provider sets its cursor anew.
     """
-    stream, events = await source.signed_after(provider_id, query.after, EVENTS_PER_PAGE_MAX)
-    if stream.stream == query.stream and not events and query.wait_seconds > 0:
-        await source.wait(provider_id, query.after, query.wait_seconds)
-        stream, events = await source.signed_after(provider_id, query.after, EVENTS_PER_PAGE_MAX)
+    stream, events = await source.signed_when_there(
+        provider_id, query.stream, query.after, EVENTS_PER_PAGE_MAX, query.wait_seconds
+    )
     if stream.stream != query.stream:
         stream, events = await source.signed_after(provider_id, 0, EVENTS_PER_PAGE_MAX)
     return page_of(stream, events)

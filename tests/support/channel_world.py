@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,25 +32,19 @@ from service_hub.channel.outbox_pump import OutboxPump, open_pump
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import KeyRefusedError, UnauthenticatedError
 from service_hub.domain.records import (
-    OutboxEvent,
     Provider,
-    ProviderStream,
-    Record,
     RegistrationKey,
 )
-from service_hub.ports import IssuedPem, Versioned
+from service_hub.ports import IssuedPem
+from tests.support.memory_outbox import MemoryOutbox
 from wire_contract.events import Presence
 from wire_contract.reports import Registration, RegistrationAnswer
-from wire_contract.vocabulary import EventType
 
 ISSUER = "https://hub.test"
 VAULT_ID = "0f0f0f0f-0000-4000-8000-000000000001"
 TOKYO = "11111111-1111-4111-8111-111111111111"
 OSAKA = "22222222-2222-4222-8222-222222222222"
 WAIT_SECONDS_MAX = 10.0
-
-R = TypeVar("R", bound=Record)
-
 
 class SystemTime:
     """The clock that the tests' parts use; certificates and tokens are real, so is time."""
@@ -231,61 +225,6 @@ class KnownServers:
         return self.issue(request)
 
 
-class MemoryOutbox:
-    """The Reader of events and streams, and the hand that stores and acknowledges them."""
-
-    def __init__(self) -> None:
-        self.streams: dict[str, ProviderStream] = {}
-        self.events: dict[str, list[OutboxEvent]] = {}
-        self.reads = 0
-
-    def follow(self, provider_id: str, stream: str = "stream-1") -> None:
-        """Begin a stream."""
-        self.streams[provider_id] = ProviderStream(id=provider_id, vault_id=VAULT_ID, stream=stream)
-        self.events[provider_id] = []
-
-    def add(self, provider_id: str, *, filling: str = "") -> OutboxEvent:
-        """Store the next event."""
-        stream = self.streams[provider_id]
-        event = OutboxEvent(
-            id=f"{stream.stream}/{stream.next_seq}",
-            vault_id=VAULT_ID,
-            provider_id=provider_id,
-            stream=stream.stream,
-            seq=stream.next_seq,
-            type=EventType.REFRESH,
-            issued_at=datetime.now(UTC),
-            expires_at=datetime.now(UTC) + timedelta(hours=1),
-            body={"filling": filling},
-        )
-        self.events[provider_id].append(event)
-        self.streams[provider_id] = stream.model_copy(update={"next_seq": stream.next_seq + 1})
-        return event
-
-    def acknowledge(self, provider_id: str, seq: int) -> None:
-        """Drop what is acknowledged."""
-        stream = self.streams[provider_id]
-        self.streams[provider_id] = stream.model_copy(update={"acknowledged_seq": seq})
-        self.events[provider_id] = [each for each in self.events[provider_id] if each.seq > seq]
-
-    async def get(self, kind: type[R], record_id: str) -> Versioned[R] | None:
-        """Return a stream."""
-        assert kind is ProviderStream
-        stream = self.streams.get(record_id)
-        return None if stream is None else Versioned(cast("R", stream), 1)
-
-    async def find(self, kind: type[R], **columns: str) -> list[Versioned[R]]:
-        """Return all streams."""
-        assert kind is ProviderStream
-        assert not columns
-        return [Versioned(cast("R", stream), 1) for stream in self.streams.values()]
-
-    async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
-        """Return stored events above a number."""
-        self.reads += 1
-        return [each for each in self.events.get(provider_id, []) if each.seq > seq][:limit]
-
-
 class PresenceLog:
     """The PresenceSink: what was heard, in order."""
 
@@ -371,6 +310,7 @@ async def _open(
     )
     servers, outbox, presence, wakeups = KnownServers(), MemoryOutbox(), PresenceLog(), Wakeups()
     source = SignedEvents(outbox, trust.signer(), wakeups, poll_seconds=0.5)
+    await stack.enter_async_context(source.polling())
     listener = socket.create_server(("127.0.0.1", 0))
     # Connections inherit it: that a peer does not read shows after kilobytes, not megabytes.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)

@@ -294,6 +294,7 @@ async def joined_world(folder: Path) -> AsyncIterator[JoinedWorld]:
             hub_world(folder, clock=RealTime(), outbox=wakeups, resigner=source)
         )
         late.reader = hub.store
+        await stack.enter_async_context(source.polling())
         yield await _open(stack, folder, _Ground(hub, trust, wakeups, signer, source))
 
 

@@ -40,11 +40,11 @@ from tests.support.channel_world import (
     CheckedTokens,
     Holder,
     KnownServers,
-    MemoryOutbox,
     SystemTime,
     Trust,
     provider_record,
 )
+from tests.support.memory_outbox import MemoryOutbox
 from wire_contract.reports import (
     EchoAnswer,
     Heartbeat,
@@ -294,6 +294,7 @@ async def api_world() -> AsyncIterator[ApiWorld]:
     try:
         await web.SockSite(runner, listener, ssl_context=tls).start()
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(source.polling())
             yield ApiWorld(trust, servers, outbox, cases, wakeups, source, url, stack, tls)
             wakeups.close()
     finally:

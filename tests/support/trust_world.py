@@ -282,6 +282,7 @@ async def _open(
     token_key = new_private_key()
     office = TrustOffice(chain, token_key, issuer=ISSUER)
     source = SignedEvents(store, event_signer(chain, clock.now()), wakeups, poll_seconds=0.2)
+    await stack.enter_async_context(source.polling())
     enrolment = EnrolmentService(
         reader=store,
         committer=committer,

@@ -14,7 +14,8 @@ from certs.tls import client_context, peer_certificate, server_context
 from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.rotation import Rotation
-from tests.support.channel_world import TOKYO, MemoryOutbox
+from tests.support.channel_world import TOKYO
+from tests.support.memory_outbox import MemoryOutbox
 from tests.support.trust_world import MovedClock, event_signer
 
 NOW = datetime.now(UTC)

@@ -1,18 +1,16 @@
 """The pump with a clock in hand: what is sent to whom, when, and what trouble does to others."""
 
+import asyncio
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from service_hub.channel.delivery import Publication
 from service_hub.channel.event_source import SignedEvents
-from service_hub.channel.outbox_pump import OutboxPump
+from service_hub.channel.outbox_pump import PART_MAX, OutboxPump
 from service_hub.channel.wakeups import Wakeups
-from service_hub.domain.records import OutboxEvent, Record
-from service_hub.ports import Versioned
-from tests.support.channel_world import OSAKA, TOKYO, MemoryOutbox
+from service_hub.ports import StreamPage
+from tests.support.channel_world import OSAKA, TOKYO
+from tests.support.memory_outbox import MemoryOutbox
 from wire_contract.topics import EVENT_BYTES_MAX
-
-R = TypeVar("R", bound=Record)
 
 
 class PlainSigner:
@@ -82,9 +80,19 @@ class Bench:
         for provider_id in (TOKYO, OSAKA):
             self.outbox.follow(provider_id)
 
+    def crowd(self, count: int, *, events: int = 1) -> list[str]:
+        """Connect so many providers, each with events that wait."""
+        names = [f"site-{number:04}" for number in range(count)]
+        for name in names:
+            self.outbox.follow(name)
+            self.delivery.numbers[name] = 1
+            for _ in range(events):
+                self.outbox.add(name)
+        return names
+
     async def look(self, provider_id: str = TOKYO) -> list[tuple[str, str]]:
         """Let the pump look at one provider; return what it sent."""
-        await self.pump._look_at(provider_id)
+        await self.pump._look_at([provider_id])
         return self.delivery.taken()
 
 
@@ -183,32 +191,106 @@ async def test_who_has_gone_is_forgotten() -> None:
 
 
 class BrokenForTokyo(MemoryOutbox):
-    """A database that fails for one provider, and for the poll when told to."""
+    """A database that fails for one provider's events, and for the poll when told to."""
 
     poll_fails = False
 
-    async def find(self, kind: type[R], **columns: str) -> list[Versioned[R]]:
-        """Return all streams."""
-        if self.poll_fails:
+    async def pages(self, after: Mapping[str, int], limit: int) -> Mapping[str, StreamPage]:
+        """Return streams and events, or fail."""
+        if self.poll_fails if limit == 0 else TOKYO in after:
             raise OSError("disk")
-        return await super().find(kind, **columns)
-
-    async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
-        """Return stored events above a number."""
-        if provider_id == TOKYO:
-            raise OSError("disk")
-        return await super().events_after(provider_id, seq, limit)
+        return await super().pages(after, limit)
 
 
 async def test_trouble_with_one_provider_does_not_end_the_delivery_to_others() -> None:
     outbox = BrokenForTokyo()
     bench = Bench(outbox)
-    for provider_id in (TOKYO, OSAKA):
-        outbox.add(provider_id)
-        bench.delivery.numbers[provider_id] = 1
-    assert await bench.look(TOKYO) == []
-    assert await bench.look(OSAKA) == [(OSAKA, "stream-1/1")]
+    names = bench.crowd(40)
+    outbox.add(TOKYO)
+    bench.delivery.numbers[TOKYO] = 1
+    await bench.pump._look_at([*names[:20], TOKYO, *names[20:]])
+    assert sorted(bench.delivery.taken()) == sorted((name, "stream-1/1") for name in names)
     outbox.poll_fails = True
     assert await bench.pump._behind() == set()
     outbox.poll_fails = False
-    assert await bench.pump._behind() == {TOKYO, OSAKA}
+    assert await bench.pump._behind() == {TOKYO, *names}
+
+
+async def test_who_could_not_be_read_is_tried_again_and_not_at_once() -> None:
+    outbox = BrokenForTokyo()
+    bench = Bench(outbox)
+    outbox.add(TOKYO)
+    bench.delivery.numbers[TOKYO] = 1
+    assert await bench.look() == []
+    assert 1.0 <= bench.pump._pause(poll_at=100.0) <= 2.0
+
+
+async def test_a_delivery_that_fails_for_one_goes_on_for_the_others() -> None:
+    bench = Bench()
+    names = bench.crowd(5)
+    answers = iter([Publication.SENT, Publication.SENT, None, Publication.SENT, Publication.SENT])
+
+    def answer() -> Publication:
+        told = next(answers)
+        if told is None:
+            raise ConnectionResetError
+        return told
+
+    bench.delivery.answer = answer
+    await bench.pump._look_at(names)
+    assert [name for name, _ in bench.delivery.taken()] == [*names[:2], *names[3:]]
+    bench.delivery.answer = lambda: Publication.SENT
+    await bench.pump._look_at(names)
+    assert bench.delivery.taken() == [(names[2], "stream-1/1")]
+
+
+async def test_reads_do_not_grow_with_the_providers_of_a_part() -> None:
+    reads = []
+    for count in (1, PART_MAX):
+        bench = Bench()
+        names = bench.crowd(count)
+        await bench.pump._look_at(names)
+        assert len(bench.delivery.taken()) == count
+        reads.append(bench.outbox.reads)
+    assert reads == [1, 1]
+
+
+async def test_many_parts_are_sent_each_provider_once_and_in_order() -> None:
+    bench = Bench()
+    names = bench.crowd(3 * PART_MAX + 1, events=3)
+    await bench.pump._look_at(names)
+    sent = bench.delivery.taken()
+    for name in names:
+        assert [text for each, text in sent if each == name] == [
+            f"stream-1/{seq}" for seq in (1, 2, 3)
+        ]
+    assert bench.outbox.reads == 4
+    await bench.pump._look_at(names)
+    assert bench.delivery.taken() == []
+
+
+async def test_what_no_wake_told_is_found_by_the_poll() -> None:
+    bench = Bench()
+    names = bench.crowd(10)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        pumping = group.create_task(bench.pump.run())
+        while len(bench.delivery.sent) < len(names):
+            await asyncio.sleep(0)
+        pumping.cancel()
+    assert sorted(bench.delivery.taken()) == sorted((name, "stream-1/1") for name in names)
+
+
+class SmallReads(MemoryOutbox):
+    """A database whose events are so large that few fit a read."""
+
+    async def pages(self, after: Mapping[str, int], limit: int) -> Mapping[str, StreamPage]:
+        """Return the first two."""
+        return dict(list((await super().pages(after, limit)).items())[:2])
+
+
+async def test_who_is_left_out_of_a_read_is_asked_for_again() -> None:
+    bench = Bench(SmallReads())
+    names = bench.crowd(7)
+    bench.delivery.numbers["nobody"] = 1
+    await bench.pump._look_at([*names, "nobody"])
+    assert bench.delivery.taken() == [(name, "stream-1/1") for name in names]

@@ -150,13 +150,17 @@ class ProviderStream(Record):
 
 
 class ProviderContact(Record):
-    """When a provider was last heard of; `id` is the provider's. Renews its lease."""
+    """When a provider was last heard of; `id` is the provider's. Renews its lease.
+
+    `cut_off_at`: its certificates were revoked then, and it has not come back since.
+    """
 
     kind: ClassVar[str] = "provider_contact"
 
     last_contact_at: datetime
     boot_id: str = ""
     fabric_reachable: bool = True
+    cut_off_at: datetime | None = None
 
 
 class FabricInventory(Record):

@@ -3,7 +3,7 @@
 import structlog
 
 from service_hub.domain.errors import NotFoundError
-from service_hub.domain.records import Alert, ManagementCertificate, Provider
+from service_hub.domain.records import Alert, ManagementCertificate, Provider, ProviderContact
 from service_hub.ports import NEW, Change, Clock, Committer, Connections, Reader, Save
 
 log = structlog.get_logger(__name__)
@@ -41,12 +41,21 @@ class CertificateService:
                 raised_at=self._clock.now(),
                 principal=principal,
             )
-            await self._committer.commit(Change(saves=(*saves, Save(alert, NEW))))
+            cut_off = await self._cut_off(provider_id)
+            await self._committer.commit(Change(saves=(*saves, *cut_off, Save(alert, NEW))))
         self._connections.kick(provider_id)
         log.warning(
             "server_revoked", provider_id=provider_id, certificates=count, principal=principal
         )
         return count
+
+    async def _cut_off(self, provider_id: str) -> list[Save]:
+        """Return what ends a server's lease until its next contact, with a new certificate."""
+        found = await self._reader.get(ProviderContact, provider_id)
+        if found is None:
+            return []
+        ended = found.record.model_copy(update={"cut_off_at": self._clock.now()})
+        return [Save(ended, None)]
 
     async def alerts(self, vault_id: str) -> list[Alert]:
         """Return what was raised about the servers of a vault, oldest first."""

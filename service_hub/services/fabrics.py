@@ -58,8 +58,11 @@ class FabricService:
         return await self.facts(found.record)
 
     async def connected(self, provider_id: str) -> bool:
-        """Return whether any authenticated contact was within the lease (channel.md, presence)."""
+        """Return whether any authenticated contact was within the lease (channel.md, presence).
+
+        Whose certificates were revoked is away at once, whatever its lease says.
+        """
         contact = await self._reader.get(ProviderContact, provider_id)
-        if contact is None:
+        if contact is None or contact.record.cut_off_at is not None:
             return False
         return self._clock.now() - contact.record.last_contact_at <= self._lease

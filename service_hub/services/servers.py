@@ -63,6 +63,8 @@ from wire_contract.vocabulary import Side
 TRIES_MAX: Final = 20
 """How often forgetting a server is tried while something else changes the same records."""
 
+PURGE_INSTEAD: Final = "; if it is gone for good, purge it: site-recovery server purge"
+
 log = structlog.get_logger(__name__)
 
 
@@ -266,8 +268,10 @@ class ServerTasks:
             # Taken up after a restart: the server was forgotten before the job could say so.
             return None if task_id == DELETING_TASK else self._gone(job)
         provider = found.record
-        if task_id in CHECKING_TASKS and (error := await self._unreachable(provider)) is not None:
-            return error
+        if task_id in CHECKING_TASKS:
+            error = await self._unreachable(provider, leaves=job.scenario_key == UNREGISTER)
+            if error is not None:
+                return error
         if job.scenario_key == UNREGISTER:
             # Asked again before the end: a pairing may have begun while the provider cleaned up.
             usage = await self._departures.usage(provider)
@@ -277,7 +281,7 @@ class ServerTasks:
             await self._departures.forget(provider.id)
         return None
 
-    async def _unreachable(self, provider: Provider) -> JobError | None:
+    async def _unreachable(self, provider: Provider, *, leaves: bool) -> JobError | None:
         facts = await self._facts(provider)
         if facts.connected:
             return None
@@ -287,7 +291,7 @@ class ServerTasks:
             errors.NOT_CONNECTED,
             self._clock.now(),
             name=title_of(provider),
-            detail=f"last heard of {last}",
+            detail=f"last heard of {last}{PURGE_INSTEAD if leaves else ''}",
         )
 
     async def _facts(self, provider: Provider) -> FabricFacts:

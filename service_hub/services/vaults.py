@@ -7,6 +7,7 @@ import structlog
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import (
+    Alert,
     ContainerMapping,
     Provider,
     RegistrationKey,
@@ -130,7 +131,7 @@ class VaultService:
         for provider in providers:
             await self._departures.forget(provider.id)
         deletes = [Delete(Vault, vault.id)]
-        for kind in (RegistrationKey, ReplicationPolicy, ContainerMapping, Job):
+        for kind in (RegistrationKey, ReplicationPolicy, ContainerMapping, Job, Alert):
             found = await self._reader.find(kind, vault_id=vault.id)
             deletes += [Delete(kind, each.record.id) for each in found]
         await self._committer.commit(Change(deletes=deletes))

@@ -10,18 +10,23 @@ import pytest
 from service_hub.domain.errors import ConflictError, NotFoundError
 from service_hub.domain.jobs import JobState, TaskState
 from service_hub.domain.records import (
+    Alert,
     FabricInventory,
     ManagementCertificate,
     OutboxEvent,
+    PendingApproval,
     Provider,
     ProviderStream,
+    Record,
     Vault,
 )
 from service_hub.ports import Change, EventReceipt, Save
+from service_hub.services.certificates import CertificateService
 from service_hub.services.vaults import VaultService
 from tests.support.hub_stories import paired, protected, until_done
 from tests.support.hub_world import HubWorld, hub_world, inventory
-from wire_contract.reports import ProviderError
+from tests.support.leaving_servers import KickedConnections
+from wire_contract.reports import Heartbeat, ProviderError
 
 SECONDS = timedelta(seconds=1)
 
@@ -129,7 +134,9 @@ async def test_a_disconnected_server_is_not_removed_but_purged(tmp_path: Path) -
         world.clock.time += 61 * SECONDS
         job = await world.servers.remove(world.vault, "osaka-fabric", world.identity())
         assert await until_done(world, job.id) == []
-        assert (await world.job(job.id)).errors[0].code == "25018"
+        error = (await world.job(job.id)).errors[0]
+        assert error.code == "25018"
+        assert "site-recovery server purge" in error.possible_causes
         await world.servers.purge(world.vault, "osaka-fabric")
         assert await gone(world, "osaka")
         certificate = await world.store.get(ManagementCertificate, thumbprint)
@@ -138,6 +145,53 @@ async def test_a_disconnected_server_is_not_removed_but_purged(tmp_path: Path) -
         assert world.leaving.connections.kicked == ["osaka-provider"]
         with pytest.raises(NotFoundError):
             await world.servers.purge(world.vault, "osaka-fabric")
+
+
+async def test_a_revoked_server_is_away_at_once_until_it_comes_back(world: HubWorld) -> None:
+    await certified(world, "osaka")
+    connections = KickedConnections()
+    service = CertificateService(
+        reader=world.store, committer=world.committer, clock=world.clock, connections=connections
+    )
+    assert await service.revoke_server(world.vault.id, "osaka-provider", "olga") == 1
+    assert connections.kicked == ["osaka-provider"]
+    assert [each.connected for each in await world.fabrics.list(world.vault)] == [True, False]
+    await world.reports.heartbeat(world.providers["osaka"], Heartbeat(boot_id="new", last=None))
+    assert [each.connected for each in await world.fabrics.list(world.vault)] == [True, True]
+
+
+async def test_alerts_outlive_their_server_and_go_with_the_vault(world: HubWorld) -> None:
+    for kind, record_id in ((Alert, "alert"), (PendingApproval, "approval")):
+        await world.committer.commit(Change(saves=(Save(noted(world, kind, record_id), None),)))
+    for site in ("tokyo", "osaka"):
+        await world.leaving.departures.forget(f"{site}-provider")
+    assert await world.store.find(PendingApproval) == []
+    assert [each.record.id for each in await world.store.find(Alert)] == ["alert"]
+    await vaults(world).delete(world.vault)
+    assert await world.store.find(Alert) == []
+
+
+def noted(world: HubWorld, kind: type[Record], record_id: str) -> Record:
+    """Return a record about Osaka's server, whatever else it says."""
+    now = world.clock.now()
+    return kind.model_validate(
+        {
+            "id": record_id,
+            "vault_id": world.vault.id,
+            "provider_id": "osaka-provider",
+            **(
+                {"code": "ServerRevoked", "message": "m", "raised_at": now}
+                if kind is Alert
+                else {
+                    name: "x"
+                    for name, field in kind.model_fields.items()
+                    if field.is_required()
+                    and name not in {"id", "vault_id", "provider_id", "requested_at"}
+                }
+                | {"requested_at": now}
+            ),
+        }
+    )
 
 
 async def test_a_purge_is_refused_while_a_cloud_is_paired(tmp_path: Path) -> None:

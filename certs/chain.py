@@ -23,6 +23,7 @@ from certs.identity import (
     new_private_key,
     private_key_pem,
     subject_alternative_name,
+    thumbprint,
 )
 from certs.profiles import (
     AUTHORITY_LIFETIME,
@@ -33,6 +34,7 @@ from certs.profiles import (
     Authority,
     Profile,
 )
+from certs.roots import sign_roots
 
 _ROOT: Final = "root"
 
@@ -69,10 +71,15 @@ class TrustChain:
         self._issuers = dict(issuers)
 
     @classmethod
-    def create(cls, now: datetime, organization: str) -> Self:
-        """Return a new chain with new keys, valid from now on."""
+    def create(cls, now: datetime, organization: str, generation: int = 1) -> Self:
+        """Return a new chain with new keys, valid from now on.
+
+        From the second generation on, its number is part of the authorities' names: chains of one
+        hub are told apart by them.
+        """
+        suffix = f" {generation}" if generation > 1 else ""
         root_key = new_private_key()
-        root_name = _authority_name(organization, _ROOT)
+        root_name = _authority_name(organization, f"{_ROOT}{suffix}")
         root = _authority_certificate(
             root_name,
             root_key.public_key(),
@@ -85,7 +92,7 @@ class TrustChain:
         issuers = {}
         for authority in Authority:
             key = new_private_key()
-            name = _authority_name(organization, f"{authority} authority")
+            name = _authority_name(organization, f"{authority} authority{suffix}")
             certificate = _authority_certificate(
                 name,
                 key.public_key(),
@@ -102,6 +109,30 @@ class TrustChain:
     def root_pem(self) -> str:
         """The anchor that everybody pins."""
         return certificate_pem(self._root)
+
+    @property
+    def root_thumbprint(self) -> str:
+        """The SHA-256 of the root."""
+        return thumbprint(self._root)
+
+    @property
+    def has_root_key(self) -> bool:
+        """Whether the root's key is here, or kept offline."""
+        return self._root_key is not None
+
+    def state_roots(self, serial: int, successor: "TrustChain | None" = None) -> str:
+        """Return the root's own word on which roots to trust: itself, and then its successor.
+
+        Raises DamagedTrustError when the root's key is kept elsewhere.
+        """
+        if not isinstance(self._root_key, ec.EllipticCurvePrivateKey):
+            raise DamagedTrustError(
+                f"{_key_file(_ROOT)} is missing: put the root's key back while the root is replaced"
+            )
+        roots = [self._root]
+        if successor is not None:
+            roots.append(load_certificate(successor.root_pem.encode()))
+        return sign_roots(self._root_key, self._root, roots, serial)
 
     @property
     def management_ca_pem(self) -> str:

@@ -151,6 +151,7 @@ def load_certificate_chain(context: ssl.SSLContext, chain_pem: str, key_pem: byt
 def peer_certificate(connection: object) -> x509.Certificate | None:
     """Return the verified certificate of the peer, None where it presented none (or no TLS).
 
+    A resumed session counts as none: nobody looked whether its certificate is still valid.
     Takes an asyncio transport or stream writer, an SSLObject or an SSLSocket.
     """
     # No isinstance of a Protocol: that costs more than all the rest, at each connection.
@@ -159,6 +160,10 @@ def peer_certificate(connection: object) -> x509.Certificate | None:
         connection = extra_info("ssl_object")
     if not isinstance(connection, ssl.SSLObject | ssl.SSLSocket):
         # uvloop and asyncio both give an ssl.SSLObject; None means a plain connection.
+        return None
+    if connection.session_reused:
+        # Tickets are off, but with TLS 1.2 OpenSSL keeps sessions by their number, and the ssl
+        # module cannot turn that off.
         return None
     der = connection.getpeercert(binary_form=True)
     return None if der is None else x509.load_der_x509_certificate(der)

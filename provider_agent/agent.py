@@ -23,6 +23,7 @@ from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubHttps
 from provider_agent.intake import EventIntake
 from provider_agent.journal import Journal
+from provider_agent.pinned_roots import PinnedRoots
 from provider_agent.proxy import HubRoute, load_rules
 from provider_agent.proxy_account import ProxyAccount
 from provider_agent.puller import EventPuller
@@ -116,8 +117,11 @@ async def assemble(
         https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls, route))
         hub = HubClient(https, AccessToken(https, identity.key, clock.now))
         updates = load_policy(data_directory, settings.node)
-        session = Session(hub, driver, journal, clock, facts.vmm_version, updates=updates)
         verifier = EventVerifier(identity.root_pem)
+        roots = PinnedRoots(identity, verifier, clock, data_directory)
+        session = Session(
+            hub, driver, journal, clock, facts.vmm_version, updates=updates, roots=roots
+        )
         intake = EventIntake(verifier, facts.provider_id, journal, clock, session_due=session.due)
         subscriber = Subscriber(
             hub,
@@ -137,6 +141,7 @@ async def assemble(
             clock,
             data_directory=data_directory,
             connect=lambda tls: HubHttps.connect(facts.provider_url, tls, route),
+            roots=roots,
         )
         leaving = Wake()
         reporter = Reporter(hub, journal, session, intake.reports_due, clock)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from certs import vault_credentials
@@ -23,6 +22,7 @@ from certs.identity import (
     private_key_pem,
     thumbprint,
 )
+from certs.roots import ROOTS_MAX, is_root
 from certs.vault_credentials import CredentialsDamagedError
 from service_shell.errors import ProgramError
 from service_shell.secret_files import read_secret, write_secret
@@ -44,7 +44,11 @@ _FACTS, _KEY, _CHAIN, _ROOT = "identity.json", "key.pem", "certificate.pem", "ro
 
 
 class IdentityFacts(BaseModel):
-    """Who this provider is, and where its hub is."""
+    """Who this provider is, and where its hub is.
+
+    `roots_serial` is the number of the statement that the pinned roots come from; 0 for those of
+    the registration.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,11 +63,12 @@ class IdentityFacts(BaseModel):
     mqtt_port: int
     heartbeat_seconds: int
     registered_at: datetime
+    roots_serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A registered provider: its facts, key, certificate chain (leaf first) and pinned root."""
+    """A registered provider: its facts, key, certificate chain (leaf first) and pinned roots."""
 
     facts: IdentityFacts
     key: PrivateKey
@@ -115,12 +120,12 @@ def read_credentials(path: Path, now: datetime) -> RegistrationCredentials:
             f"the credentials file {path} names the hub {credentials.provider_url!r}, which is no"
             " https URL; generate a new registration key in the vault"
         )
-    root = _only_root(path, contents.extra)
-    issuers = [each for each in contents.extra if each != root]
+    roots = _roots(path, contents.extra)
+    issuers = [each for each in contents.extra if each not in roots]
     return RegistrationCredentials(
         provider_url=credentials.provider_url.rstrip("/"),
         vault_name=credentials.vault_name,
-        root_pem=certificate_pem(root),
+        root_pem="".join(map(certificate_pem, roots)),
         chain_pem="".join(map(certificate_pem, (certificate, *issuers))),
         key_pem=private_key_pem(contents.key),
         vault_id=_vault_id(credentials.service_principal_client_id),
@@ -155,25 +160,15 @@ def _read_file(path: Path) -> bytes:
     return data
 
 
-def _only_root(path: Path, extra: Sequence[x509.Certificate]) -> x509.Certificate:
-    roots = [each for each in extra if _is_root(each)]
-    if len(roots) != 1:
+def _roots(path: Path, extra: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Return the hub's root, or both while the hub replaces it."""
+    roots = [each for each in extra if is_root(each)]
+    if not 1 <= len(roots) <= ROOTS_MAX:
         raise ProgramError(
             f"the credentials file {path} holds {len(roots)} root certificates instead of the"
             " hub's one; generate a new registration key in the vault"
         )
-    return roots[0]
-
-
-def _is_root(certificate: x509.Certificate) -> bool:
-    if certificate.issuer != certificate.subject:
-        return False
-    try:
-        certificate.verify_directly_issued_by(certificate)
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-        return False
-    return constraints.value.ca
+    return roots
 
 
 def staged_key(data_directory: Path) -> PrivateKey | None:
@@ -246,9 +241,14 @@ def complete_renewal(data_directory: Path) -> None:
         _sync(data_directory)
 
 
-def save_root(data_directory: Path, root_pem: str) -> None:
-    """Pin other roots from the next start on."""
-    write_secret(data_directory / _FOLDER / _ROOT, root_pem.encode())
+def save_roots(data_directory: Path, root_pem: str, facts: IdentityFacts) -> None:
+    """Pin other roots from the next start on, durably.
+
+    The roots come first: killed in between, the statement that named them is taken once more.
+    """
+    folder = data_directory / _FOLDER
+    write_secret(folder / _ROOT, root_pem.encode())
+    write_secret(folder / _FACTS, _written(facts))
 
 
 def drop_former(data_directory: Path, now: datetime) -> int:
@@ -268,7 +268,11 @@ def _write(folder: Path, identity: Identity) -> None:
     write_secret(folder / _KEY, identity.key_pem)
     write_secret(folder / _CHAIN, identity.chain_pem.encode())
     write_secret(folder / _ROOT, identity.root_pem.encode())
-    write_secret(folder / _FACTS, identity.facts.model_dump_json(indent=2).encode())
+    write_secret(folder / _FACTS, _written(identity.facts))
+
+
+def _written(facts: IdentityFacts) -> bytes:
+    return facts.model_dump_json(indent=2).encode()
 
 
 def _sync(data_directory: Path) -> None:

@@ -20,9 +20,9 @@ from provider_agent.credentials import Identity
 from provider_agent.domain.retries import Backoff
 from provider_agent.hub_client import AccessToken, HubClient, HubLine
 from provider_agent.hub_https import HubError, HubHttps
+from provider_agent.pinned_roots import PinnedRoots
 from provider_agent.registration import trusted_chain
 from provider_agent.subscriber import Subscriber
-from provider_agent.wake import Wake
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 
@@ -62,22 +62,27 @@ class Renewal:
         *,
         data_directory: Path,
         connect: Connect,
+        roots: PinnedRoots,
     ) -> None:
+        self._roots = roots
         self._hub = hub
         self._subscriber = subscriber
         self.identity = identity
         self._clock = clock
         self._data_directory = data_directory
         self._connect = connect
-        self.due = Wake()
-        """Set when the certificate is to be renewed whatever its age."""
+        self._due = roots.renewal_due
 
     async def run(self) -> None:
         """Renew for ever; a hub that is away or refuses is asked again until the end."""
         async with AsyncExitStack() as lines:
             while True:
                 await self._until_due()
-                await self._leave(await self._insist(lines))
+                if self._roots.pem != self.identity.root_pem:
+                    self.identity = self._roots.pinned(self.identity)
+                    await self._leave(await self.reconnect(lines))
+                if self._is_due():
+                    await self._leave(await self._insist(lines))
 
     async def _insist(self, lines: AsyncExitStack) -> HubLine:
         failures = 0
@@ -93,9 +98,18 @@ class Renewal:
     async def _until_due(self) -> None:
         while True:
             self._drop_former()
-            left = (renewal_at(self.identity.chain_pem) - self._clock.now()).total_seconds()
-            if left <= 0 or await self.due.wait(min(left, LOOK_SECONDS_MAX)):
+            if self._is_due():
                 return
+            left = (renewal_at(self.identity.chain_pem) - self._clock.now()).total_seconds()
+            if await self._due.wait(min(max(left, 0), LOOK_SECONDS_MAX)):
+                return
+
+    def _is_due(self) -> bool:
+        """Whether two thirds of the certificate's life are over, or its root is being replaced."""
+        if self._roots.renewal_wanted and self._roots.is_newest(self.identity.chain_pem):
+            self._roots.renewal_wanted = False
+        old = self._clock.now() >= renewal_at(self.identity.chain_pem)
+        return old or self._roots.renewal_wanted
 
     def _drop_former(self) -> None:
         try:
@@ -116,11 +130,13 @@ class Renewal:
             issued = decode_certs_only(await self._hub.reenrol(body))
         except EnrolmentDamagedError as error:
             raise ProgramError(f"the hub's answer holds no certificate: {error}") from error
-        chain_pem = trusted_chain(issued, key, self.identity.root_pem)
+        chain_pem = trusted_chain(issued, key, self._roots.pem)
         leaf = x509.load_pem_x509_certificates(chain_pem.encode())[0]
         if common_name(leaf) != provider_id:
             raise ProgramError(f"the hub renewed {common_name(leaf)}, not this provider")
-        renewed = replace(self.identity, key=key, chain_pem=chain_pem)
+        # Roots may have been pinned while the hub was asked: what is written holds them too.
+        renewed = replace(self._roots.pinned(self.identity), key=key, chain_pem=chain_pem)
+        self._roots.renewal_wanted = False  # one try per session: a hub may know better
         credentials.save_renewed(self._data_directory, renewed)
         self.identity = renewed
         log.info("certificate_renewed", ends_at=leaf.not_valid_after_utc.isoformat())

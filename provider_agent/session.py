@@ -19,6 +19,7 @@ from provider_agent.fabric.driver import (
 from provider_agent.hub_client import HubClient
 from provider_agent.hub_https import HubBusyError, HubError, HubUnreachableError
 from provider_agent.journal import Journal
+from provider_agent.pinned_roots import PinnedRoots
 from provider_agent.update_policy import UpdatePolicy
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
@@ -50,8 +51,10 @@ class Session:
         vmm_version: str,
         *,
         updates: UpdatePolicy,
+        roots: PinnedRoots,
     ) -> None:
         self._updates = updates
+        self._roots = roots
         self._hub = hub
         self._driver = driver
         self._journal = journal
@@ -147,6 +150,7 @@ class Session:
 
     async def _begin(self) -> SessionAnswer:
         facts = await self._journal.begin_session()
+        trusted_roots = self._roots.thumbprints
         answer = await self._hub.session(
             SessionRequest(
                 boot_id=self.boot_id,
@@ -159,11 +163,16 @@ class Session:
                 epochs=facts.epochs,
                 auto_update=self._updates.auto_update,
                 available_version=self._updates.available_version(),
+                trusted_roots=trusted_roots,
             )
         )
         if facts.last is None or facts.last.stream != answer.position.stream:
             log.info("stream_followed", stream=answer.position.stream, after=answer.position.seq)
             await self._journal.follow(answer.position)
+        if answer.roots_jws is not None and self._roots.take(answer.roots_jws):
+            self.renew()  # it tells the hub what is pinned now
+        else:
+            self._roots.confirmed(trusted_roots)
         self.number = facts.session
         self._heartbeat_seconds = max(answer.heartbeat_seconds, 1)
         self.connected.set()
@@ -236,7 +245,8 @@ class Session:
                 seconds_ahead_of_hub=round(ahead.total_seconds()),
                 remedy="synchronise both clocks (NTP): deadlines are misjudged until then",
             )
-        if last is None or answer.highest.stream != last.stream:
+        has_new_roots = answer.roots_serial > self._roots.serial
+        if has_new_roots or last is None or answer.highest.stream != last.stream:
             self.renew()
         elif answer.highest.seq > last.seq:
             self.events_due.set()

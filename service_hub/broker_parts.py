@@ -77,7 +77,8 @@ def files_command(
         raise ProgramError(
             "the configuration names no broker: set broker: {kind: mqtt, host: ..., port: ...}"
         )
-    trust, now, key = load(settings), SystemClock().now(), new_private_key()
+    now, key = SystemClock().now(), new_private_key()
+    trust = load(settings, now)
     names = settings.broker.names
     issued = trust.chain.issue(
         Profile.HUB_SERVER,
@@ -92,7 +93,7 @@ def files_command(
     texts = {
         CONFIGURATION_FILE: mosquitto_configuration(folder, "0.0.0.0", settings.broker.port),
         ACCESS_FILE: ACCESS,
-        AUTHORITY_FILE: trust.chain.management_ca_pem + trust.chain.root_pem,
+        AUTHORITY_FILE: trust.chains.management_cas_pem + trust.chains.roots_pem,
         CERTIFICATE_FILE: issued.chain_pem,
         KEY_FILE: private_key_pem(key).decode(),
     }

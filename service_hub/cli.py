@@ -15,6 +15,7 @@ from service_hub.config import HubSettings
 from service_hub.database_commands import database_commands
 from service_hub.hub import run_hub
 from service_hub.trust import initialise, load
+from service_hub.trust_commands import trust_commands
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
 from service_shell.logs import configure_logging
@@ -48,6 +49,7 @@ token_commands = typer.Typer(help="Bearer tokens of operators.", no_args_is_help
 application.add_typer(token_commands, name="token")
 application.add_typer(database_commands, name="database")
 application.add_typer(broker_commands, name="broker")
+application.add_typer(trust_commands, name="trust")
 
 
 @application.command("init")
@@ -73,7 +75,7 @@ def issue_command(
     settings = load_configuration(config, HubSettings)
     clock = SystemClock()
     token = issue_operator_token(
-        load(settings).token_key,
+        load(settings, clock.now()).token_key,
         issuer=settings.public_url,
         principal=principal,
         role=role.value,

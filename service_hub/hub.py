@@ -13,8 +13,6 @@ import structlog
 from aiohttp import web
 
 from certs.profiles import LIFETIMES, Profile
-from certs.signing import EventSigner
-from certs.tls import provider_listener_context, server_context
 from service_hub.arm.api import ArmApi
 from service_hub.arm.routes import arm_routes
 from service_hub.broker_parts import open_delivery
@@ -25,7 +23,6 @@ from service_hub.channel.outbox_pump import open_pump
 from service_hub.channel.wakeups import Wakeups
 from service_hub.channel.websocket import WebSocketDoor
 from service_hub.config import HubSettings
-from service_hub.domain.records import RegistrationKey
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
@@ -37,7 +34,7 @@ from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.provider_api.routes import provider_application
-from service_hub.rotation import Rotation
+from service_hub.root_files import settle
 from service_hub.server_parts import LateConnections, ServerParts, server_parts
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
@@ -57,7 +54,8 @@ from service_hub.services.vaults import VaultService
 from service_hub.store.backup import DatabaseInUseError, exclusive
 from service_hub.store.database import DatabaseUnusableError, open_store
 from service_hub.store.record_store import RecordStore
-from service_hub.trust import HubTrust, event_signer, load, server_credentials
+from service_hub.trust import HubTrust, event_signer, load
+from service_hub.trust_parts import Tls, keeping_trust_fresh, listener_contexts, trust_office
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 from service_shell.listener import open_listener
@@ -67,16 +65,6 @@ SHUTDOWN_SECONDS_MAX: Final = 5.0
 """Longest that open requests are waited for when the hub stops."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tls:
-    """The contexts of the three listeners, all with the same fresh server certificate."""
-
-    operator: ssl.SSLContext
-    provider: ssl.SSLContext
-    mqtt: ssl.SSLContext
-    chain_pem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +92,21 @@ class _Parts:
     committer: GroupCommitter
     office: TrustOffice
     source: SignedEvents
-    tls: _Tls
+    tls: Tls
 
 
 async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; raises ProgramError when it cannot begin."""
-    trust = load(settings)
+    settle(settings.trust_directory)
+    trust = load(settings, clock.now())
     async with AsyncExitStack() as stack:
         listeners = _listeners(stack, settings)
         store = await stack.enter_async_context(_store(settings))
-        tls = await _tls(settings, trust, store, clock)
+        tls = await listener_contexts(settings, trust, store, clock)
         wakeups = Wakeups()
         committer = GroupCommitter(store, wakeups)
         await stack.enter_async_context(committer.running())
-        office = _office(settings, trust)
+        office = trust_office(settings, trust)
         signer = event_signer(trust, clock.now())
         source = SignedEvents(store, signer, wakeups)
         await stack.enter_async_context(source.polling())
@@ -164,8 +153,19 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         )
         operators = _operator_application(settings, trust, clock, cases, trust_api)
         await _serve(stack, operators, listeners[0], tls.operator)
-        rotation = _rotation(settings, trust, clock, signer=signer, parts=parts)
-        await stack.enter_async_context(rotation.running())
+        await stack.enter_async_context(
+            keeping_trust_fresh(
+                settings,
+                trust,
+                clock,
+                tls=tls,
+                signer=signer,
+                source=source,
+                reader=store,
+                committer=committer,
+                connections=endpoint,
+            )
+        )
         stack.callback(wakeups.close)
         stack.callback(endpoint.stop)
         facts = _addresses(settings)
@@ -203,46 +203,13 @@ async def _store(settings: HubSettings) -> AsyncIterator[RecordStore]:
         raise ProgramError(str(error)) from error
 
 
-async def _tls(settings: HubSettings, trust: HubTrust, store: RecordStore, clock: Clock) -> _Tls:
-    now = clock.now()
-    chain_pem, key_pem = server_credentials(trust, settings, now)
-    chain = trust.chain
-    keys = [found.record for found in await store.find(RegistrationKey)]
-    uploaded = [key.certificate_pem for key in keys if key.expires_at > now]
-    return _Tls(
-        operator=server_context(chain_pem, key_pem),
-        provider=provider_listener_context(
-            chain_pem, key_pem, chain.management_ca_pem, chain.registration_ca_pem, uploaded
-        ),
-        mqtt=server_context(
-            chain_pem, key_pem, client_ca_pems=(chain.management_ca_pem,), require_client=True
-        ),
-        chain_pem=chain_pem,
-    )
-
-
-def _rotation(
-    settings: HubSettings, trust: HubTrust, clock: Clock, *, signer: EventSigner, parts: _Parts
-) -> Rotation:
-    tls = parts.tls
-    return Rotation(
-        clock=clock,
-        source=parts.source,
-        signer=signer,
-        make_signer=lambda now: event_signer(trust, now),
-        server_chain_pem=tls.chain_pem,
-        make_server=lambda now: server_credentials(trust, settings, now),
-        contexts=(tls.operator, tls.provider, tls.mqtt),
-    )
-
-
 def _use_cases(
     settings: HubSettings, trust: HubTrust, clock: Clock, parts: _Parts
 ) -> tuple[Engine, _UseCases]:
     store, committer = parts.store, parts.committer
     heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
-    office = RegistrationOffice(trust.chain, provider_url=settings.provider.public_url)
+    office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
     checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
     registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
     engine = Engine(
@@ -301,6 +268,7 @@ def _use_cases(
             observers=completion,
             resigner=parts.source,
             heartbeat=heartbeat,
+            roots=trust.chains,
         ),
     )
 
@@ -316,15 +284,6 @@ def _vaults(
         departures=registered.departures,
         key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
         provider_url=settings.provider.public_url,
-    )
-
-
-def _office(settings: HubSettings, trust: HubTrust) -> TrustOffice:
-    return TrustOffice(
-        trust.chain,
-        trust.token_key,
-        issuer=settings.public_url,
-        management_lifetime=timedelta(days=settings.management_certificate_days),
     )
 
 
@@ -362,7 +321,9 @@ def _operator_application(
     trust_api: TrustApi,
 ) -> web.Application:
     tokens = SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url)
-    hub_api = HubApi(vaults=cases.vaults, tokens=tokens, clock=clock, root_pem=trust.chain.root_pem)
+    hub_api = HubApi(
+        vaults=cases.vaults, tokens=tokens, clock=clock, root_pem=lambda: trust.chains.roots_pem
+    )
     arm_api = ArmApi(
         vaults=cases.vaults,
         fabrics=cases.fabrics,

@@ -251,7 +251,7 @@ class CertificateOffice(Protocol):
 
     @property
     def root_pem(self) -> str:
-        """The root that providers pin."""
+        """The roots that providers pin: two while the root is replaced."""
 
     def cacerts(self) -> bytes:
         """Return the chain as EST certs-only (base64 PKCS#7)."""
@@ -268,8 +268,10 @@ class CertificateOffice(Protocol):
     def requested_key(self, request: bytes) -> str:
         """Return the thumbprint of the key that a request is for; InvalidRequestError."""
 
-    def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> "IssuedPem":
-        """Issue a management certificate with the provider id as CN."""
+    def issue_provider(
+        self, request: bytes, provider_id: str, now: datetime, *, trusted_roots: Sequence[str] = ()
+    ) -> "IssuedPem":
+        """Issue a management certificate with the provider id as CN, below a root it trusts."""
 
     def issue_host(self, request: bytes, host: str, now: datetime) -> "IssuedPem":
         """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN."""
@@ -284,13 +286,14 @@ class CertificateOffice(Protocol):
 class IssuedPem:
     """An issued certificate: chain (leaf first) and the leaf's SHA-256 thumbprint.
 
-    `key_thumbprint` is the SHA-256 of the public key.
+    `key_thumbprint` is the SHA-256 of the public key, `root` the thumbprint of the root above.
     """
 
     chain_pem: str
     thumbprint: str
     key_thumbprint: str = ""
     expires_at: datetime | None = None
+    root: str = ""
 
 
 # ----------------------------------------------------------------- use cases, as the edges see them

@@ -73,6 +73,11 @@ class Rotation:
             self._server_due_at = due_at(chain_pem)
             log.info("server_certificate_replaced", next_at=self._server_due_at.isoformat())
 
+    def replace_all(self) -> None:
+        """Replace both now, whatever their age: the chain above them has changed."""
+        self._signer_due_at = self._server_due_at = self._clock.now()
+        self.look()
+
     async def run(self, look_seconds: float = LOOK_SECONDS) -> None:
         """Look for ever."""
         while True:

@@ -13,24 +13,35 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs.chain import DamagedTrustError, TrustChain
-from certs.identity import load_private_key, new_private_key, private_key_pem
+from certs.identity import (
+    KeyDamagedError,
+    load_private_key,
+    new_private_key,
+    private_key_pem,
+)
 from certs.profiles import Profile
 from certs.signing import EventSigner
+from certs.trusted_chains import TrustedChains
 from service_hub.config import HubSettings
+from service_hub.root_files import SECRET_BYTES_MAX, read_chains
 from service_shell.errors import ProgramError
 from service_shell.secret_files import read_secret, write_secret
 
 TOKEN_KEY_FILE: Final = "token.key"  # noqa: S105 -- a file name
-SECRET_BYTES_MAX: Final = 65_536
 PASSWORD_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class HubTrust:
-    """The chain and the key that signs tokens."""
+    """The chains (two while the root is replaced) and the key that signs tokens."""
 
-    chain: TrustChain
+    chains: TrustedChains
     token_key: ec.EllipticCurvePrivateKey
+
+    @property
+    def chain(self) -> TrustChain:
+        """The chain that the hub shows now."""
+        return self.chains.present
 
 
 def initialise(settings: HubSettings, now: datetime) -> None:
@@ -50,8 +61,8 @@ def initialise(settings: HubSettings, now: datetime) -> None:
         write_secret(settings.trust_directory / name, content)
 
 
-def load(settings: HubSettings) -> HubTrust:
-    """Return the hub's keys; ProgramError says which file is missing or damaged."""
+def key_password(settings: HubSettings) -> bytes:
+    """Return what the keys on disk are encrypted with; ProgramError without an initialised hub."""
     directory = settings.trust_directory
     if not directory.is_dir() or not settings.key_file.exists():
         missing = settings.key_file if directory.is_dir() else directory
@@ -59,22 +70,24 @@ def load(settings: HubSettings) -> HubTrust:
             f"{missing} is missing: run `service-hub init --config FILE` once, or restore the "
             "hub's data directory and key file from a backup"
         )
-    password = read_secret(settings.key_file, SECRET_BYTES_MAX).strip()
-    files = {
-        path.name: read_secret(path, SECRET_BYTES_MAX)
-        for path in directory.iterdir()
-        if path.is_file()
-    }
+    return read_secret(settings.key_file, SECRET_BYTES_MAX).strip()
+
+
+def load(settings: HubSettings, now: datetime) -> HubTrust:
+    """Return the hub's keys; ProgramError says which file is missing or damaged."""
+    directory, password = settings.trust_directory, key_password(settings)
     try:
-        chain = TrustChain.from_files(files, password)
-        token_key = load_private_key(files[TOKEN_KEY_FILE], password)
-    except (DamagedTrustError, KeyError, ValueError) as error:
+        chains = read_chains(directory, password, now)
+        token_key = load_private_key(
+            read_secret(directory / TOKEN_KEY_FILE, SECRET_BYTES_MAX), password
+        )
+    except (DamagedTrustError, KeyDamagedError, ValueError) as error:
         raise ProgramError(
             f"the keys in {directory} cannot be used ({error}): restore them, and "
             f"{settings.key_file}, from the same backup"
         ) from error
     assert isinstance(token_key, ec.EllipticCurvePrivateKey), "initialise makes such a key"
-    return HubTrust(chain, token_key)
+    return HubTrust(chains, token_key)
 
 
 def server_credentials(trust: HubTrust, settings: HubSettings, now: datetime) -> tuple[str, bytes]:

@@ -10,6 +10,9 @@ from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReceiptKind, RefusalReason
 
 REPORTS_PER_BATCH_MAX = 200
+ROOTS_MAX = 4
+
+Thumbprint = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Registration(WireModel):
@@ -50,7 +53,8 @@ class SessionRequest(WireModel):
     """What a provider knows when it (re)connects; the hub raises its own figures to these.
 
     `auto_update` is the node's update policy, null before set-up; `available_version` is installed
-    there and waits for a restart of the provider.
+    there and waits for a restart of the provider. `trusted_roots` are the SHA-256 thumbprints of
+    the hub's roots that it has pinned.
     """
 
     boot_id: str
@@ -63,6 +67,7 @@ class SessionRequest(WireModel):
     epochs: dict[str, int]
     auto_update: Literal["on", "off"] | None = None
     available_version: str | None = Field(default=None, max_length=64)
+    trusted_roots: tuple[Thumbprint, ...] = Field(default=(), max_length=ROOTS_MAX)
 
 
 class Authority(WireModel):
@@ -75,11 +80,16 @@ class Authority(WireModel):
 
 
 class SessionAnswer(WireModel):
-    """The stream to follow, and what the hub knows of this fabric's protected machines."""
+    """The stream to follow, and what the hub knows of this fabric's protected machines.
+
+    `roots_jws` is the roots' own word on which of them to trust, once a root has been replaced or
+    is being replaced (certs: roots).
+    """
 
     position: StreamPosition
     heartbeat_seconds: int
     authorities: tuple[Authority, ...]
+    roots_jws: str | None = None
 
 
 class Heartbeat(WireModel):
@@ -91,10 +101,15 @@ class Heartbeat(WireModel):
 
 
 class HeartbeatAnswer(WireModel):
-    """The highest event that exists: who is behind pulls at once."""
+    """The highest event that exists: who is behind pulls at once.
+
+    `roots_serial` is the number of the newest statement on roots: who knows an older one begins a
+    session, whose answer carries it.
+    """
 
     highest: StreamPosition
     server_time: datetime
+    roots_serial: int = Field(default=0, ge=0)
 
 
 class EchoAnswer(WireModel):

@@ -83,7 +83,7 @@ async def provision(config: Path, count: int, clock: Clock) -> Ground:
     """Make the hub's trust, and `count` registered providers in its database."""
     settings, now = load_configuration(config, HubSettings), clock.now()
     initialise(settings, now)
-    trust, vault_id, key = load(settings), clock.new_id(), new_private_key()
+    trust, vault_id, key = load(settings, clock.now()), clock.new_id(), new_private_key()
     vault = Vault(
         id=vault_id,
         vault_id=vault_id,

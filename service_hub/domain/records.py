@@ -60,8 +60,9 @@ class Provider(Record):
     """A registered VMM server and its provider; `id` is the GUID the hub made (the CN).
 
     Before `registered_at` is set only the certificate was issued. `registration_key` is the
-    thumbprint of the key that it enrolled with. The numbering of its events is
-    kept apart (ProviderStream), since every commit may raise it.
+    thumbprint of the key that it enrolled with, `trusted_roots` are those of the roots that it last
+    said it trusts. The numbering of its events is kept apart (ProviderStream), since every commit
+    may raise it.
     """
 
     kind: ClassVar[str] = "provider"
@@ -77,10 +78,14 @@ class Provider(Record):
     registration_key: str = ""
     auto_update: Literal["on", "off"] | None = None
     available_version: str | None = None
+    trusted_roots: tuple[str, ...] = ()
 
 
 class ManagementCertificate(Record):
-    """A certificate that a provider is known by; `id` is its SHA-256 thumbprint."""
+    """A certificate that a provider is known by; `id` is its SHA-256 thumbprint.
+
+    `root` is that of the root above it; empty for one that was issued before roots were noted.
+    """
 
     kind: ClassVar[str] = "management_certificate"
 
@@ -91,6 +96,7 @@ class ManagementCertificate(Record):
     key_thumbprint: str = ""
     used_at: datetime | None = None
     used_from: str = ""
+    root: str = ""
 
 
 class PendingApproval(Record):

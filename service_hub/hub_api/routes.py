@@ -29,7 +29,7 @@ class HubApi:
     vaults: VaultUseCases
     tokens: OperatorTokens
     clock: Clock
-    root_pem: str
+    root_pem: Callable[[], str]
 
     async def health(self, request: web.Request) -> web.Response:
         """Say that the hub answers; whoever asks learns nothing else."""
@@ -37,10 +37,10 @@ class HubApi:
         return _json(HTTPStatus.OK, {"state": "ok"})
 
     async def trust_root(self, request: web.Request) -> web.Response:
-        """Give the root that clients pin; it is public."""
+        """Give the roots that clients pin (two while the root is replaced); they are public."""
         del request
         return web.Response(
-            text=self.root_pem, content_type="application/x-pem-file", headers=_HEADERS
+            text=self.root_pem(), content_type="application/x-pem-file", headers=_HEADERS
         )
 
     async def list_vaults(self, request: web.Request) -> web.Response:

@@ -31,6 +31,7 @@ from certs.tokens import (
     verify_provider_token,
     wrap_token,
 )
+from certs.trusted_chains import TrustedChains
 from certs.verified_tokens import VerifiedTokens
 from service_hub.domain.errors import InvalidRequestError, UnauthenticatedError
 from service_hub.domain.records import Provider
@@ -45,27 +46,26 @@ class TrustOffice:
 
     def __init__(
         self,
-        chain: TrustChain,
+        chain: TrustChain | TrustedChains,
         token_key: ec.EllipticCurvePrivateKey,
         *,
         issuer: str,
         management_lifetime: timedelta = LIFETIMES[Profile.PROVIDER_MANAGEMENT],
     ) -> None:
         self._management_lifetime = management_lifetime
-        self._chain = chain
+        self._chains = chain if isinstance(chain, TrustedChains) else TrustedChains(chain)
         self._token_key = token_key
         self._issuer = issuer
         self._verified = VerifiedTokens()
 
     @property
     def root_pem(self) -> str:
-        """The root that providers pin."""
-        return self._chain.root_pem
+        """The roots that providers pin."""
+        return self._chains.roots_pem
 
     def cacerts(self) -> bytes:
-        """Return the chain as EST certs-only (RFC 7030, section 4.1.3)."""
-        pems: Sequence[str] = (self._chain.root_pem, self._chain.management_ca_pem)
-        return encode_certs_only(pems)
+        """Return what is trusted as EST certs-only (RFC 7030, section 4.1.3)."""
+        return encode_certs_only((self._chains.roots_pem, self._chains.management_cas_pem))
 
     def requested_name(self, request: bytes) -> str:
         """Return the VMM server id that a request names, a GUID in lower case."""
@@ -91,15 +91,27 @@ class TrustOffice:
         _checked(request)
         return key_thumbprint(strong_public_key(check_request(request)))
 
-    def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> IssuedPem:
-        """Issue a management certificate; the name in it is ours, whatever was asked for."""
-        lifetime = self._management_lifetime
+    def issue_provider(
+        self, request: bytes, provider_id: str, now: datetime, *, trusted_roots: Sequence[str] = ()
+    ) -> IssuedPem:
+        """Issue a management certificate; the name in it is ours, whatever was asked for.
+
+        While the root is replaced it comes from the new chain once the server trusts that.
+        """
         return self._issue(
-            Profile.PROVIDER_MANAGEMENT, request, provider_id, now, lifetime=lifetime
+            Profile.PROVIDER_MANAGEMENT,
+            request,
+            provider_id,
+            now,
+            lifetime=self._management_lifetime,
+            chain=self._chains.known_by(trusted_roots),
         )
 
     def issue_host(self, request: bytes, host: str, now: datetime) -> IssuedPem:
-        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN."""
+        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN.
+
+        It comes from the chain that all hosts trust: the former one until trust in that ends.
+        """
         if _checked(request).lower() != host.lower():
             raise InvalidRequestError(f"the common name of the request is not {host}")
         return self._issue(Profile.HYPERV_HOST, request, host, now, dns_names=(host,))
@@ -147,9 +159,11 @@ class TrustOffice:
         *,
         dns_names: Sequence[str] = (),
         lifetime: timedelta | None = None,
+        chain: TrustChain | None = None,
     ) -> IssuedPem:
         public_key = strong_public_key(check_request(request))
-        issued: IssuedCertificate = self._chain.issue(
+        issuing = chain or self._chains.present
+        issued: IssuedCertificate = issuing.issue(
             profile, public_key, common_name, now, dns_names=dns_names, lifetime=lifetime
         )
         return IssuedPem(
@@ -157,6 +171,7 @@ class TrustOffice:
             thumbprint(issued.certificate),
             key_thumbprint(public_key),
             issued.certificate.not_valid_after_utc,
+            issuing.root_thumbprint,
         )
 
 

@@ -134,7 +134,8 @@ class EnrolmentService:
                 raise ConflictError("the key of the request has a certificate: make a new key")
             # An answer that was lost: the same key asks again, and what it was given is replaced.
             deletes.append(Delete(ManagementCertificate, other.id))
-        issued = self._office.issue_provider(request, provider.id, now)
+        roots = provider.trusted_roots
+        issued = self._office.issue_provider(request, provider.id, now, trusted_roots=roots)
         save = Save(management_certificate(provider, issued, now), NEW)
         await self._committer.commit(Change(saves=(save,), deletes=tuple(deletes)))
         log.info("certificate_renewed", provider_id=provider.id, thumbprint=issued.thumbprint)
@@ -281,6 +282,7 @@ def management_certificate(
         issued_at=now,
         expires_at=issued.expires_at,
         key_thumbprint=issued.key_thumbprint,
+        root=issued.root,
     )
 
 

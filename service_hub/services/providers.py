@@ -1,8 +1,9 @@
 """What registered providers say: sessions, heartbeats, inventories, reports."""
 
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -62,6 +63,28 @@ ECHO_WAITING_MAX: Final = 64
 log = structlog.get_logger(__name__)
 
 
+class RootStatement(Protocol):
+    """What the hub's roots say of themselves, and the number of that statement."""
+
+    @property
+    def statement(self) -> str | None:
+        """The statement; None while the root was never replaced."""
+        ...
+
+    @property
+    def serial(self) -> int:
+        """Its number; 0 where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NeverReplaced:
+    """The statement of a hub with its first root: none."""
+
+    statement: str | None = None
+    serial: int = 0
+
+
 class ProviderService:
     """The ProviderUseCases and the PresenceSink of the hub's ports."""
 
@@ -75,7 +98,9 @@ class ProviderService:
         observers: ObservationFollower,
         resigner: Resigner,
         heartbeat: timedelta,
+        roots: RootStatement | None = None,
     ) -> None:
+        self._roots: RootStatement = roots or NeverReplaced()
         self._reader = reader
         self._committer = committer
         self._clock = clock
@@ -107,6 +132,7 @@ class ProviderService:
             position=position,
             heartbeat_seconds=int(self._heartbeat.total_seconds()),
             authorities=await self._authorities(provider),
+            roots_jws=self._roots.statement,
         )
 
     async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:
@@ -117,6 +143,7 @@ class ProviderService:
         return HeartbeatAnswer(
             highest=StreamPosition(stream=stream.stream, seq=stream.next_seq - 1),
             server_time=self._clock.now(),
+            roots_serial=self._roots.serial,
         )
 
     async def echo(self, provider: Provider) -> EchoAnswer:
@@ -311,6 +338,7 @@ class ProviderService:
             "vmm_version": request.vmm_version,
             "auto_update": request.auto_update,
             "available_version": request.available_version,
+            "trusted_roots": request.trusted_roots,
         }
         if present is None:
             return

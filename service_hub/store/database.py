@@ -112,6 +112,23 @@ def _damaged(path: Path, detail: str) -> str:
 
 
 @asynccontextmanager
+async def open_readers(path: Path) -> AsyncIterator[RecordStore]:
+    """Open a database for reading, also while a hub uses it; raises DatabaseUnusableError.
+
+    Its tables are taken as they are: the hub brings them up to date when it starts.
+    """
+    reader = _reading_engine(path)
+    store = RecordStore(writer=_writing_engine(path), reader=reader)
+    try:
+        yield store
+    except sa.exc.DatabaseError as error:
+        raise DatabaseUnusableError(_damaged(path, str(error.orig))) from error
+    finally:
+        await reader.dispose()
+        await store.close()
+
+
+@asynccontextmanager
 async def open_store(path: Path) -> AsyncIterator[RecordStore]:
     """Open the store, its tables up to date; raises DatabaseUnusableError."""
     await asyncio.to_thread(check_and_upgrade, path)

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -144,8 +144,11 @@ class TrustCertificates:
         """Return the thumbprint of the key that a request is for."""
         return key_thumbprint(strong_public_key(check_request(request)))
 
-    def issue_provider(self, request: bytes, provider_id: str, now: datetime) -> IssuedPem:
+    def issue_provider(
+        self, request: bytes, provider_id: str, now: datetime, *, trusted_roots: Sequence[str] = ()
+    ) -> IssuedPem:
         """Issue a management certificate."""
+        del trusted_roots
         csr = x509.load_der_x509_csr(request)
         key: Any = csr.public_key()
         issued = self._trust.chain.issue(Profile.PROVIDER_MANAGEMENT, key, provider_id, now)

@@ -102,7 +102,7 @@ async def credentials_file(world: TrustWorld, folder: Path, vault_id: str = VAUL
                 service_principal_client_id=vault_id,
                 vault_audience="",
                 provider_url=world.url,
-                channel_integrity_key="aGFsbG8=",
+                channel_integrity_key="",
             )
         )
     )

@@ -94,7 +94,7 @@ async def surface() -> AsyncIterator[Surface]:
     hub = prepared_hub()
     application = web.Application()
     hub_api = HubApi(
-        vaults=MemoryVaults(hub), tokens=KnownTokens(), clock=hub.clock, root_pem="ROOT"
+        vaults=MemoryVaults(hub), tokens=KnownTokens(), clock=hub.clock, root_pem=lambda: "ROOT"
     )
     application.add_routes([*hub_routes(hub_api), *arm_routes(arm_api(hub, PUBLIC_URL, 1))])
     async with TestClient(TestServer(application)) as client:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509 import verification
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -29,6 +30,9 @@ TYPE: Final = "event+jws"
 JWS_BYTES_MAX: Final = 8_388_608
 """Largest signed event (wire_contract: SignedEvent.jws)."""
 HEADER_BYTES_MAX: Final = 16_384
+CURVE: Final = "secp256r1"
+"""The curve of ES256, P-256 (RFC 7518, section 3.4)."""
+P256_BYTES: Final = 32
 CHAIN_LENGTH_MAX: Final = 2
 """Leaf and issuing authority; the root is pinned and never taken from the message."""
 
@@ -60,27 +64,34 @@ class EventSigner:
         if chain[0].public_key() != key.public_key():
             raise ValueError("the event signer's key does not belong to its certificate")
         self.chain_pem = chain_pem
-        self._key = ECKey(key, key)
-        self._header = {
+        if key.curve.name != CURVE:
+            raise ValueError(f"the event signer's key is on {key.curve.name}; {ALGORITHM} is P-256")
+        self._key = key
+        header = {
             "alg": ALGORITHM,
             "typ": TYPE,
             "kid": thumbprint(chain[0]),
             "x5c": [_x5c_entry(each) for each in chain[:CHAIN_LENGTH_MAX]],
         }
+        # The same for every event, so it is written once: it is longer than most payloads.
+        self._header = _base64url(_compact(header)) + b"."
 
     def sign(self, payload: Mapping[str, object] | bytes) -> str:
         """Return the JWS compact form; a mapping is written as compact JSON first.
 
-        Raises ValueError when the result is larger than any receiver takes.
+        May be called in any thread. Raises ValueError when the result is larger than any receiver
+        takes.
         """
         if not isinstance(payload, bytes):
-            payload = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
-        signed = jws.serialize_compact(
-            dict(self._header), payload, self._key, algorithms=[ALGORITHM], registry=_registry()
-        )
-        if len(signed) > JWS_BYTES_MAX:
+            payload = _compact(payload)
+        signed = self._header + _base64url(payload)
+        # RFC 7518, section 3.4: the two numbers, each of 32 bytes, and no DER around them.
+        numbers = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
+        signature = b"".join(number.to_bytes(P256_BYTES, "big") for number in numbers)
+        compact = signed + b"." + _base64url(signature)
+        if len(compact) > JWS_BYTES_MAX:
             raise ValueError(f"the event is larger than {JWS_BYTES_MAX} bytes")
-        return signed
+        return compact.decode("ascii")
 
 
 class EventVerifier:
@@ -191,3 +202,11 @@ def _chain_in(header: Mapping[str, Any]) -> list[x509.Certificate]:
         except (binascii.Error, ValueError, CertificateDamagedError) as error:
             raise UnverifiableError("its certificate chain is damaged") from error
     return chain
+
+
+def _compact(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -99,6 +99,28 @@ def test_a_huge_event_is_refused_unread(verifier: EventVerifier, now: datetime) 
         verifier.verify("x" * (JWS_BYTES_MAX + 1), now)
 
 
+def test_many_signatures_are_what_the_library_makes_of_them(
+    key: ec.EllipticCurvePrivateKey, chain_pem: str
+) -> None:
+    # Numbers with leading zeros come up in 1 of 128: they keep their 32 bytes.
+    signer = EventSigner(key, chain_pem)
+    registry = jws.JWSRegistry(algorithms=["ES256"])
+    registry.max_header_length = 100_000
+    for seq in range(300):
+        signed = signer.sign({"seq": seq})
+        read = jws.deserialize_compact(signed, ECKey(key, key), ["ES256"], registry)
+        assert json.loads(read.payload) == {"seq": seq}
+        assert len(signed.rpartition(".")[2]) == 86
+        assert "=" not in signed
+
+
+def test_a_key_on_another_curve_cannot_sign(trust: TrustChain, now: datetime) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    issued = trust.issue(Profile.EVENT_SIGNER, key.public_key(), "hub", now)
+    with pytest.raises(ValueError, match="secp384r1"):
+        EventSigner(key, issued.chain_pem)
+
+
 def test_a_key_of_another_certificate_cannot_sign(chain_pem: str) -> None:
     with pytest.raises(ValueError, match="does not belong"):
         EventSigner(new_private_key(), chain_pem)

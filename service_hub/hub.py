@@ -2,12 +2,10 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 import structlog
 from aiohttp import web
@@ -18,7 +16,7 @@ from service_hub.arm.routes import arm_routes
 from service_hub.broker_parts import open_delivery
 from service_hub.channel.admission import Admission
 from service_hub.channel.event_source import SignedEvents
-from service_hub.channel.mqtt_endpoint import open_endpoint
+from service_hub.channel.mqtt_endpoint import MqttEndpoint, open_endpoint
 from service_hub.channel.outbox_pump import open_pump
 from service_hub.channel.wakeups import Wakeups
 from service_hub.channel.websocket import WebSocketDoor
@@ -58,11 +56,9 @@ from service_hub.trust import HubTrust, event_signer, load
 from service_hub.trust_parts import Tls, keeping_trust_fresh, listener_contexts, trust_office
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
+from service_shell.https_listener import https_served
 from service_shell.listener import open_listener
 from service_shell.readiness import ready
-
-SHUTDOWN_SECONDS_MAX: Final = 5.0
-"""Longest that open requests are waited for when the hub stops."""
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +89,7 @@ class _Parts:
     office: TrustOffice
     source: SignedEvents
     tls: Tls
+    wakeups: Wakeups
 
 
 async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> None:
@@ -110,32 +107,11 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         signer = event_signer(trust, clock.now())
         source = SignedEvents(store, signer, wakeups)
         await stack.enter_async_context(source.polling())
-        parts = _Parts(store, committer, office, source, tls)
+        parts = _Parts(store, committer, office, source, tls, wakeups)
         engine, cases = _use_cases(settings, trust, clock, parts)
         await stack.enter_async_context(engine.running())
-        admission = Admission(cases.enrolment, office, clock)
-        endpoint = await stack.enter_async_context(
-            open_endpoint(
-                listener=listeners[2],
-                tls=tls.mqtt,
-                admission=admission,
-                presence=cases.providers,
-                wakeups=wakeups,
-            )
-        )
-        cases.connections.opened(endpoint)
-        delivery = await stack.enter_async_context(
-            open_delivery(
-                settings.broker,
-                trust.chain,
-                clock.now(),
-                own=endpoint,
-                presence=cases.providers,
-                wakeups=wakeups,
-            )
-        )
-        await stack.enter_async_context(
-            open_pump(reader=store, source=source, delivery=delivery, wakeups=wakeups)
+        endpoint = await _channel(
+            stack, settings, clock, listeners[2], trust=trust, cases=cases, parts=parts
         )
         provider_api = ProviderApi(
             enrolment=cases.enrolment,
@@ -147,12 +123,14 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             mqtt=WebSocketDoor(endpoint),
             leaving=cases.servers,
         )
-        await _serve(stack, provider_application(provider_api), listeners[1], tls.provider)
+        await stack.enter_async_context(
+            https_served(provider_application(provider_api), listeners[1], tls.provider)
+        )
         trust_api = _trust_api(
             settings, trust, clock, cases=cases, parts=parts, connections=endpoint
         )
         operators = _operator_application(settings, trust, clock, cases, trust_api)
-        await _serve(stack, operators, listeners[0], tls.operator)
+        await stack.enter_async_context(https_served(operators, listeners[0], tls.operator))
         await stack.enter_async_context(
             keeping_trust_fresh(
                 settings,
@@ -173,6 +151,44 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
         log.info("hub_ready", **facts)
         await stop.wait()
         log.info("hub_stopping")
+
+
+async def _channel(
+    stack: AsyncExitStack,
+    settings: HubSettings,
+    clock: Clock,
+    listener: socket.socket,
+    *,
+    trust: HubTrust,
+    cases: _UseCases,
+    parts: _Parts,
+) -> MqttEndpoint:
+    """Open the MQTT listener, the external broker where there is one, and what feeds both."""
+    admission = Admission(cases.enrolment, parts.office, clock)
+    endpoint = await stack.enter_async_context(
+        open_endpoint(
+            listener=listener,
+            tls=parts.tls.mqtt,
+            admission=admission,
+            presence=cases.providers,
+            wakeups=parts.wakeups,
+        )
+    )
+    cases.connections.opened(endpoint)
+    delivery = await stack.enter_async_context(
+        open_delivery(
+            settings.broker,
+            trust.chain,
+            clock.now(),
+            own=endpoint,
+            presence=cases.providers,
+            wakeups=parts.wakeups,
+        )
+    )
+    await stack.enter_async_context(
+        open_pump(reader=parts.store, source=parts.source, delivery=delivery, wakeups=parts.wakeups)
+    )
+    return endpoint
 
 
 def _listeners(stack: AsyncExitStack, settings: HubSettings) -> list[socket.socket]:
@@ -345,15 +361,3 @@ def _operator_application(
     own = (*hub_routes(hub_api), *server_routes(servers_api), *trust_routes(trust_api))
     application.add_routes([*own, *arm_routes(arm_api)])
     return application
-
-
-async def _serve(
-    stack: AsyncExitStack,
-    application: web.Application,
-    listener: socket.socket,
-    context: ssl.SSLContext,
-) -> None:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listener, ssl_context=context).start()

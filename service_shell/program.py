@@ -1,6 +1,7 @@
 """How a daemon runs and ends: event loop, signals, exit codes, and its command line."""
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -43,6 +44,7 @@ def run_program(
     A ProgramError becomes its one line on standard error; anything else one line that names the
     log, where the traceback is. A second signal, or `stop_seconds_max` after the first, cancels.
     """
+    _allow_many_connections()
     try:
         with asyncio.Runner(loop_factory=_loop_factory(require_uvloop=require_uvloop)) as runner:
             return runner.run(_supervise(main, stop_seconds_max))
@@ -179,6 +181,12 @@ async def _supervise(
     if work.cancelled():
         raise ProgramError("stopped by force; what was open is taken up at the next start")
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files to what this process may take; 1,024 is usual, and too few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _await(main: Awaitable[None]) -> None:

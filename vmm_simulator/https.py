@@ -3,7 +3,7 @@
 import hmac
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Final, TypeVar
 
 import structlog
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from certs.tls import TlsMaterialError, server_context
 from service_shell.errors import ProgramError
+from service_shell.https_listener import HttpsLimits, https_served
 from service_shell.listener import open_listener
 from service_shell.secret_files import read_secret
 from vmm_simulator.commands import ConnectionVanishesError
@@ -87,16 +88,10 @@ async def serve(
     tls = _server_tls(settings)
     listening = open_listener(settings.host, settings.port)
     port = int(listening.getsockname()[1])
-    runner = web.AppRunner(
-        application(token, routes()), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening, ssl_context=tls).start()
-        yield port
-    finally:
-        await runner.cleanup()
-        listening.close()
+    limits = HttpsLimits(shutdown_seconds=SHUTDOWN_SECONDS)
+    with closing(listening):
+        async with https_served(application(token, routes()), listening, tls, limits):
+            yield port
 
 
 def _server_tls(settings: SecuredListenSettings) -> ssl.SSLContext:

@@ -1,0 +1,324 @@
+"""The hub's three ports as a stranger finds them: nothing is told, nothing is held, all is TLS.
+
+The routes are those of the applications that the hub really opens: a later one enters by itself.
+"""
+
+import asyncio
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from certs.identity import load_private_key, new_private_key
+from certs.tls import client_context
+from certs.tokens import issue_operator_token
+from service_hub import hub as composition
+from service_hub.config import HubSettings
+from service_hub.provider_api.callers import Credential
+from service_hub.provider_api.routes import ROUTES
+from service_hub.trust import TOKEN_KEY_FILE, initialise
+from service_shell.clock import SystemClock
+from service_shell.https_listener import HttpsLimits, https_served
+
+HOST = "127.0.0.1"
+SECONDS_MAX = 20.0
+STRANGERS = 40
+"""Connections that say nothing; the test must stay cheap."""
+
+IMPATIENT = HttpsLimits(handshake_seconds=0.5, idle_seconds=0.5)
+
+PUBLIC = {
+    ("GET", "/health"),
+    ("GET", "/hub/v1/trust/root"),
+    *((each.method, each.path) for each in ROUTES if each.credential is Credential.NONE),
+}
+PUBLIC |= {("HEAD", path) for method, path in PUBLIC if method == "GET"}
+"""What everybody may see."""
+
+
+@dataclass
+class Hub:
+    """A running hub, and what it opened."""
+
+    settings: HubSettings
+    root_pem: str
+    token_key: Any
+    applications: list[web.Application] = field(default_factory=list)
+
+    def token(self, role: str, key: Any = None, issuer: str | None = None) -> str:
+        """Return an operator's token; with another key or issuer, a false one."""
+        return issue_operator_token(
+            key or self.token_key,
+            issuer=issuer or self.settings.public_url,
+            principal="anna",
+            role=role,
+            now=SystemClock().now(),
+            lifetime=timedelta(hours=1),
+            token_id="1",  # noqa: S106 -- a name
+        )
+
+    @property
+    def ports(self) -> tuple[int, int, int]:
+        """Operators, providers, MQTT."""
+        settings = self.settings
+        return settings.operator.port, settings.provider.port, settings.mqtt.port
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What a client without a certificate uses."""
+        return client_context(self.root_pem)
+
+
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a hub that has its keys."""
+    folder = tmp_path_factory.mktemp("hub")
+    initialise(_settings(folder, (1, 2, 3)), SystemClock().now())
+    return folder
+
+
+def _settings(folder: Path, ports: tuple[int, int, int]) -> HubSettings:
+    operator, provider, mqtt = ports
+    url = f"https://{HOST}:{provider}"
+    return HubSettings.model_validate(
+        {
+            "data_directory": folder / "data",
+            "key_file": folder / "hub.key",
+            "public_url": "https://hub.example",
+            "operator": {"host": HOST, "port": operator},
+            "provider": {"host": HOST, "port": provider, "public_url": url},
+            "mqtt": {"host": HOST, "port": mqtt, "public_host": HOST},
+            "ready_file": folder / "ready.json",
+        }
+    )
+
+
+@pytest.fixture
+async def hub(
+    initialised: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Hub]:
+    """Run a hub whose patience is short."""
+    settings = _settings(initialised, (free_port(), free_port(), free_port()))
+    folder = settings.trust_directory
+    key = load_private_key(
+        (folder / TOKEN_KEY_FILE).read_bytes(), settings.key_file.read_bytes().strip()
+    )
+    running = Hub(settings, (folder / "root.pem").read_text(), key)
+
+    @asynccontextmanager
+    async def serve(
+        application: web.Application, listener: socket.socket, tls: ssl.SSLContext
+    ) -> AsyncIterator[None]:
+        running.applications.append(application)
+        async with https_served(application, listener, tls, IMPATIENT):
+            yield
+
+    monkeypatch.setattr(composition, "https_served", serve)
+    stop = asyncio.Event()
+    async with asyncio.timeout(SECONDS_MAX), asyncio.TaskGroup() as group:
+        group.create_task(composition.run_hub(settings, SystemClock(), stop))
+        while not (initialised / "ready.json").exists():
+            await asyncio.sleep(0.01)
+        yield running
+        stop.set()
+
+
+def routes_of(application: web.Application) -> Iterator[tuple[str, str]]:
+    """Return method and a path that matches, for every route."""
+    for route in application.router.routes():
+        assert route.resource is not None
+        facts = route.resource.get_info()
+        path = facts.get("path")
+        if path is None:
+            fixed = dict(re.findall(r"\(\?P<(_\d+)>\(\?i:([^)]*)\)\)", facts["pattern"].pattern))
+            names = {name: re.sub(r"\\(.)", r"\1", text) for name, text in fixed.items()}
+            named = dict.fromkeys(re.findall(r"{(\w+)}", facts["formatter"]), "x")
+            path = facts["formatter"].format(**{**named, **names})
+        yield ("GET" if route.method == "*" else route.method), path
+
+
+@asynccontextmanager
+async def client(hub: Hub) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=hub.tls)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield session
+
+
+async def test_no_route_answers_without_a_credential(hub: Hub) -> None:
+    operator, provider, _ = hub.ports
+    foreign = hub.token("Contributor", new_private_key())
+    elsewhere = hub.token("Contributor", issuer="https://other.example")
+    wrong = ("", "Bearer", "Bearer x.y.z", "Basic YTpi", f"Bearer {foreign}", f"Bearer {elsewhere}")
+    seen = set()
+    assert len(hub.applications) == 2
+    async with client(hub) as session:
+        for application in hub.applications:
+            routes = set(routes_of(application))
+            is_provider = ("POST", ROUTES[2].path) in routes
+            base = f"https://{HOST}:{provider if is_provider else operator}"
+            # Who may speak as an operator is nobody on the provider port.
+            further = (f"Bearer {hub.token('Contributor')}",) if is_provider else ()
+            for number, (method, path) in enumerate(sorted(routes)):
+                given = {None, wrong[number % len(wrong)], *further}
+                for header in given:
+                    headers = {} if header is None else {"Authorization": header}
+                    async with session.request(method, base + path, headers=headers) as answer:
+                        expected = 200 if (method, path) in PUBLIC else 401
+                        assert answer.status == expected, (method, path, header)
+                seen.add((method, path))
+    assert seen >= PUBLIC
+    assert len(seen) > 60
+
+
+async def test_a_reader_changes_nothing_on_any_route(hub: Hub) -> None:
+    (operators,) = (
+        each for each in hub.applications if ("GET", "/hub/v1/vaults") in set(routes_of(each))
+    )
+    headers = {"Authorization": f"Bearer {hub.token('Reader')}"}
+    unknown = {"Authorization": f"Bearer {hub.token('Nobody')}"}
+    async with client(hub) as session:
+        for method, path in sorted(set(routes_of(operators)) - PUBLIC):
+            url = f"https://{HOST}:{hub.ports[0]}{path}"
+            async with session.request(method, url, headers=unknown) as answer:
+                assert answer.status == 403, (method, path)
+            if method not in {"GET", "HEAD"}:
+                async with session.request(method, url, headers=headers) as answer:
+                    assert answer.status == 403, (method, path)
+
+
+async def test_mqtt_wants_a_certificate_before_a_byte_is_read(hub: Hub) -> None:
+    reader, writer = await asyncio.open_connection(
+        HOST, hub.ports[2], ssl=hub.tls, server_hostname=HOST
+    )
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        # With TLS 1.3 a client learns of the refusal at its first read.
+        assert await reader.read(1) == b""
+    assert reader.exception() is not None or reader.at_eof()
+    writer.transport.abort()
+
+
+async def test_who_is_asked_for_is_never_believed(hub: Hub) -> None:
+    evil = "evil.example"
+    headers = {
+        "Authorization": f"Bearer {hub.token('Contributor')}",
+        "Host": evil,
+        "X-Forwarded-Host": evil,
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-For": "10.0.0.1",
+        "Forwarded": f"host={evil};for=10.0.0.1",
+    }
+    base = f"https://{HOST}:{hub.ports[0]}"
+    vault = "/subscriptions/s/resourceGroups/g/providers/Microsoft.RecoveryServices/vaults/vault"
+    policy = {
+        "properties": {"providerSpecificInput": {"instanceType": "HyperVReplica2012R2"}},
+    }
+    async with client(hub) as session:
+        for path, body in (
+            (vault, {"location": "local"}),
+            (f"{vault}/replicationPolicies/p", policy),
+        ):
+            async with session.put(base + path, json=body, headers=headers) as answer:
+                text = await answer.text()
+                assert answer.status in {200, 201, 202}, text
+                assert evil not in text + repr(answer.headers)
+                location = answer.headers.get("Location")
+        assert location is not None
+        assert location.startswith("https://hub.example/")
+
+
+async def test_a_request_that_two_readers_would_divide_differently_is_refused(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads = (
+        b"POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nContent-Length: 5\r\n",
+        b"POST /health HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, identity\r\n",
+        b"POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: +4\r\n",
+        b"POST /health HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n",
+        b"GET /health HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 20_000 + b"\r\n",
+    )
+    for port in hub.ports[:2]:
+        for head in heads:
+            reader, writer = await asyncio.open_connection(
+                HOST, port, ssl=hub.tls, server_hostname=HOST
+            )
+            writer.write(head + b"\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+            answer = await reader.read()
+            assert answer.split()[1] == b"400", (head[:90], answer[:90])
+            assert answer.count(b"HTTP/1.") == 1, "nothing behind it was taken for a request"
+            writer.close()
+    assert not [each for each in caplog.records if each.exc_info], "no stranger fills the log"
+
+
+async def test_silent_and_slow_strangers_are_let_go_and_others_are_served(hub: Hub) -> None:
+    """Connections that never begin TLS, never ask, or ask one byte at a time."""
+    async with AsyncExitStack() as stack:
+        ended = []
+        for number in range(STRANGERS):
+            port = hub.ports[number % 2]
+            if number % 4 < 2:
+                silent = stack.enter_context(socket.create_connection((HOST, port)))
+                silent.settimeout(0)
+                ended.append(asyncio.create_task(_closed(silent)))
+            else:
+                reader, writer = await asyncio.open_connection(
+                    HOST, port, ssl=hub.tls, server_hostname=HOST
+                )
+                stack.callback(writer.transport.abort)
+                ended.append(asyncio.create_task(_dribble(reader, writer, number % 8 < 4)))
+        async with client(hub) as session:
+            for port in hub.ports[:2]:
+                async with session.get(f"https://{HOST}:{port}/health") as answer:
+                    assert answer.status == 200
+        async with asyncio.timeout(SECONDS_MAX):
+            await asyncio.gather(*ended)
+
+
+async def _closed(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        assert await loop.sock_recv(connection, 100) == b""
+    except ConnectionResetError:
+        return
+
+
+async def _dribble(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, says_nothing: bool
+) -> None:
+    """Send a request's headers without end, or nothing, until the hub has enough of it."""
+    if not says_nothing:
+        writer.write(b"GET /health HTTP/1.1\r\nHost: h\r\nX: ")
+    while not reader.at_eof() and not writer.is_closing():
+        if not says_nothing:
+            writer.write(b"a")
+        try:
+            async with asyncio.timeout(0.05):
+                assert await reader.read(1) == b""
+        except TimeoutError:
+            continue
+        except (ConnectionError, ssl.SSLError):
+            return
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["operators", "providers", "mqtt"])
+async def test_old_protocol_versions_are_refused(hub: Hub, which: int) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname = False
+    old.verify_mode = ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        old.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        await asyncio.open_connection(HOST, hub.ports[which], ssl=old)

@@ -1,5 +1,6 @@
 """The hub's own routes about what lets servers in, and about the servers that are in."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from service_hub.domain.errors import (
     ConflictError,
@@ -35,6 +37,7 @@ CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
 READING_ROLES: Final = CHANGING_ROLES | {"Reader"}
 
 BODY_BYTES_MAX: Final = 4_096
+BODY_SECONDS_MAX: Final = 30
 CREDENTIALS_TYPE: Final = "application/xml"
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -153,10 +156,18 @@ def server_routes(api: ServersApi) -> list[web.RouteDef]:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     data = bytearray()
-    async for chunk in request.content.iter_any():
-        data += chunk
-        if len(data) > BODY_BYTES_MAX:
-            raise InvalidRequestError(f"The body is longer than {BODY_BYTES_MAX} bytes.", "body")
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for chunk in request.content.iter_any():
+                data += chunk
+                if len(data) > BODY_BYTES_MAX:
+                    raise InvalidRequestError(
+                        f"The body is longer than {BODY_BYTES_MAX} bytes.", "body"
+                    )
+    except (web.RequestPayloadError, HttpProcessingError, ConnectionError, TimeoutError):
+        raise InvalidRequestError(
+            "The body was cut off, came too slowly, or its encoding is broken.", "body"
+        ) from None
     if not data.strip():
         return {}
     try:

@@ -1,5 +1,6 @@
 """The hub's own routes about registration keys and servers: who may, what is shown, bad input."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import RegistrationKey, Vault
+from service_hub.hub_api import server_routes as server_routes_module
 from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.operator_ports import CreatedKey, KeyFacts, KeyState
 from tests.unit.arm.arm_estate import NOW, KnownTokens
@@ -184,3 +186,23 @@ async def test_servers_are_listed_with_what_operators_ask_for(routes: Routes) ->
     assert (first["provider_version"], first["vmm_version"]) == ("0.1.0", "3.2.7510.0")
     assert first["auto_update"] is None
     assert second["provider_id"] == "provider-recovery"
+
+
+async def test_a_body_whose_encoding_is_broken_is_the_callers_fault(routes: Routes) -> None:
+    headers = {"Authorization": "Bearer good", "Content-Encoding": "gzip"}
+    response = await routes.client.post(KEYS, data=b"no gzip at all", headers=headers)
+    assert response.status == 400
+    assert "encoding" in (await response.json())["error"]["message"]
+
+
+async def test_a_body_that_never_ends_is_not_waited_for(
+    routes: Routes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_routes_module, "BODY_SECONDS_MAX", 0.05)
+    server = routes.client.server
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    head = f"POST {KEYS} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer good\r\n"
+    writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+    assert (await reader.readline()).split()[1] == b"400"
+    writer.close()
+    assert routes.keys.names == []

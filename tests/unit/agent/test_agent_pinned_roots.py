@@ -15,6 +15,7 @@ from provider_agent.credentials import Identity, IdentityFacts, load_identity, s
 from provider_agent.pinned_roots import PinnedRoots
 from service_shell.clock import SystemClock
 from service_shell.errors import ProgramError
+from service_shell.secret_files import write_secret
 
 NOW = datetime.now(UTC)
 OLD = TrustChain.create(NOW, "Tests")
@@ -116,12 +117,10 @@ def test_an_older_statement_changes_nothing(server: Server) -> None:
 def test_killed_between_two_files_the_statement_is_taken_once_more(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = credentials.write_secret
-
     def write_roots_alone(path: Path, data: bytes) -> None:
         if path.name == "identity.json":
             raise ProgramError("the disk is full")
-        real(path, data)
+        write_secret(path, data)
 
     for statement, serial in ((ANNOUNCEMENT, 1), (RETIREMENT, 2)):
         with monkeypatch.context() as patch:

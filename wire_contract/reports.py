@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from wire_contract.model import WireModel
+from wire_contract.model import Moment, Number, Raised, WireModel
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReceiptKind, RefusalReason
 
@@ -46,7 +46,7 @@ class StreamPosition(WireModel):
     """A place in a stream: the last number that is journalled, or that exists."""
 
     stream: str
-    seq: int = Field(ge=0)
+    seq: Number
 
 
 class SessionRequest(WireModel):
@@ -58,13 +58,13 @@ class SessionRequest(WireModel):
     """
 
     boot_id: str
-    session: int = Field(ge=0)
+    session: Number
     journal_id: str
     provider_version: str
     vmm_version: str
     last: StreamPosition | None
-    fences: dict[str, int]
-    epochs: dict[str, int]
+    fences: dict[str, Raised]
+    epochs: dict[str, Raised]
     auto_update: Literal["on", "off"] | None = None
     available_version: str | None = Field(default=None, max_length=64)
     trusted_roots: tuple[Thumbprint, ...] = Field(default=(), max_length=ROOTS_MAX)
@@ -134,7 +134,7 @@ class Receipt(WireModel):
     kind: Literal["receipt"] = "receipt"
     report_id: str
     stream: str
-    seq: int
+    seq: Number
     event_id: str
     receipt: ReceiptKind
     reason: RefusalReason | None = None
@@ -147,7 +147,7 @@ class Unverifiable(WireModel):
     kind: Literal["unverifiable"] = "unverifiable"
     report_id: str
     stream: str
-    seq: int
+    seq: Number
     detail: str
 
 
@@ -158,8 +158,8 @@ class TaskProgress(WireModel):
     report_id: str
     job: str
     task: str
-    attempt: int
-    percent: float | None
+    attempt: Number
+    percent: float | None = Field(ge=0, le=100)
     detail: str
 
 
@@ -170,10 +170,10 @@ class TaskOutcome(WireModel):
     report_id: str
     job: str
     task: str
-    attempt: int
+    attempt: Number
     succeeded: bool
     observed: dict[str, JsonValue]
-    observed_at: datetime
+    observed_at: Moment
     error: ProviderError | None = None
 
 
@@ -182,7 +182,7 @@ class MachineObserved(WireModel):
 
     kind: Literal["machine_observed"] = "machine_observed"
     report_id: str
-    observed_at: datetime
+    observed_at: Moment
     machine: MachineView
 
 

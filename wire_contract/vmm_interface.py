@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field, JsonValue
 
-from wire_contract.model import WireModel
+from wire_contract.model import Moment, WireModel
 from wire_contract.vocabulary import (
     Health,
     ReplicationMode,
@@ -143,7 +143,7 @@ class RecoveryPointView(WireModel):
     """A moment the replica can be started from."""
 
     point_id: str
-    taken_at: datetime
+    taken_at: Moment
     kind: str
 
 
@@ -165,7 +165,7 @@ class ReplicationView(WireModel):
     interval_seconds: int
     progress_percent: float | None = None
     transferred_bytes: int = 0
-    last_replication_at: datetime | None = None
+    last_replication_at: Moment | None = None
     last_cut: int = 0
     last_cut_record: int = 0
     pending_bytes: int = 0

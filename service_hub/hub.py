@@ -23,6 +23,7 @@ from service_hub.channel.websocket import WebSocketDoor
 from service_hub.config import HubSettings
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
+from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
@@ -33,7 +34,7 @@ from service_hub.provider_api.certificate_office import TrustOffice, UploadedReg
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.provider_api.routes import provider_application
 from service_hub.root_files import settle
-from service_hub.server_parts import LateConnections, ServerParts, server_parts
+from service_hub.server_parts import ServerParts, server_parts
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
 from service_hub.services.completion import CompletionService
@@ -45,7 +46,6 @@ from service_hub.services.policies import PolicyService
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
-from service_hub.services.registration_keys import RegistrationKeyService
 from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.vaults import VaultService
@@ -76,8 +76,7 @@ class _UseCases:
     enrolment: EnrolmentService
     providers: ProviderService
     servers: ServerService
-    keys: RegistrationKeyService
-    connections: LateConnections
+    registered: ServerParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,7 @@ async def _channel(
             wakeups=parts.wakeups,
         )
     )
-    cases.connections.opened(endpoint)
+    cases.registered.connections.opened(endpoint)
     delivery = await stack.enter_async_context(
         open_delivery(
             settings.broker,
@@ -274,8 +273,7 @@ def _use_cases(
             heartbeat=heartbeat,
         ),
         servers=servers,
-        keys=registered.keys,
-        connections=registered.connections,
+        registered=registered,
         providers=ProviderService(
             reader=store,
             committer=committer,
@@ -353,11 +351,13 @@ def _operator_application(
         public_url=settings.public_url,
         retry_after_seconds=settings.retry_after_seconds,
     )
+    keys = cases.registered.keys
     servers_api = ServersApi(
-        vaults=cases.vaults, keys=cases.keys, servers=cases.servers, tokens=tokens, clock=clock
+        vaults=cases.vaults, keys=keys, servers=cases.servers, tokens=tokens, clock=clock
     )
+    authority_api = AuthorityApi(door=servers_api, authorities=cases.registered.authorities)
     application = web.Application()
     # The ARM routes end with a catch-all: the hub's own come first.
     own = (*hub_routes(hub_api), *server_routes(servers_api), *trust_routes(trust_api))
-    application.add_routes([*own, *arm_routes(arm_api)])
+    application.add_routes([*own, *authority_routes(authority_api), *arm_routes(arm_api)])
     return application

@@ -1,13 +1,16 @@
 """Registration keys and registered servers, as operators and the edges see them (see ports)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from service_hub.domain.jobs import Job
-from service_hub.domain.records import Provider, RegistrationKey, Vault
+from service_hub.domain.records import ProtectedItem, Provider, RegistrationKey, Vault
 from service_hub.ports import Change, FabricFacts, RequestIdentity, UploadedCertificate
+from wire_contract.vmm_interface import MachineView
+from wire_contract.vocabulary import Side
 
 
 class KeyState(StrEnum):
@@ -86,6 +89,39 @@ class ServerUseCases(Protocol):
 
     async def refresh(self, vault: Vault, fabric_name: str, identity: RequestIdentity) -> Job:
         """Ask a server for what it manages now; the job ends when that has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCopy:
+    """One end's copy as its site has shown it since the question arose; None: not at all."""
+
+    server: str
+    machine: MachineView | None
+    seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityQuestion:
+    """A machine of which a restored hub cannot tell which copy may run.
+
+    `warnings`: what to think of before the copy at that end is chosen.
+    """
+
+    item: ProtectedItem
+    copies: Mapping[Side, ShownCopy]
+    warnings: Mapping[Side, tuple[str, ...]]
+
+
+class AuthorityUseCases(Protocol):
+    """Machines whose authority is in question after a restore."""
+
+    async def list(self, vault_id: str) -> list[AuthorityQuestion]:
+        """Return all questions of a vault."""
+
+    async def decide(
+        self, vault_id: str, item_id: str, side: Side, principal: str
+    ) -> AuthorityQuestion:
+        """Make one end authoritative under a new epoch; ConflictError says why not."""
 
 
 class RegistrationJobs(Protocol):

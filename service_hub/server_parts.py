@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from certs.profiles import LIFETIMES, Profile
 from service_hub.ports import Checker, Clock, Committer, Connections, FabricUseCases, Reader
 from service_hub.provider_api.registration_office import RegistrationOffice
+from service_hub.services.authority import AuthorityService
 from service_hub.services.registration_keys import RegistrationKeyService
 from service_hub.services.servers import Departures, ServerTasks
 
@@ -33,6 +34,7 @@ class ServerParts:
     departures: Departures
     checker: ServerTasks
     keys: RegistrationKeyService
+    authorities: AuthorityService
 
 
 def server_parts(
@@ -59,4 +61,5 @@ def server_parts(
         issuer=office,
         key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
     )
-    return ServerParts(connections, departures, tasks, keys)
+    authorities = AuthorityService(reader=reader, committer=committer, clock=clock)
+    return ServerParts(connections, departures, tasks, keys, authorities)

@@ -131,7 +131,12 @@ class Alert(Record):
 
     provider_id: str
     code: Literal[
-        "TwoSessions", "ServerReplaced", "ServerRevoked", "ServerRejected", "RestoreDifference"
+        "TwoSessions",
+        "ServerReplaced",
+        "ServerRevoked",
+        "ServerRejected",
+        "RestoreDifference",
+        "AuthorityDecided",
     ]
     message: str
     raised_at: datetime

@@ -33,8 +33,9 @@ from service_hub.ports import (
     Save,
     Versioned,
 )
+from service_hub.services.authority import refresh_event
 from wire_contract.reports import SessionRequest
-from wire_contract.vocabulary import EventType, Side
+from wire_contract.vocabulary import Side
 
 RETRIES_MAX: Final = 20
 EVENTS_MAX: Final = 1_000_000
@@ -126,7 +127,7 @@ class Reconnection:
             f"{item.friendly_name}: {provider.friendly_name} knows epoch {reported}, the hub"
             f" {item.epoch}; failovers are missing here. The hub says: {item.state.value}, active"
             f" at {item.active_location.value}. Which copy may run is told to nobody until both"
-            " sites show that this is so"
+            " sites show that this is so, or an operator decides: site-recovery authority list"
         )
         saves = [Save(raised, found.version), self._alert(provider, f"epoch/{item.id}", words, now)]
         if item.current is not None:
@@ -166,25 +167,21 @@ class Reconnection:
                 return
             views[side] = seen.record
         if not agrees(item.authority, {side: seen.machine for side, seen in views.items()}):
-            log.error("authority_in_question", item=item.id, hub_says=item.authority.value)
+            log.error(
+                "authority_in_question",
+                item=item.id,
+                hub_says=item.authority.value,
+                remedy=f"look and decide: site-recovery authority decide {item.id}",
+            )
             return
         settled = item.model_copy(update={"authority_questioned_at": None})
         now = self._clock.now()
         # The refresh begins a session, whose answer tells both ends who may run.
-        events = tuple(self._refresh(item, item.provider_at(side), now) for side in Side)
+        events = tuple(
+            refresh_event(self._clock, item.vault_id, item.provider_at(side), now) for side in Side
+        )
         await self._committer.commit(Change(saves=(Save(settled, found.version),), events=events))
         log.info("authority_settled", item=item.id, authority=item.authority.value)
-
-    def _refresh(self, item: ProtectedItem, provider_id: str, now: datetime) -> NewEvent:
-        return NewEvent(
-            event_id=self._clock.new_id(),
-            vault_id=item.vault_id,
-            provider_id=provider_id,
-            type=EventType.REFRESH,
-            issued_at=now,
-            expires_at=now,
-            body={},
-        )
 
     def _alert(self, provider: Provider, subject: str, words: str, now: datetime) -> Save:
         alert = Alert(

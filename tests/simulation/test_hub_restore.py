@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from service_hub.domain.errors import ConflictError, NotFoundError
 from service_hub.domain.jobs import JobState
-from service_hub.domain.protection import Operation
+from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Alert, OutboxEvent, ProviderStream
+from service_hub.services.authority import AuthorityService
 from service_hub.store.backup import DatabaseInUseError, backup, exclusive, restore
 from service_hub.store.database import DatabaseUnusableError
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory, machine, replication
 from wire_contract.reports import SessionAnswer, SessionRequest
-from wire_contract.vocabulary import ReplicationMode, ReplicationState, RunState
+from wire_contract.vocabulary import ReplicationMode, ReplicationState, RunState, Side
 
 DAY = timedelta(days=1)
 
@@ -108,6 +110,94 @@ async def test_who_may_run_stays_open_where_the_sites_contradict_the_hub(tmp_pat
         for site in ("tokyo", "osaka"):
             assert not (await session(world, site)).authorities
         assert (await world.item()).epoch == 10
+
+
+async def questioned(world: HubWorld, *, recovery_ran: bool = True) -> AuthorityService:
+    """Bring the item in question; Osaka's copy runs as the primary, Tokyo's is off and fenced."""
+    await protected(world)
+    item = await world.item()
+    await session(world, "tokyo", epochs={MACHINE_ID: 9})
+    await show(world, "tokyo", item.primary_machine_id, active=not recovery_ran)
+    await show(world, "osaka", item.recovery_machine_id, active=True)
+    return AuthorityService(reader=world.store, committer=world.committer, clock=world.clock)
+
+
+async def test_an_operator_decides_for_the_copy_that_runs(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, lease=DAY) as world:
+        service = await questioned(world)
+        (question,) = await service.list(world.vault.id)
+        assert question.copies[Side.PRIMARY].machine is not None
+        assert "the copy at Recovery runs" in question.warnings[Side.PRIMARY][0]
+        assert "the hub's database says that Primary" in question.warnings[Side.RECOVERY][0]
+        refreshes = [await world.refreshes(site) for site in ("tokyo", "osaka")]
+        await service.decide(world.vault.id, MACHINE_ID.upper(), Side.RECOVERY, "olga")
+        item = await world.item()
+        assert (item.authority, item.active_location) == (Side.RECOVERY, Side.RECOVERY)
+        assert (item.state, item.epoch) == (ProtectionState.PROTECTED, 11)
+        for site, before, runs in (("tokyo", refreshes[0], False), ("osaka", refreshes[1], True)):
+            assert await world.refreshes(site) == before + 1, "each site is told at once"
+            (told,) = (await session(world, site)).authorities
+            assert (told.epoch, told.authoritative) == (11, runs)
+        alert = (await world.store.find(Alert))[-1].record
+        assert (alert.code, alert.principal) == ("AuthorityDecided", "olga")
+        assert await service.list(world.vault.id) == []
+        with pytest.raises(ConflictError, match="is not in question"):
+            await service.decide(world.vault.id, MACHINE_ID, Side.RECOVERY, "olga")
+        world.requests = 1000
+        # The next failover goes the right way, under the epoch after the decision.
+        job = await ask_back(world)
+        assert "tokyo fail_over e12" in await until_done(world, job)
+
+
+async def test_what_cannot_run_is_not_decided_for(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, lease=DAY) as world:
+        service = await questioned(world)
+        with pytest.raises(ConflictError, match="never failed over, and cannot run; decide for R"):
+            await service.decide(world.vault.id, MACHINE_ID, Side.PRIMARY, "olga")
+        with pytest.raises(NotFoundError):
+            await service.decide(world.vault.id, "nothing", Side.PRIMARY, "olga")
+        with pytest.raises(NotFoundError):
+            await service.decide("another-vault", MACHINE_ID, Side.RECOVERY, "olga")
+        assert (await world.item()).authority_questioned_at is not None
+
+
+async def test_a_decision_waits_for_the_job_that_runs(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, lease=DAY) as world:
+        await protected(world)
+        job = await ask(world, Operation.PLANNED_FAILOVER)
+        service = AuthorityService(reader=world.store, committer=world.committer, clock=world.clock)
+        await session(world, "tokyo", epochs={MACHINE_ID: 9})
+        with pytest.raises(ConflictError, match=f"job {job} works with this machine"):
+            await service.decide(world.vault.id, MACHINE_ID, Side.PRIMARY, "olga")
+
+
+async def test_a_site_that_shows_nothing_does_not_hinder_a_decision(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, lease=DAY) as world:
+        await protected(world)
+        item = await world.item()
+        world.clock.time += timedelta(seconds=1)
+        await session(world, "osaka", epochs={MACHINE_ID: 9})
+        service = AuthorityService(reader=world.store, committer=world.committer, clock=world.clock)
+        with pytest.raises(ConflictError, match="the Primary site has shown no copy"):
+            await service.decide(world.vault.id, MACHINE_ID, Side.PRIMARY, "olga")
+        await show(world, "osaka", item.recovery_machine_id, active=True)
+        (question,) = await service.list(world.vault.id)
+        assert question.copies[Side.PRIMARY].machine is None, "what is older proves nothing"
+        assert any("has shown nothing" in words for words in question.warnings[Side.RECOVERY])
+        decision = await service.decide(world.vault.id, MACHINE_ID, Side.RECOVERY, "olga")
+        assert decision.item.authority is Side.RECOVERY
+
+
+async def ask_back(world: HubWorld) -> str:
+    """Ask for a planned failover from Osaka to Tokyo."""
+    job = await world.protection.request(
+        world.vault,
+        MACHINE_ID,
+        Operation.PLANNED_FAILOVER.value,
+        {"failover_direction": "RecoveryToPrimary"},
+        world.identity(),
+    )
+    return job.id
 
 
 async def test_a_new_journal_gets_a_stream_that_begins_now_and_what_is_open_again(

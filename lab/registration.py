@@ -1,8 +1,6 @@
 """Steps 1 and 2 of every estate: a vault with a registration key, and registered providers."""
 
 import asyncio
-import base64
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +21,6 @@ KEY_LIFETIME: Final = timedelta(hours=120)
 """Five days (VaultCertificateExpiryInHoursForHRM of the original)."""
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
-CHANNEL_KEY_BYTES: Final = 32
 CONNECTED_SECONDS_MAX: Final = 60.0
 POLL_SECONDS: Final = 0.2
 
@@ -89,7 +86,7 @@ async def write_registration_key(
             service_principal_client_id=details.service_principal_client_id,
             vault_audience=f"https://RecoveryServiceVault/{region}/{vault}/{resource_id}",
             provider_url=details.azure_management_endpoint_audience,
-            channel_integrity_key=base64.b64encode(secrets.token_bytes(CHANNEL_KEY_BYTES)).decode(),
+            channel_integrity_key="",
         )
     )
     path = folder / f"{vault}_{now:%Y-%m-%dT%H-%M-%S}.VaultCredentials"

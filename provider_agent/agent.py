@@ -16,6 +16,7 @@ from provider_agent.config import AgentSettings, VmmSettings
 from provider_agent.credentials import Identity, load_identity
 from provider_agent.departure import Departure
 from provider_agent.executor import Executor, Signals
+from provider_agent.fabric.driver import FabricDriver
 from provider_agent.fabric.simulated_vmm import SimulatedVmm
 from provider_agent.fabric.vmm_service import VmmService
 from provider_agent.host_certificates import HostCertificates
@@ -23,6 +24,7 @@ from provider_agent.hub_client import AccessToken, HubClient
 from provider_agent.hub_https import HubHttps
 from provider_agent.intake import EventIntake
 from provider_agent.journal import Journal
+from provider_agent.operator_orders import OperatorOrders
 from provider_agent.pinned_roots import PinnedRoots
 from provider_agent.proxy import HubRoute, load_rules
 from provider_agent.proxy_account import ProxyAccount
@@ -117,17 +119,18 @@ async def assemble(
         https = await stack.enter_async_context(HubHttps.connect(facts.provider_url, tls, route))
         hub = HubClient(https, AccessToken(https, identity.key, clock.now))
         updates = load_policy(data_directory, settings.node)
+        orders = OperatorOrders(data_directory, journal, driver, clock)
         verifier = EventVerifier(identity.root_pem)
         roots = PinnedRoots(identity, verifier, clock, data_directory)
         session = Session(
-            hub, driver, journal, clock, facts.vmm_version, updates=updates, roots=roots
+            *(hub, driver, journal, clock, facts.vmm_version),
+            updates=updates,
+            orders=orders,
+            roots=roots,
         )
         intake = EventIntake(verifier, facts.provider_id, journal, clock, session_due=session.due)
         subscriber = Subscriber(
-            hub,
-            intake,
-            session,
-            clock,
+            *(hub, intake, session, clock),
             provider_id=facts.provider_id,
             addresses=MqttAddresses.of(facts.mqtt_host, facts.mqtt_port, facts.provider_url),
             transport=settings.mqtt.transport,
@@ -149,17 +152,7 @@ async def assemble(
             session=session,
             renewal=renewal,
             subscriber=subscriber,
-            watcher=Watcher(
-                hub,
-                driver,
-                journal,
-                session,
-                clock,
-                reports_due=intake.reports_due,
-                inventory_due=intake.inventory_due,
-                watch_seconds=settings.watch_seconds,
-                inventory_seconds=settings.inventory_seconds,
-            ),
+            watcher=_watcher(settings, hub, driver, journal, session, clock=clock, intake=intake),
             puller=EventPuller(
                 hub, intake, journal, session=session, subscriber=subscriber, clock=clock
             ),
@@ -173,11 +166,31 @@ async def assemble(
                 session,
                 HostCertificates(hub, clock),
                 clock,
+                orders=orders,
                 signals=Signals(work=intake.work_due, reports=intake.reports_due, leaving=leaving),
                 limits=settings.tasks,
             ),
             proxy_account=ProxyAccount(VmmService(driver), route, session.fabric_returned),
         )
+
+
+def _watcher(
+    settings: AgentSettings,
+    hub: HubClient,
+    driver: FabricDriver,
+    journal: Journal,
+    session: Session,
+    *,
+    clock: Clock,
+    intake: EventIntake,
+) -> Watcher:
+    return Watcher(
+        *(hub, driver, journal, session, clock),
+        reports_due=intake.reports_due,
+        inventory_due=intake.inventory_due,
+        watch_seconds=settings.watch_seconds,
+        inventory_seconds=settings.inventory_seconds,
+    )
 
 
 def _identity_context(settings: AgentSettings, identity: Identity) -> ssl.SSLContext:

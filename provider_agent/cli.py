@@ -12,6 +12,7 @@ from provider_agent.cluster import run_provider
 from provider_agent.config import AgentSettings
 from provider_agent.console import ask
 from provider_agent.doctor.command import add_doctor
+from provider_agent.operator_signature_command import add_operator_signature
 from provider_agent.proxy import custom_proxy
 from provider_agent.register_command import Dialogue, RegisterOptions, run_registration
 from provider_agent.setup.command import SetupOptions, Surface, run_setup
@@ -138,6 +139,7 @@ def register_command(
 
 
 add_doctor(application)
+add_operator_signature(application)
 
 
 @application.command("unregister")

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -93,6 +93,9 @@ class RegistrationCredentials:
     vault_id: str = ""
     """The hub's own id of the vault; empty where the file does not name it."""
 
+    channel_integrity_key: str = field(default="", repr=False)
+    """What operators sign with; empty where the file's maker has none."""
+
 
 def read_credentials(path: Path, now: datetime) -> RegistrationCredentials:
     """Return the content of a vault credentials file; each defect has its own sentence."""
@@ -129,6 +132,7 @@ def read_credentials(path: Path, now: datetime) -> RegistrationCredentials:
         chain_pem="".join(map(certificate_pem, (certificate, *issuers))),
         key_pem=private_key_pem(contents.key),
         vault_id=_vault_id(credentials.service_principal_client_id),
+        channel_integrity_key=credentials.channel_integrity_key,
     )
 
 

@@ -23,6 +23,7 @@ from provider_agent.fabric.driver import (
 )
 from provider_agent.host_certificates import HostCertificates, issued_thumbprints
 from provider_agent.journal import Journal
+from provider_agent.operator_orders import OperatorOrders
 from provider_agent.outcomes import (
     AttemptError,
     ErrorCode,
@@ -70,6 +71,7 @@ class Executor:
         certificates: HostCertificates,
         clock: Clock,
         *,
+        orders: OperatorOrders,
         signals: Signals,
         limits: TaskLimits,
     ) -> None:
@@ -77,6 +79,7 @@ class Executor:
         self._journal = journal
         self._session = session
         self._certificates = certificates
+        self._orders = orders
         self._clock = clock
         self._signals = signals
         self._limits = limits
@@ -146,6 +149,11 @@ class Executor:
         if work.state is CommandState.ACCEPTED and self._left(work) <= 0:
             raise self._expired(work)
         await self._until_confirmed(work)
+        if work.state is CommandState.ACCEPTED:
+            # Not when it is begun again after a restart: it was ordered when it began.
+            refusal = await self._insist(work, lambda _: self._orders.refusal(work.assignment))
+            if refusal is not None:
+                raise AttemptError(refusal)
         if not await self._journal.begin(work.assignment.command_id):
             return None
         assignment = await self._complete(work)

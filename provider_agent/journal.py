@@ -73,15 +73,15 @@ class Journal:
 
     async def position(self) -> StreamPosition | None:
         """Return the last journalled event, or null before the first session."""
-        return await self._run(_position)
+        return await self.run(_position)
 
     async def begin_session(self) -> SessionFacts:
         """Return what the hub is to be told, under a session number nobody has had."""
-        return await self._run(_begin_session)
+        return await self.run(_begin_session)
 
     async def follow(self, position: StreamPosition) -> None:
         """Follow another stream from `position` on."""
-        await self._run(
+        await self.run(
             _statement(
                 "INSERT OR REPLACE INTO position VALUES (1, ?, ?)", position.stream, position.seq
             )
@@ -98,21 +98,21 @@ class Journal:
         def write(connection: sqlite3.Connection) -> Place | Verdict:
             return _receive(connection, event, now, ids, outcome_of)
 
-        return await self._run(write)
+        return await self.run(write)
 
     async def unfinished(self) -> tuple[Work, ...]:
         """Return the commands without an outcome, in the order of their events."""
-        return await self._run(_unfinished)
+        return await self.run(_unfinished)
 
     async def begin(self, command_id: str) -> bool:
         """Mark a command as begun; false when it has been finished (withdrawn) meanwhile."""
         begin = "UPDATE inbox SET state = 'executing' WHERE command_id = ? AND state != 'finished'"
-        return await self._run(_statement(begin, command_id)) == 1
+        return await self.run(_statement(begin, command_id)) == 1
 
     async def amend(self, assignment: Assignment) -> None:
         """Keep what was added to a command's arguments, so that a repetition is the same."""
         change = "UPDATE inbox SET assignment = ? WHERE command_id = ?"
-        await self._run(_statement(change, assignment.model_dump_json(), assignment.command_id))
+        await self.run(_statement(change, assignment.model_dump_json(), assignment.command_id))
 
     async def finish(self, command_id: str, outcome: Report) -> bool:
         """Store the outcome and finish the command; false when it had been finished before."""
@@ -130,7 +130,7 @@ class Journal:
             _forget_old(connection)
             return True
 
-        return await self._run(write)
+        return await self.run(write)
 
     async def put(self, *reports: tuple[Report, str | None]) -> None:
         """Store reports to be sent; a newer one on the same subject takes an older's place."""
@@ -139,7 +139,7 @@ class Journal:
             for report, subject in reports:
                 _put(connection, report, subject)
 
-        await self._run(write)
+        await self.run(write)
 
     async def outbox(self, limit: int, bytes_max: int) -> tuple[Report, ...]:
         """Return the oldest reports that wait to be sent, at least one, then up to the limits."""
@@ -157,20 +157,21 @@ class Journal:
                 batch.append(_REPORT.validate_json(body))
             return tuple(batch)
 
-        return await self._run(read)
+        return await self.run(read)
 
     async def delivered(self, report_ids: Sequence[str]) -> int:
         """Let reports go that the hub has accepted; returns how many waited here."""
         rows = [(report_id,) for report_id in report_ids]
         delete = "DELETE FROM outbox WHERE report_id = ?"
-        return await self._run(lambda connection: connection.executemany(delete, rows).rowcount)
+        return await self.run(lambda connection: connection.executemany(delete, rows).rowcount)
 
     async def set_aside(self, report_id: str, cause: str) -> None:
         """Keep a report that the hub will never take out of the way of the others."""
         change = "UPDATE outbox SET set_aside = ? WHERE report_id = ?"
-        await self._run(_statement(change, cause, report_id))
+        await self.run(_statement(change, cause, report_id))
 
-    async def _run(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+    async def run(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        """Do an action of the journal's modules as one transaction, durable when it returns."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._transact, action)
 

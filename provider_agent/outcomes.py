@@ -25,6 +25,7 @@ class ErrorCode(IntEnum):
     FABRIC_UNREACHABLE = 90004
     FABRIC_ANSWER = 90005
     HOST_CERTIFICATES = 90006
+    NOT_ORDERED = 90007
 
 
 class AttemptError(Exception):

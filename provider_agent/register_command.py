@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from certs.channel_integrity import KeyUnfitError
 from provider_agent import VERSION
 from provider_agent.agent import vmm_driver
 from provider_agent.config import AgentSettings
@@ -19,6 +20,7 @@ from provider_agent.domain.proxies import ProxyRules
 from provider_agent.domain.registering import ENCRYPTION_UNUSED, encryption_refusal, node_refusal
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
+from provider_agent.operator_orders import insist
 from provider_agent.proxy import chosen_rules
 from provider_agent.proxy_account import accept_proxy
 from provider_agent.registration import register
@@ -64,6 +66,7 @@ async def run_registration(
         rules = chosen_rules(options.proxy, settings.proxy, settings.data_directory, os.environ)
         if not is_registered(settings.data_directory):
             await _prepare(settings, options, granted, service, dialogue)
+            _insist(settings, granted, dialogue)
         facts = await register(
             settings.data_directory,
             options.credentials,
@@ -112,6 +115,23 @@ async def _prepare(
             settings.data_directory,
             service,
         )
+
+
+def _insist(settings: AgentSettings, granted: RegistrationCredentials, dialogue: Dialogue) -> None:
+    """Keep the vault's channel integrity key, where the file has one, before anything is asked."""
+    if not granted.channel_integrity_key:
+        return
+    try:
+        insist(settings.data_directory, granted.channel_integrity_key)
+    except KeyUnfitError as error:
+        raise ProgramError(
+            f"the ChannelIntegrityKey in the credentials file cannot be used: {error};"
+            " generate a new registration key"
+        ) from error
+    dialogue.tell(
+        "this server will stop, fail over or discard machines on an operator's signature alone"
+        " (see: provider-agent operator-signature --help)"
+    )
 
 
 async def _synchronize_all(driver: FabricDriver, service: VmmService, dialogue: Dialogue) -> None:

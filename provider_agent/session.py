@@ -19,6 +19,7 @@ from provider_agent.fabric.driver import (
 from provider_agent.hub_client import HubClient
 from provider_agent.hub_https import HubBusyError, HubError, HubUnreachableError
 from provider_agent.journal import Journal
+from provider_agent.operator_orders import OperatorOrders
 from provider_agent.pinned_roots import PinnedRoots
 from provider_agent.update_policy import UpdatePolicy
 from provider_agent.wake import Wake
@@ -52,9 +53,11 @@ class Session:
         *,
         updates: UpdatePolicy,
         roots: PinnedRoots,
+        orders: OperatorOrders,
     ) -> None:
         self._updates = updates
         self._roots = roots
+        self._orders = orders
         self._hub = hub
         self._driver = driver
         self._journal = journal
@@ -210,6 +213,10 @@ class Session:
         machine_id = authority.machine_id
         bound = log.bind(machine=machine_id, item=authority.item, epoch=authority.epoch)
         try:
+            if not await self._orders.obeys(authority):
+                # No operator signs this; replication itself ends a copy that was failed over.
+                bound.error("authority_not_obeyed", authoritative=authority.authoritative)
+                return True
             answer = await self._driver.perform(
                 Verb.CONFIRM_EPOCH, machine_id, command, arguments, CONFIRM_SECONDS_MAX
             )

@@ -40,6 +40,7 @@ from service_hub.services.certificates import CertificateService
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
+from service_hub.services.operator_signatures import SignatureSettings
 from service_hub.services.jobs import JobService
 from service_hub.services.pairing import PairingService
 from service_hub.services.policies import PolicyService
@@ -322,6 +323,7 @@ def _trust_api(
         certificates=CertificateService(
             reader=parts.store, committer=parts.committer, clock=clock, connections=connections
         ),
+        signatures=SignatureSettings(reader=parts.store, committer=parts.committer),
         tokens=SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url),
         clock=clock,
     )

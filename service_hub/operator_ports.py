@@ -13,6 +13,13 @@ from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
 
 
+class SignatureUseCases(Protocol):
+    """Whether the operations of a vault want an operator's signature."""
+
+    async def require(self, vault_id: str, principal: str, *, required: bool) -> None:
+        """Turn it on or off; NotFoundError."""
+
+
 class KeyState(StrEnum):
     """Whether a registration key may enrol a server now."""
 

@@ -301,7 +301,10 @@ class IssuedPem:
 
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
-    """Who asks, and which request it is (activity id, repeat detection)."""
+    """Who asks, and which request it is (activity id, repeat detection).
+
+    `operator_signature` is the header of that name as it came; it is never logged.
+    """
 
     principal: str
     client_request_id: str
@@ -309,6 +312,7 @@ class RequestIdentity:
     method: str
     path: str
     body_digest: str
+    operator_signature: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
@@ -16,6 +17,7 @@ from service_shell.clock import SystemClock
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
 from site_recovery_cli.hub_routes import HubRoutes
+from site_recovery_cli.operator_signature import OperatorSignaturePolicy, read_key
 from site_recovery_cli.profiles import DEFAULT_PROFILE, Profile, ProfileFolder, default_folder
 
 REQUEST_SECONDS_MAX: Final = 30.0
@@ -90,6 +92,9 @@ async def connect(name: str | None) -> AsyncIterator[Connection]:
         "retry_total": SDK_RETRIES,
         "polling_interval": 1,
     }
+    if profile.channel_integrity_key_file is not None:
+        key = read_key(Path(profile.channel_integrity_key_file))
+        options["per_call_policies"] = [OperatorSignaturePolicy(key, SystemClock())]
     async with (
         RecoveryServicesClient(credential, profile.subscription_id, **options) as vaults,
         SiteRecoveryManagementClient(credential, profile.subscription_id, **options) as recovery,

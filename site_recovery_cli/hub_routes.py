@@ -57,6 +57,12 @@ class HubRoutes:
         path = _place(vault_id, REGISTRATION_KEYS, key_id, "revoke")
         await self._send("POST", path, f"revoke key {key_id}")
 
+    async def require_signatures(self, vault_id: str, *, required: bool) -> None:
+        """Have a vault's destructive operations want an operator's signature, or no more."""
+        change = "require" if required else "release"
+        path = _place(vault_id, "operator-signature", change)
+        await self._send("POST", path, f"{change} operator signatures")
+
     async def approvals(self, vault_id: str) -> list[dict[str, Any]]:
         """Return the known servers that came back with a new key, decided ones too."""
         answer = await self._json("GET", _place(vault_id, APPROVALS), "approvals")

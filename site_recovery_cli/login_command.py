@@ -12,6 +12,7 @@ import typer
 from site_recovery_cli.connection import open_routes
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
+from site_recovery_cli.operator_signature import read_key
 from site_recovery_cli.options import PROFILE_VARIABLE, OutputFormat
 from site_recovery_cli.output import Format, say, show_list
 from site_recovery_cli.profiles import (
@@ -52,10 +53,15 @@ def login(
     vault: Annotated[
         str | None, typer.Option("--vault", "-v", help="The vault that commands mean by default.")
     ] = None,
+    channel_integrity_key_file: Annotated[
+        Path | None, typer.Option(help="Sign operations with the vault's key in this file, 0600.")
+    ] = None,
 ) -> None:
     """Check address, root and token against the hub, and keep them as a profile."""
     address = _address(hub)
     root_pem, token = read_root(ca_file), read_token(token_file)
+    if channel_integrity_key_file is not None:
+        read_key(channel_integrity_key_file)
     try:
         vaults = asyncio.run(_vaults(address, root_pem, token))
     except ssl.SSLError as error:
@@ -72,6 +78,9 @@ def login(
         subscription_id=subscription or _only(places, "subscription_id") or NO_SUBSCRIPTION,
         resource_group=resource_group or _only(places, "resource_group") or NO_RESOURCE_GROUP,
         vault=vault or _only(vaults, "name"),
+        channel_integrity_key_file=(
+            str(channel_integrity_key_file.resolve()) if channel_integrity_key_file else None
+        ),
     )
     path = ProfileFolder(default_folder()).save(profile, checked)
     say(f"Logged in to {address}; the profile {profile} is in {path}.")

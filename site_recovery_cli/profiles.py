@@ -23,7 +23,10 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 class Profile(BaseModel):
-    """All that is needed to speak to one hub; `root_pem` is the only trust that is used."""
+    """All that is needed to speak to one hub; `root_pem` is the only trust that is used.
+
+    The file of the channel integrity key is named only: the key stays where its owner keeps it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +36,7 @@ class Profile(BaseModel):
     subscription_id: str
     resource_group: str
     vault: str | None = None
+    channel_integrity_key_file: str | None = None
 
 
 class ProfileFolder:

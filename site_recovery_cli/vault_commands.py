@@ -11,6 +11,7 @@ from site_recovery_cli.connection import Connection, connect
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, explained
 from site_recovery_cli.job_progress import begin_job
+from site_recovery_cli.operator_signature import read_or_make_key, with_key
 from site_recovery_cli.options import (
     OutputFormat,
     ProfileName,
@@ -94,6 +95,38 @@ def show(
     show_one(run(work()), output)
 
 
+@commands.command("set")
+def set_vault(
+    *,
+    name: VaultArgument,
+    require_operator_signature: Annotated[
+        bool,
+        typer.Option(
+            "--require-operator-signature/--no-require-operator-signature",
+            help="Whether failovers and the like must be signed by an operator.",
+        ),
+    ],
+    profile: ProfileName = None,
+) -> None:
+    """Change a vault's own settings."""
+
+    async def work() -> None:
+        async with connect(profile) as connection:
+            vault_id = await _vault_id(connection, name)
+            await connection.routes.require_signatures(
+                vault_id, required=require_operator_signature
+            )
+
+    run(work())
+    if require_operator_signature:
+        say(
+            f"The vault {name} takes signed operations alone. A server insists by itself once it"
+            " has the channel integrity key: provider-agent operator-signature require"
+        )
+    else:
+        say(f"The vault {name} asks for no signature; servers that insist go on insisting.")
+
+
 @commands.command("delete")
 def delete(*, name: VaultArgument, yes: Yes = False, profile: ProfileName = None) -> None:
     """Delete a vault; refused while servers are registered in it."""
@@ -120,21 +153,41 @@ def registration_key(
         Path,
         typer.Option("--output", "-o", dir_okay=False, help="Where the credentials file goes."),
     ],
+    channel_integrity_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Put the key in this file (made where missing) into the credentials file.",
+        ),
+    ] = None,
     vault: VaultName = None,
     profile: ProfileName = None,
 ) -> None:
-    """Make a registration key: a vault credentials file, valid for five days, 0600."""
+    """Make a registration key: a vault credentials file, valid for five days, 0600.
+
+    With a channel integrity key, which the hub never sees, the server will insist on operators'
+    signatures.
+    """
     if file.exists():
         raise CommandError(
             f"{file} exists; name another file, so that no key is lost", ExitCode.USAGE
         )
+
+    key_file = channel_integrity_key_file
+    key = None if key_file is None else read_or_make_key(key_file)
 
     async def work() -> bytes:
         async with connect(profile) as connection:
             vault_id = await _vault_id(connection, vault)
             return await connection.routes.make_registration_key(vault_id)
 
-    write_secret(file, run(work()))
+    made = run(work())
+    write_secret(file, made if key is None else with_key(made, key))
+    if key is not None:
+        say(
+            f"{key_file}: the channel integrity key; operators sign with it. Keep a copy that"
+            " neither hub nor site holds."
+        )
     say(
         f"{file}: who has this file may register a new server for 120 hours; carry it to the VMM"
         " server in a safe way and delete it afterwards."

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from wire_contract.model import WireModel
+from wire_contract.operator_signature import SIGNATURE_CHARACTERS_MAX
 from wire_contract.vocabulary import EventType, Side
 
 
@@ -28,6 +29,7 @@ class Assignment(WireModel):
 
     `item` is the protected item (null for a task on a cloud); `target` is the machine or cloud on
     the addressed fabric; `epoch` is the item's epoch (0 where there is no item).
+    `operator_signature` is the operator's header, as it came: only the provider can judge it.
     """
 
     job: str
@@ -40,6 +42,9 @@ class Assignment(WireModel):
     verb: str
     arguments: dict[str, JsonValue]
     deadline: datetime
+    operator_signature: str | None = Field(
+        default=None, max_length=SIGNATURE_CHARACTERS_MAX, repr=False
+    )
 
     @property
     def command_id(self) -> str:

@@ -29,6 +29,7 @@ from service_hub.arm.errors import (
 from service_hub.arm.times import request_time
 from service_hub.domain.errors import DomainError, InvalidRequestError, UnauthenticatedError
 from service_hub.ports import OperatorIdentity, RequestIdentity
+from wire_contract.operator_signature import HEADER
 
 BODY_SECONDS_MAX: Final = 30
 """Longest for a body of at most BODY_BYTES_MAX to arrive."""
@@ -58,6 +59,7 @@ def guarded(api: ArmApi, handler: Handler) -> WebHandler:
             method=request.method,
             path=request.path.lower(),
             body_digest="",
+            operator_signature=request.headers.get(HEADER),
         )
         try:
             call = await _call(api, request, identity)

@@ -11,6 +11,7 @@ from service_hub.domain.errors import (
     InvalidRequestError,
     NotFoundError,
     OperationNotAllowedError,
+    SignatureRequiredError,
     StaleVersionError,
     UnauthenticatedError,
 )
@@ -55,6 +56,7 @@ _KINDS: dict[type[DomainError], _Kind] = {
     OperationNotSupportedError: _Kind(HTTPStatus.BAD_REQUEST, "OperationNotSupported"),
     UnauthenticatedError: _Kind(HTTPStatus.UNAUTHORIZED, "InvalidAuthenticationToken"),
     ForbiddenError: _Kind(HTTPStatus.FORBIDDEN, "AuthorizationFailed"),
+    SignatureRequiredError: _Kind(HTTPStatus.FORBIDDEN, "OperatorSignatureRequired"),
     NotFoundError: _Kind(HTTPStatus.NOT_FOUND, "NotFound"),
     UnknownPathError: _Kind(HTTPStatus.NOT_FOUND, "InvalidResourceType"),
     ConflictError: _Kind(HTTPStatus.CONFLICT, "Conflict"),

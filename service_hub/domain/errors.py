@@ -41,6 +41,18 @@ class UnauthenticatedError(DomainError):
     """Who asks has not proven who it is; the message says what was wrong, never with a secret."""
 
 
+class SignatureRequiredError(DomainError):
+    """The vault wants the operator's own signature for this operation, and there is none."""
+
+    def __init__(self, operation: str, vault: str) -> None:
+        super().__init__(
+            f"90017: The vault '{vault}' requires an operator signature for {operation}, and the"
+            " request has no Agent-Authentication header. Sign it with the vault's channel"
+            " integrity key: log in with --channel-integrity-key-file, or add the"
+            " OperatorSignaturePolicy to the SDK's client (docs/operating.md)."
+        )
+
+
 class ConflictError(DomainError):
     """The request contradicts what exists."""
 

@@ -37,6 +37,7 @@ class Vault(Record):
     created_at: datetime
     tags: dict[str, str] = Field(default_factory=dict)
     sku_name: str = "Standard"
+    requires_operator_signature: bool = False
 
 
 class RegistrationKey(Record):

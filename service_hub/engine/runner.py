@@ -35,6 +35,7 @@ from service_hub.domain.jobs import (
     Tick,
     Withdraw,
 )
+from service_hub.domain.operator_signatures import signature_of
 from service_hub.domain.planning import provider_to_refresh, reflect_on_item, reflect_on_mapping
 from service_hub.domain.records import ContainerMapping, ProtectedItem
 from service_hub.ports import (
@@ -233,6 +234,7 @@ class Engine:
             verb=dispatch.verb.value,
             arguments=arguments_of(job, dispatch),
             deadline=dispatch.deadline,
+            operator_signature=signature_of(job),
         )
         return NewEvent(
             event_id=self._clock.new_id(),

@@ -57,6 +57,7 @@ class HubApi:
                 "region": vault.location,
                 "state": "Active",
                 "provisioning_state": "Succeeded",
+                "operator_signature_required": vault.requires_operator_signature,
             }
             for vault in await self.vaults.list_all()
         ]

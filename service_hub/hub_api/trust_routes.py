@@ -16,6 +16,7 @@ from service_hub.domain.errors import (
     UnauthenticatedError,
 )
 from service_hub.domain.records import Alert, PendingApproval
+from service_hub.operator_ports import SignatureUseCases
 from service_hub.ports import (
     ApprovalUseCases,
     CertificateUseCases,
@@ -28,6 +29,8 @@ APPROVALS: Final = "/hub/v1/vaults/{vault_id}/approvals"
 APPROVE: Final = "/hub/v1/vaults/{vault_id}/approvals/{approval_id}/approve"
 REJECT: Final = "/hub/v1/vaults/{vault_id}/approvals/{approval_id}/reject"
 REVOKE: Final = "/hub/v1/vaults/{vault_id}/servers/{provider_id}/revoke"
+SIGNATURES_REQUIRE: Final = "/hub/v1/vaults/{vault_id}/operator-signature/require"
+SIGNATURES_RELEASE: Final = "/hub/v1/vaults/{vault_id}/operator-signature/release"
 ALERTS: Final = "/hub/v1/vaults/{vault_id}/alerts"
 
 CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
@@ -64,6 +67,7 @@ class TrustApi:
     vaults: VaultUseCases
     approvals: ApprovalUseCases
     certificates: CertificateUseCases
+    signatures: SignatureUseCases
     tokens: OperatorTokens
     clock: Clock
 
@@ -87,6 +91,16 @@ class TrustApi:
         provider_id = call.names["provider_id"]
         count = await self.certificates.revoke_server(call.vault_id, provider_id, call.principal)
         return {"provider_id": provider_id, "revoked_certificate_count": count}
+
+    async def require_signatures(self, call: OperatorCall) -> dict[str, Any]:
+        """Have the vault's destructive operations want an operator's signature."""
+        await self.signatures.require(call.vault_id, call.principal, required=True)
+        return {"operator_signature_required": True}
+
+    async def release_signatures(self, call: OperatorCall) -> dict[str, Any]:
+        """Ask for no signature any more; servers that insist by themselves go on."""
+        await self.signatures.require(call.vault_id, call.principal, required=False)
+        return {"operator_signature_required": False}
 
     async def list_alerts(self, call: OperatorCall) -> dict[str, Any]:
         """Give what was raised about the vault's servers."""
@@ -127,6 +141,8 @@ def trust_routes(api: TrustApi) -> list[web.RouteDef]:
         web.post(APPROVE, api.guarded(api.approve, CHANGING_ROLES)),
         web.post(REJECT, api.guarded(api.reject, CHANGING_ROLES)),
         web.post(REVOKE, api.guarded(api.revoke, CHANGING_ROLES)),
+        web.post(SIGNATURES_REQUIRE, api.guarded(api.require_signatures, CHANGING_ROLES)),
+        web.post(SIGNATURES_RELEASE, api.guarded(api.release_signatures, CHANGING_ROLES)),
         web.get(ALERTS, api.guarded(api.list_alerts, READING_ROLES)),
     ]
 

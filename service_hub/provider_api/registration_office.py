@@ -50,7 +50,7 @@ class RegistrationOffice:
                     f"/{vault.resource_number}"
                 ),
                 provider_url=self._provider_url,
-                # Operators put theirs in after it has left the hub, which never knows it (ADR 0004).
+                # Operators put theirs in outside of the hub, which never knows it (ADR 0004).
                 channel_integrity_key="",
             )
         )

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from service_hub.domain.checks import refusal_of_state, refusal_when_busy
 from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleVersionError
 from service_hub.domain.jobs import Job
+from service_hub.domain.operator_signatures import check_signature, with_signature
 from service_hub.domain.planning import (
     ItemPlan,
     JobIdentity,
@@ -104,6 +105,13 @@ class ProtectionService:
             return earlier
         for _ in range(RETRIES_MAX):
             present = await self._item(vault, item_name)
+            check_signature(
+                vault,
+                Operation(operation),
+                present.record.id,
+                _direction(arguments),
+                identity.operator_signature,
+            )
             try:
                 return await self._begin(present, Operation(operation), arguments, identity)
             except StaleVersionError:
@@ -153,6 +161,7 @@ class ProtectionService:
             arguments = {**arguments, "test_machine_id": self._clock.new_id()}
         job_identity = JobIdentity(self._clock.new_id(), activity(identity), now)
         job = plan_item_job(await self._plan(item, machine), operation, arguments, job_identity)
+        job = with_signature(job, identity.operator_signature)
         remembered = self._requests.remember(identity, job)
         busy = refusal_when_busy(item, now)
         if busy is not None:

@@ -53,7 +53,7 @@ def credentials(site: Estate, trust: Trust | None = None, **changes: Any) -> byt
         "service_principal_client_id": "client",
         "vault_audience": "https://RecoveryServiceVault/japaneast/Contoso/7",
         "provider_url": site.hub.url,
-        "channel_integrity_key": "aGFsbG8=",
+        "channel_integrity_key": "",
         **changes,
     }
     return render(VaultCredentials(**values))

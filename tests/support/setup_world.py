@@ -159,6 +159,6 @@ def vault_credentials(hub_url: str) -> bytes:
             service_principal_client_id="client",
             vault_audience="https://RecoveryServiceVault/japaneast/Contoso/7",
             provider_url=hub_url,
-            channel_integrity_key="aGFsbG8=",
+            channel_integrity_key="",
         )
     )

@@ -14,6 +14,7 @@ from service_hub.domain.errors import UnauthenticatedError
 from service_hub.domain.records import Vault
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.ports import OperatorIdentity
+from service_hub.services.operator_signatures import SignatureSettings
 from tests.support.trust_world import VAULT_ID, TrustWorld, trust_world
 
 PLACE = f"/hub/v1/vaults/{VAULT_ID}"
@@ -55,6 +56,7 @@ async def operators(world: TrustWorld) -> AsyncIterator[Any]:
         vaults=vaults,
         approvals=world.approvals,
         certificates=world.certificates,
+        signatures=SignatureSettings(reader=world.store, committer=world.committer),
         tokens=RoleTokens(),
         clock=world.clock,
     )

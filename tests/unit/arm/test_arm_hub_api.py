@@ -29,6 +29,7 @@ async def test_vaults_are_listed_with_their_ids(surface: Surface) -> None:
                 "region": "japaneast",
                 "state": "Active",
                 "provisioning_state": "Succeeded",
+                "operator_signature_required": False,
             }
         ]
     }

@@ -1,0 +1,119 @@
+"""The operator's signature on requests: a policy for the SDK's pipeline, and the key it signs with.
+
+    policy = OperatorSignaturePolicy(read_key(Path("prod.key")), SystemClock())
+    SiteRecoveryManagementClient(credential, subscription, ..., per_call_policies=[policy])
+
+signs each request that stops, fences, moves or discards a copy, for that operation on that item.
+"""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from azure.core.pipeline import PipelineRequest
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+
+from certs import vault_credentials
+from certs.channel_integrity import KeyUnfitError, checked_key, new_key, seal
+from certs.vault_credentials import CredentialsDamagedError
+from service_shell.clock import Clock
+from service_shell.secret_files import read_secret, write_secret
+from site_recovery_cli.exit_codes import ExitCode
+from site_recovery_cli.failures import CommandError
+from wire_contract.operator_signature import (
+    HEADER,
+    REQUESTS,
+    Order,
+    signed_header,
+    unsigned_text,
+)
+from wire_contract.vocabulary import Direction
+
+SIGNATURE_LIFE: Final = timedelta(hours=6)
+"""As the source of the original's client has it (behaviour, section 3)."""
+
+CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
+"""How far the provider's clock may be behind: a signature is valid from before its making."""
+
+KEY_FILE_BYTES_MAX: Final = 4096
+
+_ITEMS: Final = "replicationprotecteditems"
+
+
+class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
+    """Signs destructive requests of either SDK client, synchronous or not; leaves others alone."""
+
+    def __init__(self, key: str, clock: Clock) -> None:
+        self._key = key
+        self._clock = clock
+
+    def on_request(self, request: PipelineRequest[Any]) -> None:
+        """Add the header, once for all repetitions of the request."""
+        http = request.http_request
+        order = order_of(http.method, http.url, getattr(http, "content", None))
+        if order is not None:
+            http.headers[HEADER] = self.header(order)
+
+    def header(self, order: Order) -> str:
+        """Return the signed header for an order, valid for six hours from now."""
+        now = self._clock.now()
+        unsigned = unsigned_text(
+            order, self._clock.new_id(), now - CLOCK_DIFFERENCE, now + SIGNATURE_LIFE
+        )
+        return signed_header(unsigned, seal(self._key, unsigned.encode("ascii")))
+
+
+def order_of(method: str, url: str, content: object) -> Order | None:
+    """Return what a request orders, null where it needs no signature."""
+    *place, action = [unquote(part) for part in urlsplit(url).path.split("/")]
+    operation = REQUESTS.get(action.lower())
+    if method != "POST" or operation is None or len(place) < len(("kind", "item")):
+        return None
+    kind, item = place[-2:]
+    if kind.lower() != _ITEMS:
+        return None
+    return Order(operation, item, _direction(content))
+
+
+def _direction(content: object) -> Direction | None:
+    if not isinstance(content, str | bytes) or not content:
+        return None
+    try:
+        return Direction(json.loads(content)["properties"]["failoverDirection"])
+    except (ValueError, KeyError, TypeError):
+        # The hub names what is wrong with such a body.
+        return None
+
+
+def read_key(path: Path) -> str:
+    """Return the ChannelIntegrityKey in a file of mode 0600; CommandError when it holds none."""
+    try:
+        return checked_key(read_secret(path, KEY_FILE_BYTES_MAX).decode(errors="replace"))
+    except KeyUnfitError as error:
+        raise CommandError(
+            f"{path} holds no channel integrity key: {error}; make one:"
+            " site-recovery vault registration-key --channel-integrity-key-file FILE",
+            ExitCode.USAGE,
+        ) from error
+
+
+def read_or_make_key(path: Path) -> str:
+    """Return the key in a file, which is made (0600) where there is none."""
+    if not path.exists():
+        write_secret(path, f"{new_key()}\n".encode())
+    return read_key(path)
+
+
+def with_key(credentials_file: bytes, key: str) -> bytes:
+    """Return a vault credentials file with the key in it; the hub that made it never sees it."""
+    try:
+        credentials = vault_credentials.parse(credentials_file)
+    except CredentialsDamagedError as error:
+        raise CommandError(
+            f"the hub's answer is no vault credentials file: {error}; is it of another version?",
+            ExitCode.NOT_OFFERED,
+        ) from error
+    return vault_credentials.render(replace(credentials, channel_integrity_key=key))

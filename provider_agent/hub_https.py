@@ -12,6 +12,7 @@ import aiohttp
 
 from provider_agent.bounded_body import BodyTooLargeError, read_bounded
 from provider_agent.domain.proxies import DIRECT, Proxy, ProxyChoice, refusal_words
+from provider_agent.domain.retries import seconds_asked
 
 CONNECT_SECONDS_MAX: Final = 15.0
 REQUEST_SECONDS_MAX: Final = 30.0
@@ -141,14 +142,14 @@ class HubHttps:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise HubUnreachableError(self._explain(error, proxy)) from error
         if status == _ACCEPTED:
-            raise HubPendingError(_detail(answer), _seconds(retry_after))
+            raise HubPendingError(_detail(answer), seconds_asked(retry_after))
         if status in _SUCCESS:
             return answer
         message = f"{request.path} answered {status}: {_detail(answer)}"
         if status in _BUSY:
-            raise HubBusyError(message, _seconds(retry_after))
+            raise HubBusyError(message, seconds_asked(retry_after))
         if status in _SERVER_ERRORS:
-            raise HubUnreachableError(message, _seconds(retry_after))
+            raise HubUnreachableError(message, seconds_asked(retry_after))
         raise HubRefusedError(status, message)
 
     def _explain(self, error: BaseException, proxy: Proxy | None) -> str:
@@ -186,9 +187,3 @@ def _detail(answer: bytes) -> str:
                 value = value[key]
         text = value if isinstance(value, str) else text
     return " ".join(text.split())[:DETAIL_CHARACTERS_MAX] or "no reason given"
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit():
-        return None
-    return float(retry_after[:9])

@@ -4,12 +4,20 @@ import contextlib
 import socket
 import ssl
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiomqtt
+import paho.mqtt.client as mqtt
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from provider_agent.domain.proxies import ProxyChoice
+from provider_agent.domain.retries import seconds_asked
 from provider_agent.tunnel import dial
+from wire_contract.topics import RETRY_AFTER
+
+SERVER_BUSY: Final = 0x89
+"""Reason code of CONNACK (MQTT 5.0, 3.2.2.2)."""
 
 
 class RoutedMqttClient(aiomqtt.Client):
@@ -30,6 +38,8 @@ class RoutedMqttClient(aiomqtt.Client):
     ) -> None:
         super().__init__(hostname, port, tls_context=tls_context, **options)
         self._opened: ssl.SSLSocket | None = None
+        self.retry_after: float | None = None
+        """Where the hub is too busy to take this connection: in how many seconds to come again."""
 
         def connection() -> socket.socket:
             return dial(route, hostname, port, self.timeout)
@@ -48,6 +58,20 @@ class RoutedMqttClient(aiomqtt.Client):
 
         self._client._create_socket_connection = connection  # type: ignore[method-assign] # noqa: SLF001 -- see above
         self._client._ssl_wrap_socket = secured  # type: ignore[assignment,method-assign] # noqa: SLF001 -- see above
+
+    def _on_connect(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        flags: mqtt.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        """Keep what CONNACK says about coming again; aiomqtt itself drops it."""
+        if reason_code.value == SERVER_BUSY:
+            told = dict(getattr(properties, "UserProperty", ()))
+            self.retry_after = seconds_asked(told.get(RETRY_AFTER)) or 0.0
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     async def __aenter__(self) -> Self:
         """Connect; a connection that became no MQTT connection is closed."""

@@ -11,10 +11,10 @@ import aiomqtt
 import structlog
 
 from provider_agent.domain.proxies import DIRECT, ProxyChoice
-from provider_agent.domain.retries import RECONNECT
+from provider_agent.domain.retries import RECONNECT, wait_seconds
 from provider_agent.domain.transports import MqttTransport, TransportChoice
 from provider_agent.hub_client import HubClient
-from provider_agent.hub_https import HubError
+from provider_agent.hub_https import HubBusyError, HubError, HubUnreachableError
 from provider_agent.intake import EventIntake, Intake
 from provider_agent.routed_mqtt import RoutedMqttClient
 from provider_agent.session import Session
@@ -86,6 +86,7 @@ class Subscriber:
         failures = 0
         while True:
             await self._session.connected.wait()
+            retry_after = None
             try:
                 await self._converse()
             except (aiomqtt.MqttError, HubError, OSError) as error:
@@ -98,19 +99,26 @@ class Subscriber:
                     log.info("mqtt_over_websocket_next", cause=str(error))
                     continue
                 failures += 1
+                if isinstance(error, HubUnreachableError):
+                    retry_after = error.retry_after
                 log.warning("mqtt_lost", cause=str(error), failures=failures, transport=transport)
             finally:
                 self.connected.clear()
                 # The long poll takes over at once.
                 self._session.events_due.set()
-            await asyncio.sleep(self._clock.jitter(0, RECONNECT.bound_seconds(failures)))
+            chance = self._clock.jitter(0, RECONNECT.bound_seconds(failures))
+            await asyncio.sleep(wait_seconds(chance, retry_after))
 
     async def _converse(self) -> None:
         token = await self._hub.access_token()
         client = self._client(token)
         try:
             await client.__aenter__()
-        except aiomqtt.MqttCodeError:
+        except aiomqtt.MqttCodeError as error:
+            if client.retry_after is not None:
+                raise HubBusyError(
+                    "the hub takes no more MQTT connections at this moment", client.retry_after
+                ) from error
             # A refused CONNECT: the token may have ended with the key that signed it.
             await self._hub.replace_token(token)
             raise
@@ -118,6 +126,7 @@ class Subscriber:
             stack.push_async_exit(client.__aexit__)
             await client.subscribe([(event_topic(self._provider_id), 1), (HINT_TOPIC, 0)])
             await self._say(client, "online", ANSWER_SECONDS_MAX)
+            _end_if_cancelled()
             self.connected.set()
             # Between the last pull and the subscription events may have been published.
             self._session.events_due.set()
@@ -164,7 +173,7 @@ class Subscriber:
         )
         return presence.model_dump_json().encode()
 
-    def _client(self, token: str) -> aiomqtt.Client:
+    def _client(self, token: str) -> RoutedMqttClient:
         over_websocket = self._choice.present is MqttTransport.WEBSOCKET
         host, port = self._addresses.websocket if over_websocket else self._addresses.tls
         return RoutedMqttClient(
@@ -186,6 +195,17 @@ class Subscriber:
             max_queued_incoming_messages=MESSAGES_QUEUED_MAX,
             tls_context=self._tls,
         )
+
+
+def _end_if_cancelled() -> None:
+    """Raise the CancelledError that came together with an answer and was lost.
+
+    asyncio.wait_for of Python 3.11, which aiomqtt uses, drops a cancellation in that moment
+    (python/cpython#86296): an agent that stops would then wait for this task for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _is_unreachable(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from service_hub.domain.accept_rate import AcceptRate
 from service_shell.configuration import ListenSettings, LogSettings, Settings
 
 
@@ -59,6 +60,22 @@ class BrokerSettings(Settings):
         return (), (self.host,)
 
 
+class AcceptSettings(Settings):
+    """How many providers may connect each second, over MQTT and for sessions over HTTPS each."""
+
+    per_second: float = Field(default=200.0, gt=0, le=100_000)
+    burst: int = Field(default=200, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "AcceptSettings":
+        self.rate()
+        return self
+
+    def rate(self) -> AcceptRate:
+        """Return a new bucket with these bounds."""
+        return AcceptRate(self.per_second, self.burst)
+
+
 class HubSettings(Settings):
     """All that a hub is told."""
 
@@ -69,6 +86,7 @@ class HubSettings(Settings):
     provider: ProviderListenSettings
     mqtt: MqttListenSettings
     broker: BrokerSettings = BrokerSettings()
+    accept: AcceptSettings = AcceptSettings()
     region: str = "local"
     organization: str = Field(default="Site Recovery Hub", min_length=1, max_length=60)
     retry_after_seconds: int = Field(default=30, ge=1, le=3600)

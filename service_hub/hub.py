@@ -40,8 +40,8 @@ from service_hub.services.certificates import CertificateService
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
-from service_hub.services.operator_signatures import SignatureSettings
 from service_hub.services.jobs import JobService
+from service_hub.services.operator_signatures import SignatureSettings
 from service_hub.services.pairing import PairingService
 from service_hub.services.policies import PolicyService
 from service_hub.services.prerequisites import PrerequisitesService
@@ -122,6 +122,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             clock=clock,
             mqtt=WebSocketDoor(endpoint),
             leaving=cases.servers,
+            arrivals=settings.accept.rate(),
         )
         await stack.enter_async_context(
             https_served(provider_application(provider_api), listeners[1], tls.provider)
@@ -164,7 +165,7 @@ async def _channel(
     parts: _Parts,
 ) -> MqttEndpoint:
     """Open the MQTT listener, the external broker where there is one, and what feeds both."""
-    admission = Admission(cases.enrolment, parts.office, clock)
+    admission = Admission(cases.enrolment, parts.office, clock, settings.accept.rate())
     endpoint = await stack.enter_async_context(
         open_endpoint(
             listener=listener,

@@ -5,6 +5,9 @@ from typing import Final
 HINT_TOPIC: Final = "hub/all"
 """To every provider: wake up and pull. Carries no data."""
 
+RETRY_AFTER: Final = "retry-after"
+"""User property of a refusing CONNACK: in how many whole seconds to come again."""
+
 EVENT_BYTES_MAX: Final = 65_536
 """Largest event that is sent over MQTT; a larger one is announced by its number and pulled."""
 

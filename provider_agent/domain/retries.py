@@ -31,16 +31,24 @@ FABRIC: Final = Backoff(first_seconds=0.5, cap_seconds=5.0)
 """Towards the VMM server beside us: it is near, and a failover may be waiting."""
 
 RETRY_AFTER_SECONDS_MAX: Final = 300.0
-"""The longest wait that a hub can ask for with Retry-After."""
+"""The longest wait that a hub can ask for, with Retry-After or in CONNACK."""
 
 
 def wait_seconds(jittered: float, retry_after: float | None) -> float:
-    """Return the wait: what chance gave, but not less than what the hub asked for (bounded)."""
-    if retry_after is None:
-        return jittered
-    return max(jittered, min(max(retry_after, 0.0), RETRY_AFTER_SECONDS_MAX))
+    """Return the wait: what chance gave, after what the hub asked for (bounded).
+
+    Chance comes on top: those who were told the same second must not come at the same moment.
+    """
+    return jittered + min(max(retry_after or 0.0, 0.0), RETRY_AFTER_SECONDS_MAX)
 
 
 def seconds_left(now: datetime, deadline: datetime) -> float:
     """Return the seconds until the deadline, 0 when it has passed."""
     return max(0.0, (deadline - now).total_seconds())
+
+
+def seconds_asked(words: str | None) -> float | None:
+    """Return the whole seconds that a hub asked for, None when the words are no such number."""
+    if words is None or not words.isascii() or not words.isdigit():
+        return None
+    return float(words[:9])

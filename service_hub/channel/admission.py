@@ -1,5 +1,6 @@
 """Who may open an MQTT session: certificate, client id and token must name the same provider."""
 
+import asyncio
 from dataclasses import dataclass
 
 import mqtt5
@@ -8,6 +9,7 @@ from mqtt5 import ConnAckReasonCode as Reason
 
 from certs.identity import certificate_pem, common_name, thumbprint
 from service_hub.channel.session import read_presence
+from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.errors import UnauthenticatedError
 from service_hub.ports import Clock, EnrolmentUseCases, ProviderTokens
 from wire_contract.topics import presence_topic
@@ -15,19 +17,37 @@ from wire_contract.topics import presence_topic
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a connection is not admitted, for CONNACK and for the log."""
+    """Why a connection is not admitted, for CONNACK and for the log.
+
+    `retry_after`: nothing is wrong, and in so many seconds there will be room.
+    """
 
     reason: Reason
     words: str
+    retry_after: int | None = None
 
 
 class Admission:
-    """Checks a CONNECT against the certificate of its connection and against the database."""
+    """Checks a CONNECT against the certificate of its connection and against the database.
 
-    def __init__(self, enrolment: EnrolmentUseCases, tokens: ProviderTokens, clock: Clock) -> None:
+    Without `rate` everybody is checked at once.
+    """
+
+    def __init__(
+        self,
+        enrolment: EnrolmentUseCases,
+        tokens: ProviderTokens,
+        clock: Clock,
+        rate: AcceptRate | None = None,
+    ) -> None:
         self._enrolment = enrolment
         self._tokens = tokens
         self._clock = clock
+        self._rate = rate
+
+    def seconds_left(self, certificate: x509.Certificate) -> float:
+        """Return how long the certificate still holds; not above 0 when it has ended."""
+        return (certificate.not_valid_after_utc - self._clock.now()).total_seconds()
 
     async def check(
         self, certificate: x509.Certificate, connect: mqtt5.ConnectPacket
@@ -37,6 +57,19 @@ class Admission:
         refusal = check_connect(identity, connect)
         if refusal is not None:
             return refusal
+        if self._rate is not None:
+            seconds = self._rate.ask(asyncio.get_running_loop().time())
+            if seconds is not None:
+                words = f"too many connect at this moment; come again in {seconds} s"
+                return Refusal(Reason.SERVER_BUSY, words, retry_after=seconds)
+        refusal = await self._check_credentials(identity, certificate, connect)
+        if refusal is not None and self._rate is not None:
+            self._rate.give_back()
+        return refusal
+
+    async def _check_credentials(
+        self, identity: str, certificate: x509.Certificate, connect: mqtt5.ConnectPacket
+    ) -> Refusal | None:
         pem = certificate_pem(certificate)
         try:
             bearer = self._tokens.verify(_text(connect.password), pem, self._clock.now())

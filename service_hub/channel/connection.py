@@ -24,8 +24,12 @@ from service_hub.channel.session import End, Outcome, ProviderSession, Reply
 from service_hub.channel.wakeups import Wakeups
 from service_hub.ports import PresenceSink
 from wire_contract.events import Presence
+from wire_contract.topics import RETRY_AFTER
 
 PRESENCE_SECONDS_MAX: Final = 10.0
+EXPIRY_LOOK_SECONDS_MAX: Final = 600.0
+"""How often a connection's certificate is looked at, at least."""
+
 RECEIVE_MAX: Final = 16
 """Presences that a provider may publish without waiting for the acknowledgement."""
 
@@ -65,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._stall: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
         self._session: ProviderSession | None = None
         self._end: End | None = None
         self._transport: asyncio.Transport
@@ -104,7 +109,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end; the task sees it when it has handled what had arrived."""
         del exc  # the peer is gone whatever the reason; the log says what was going on
-        for timer in (self._stall, self._closing):
+        for timer in (self._stall, self._closing, self._expiry):
             if timer is not None:
                 timer.cancel()
         self._around.registry.close(self)
@@ -217,7 +222,16 @@ class Connection(asyncio.Protocol):
             reason=refusal.reason.name.lower(),
             cause=refusal.words,
         )
-        self._write(mqtt5.ConnAckPacket(reason_code=refusal.reason, reason_str=refusal.words))
+        properties = (
+            [] if refusal.retry_after is None else [(RETRY_AFTER, str(refusal.retry_after))]
+        )
+        self._write(
+            mqtt5.ConnAckPacket(
+                reason_code=refusal.reason,
+                reason_str=refusal.words,
+                user_properties=properties,
+            )
+        )
         return End(refusal.words, None)
 
     def _open_session(self, connect: mqtt5.ConnectPacket) -> ProviderSession:
@@ -242,6 +256,7 @@ class Connection(asyncio.Protocol):
             )
         )
         log.info("mqtt_connected", provider_id=self._provider_id)
+        self._look_at_expiry()
         return session
 
     def _keep_alive(self, connect: mqtt5.ConnectPacket) -> int:
@@ -303,6 +318,17 @@ class Connection(asyncio.Protocol):
         log.warning("mqtt_packet_malformed", provider_id=self._provider_id, cause=str(error))
         self._around.registry.hold_off(self)
         return End(str(error), reason)
+
+    def _look_at_expiry(self) -> None:
+        """End with the certificate: TLS looks at it once, and a connection may last for months."""
+        left = self._around.admission.seconds_left(self._certificate)
+        if left <= 0:
+            self.end(End("the certificate has expired", Disconnect.NOT_AUTHORIZED))
+            return
+        # Looked at again and again: the clock may be set meanwhile.
+        self._expiry = self._loop.call_later(
+            min(left, EXPIRY_LOOK_SECONDS_MAX), self._look_at_expiry
+        )
 
     def _drop_stalled(self) -> None:
         log.warning("mqtt_peer_too_slow", provider_id=self._provider_id)

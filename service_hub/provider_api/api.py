@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from certs.enrolment import decode_request_body, encode_certs_only
 from certs.identity import check_request, load_certificate, thumbprint
+from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import Provider, RegistrationKey
 from service_hub.ports import (
@@ -35,7 +36,7 @@ from service_hub.provider_api.messages import (
     HostCertificates,
     TokenAnswer,
 )
-from service_hub.provider_api.pressure import Pressure
+from service_hub.provider_api.pressure import Arrivals, Pressure
 from service_hub.provider_api.problems import ProblemError, invalid
 from wire_contract.reports import (
     Heartbeat,
@@ -115,8 +116,10 @@ class ProviderApi:
         clock: Clock,
         mqtt: MqttDoor | None = None,
         leaving: Leaving | None = None,
+        arrivals: AcceptRate | None = None,
     ) -> None:
         self._leaving = leaving
+        self._arrivals = Arrivals(arrivals)
         self._mqtt = mqtt
         self._enrolment = enrolment
         self._providers = providers
@@ -173,6 +176,7 @@ class ProviderApi:
 
     async def session(self, call: Call) -> web.Response:
         """Begin a session."""
+        self._arrivals.take_in()
         return answer(
             await self._providers.session(call.provider, parse(SessionRequest, call.body))
         )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,9 +30,11 @@ from service_hub.channel.limits import EndpointLimits
 from service_hub.channel.mqtt_endpoint import MqttEndpoint, open_endpoint
 from service_hub.channel.outbox_pump import OutboxPump, open_pump
 from service_hub.channel.wakeups import Wakeups
+from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.errors import KeyRefusedError, UnauthenticatedError
 from service_hub.domain.records import (
     Provider,
+    Record,
     RegistrationKey,
 )
 from service_hub.ports import IssuedPem
@@ -46,12 +48,18 @@ TOKYO = "11111111-1111-4111-8111-111111111111"
 OSAKA = "22222222-2222-4222-8222-222222222222"
 WAIT_SECONDS_MAX = 10.0
 
+R = TypeVar("R", bound=Record)
+
+
 class SystemTime:
     """The clock that the tests' parts use; certificates and tokens are real, so is time."""
 
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
     def now(self) -> datetime:
-        """Return the real time."""
-        return datetime.now(UTC)
+        """Return the real time, or one so far ahead of it."""
+        return datetime.now(UTC) + self.ahead
 
     def new_id(self) -> str:
         """Return an id."""
@@ -259,11 +267,12 @@ class ChannelWorld:
     endpoint: MqttEndpoint
     port: int
     pump: OutboxPump | None
+    clock: SystemTime
     peers: list["Peer"] = field(default_factory=list)
 
-    def provider(self, provider_id: str) -> Holder:
+    def provider(self, provider_id: str, **certificate: Any) -> Holder:
         """Return a registered server's key and certificate."""
-        holder = self.trust.holder(Profile.PROVIDER_MANAGEMENT, provider_id)
+        holder = self.trust.holder(Profile.PROVIDER_MANAGEMENT, provider_id, **certificate)
         self.servers.by_thumbprint[holder.thumbprint] = provider_record(provider_id)
         if provider_id not in self.outbox.streams:
             self.outbox.follow(provider_id)
@@ -282,16 +291,25 @@ class ChannelWorld:
 
 @asynccontextmanager
 async def channel_world(
-    limits: EndpointLimits | None = None, *, pumping: bool = False
+    limits: EndpointLimits | None = None,
+    *,
+    pumping: bool = False,
+    rate: AcceptRate | None = None,
 ) -> AsyncIterator[ChannelWorld]:
     """Open a listener on a free port; with `pumping` the outbox is moved too.
 
-    The peers of a test are closed after the listener.
+    Peers are taken in at this rate. The peers of a test are closed after the listener.
     """
     peers: list[Peer] = []
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_close, peers)
-        yield await _open(stack, peers, limits or EndpointLimits(held_off_seconds=0.0), pumping)
+        yield await _open(
+            stack,
+            peers,
+            limits or EndpointLimits(held_off_seconds=0.0),
+            pumping,
+            rate=rate,
+        )
 
 
 async def _open(
@@ -299,6 +317,8 @@ async def _open(
     peers: list["Peer"],
     limits: EndpointLimits,
     pumping: bool,
+    *,
+    rate: AcceptRate | None,
 ) -> ChannelWorld:
     trust = Trust.create()
     server = trust.hub_server()
@@ -309,6 +329,7 @@ async def _open(
         require_client=True,
     )
     servers, outbox, presence, wakeups = KnownServers(), MemoryOutbox(), PresenceLog(), Wakeups()
+    clock = SystemTime()
     source = SignedEvents(outbox, trust.signer(), wakeups, poll_seconds=0.5)
     await stack.enter_async_context(source.polling())
     listener = socket.create_server(("127.0.0.1", 0))
@@ -318,7 +339,7 @@ async def _open(
         open_endpoint(
             listener=listener,
             tls=tls,
-            admission=Admission(servers, CheckedTokens(trust), SystemTime()),
+            admission=Admission(servers, CheckedTokens(trust), clock, rate),
             presence=presence,
             wakeups=wakeups,
             limits=limits,
@@ -331,7 +352,7 @@ async def _open(
         )
     port = int(listener.getsockname()[1])
     return ChannelWorld(
-        trust, servers, outbox, presence, wakeups, source, endpoint, port, pump, peers
+        trust, servers, outbox, presence, wakeups, source, endpoint, port, pump, clock, peers
     )
 
 

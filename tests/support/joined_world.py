@@ -32,6 +32,8 @@ from service_hub.channel.mqtt_endpoint import MqttEndpoint, open_endpoint
 from service_hub.channel.outbox_pump import open_pump
 from service_hub.channel.wakeups import Wakeups
 from service_hub.channel.websocket import WebSocketDoor
+from service_hub.config import AcceptSettings
+from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.records import OutboxEvent, Provider, ProviderStream
 from service_hub.ports import Change, NewEvent, Reader
 from service_hub.provider_api.api import ProviderApi
@@ -281,7 +283,9 @@ async def acknowledge_by_hand(world: JoinedWorld) -> None:
 
 
 @contextlib.asynccontextmanager
-async def joined_world(folder: Path) -> AsyncIterator[JoinedWorld]:
+async def joined_world(
+    folder: Path, *, accept: AcceptSettings | None = None
+) -> AsyncIterator[JoinedWorld]:
     """Open the hub's parts on free ports, with the site's identity in `folder`."""
     trust, wakeups, late = Trust.create(), Wakeups(), LateReader()
     (folder / "ca.pem").write_text(trust.chain.root_pem)
@@ -295,7 +299,7 @@ async def joined_world(folder: Path) -> AsyncIterator[JoinedWorld]:
         )
         late.reader = hub.store
         await stack.enter_async_context(source.polling())
-        yield await _open(stack, folder, _Ground(hub, trust, wakeups, signer, source))
+        yield await _open(stack, folder, _Ground(hub, trust, wakeups, signer, source, accept))
 
 
 @dataclass
@@ -307,6 +311,11 @@ class _Ground:
     wakeups: Wakeups
     signer: SpoiltSigner
     source: SignedEvents
+    accept: AcceptSettings | None
+
+    def rate(self) -> AcceptRate | None:
+        """Return a new bucket, where there is one."""
+        return None if self.accept is None else self.accept.rate()
 
 
 async def _open(stack: AsyncExitStack, folder: Path, ground: _Ground) -> JoinedWorld:
@@ -324,7 +333,7 @@ async def _open(stack: AsyncExitStack, folder: Path, ground: _Ground) -> JoinedW
         open_endpoint(
             listener=listener,
             tls=mqtt_tls,
-            admission=Admission(servers, tokens, clock),
+            admission=Admission(servers, tokens, clock, ground.rate()),
             presence=hub.reports,
             wakeups=wakeups,
             limits=EndpointLimits(held_off_seconds=0.0),
@@ -341,6 +350,7 @@ async def _open(stack: AsyncExitStack, folder: Path, ground: _Ground) -> JoinedW
         events=source,
         clock=clock,
         mqtt=WebSocketDoor(endpoint),
+        arrivals=ground.rate(),
     )
     runner = web.AppRunner(provider_application(api), access_log=None, shutdown_timeout=2)
     await runner.setup()

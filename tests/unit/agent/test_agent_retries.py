@@ -38,9 +38,9 @@ def test_bounds_never_fall_and_never_pass_the_cap(failures: int) -> None:
 
 def test_the_hub_may_ask_for_a_longer_wait_but_not_for_any_length() -> None:
     assert wait_seconds(2.0, None) == 2.0
-    assert wait_seconds(2.0, 60.0) == 60.0
-    assert wait_seconds(20.0, 1.0) == 20.0
-    assert wait_seconds(2.0, 1e9) == RETRY_AFTER_SECONDS_MAX
+    assert wait_seconds(2.0, 60.0) == 62.0
+    assert wait_seconds(20.0, 1.0) == 21.0
+    assert wait_seconds(2.0, 1e9) == 2.0 + RETRY_AFTER_SECONDS_MAX
     assert wait_seconds(2.0, -5.0) == 2.0
 
 

@@ -38,6 +38,13 @@ _LOCK_FILE: Final = "rotation.lock"
 @contextmanager
 def rotation_lock(directory: Path) -> Iterator[None]:
     """Hold the one rotation lock while the block runs; ProgramError when somebody else does."""
+    owner = directory.stat().st_uid
+    if owner != os.geteuid():
+        # What is written now must be readable for the hub, or it would not start any more.
+        raise ProgramError(
+            f"{directory} belongs to uid {owner}: give this command as the user that the hub runs"
+            f" as, for example: setpriv --reuid {owner} --clear-groups service-hub trust ..."
+        )
     descriptor = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

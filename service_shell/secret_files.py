@@ -11,6 +11,7 @@ from service_shell.errors import ProgramError
 SECRET_MODE: Final = 0o600
 SECRET_FOLDER_MODE: Final = 0o700
 GROUP_AND_OTHERS: Final = 0o077
+ROOT_USER: Final = 0
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -25,7 +26,11 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 def read_secret(path: Path, max_bytes: int) -> bytes:
-    """Return the whole file; refuse one that others may read, or that is larger than allowed."""
+    """Return the whole file; refuse one that others may read, or that is larger than allowed.
+
+    It must belong to the user that this program runs as, or to root: another owner could put a key
+    of his own in its place, and read it whatever its mode says.
+    """
     try:
         # O_NONBLOCK: a named pipe in this place must not hold the program for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -56,6 +61,11 @@ def _check(path: Path, facts: os.stat_result, max_bytes: int) -> None:
         raise ProgramError(
             f"{path} holds a secret but others may read it"
             f" (mode {stat.S_IMODE(facts.st_mode):04o}); run: chmod 600 {path}"
+        )
+    if facts.st_uid not in {os.geteuid(), ROOT_USER}:
+        raise ProgramError(
+            f"{path} holds a secret but belongs to another user (uid {facts.st_uid}; this program"
+            f" runs as uid {os.geteuid()}); run: chown {os.geteuid()} {path}"
         )
     if facts.st_size > max_bytes:
         raise _too_large(path, max_bytes)

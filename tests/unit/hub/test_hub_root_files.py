@@ -1,5 +1,6 @@
 """Files of a root's replacement: killed at any step, the hub starts and the step is repeated."""
 
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +12,15 @@ import pytest
 
 from certs.chain import DamagedTrustError, TrustChain
 from service_hub import root_files
-from service_hub.root_files import announce, finish, is_rotating, read_chains, settle, stamp
+from service_hub.root_files import (
+    announce,
+    finish,
+    is_rotating,
+    read_chains,
+    rotation_lock,
+    settle,
+    stamp,
+)
 from service_shell.errors import ProgramError
 from service_shell.secret_files import write_secret
 
@@ -182,3 +191,16 @@ def test_files_that_others_may_read_are_refused(tmp_path: Path) -> None:
     (folder / "next/root-key.pem").chmod(0o644)
     with pytest.raises(ProgramError, match="chmod 600"):
         read_chains(folder, PASSWORD, NOW)
+
+
+def test_only_the_hubs_own_user_may_change_its_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = trust_folder(tmp_path / "trust")
+    owner = folder.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with (
+        pytest.raises(ProgramError, match="as the user that the hub runs as"),
+        rotation_lock(folder),
+    ):
+        pass

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from service_shell.clock import SystemClock
 from service_shell.errors import ProgramError, program_error_in
 from service_shell.listener import open_listener
 from service_shell.secret_files import read_secret, write_secret
+
+NOBODY = 65_534
 
 
 def test_a_secret_survives_and_is_its_owners_alone(tmp_path: Path) -> None:
@@ -130,3 +133,64 @@ def test_a_group_is_explained_only_by_program_errors_alone() -> None:
     assert program_error_in(ExceptionGroup("g", [ExceptionGroup("h", [known])])) is known
     assert program_error_in(ExceptionGroup("g", [known, ValueError("x")])) is None
     assert program_error_in(ValueError("x")) is None
+
+
+@pytest.fixture
+def another_user(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Give a file to another user; without root's power this program becomes the other one."""
+
+    def give(path: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY)
+        else:
+            present = os.geteuid()
+            monkeypatch.setattr(os, "geteuid", lambda: present + 1)
+
+    return give
+
+
+def test_a_secret_of_another_user_is_refused_by_name(
+    tmp_path: Path, another_user: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "secret"
+    write_secret(path, b"key")
+    another_user(path)
+    with pytest.raises(ProgramError, match=r"belongs to another user \(uid \d+; .* run: chown "):
+        read_secret(path, 100)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to a user and be one")
+def test_a_daemon_reads_its_own_users_file_and_no_other() -> None:
+    outcomes = []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # that of a test is root's alone
+        for owner in (NOBODY, NOBODY - 1):
+            path = Path(folder) / str(owner)
+            write_secret(path, b"key")
+            os.chown(path, owner, owner)
+            outcomes.append(_as_nobody(path))
+    assert outcomes == ["key", "cannot read"]
+
+
+def _as_nobody(path: Path) -> str:
+    """Read a secret in a child that has become another user."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            try:
+                said = read_secret(path, 100).decode()
+            except ProgramError as error:
+                said = str(error)[: len("cannot read")]
+            os.write(sending, said.encode())
+            status = 0
+        finally:
+            os._exit(status)  # whatever happens, the child is no second run of the tests
+    os.close(sending)
+    with os.fdopen(receiving) as stream:
+        said = stream.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return said

@@ -21,6 +21,9 @@ DETAIL_CHARACTERS_MAX: Final = 300
 CONNECTIONS_MAX: Final = 8
 HTTPS_PORT: Final = 443
 
+OPENSSL_DATE_ERRORS: Final = frozenset({9, 10})
+"""X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED (openssl/x509_vfy.h)."""
+
 _SUCCESS: Final = range(200, 300)
 _ACCEPTED: Final = 202
 _BUSY: Final = frozenset({408, 425, 429})
@@ -55,11 +58,15 @@ class HubPendingError(HubError):
 
 
 class HubRefusedError(HubError):
-    """The hub refuses this request; sending it again changes nothing."""
+    """The hub refuses this request; sending it again changes nothing.
 
-    def __init__(self, status: int, message: str) -> None:
+    `words`: cause and remedy as the hub put them, for an operator.
+    """
+
+    def __init__(self, status: int, message: str, words: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.words = words or message
 
 
 class HubAnswerError(HubError):
@@ -150,7 +157,7 @@ class HubHttps:
             raise HubBusyError(message, seconds_asked(retry_after))
         if status in _SERVER_ERRORS:
             raise HubUnreachableError(message, seconds_asked(retry_after))
-        raise HubRefusedError(status, message)
+        raise HubRefusedError(status, message, _words(answer))
 
     def _explain(self, error: BaseException, proxy: Proxy | None) -> str:
         match error:
@@ -159,11 +166,7 @@ class HubHttps:
             case aiohttp.ClientProxyConnectionError() if proxy is not None:
                 return f"the proxy {proxy} cannot be reached: {error.os_error}; is it running?"
             case aiohttp.ClientConnectorCertificateError():
-                return (
-                    f"the certificate of {self._url} is not from this hub"
-                    f" ({error.certificate_error}); is the URL another server's, or a"
-                    f" TLS-intercepting proxy in between{f' ({proxy})' if proxy else ''}?"
-                )
+                return self._certificate_words(error.certificate_error, proxy)
             case TimeoutError():
                 return f"the hub at {self._url} did not answer in time"
             case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() if not isinstance(
@@ -175,6 +178,35 @@ class HubHttps:
                     " it restarts, or refuses this certificate"
                 )
         return f"the hub at {self._url} cannot be reached: {error or type(error).__name__}"
+
+    def _certificate_words(self, error: BaseException, proxy: Proxy | None) -> str:
+        if _by_date(error):
+            return (
+                f"the certificate of {self._url} is not valid at this server's time ({error}):"
+                " this server's clock and the hub's differ; synchronise both clocks (NTP)"
+            )
+        return (
+            f"the certificate of {self._url} is not from this hub ({error}); is the URL another"
+            f" server's, or a TLS-intercepting proxy in between{f' ({proxy})' if proxy else ''}?"
+        )
+
+
+def _by_date(error: BaseException) -> bool:
+    """Return whether a certificate is refused for its dates alone."""
+    return (
+        isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in OPENSSL_DATE_ERRORS
+    )
+
+
+def _words(answer: bytes) -> str:
+    """Return cause and remedy of a problem; empty where the answer is none."""
+    with contextlib.suppress(ValueError, RecursionError):  # not JSON: no problem of the hub's
+        value = json.loads(answer)
+        if isinstance(value, dict):
+            told = [value.get(key) for key in ("message", "remedy")]
+            text = " ".join(each for each in told if isinstance(each, str))
+            return " ".join(text.split())[: 2 * DETAIL_CHARACTERS_MAX]
+    return ""
 
 
 def _detail(answer: bytes) -> str:

@@ -23,6 +23,7 @@ from certs.identity import (
 from certs.tls import client_context
 from provider_agent import VERSION, credentials
 from provider_agent.credentials import Identity, IdentityFacts, RegistrationCredentials
+from provider_agent.domain.prerequisites import check_clock
 from provider_agent.domain.proxies import DIRECT, ProxyChoice
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.hub_client import AccessToken, HubClient
@@ -33,6 +34,7 @@ from provider_agent.hub_https import (
     HubRefusedError,
     HubRequest,
 )
+from provider_agent.setup.hub_probe import HubPlace, probe_hub
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
 from wire_contract import paths
@@ -101,6 +103,7 @@ async def register(
         provider_version=VERSION,
         vmm_version=vmm.version,
     )
+    await _compare_clocks(granted, route, clock)
     try:
         identity = await _resume(data_directory, granted, key, registration, clock, route=route)
         if identity is None:
@@ -109,14 +112,23 @@ async def register(
             credentials.stage_chain(data_directory, chain)
             identity = await _introduce(granted, key, chain, registration, clock, route=route)
     except HubRefusedError as error:
-        raise ProgramError(
-            f"the hub refuses the registration: {error}; is the registration key revoked, of"
-            " another vault, or this VMM server registered already?"
-        ) from error
+        raise ProgramError(f"the hub refuses the registration: {error.words}") from error
     except HubError as error:
         raise ProgramError(f"registration was not completed: {error}; run it again") from error
     credentials.save_identity(data_directory, identity)
     return identity.facts
+
+
+async def _compare_clocks(
+    granted: RegistrationCredentials, route: ProxyChoice, clock: Clock
+) -> None:
+    """Refuse to register by a wrong clock: deadlines of commands would mean nothing."""
+    place = HubPlace(granted.provider_url, granted.root_pem)
+    told = check_clock((await probe_hub(place, route, clock)).skew_seconds or 0.0)
+    if not told.passed:
+        raise ProgramError(
+            f"this server's clock is {told.result}; nothing was registered: {told.remedy}"
+        )
 
 
 async def _resume(

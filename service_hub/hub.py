@@ -50,7 +50,7 @@ from service_hub.services.providers import ProviderService
 from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.vaults import VaultService
-from service_hub.store.backup import DatabaseInUseError, exclusive
+from service_hub.store.backup import DatabaseInUseError, exclusive, make_private
 from service_hub.store.database import DatabaseUnusableError, open_store
 from service_hub.store.record_store import RecordStore
 from service_hub.trust import HubTrust, event_signer, load
@@ -214,6 +214,7 @@ async def _store(settings: HubSettings) -> AsyncIterator[RecordStore]:
     settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with exclusive(settings.database):
+            make_private(settings.database)
             async with open_store(settings.database) as store:
                 yield store
     except (DatabaseUnusableError, DatabaseInUseError) as error:

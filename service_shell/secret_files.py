@@ -17,12 +17,20 @@ ROOT_USER: Final = 0
 def write_secret(path: Path, data: bytes) -> None:
     """Replace the file by `data`, readable by its owner alone; it is on disk when this returns."""
     try:
-        path.parent.mkdir(mode=SECRET_FOLDER_MODE, parents=True, exist_ok=True)
+        _make_folder(path.parent)
         write_atomically(path, data, mode=SECRET_MODE)
     except OSError as error:
         raise ProgramError(
             f"cannot write {path}: {error.strerror}; make its folder writable for this user"
         ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone."""
+    if not folder.is_dir():
+        # mkdir(parents=True) would give those above it the mode of the umask.
+        _make_folder(folder.parent)
+        folder.mkdir(mode=SECRET_FOLDER_MODE, exist_ok=True)
 
 
 def read_secret(path: Path, max_bytes: int) -> bytes:

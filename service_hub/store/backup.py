@@ -44,6 +44,18 @@ def exclusive(database: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def make_private(database: Path) -> None:
+    """Let nobody but its owner read the database, which is made when it is missing; OSError.
+
+    SQLite gives its side files the same mode.
+    """
+    descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
 def backup(database: Path, output: Path) -> None:
     """Write a whole copy of the database, also while a hub uses it; the file is new and 0600."""
     if not database.exists():

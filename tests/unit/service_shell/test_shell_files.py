@@ -194,3 +194,13 @@ def _as_nobody(path: Path) -> str:
         said = stream.read()
     assert os.waitpid(child, 0)[1] == 0
     return said
+
+
+def test_folders_that_a_secret_makes_are_its_owners_alone(tmp_path: Path) -> None:
+    former = os.umask(0)
+    try:
+        write_secret(tmp_path / "hub" / "trust" / "token.key", b"key")
+    finally:
+        os.umask(former)
+    for folder in (tmp_path / "hub", tmp_path / "hub" / "trust"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700

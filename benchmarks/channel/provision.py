@@ -74,6 +74,8 @@ def write_configuration(folder: Path, ports: tuple[int, int, int]) -> Path:
         f" public_url: 'https://{HOST}:{provider}'}}\n"
         f"mqtt: {{host: {HOST}, port: {mqtt}, public_host: {HOST}}}\n"
         f"heartbeat_seconds: {HEARTBEAT_SECONDS}\n"
+        # What is measured is how fast it can be, not how fast it lets itself be.
+        "accept: {per_second: 100000, burst: 100000}\n"
         "log: {file: hub.log, level: warning}\nready_file: ready.json\n"
     )
     return path

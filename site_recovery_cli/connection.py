@@ -1,12 +1,13 @@
 """A hub as a profile names it: the SDK's clients and the hub's own routes, over one trust."""
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 from azure.core.credentials import AccessToken
@@ -24,6 +25,8 @@ REQUEST_SECONDS_MAX: Final = 30.0
 SDK_RETRIES: Final = 2
 TOKEN_CHECK_INTERVAL: Final = timedelta(hours=1)
 """The SDK asks for a token again after this; when it really ends, the hub says 401."""
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(slots=True)
@@ -74,6 +77,23 @@ class Connection:
     def scope(self, vault: str | None) -> tuple[str, str]:
         """Return resource group and vault, the first two arguments of the SDK's calls."""
         return self.profile.resource_group, self.vault(vault)
+
+    async def vault_id(self, vault: str | None) -> str:
+        """Return the hub's own id of the vault, which its routes are addressed with."""
+        profile = self.profile
+        return await self.routes.vault_id(
+            profile.subscription_id, profile.resource_group, self.vault(vault)
+        )
+
+
+def connected(profile: str | None, work: Callable[[Connection], Awaitable[ResultT]]) -> ResultT:
+    """Run a command's work with the hub of a profile, to its end."""
+
+    async def run() -> ResultT:
+        async with connect(profile) as connection:
+            return await work(connection)
+
+    return asyncio.run(run())
 
 
 @contextlib.asynccontextmanager

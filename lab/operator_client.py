@@ -5,9 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline import PipelineResponse
 from azure.core.polling import AsyncLROPoller
@@ -16,6 +15,7 @@ from azure.mgmt.recoveryservicessiterecovery import models
 from azure.mgmt.recoveryservicessiterecovery.aio import SiteRecoveryManagementClient
 
 from service_shell.errors import ProgramError
+from site_recovery_cli.sdk_clients import BearerCredential, open_clients
 
 JOB_POLL_SECONDS: Final = 0.15
 JOB_SECONDS_MAX: Final = 180.0
@@ -25,27 +25,6 @@ TASK_FINISHED_STATES: Final = frozenset({"Succeeded", "Failed", "Other"})
 
 TaskListener = Callable[[models.ASRTask], None]
 Begin = Callable[..., Awaitable[AsyncLROPoller[Any]]]
-
-
-@dataclass(slots=True)
-class HubCredential:
-    """The bearer token as the SDK wants to be asked for it."""
-
-    token: str
-    expires_at: datetime
-
-    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-        """Return the token; the hub made it for a day."""
-        return AccessToken(self.token, int(self.expires_at.timestamp()))
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_problem: object) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +117,11 @@ class Operator:
 @contextlib.asynccontextmanager
 async def open_operator(address: HubAddress, token: str, now: datetime) -> AsyncIterator[Operator]:
     """Open both SDK clients; they verify the hub with the lab's bundle and nothing else."""
-    credential = HubCredential(token, now + TOKEN_LIFETIME)
-    options: dict[str, Any] = {
-        "base_url": address.base_url,
-        "credential_scopes": [f"{address.base_url}/.default"],
-        "connection_verify": address.ca_file,
-        "polling_interval": 1,
-    }
-    async with (
-        RecoveryServicesClient(credential, address.subscription_id, **options) as vaults,
-        SiteRecoveryManagementClient(credential, address.subscription_id, **options) as recovery,
-    ):
-        yield Operator(address, vaults, recovery)
+    credential = BearerCredential(token, now + TOKEN_LIFETIME)
+    async with open_clients(
+        address.base_url, address.subscription_id, credential, address.ca_file
+    ) as sdk:
+        yield Operator(address, sdk.vaults, sdk.recovery)
 
 
 @dataclass(slots=True)

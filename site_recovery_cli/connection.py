@@ -5,12 +5,11 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
-from azure.core.credentials import AccessToken
 from azure.mgmt.recoveryservices.aio import RecoveryServicesClient
 from azure.mgmt.recoveryservicessiterecovery.aio import SiteRecoveryManagementClient
 
@@ -20,6 +19,7 @@ from site_recovery_cli.failures import CommandError
 from site_recovery_cli.hub_routes import HubRoutes
 from site_recovery_cli.operator_signature import OperatorSignaturePolicy, read_key
 from site_recovery_cli.profiles import DEFAULT_PROFILE, Profile, ProfileFolder, default_folder
+from site_recovery_cli.sdk_clients import BearerCredential, open_clients
 
 REQUEST_SECONDS_MAX: Final = 30.0
 SDK_RETRIES: Final = 2
@@ -27,27 +27,6 @@ TOKEN_CHECK_INTERVAL: Final = timedelta(hours=1)
 """The SDK asks for a token again after this; when it really ends, the hub says 401."""
 
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(slots=True)
-class ProfileCredential:
-    """The profile's bearer token as the SDK wants to be asked for it."""
-
-    token: str
-    expires_at: datetime
-
-    async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-        """Return the token."""
-        return AccessToken(self.token, int(self.expires_at.timestamp()))
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_problem: object) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +81,21 @@ async def connect(name: str | None) -> AsyncIterator[Connection]:
     folder = ProfileFolder(default_folder())
     name = name or DEFAULT_PROFILE
     profile = folder.load(name)
-    credential = ProfileCredential(profile.token, SystemClock().now() + TOKEN_CHECK_INTERVAL)
+    credential = BearerCredential(profile.token, SystemClock().now() + TOKEN_CHECK_INTERVAL)
     options: dict[str, Any] = {
-        "base_url": profile.hub,
-        "credential_scopes": [f"{profile.hub}/.default"],
-        "connection_verify": str(folder.trust_file(name, profile)),
         "connection_timeout": REQUEST_SECONDS_MAX,
         "read_timeout": REQUEST_SECONDS_MAX,
         "retry_total": SDK_RETRIES,
-        "polling_interval": 1,
     }
     if profile.channel_integrity_key_file is not None:
         key = read_key(Path(profile.channel_integrity_key_file))
         options["per_call_policies"] = [OperatorSignaturePolicy(key, SystemClock())]
+    trust = folder.trust_file(name, profile)
     async with (
-        RecoveryServicesClient(credential, profile.subscription_id, **options) as vaults,
-        SiteRecoveryManagementClient(credential, profile.subscription_id, **options) as recovery,
+        open_clients(profile.hub, profile.subscription_id, credential, trust, **options) as sdk,
         open_routes(profile.hub, profile.root_pem, profile.token) as routes,
     ):
-        yield Connection(profile, vaults, recovery, routes)
+        yield Connection(profile, sdk.vaults, sdk.recovery, routes)
 
 
 @contextlib.asynccontextmanager

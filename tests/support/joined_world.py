@@ -148,7 +148,7 @@ class JoinedWorld:
     holder: Holder
     mqtt: dict[str, str] = field(default_factory=dict)
 
-    def _register(self) -> None:
+    def register(self) -> None:
         """Give the agent its identity; a test may have named another MQTT port."""
         if (self.folder / "agent").exists():
             return
@@ -252,7 +252,7 @@ class JoinedWorld:
 
         Its clock is `ahead` of the hub's.
         """
-        self._register()
+        self.register()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             task = group.create_task(run_agent(self.settings(), MovedClock(ahead), stop))

@@ -21,11 +21,11 @@ POLL_SECONDS: Final = 2.0
 PASS_SECONDS_MAX: Final = 30.0
 """Longest one read may take; it is tried again at the next poll."""
 
-PART_MAX: Final = 100
+PART_MAX: Final = 200
 """Providers whose events are read, signed and sent together: more would hold the loop up."""
 
 PARTS_AT_ONCE: Final = 2
-"""While one part is sent, another is read and signed in other threads."""
+"""While one part is signed and sent, another is read in another thread."""
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,7 @@ class OutboxPump:
         }
 
     async def _look_at(self, provider_ids: Sequence[str]) -> None:
-        """Send each what it is due, part after part: one is signed while another is sent."""
+        """Send each what it is due, part after part: one is read while another is sent."""
         here = []
         for provider_id in provider_ids:
             if self._delivery.connected(provider_id) is None:

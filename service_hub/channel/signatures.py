@@ -3,7 +3,6 @@
 What is stored is not signed: keys rotate and numbers stay (design: channel, event stream).
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
@@ -17,10 +16,6 @@ from wire_contract.vocabulary import EventType
 SIGNATURES_MAX: Final = 4096
 SIGNATURE_BYTES_MAX: Final = 64 * 1024 * 1024
 """What the cache of signatures may hold together; the longest unused ones go first."""
-
-SIGNED_AT_ONCE_MAX: Final = 2
-"""More than these are signed in another thread: signing lets go of the interpreter's lock, and the
-loop goes on sending meanwhile. For fewer the way to the thread costs as much as the signature."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,18 +36,13 @@ class Signatures:
         self._entries: OrderedDict[tuple[str, int], tuple[OutboxEvent, str]] = OrderedDict()
         self._bytes = 0
 
-    async def of(self, events: Sequence[OutboxEvent]) -> list[str]:
+    def of(self, events: Sequence[OutboxEvent]) -> list[str]:
         """Return the JWS of each event, in the same order."""
         known = [self._get(event) for event in events]
         missing = [event for event, jws in zip(events, known, strict=True) if jws is None]
-        signer = self._signer
-        if len(missing) <= SIGNED_AT_ONCE_MAX:
-            made = _sign_all(signer, missing)
-        else:
-            made = await asyncio.to_thread(_sign_all, signer, missing)
-        if signer is self._signer:
-            for event, jws in zip(missing, made, strict=True):
-                self._put(event, jws)
+        made = [_sign(self._signer, event) for event in missing]
+        for event, jws in zip(missing, made, strict=True):
+            self._put(event, jws)
         fresh = iter(made)
         return [next(fresh) if jws is None else jws for jws in known]
 
@@ -82,10 +72,6 @@ class Signatures:
         while len(self._entries) > SIGNATURES_MAX or self._bytes > SIGNATURE_BYTES_MAX:
             _, (_, oldest) = self._entries.popitem(last=False)
             self._bytes -= len(oldest)
-
-
-def _sign_all(signer: Signer, events: Sequence[OutboxEvent]) -> list[str]:
-    return [_sign(signer, event) for event in events]
 
 
 def _sign(signer: Signer, event: OutboxEvent) -> str:

@@ -1,7 +1,7 @@
 """Opening the database: durable settings, migrations, and clear words when it cannot be used."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from service_hub.store.record_store import RecordStore
+from service_hub.store.record_store import OUTBOX_READERS, RecordStore
 
 BUSY_SECONDS_MAX: Final = 30
 """Longest a connection waits for the database's lock."""
@@ -44,16 +44,19 @@ def _begin_reading(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _writing_engine(path: Path) -> sa.Engine:
+def _thread_engine(
+    path: Path, connections: int, begin: Callable[[sa.Connection], None]
+) -> sa.Engine:
+    """Return an engine for threads of our own."""
     engine = sa.create_engine(
         f"sqlite:///{path}",
-        pool_size=1,
+        pool_size=connections,
         max_overflow=0,
         poolclass=sa.pool.QueuePool,
         connect_args={"check_same_thread": False},
     )
     sa.event.listen(engine, "connect", _configured)
-    sa.event.listen(engine, "begin", _begin_writing)
+    sa.event.listen(engine, "begin", begin)
     return engine
 
 
@@ -118,7 +121,11 @@ async def open_readers(path: Path) -> AsyncIterator[RecordStore]:
     Its tables are taken as they are: the hub brings them up to date when it starts.
     """
     reader = _reading_engine(path)
-    store = RecordStore(writer=_writing_engine(path), reader=reader)
+    store = RecordStore(
+        writer=_thread_engine(path, 1, _begin_writing),
+        reader=reader,
+        outbox=_thread_engine(path, OUTBOX_READERS, _begin_reading),
+    )
     try:
         yield store
     except sa.exc.DatabaseError as error:
@@ -133,7 +140,11 @@ async def open_store(path: Path) -> AsyncIterator[RecordStore]:
     """Open the store, its tables up to date; raises DatabaseUnusableError."""
     await asyncio.to_thread(check_and_upgrade, path)
     reader = _reading_engine(path)
-    store = RecordStore(writer=_writing_engine(path), reader=reader)
+    store = RecordStore(
+        writer=_thread_engine(path, 1, _begin_writing),
+        reader=reader,
+        outbox=_thread_engine(path, OUTBOX_READERS, _begin_reading),
+    )
     try:
         yield store
     finally:

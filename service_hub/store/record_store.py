@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,15 +16,24 @@ from service_hub.store.gathered_reads import GatheredReads
 from service_hub.store.outbox_reads import stream_pages
 from service_hub.store.tables import TABLES
 
+OUTBOX_READERS: Final = 2
+"""Threads that read outboxes, each with a connection."""
+
 R = TypeVar("R", bound=Record)
 
 
 class RecordStore:
-    """The Store and Reader of the hub's ports, over two engines: one writes, many read."""
+    """The Store and Reader of the hub's ports: one connection writes, several read.
 
-    def __init__(self, *, writer: sa.Engine, reader: AsyncEngine) -> None:
+    What is one statement goes through `reader`; what is many statements or many rows is done in
+    one visit to a thread, with an engine of its own.
+    """
+
+    def __init__(self, *, writer: sa.Engine, reader: AsyncEngine, outbox: sa.Engine) -> None:
         self._writer = writer
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._outbox = outbox
+        self._reading = ThreadPoolExecutor(OUTBOX_READERS, thread_name_prefix="store-outbox")
         self._reader = reader
         self._rows = GatheredReads(reader)
 
@@ -58,7 +67,8 @@ class RecordStore:
 
     async def pages(self, after: Mapping[str, int], limit: int) -> Mapping[str, StreamPage]:
         """Return for each provider its stream, and events above a number (ports)."""
-        return await stream_pages(self._reader, after, limit)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reading, stream_pages, self._outbox, after, limit)
 
     async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
         """Store a batch in one transaction, each change in its own savepoint."""
@@ -68,10 +78,11 @@ class RecordStore:
         return await loop.run_in_executor(self._writing, apply_changes, self._writer, changes)
 
     async def close(self) -> None:
-        """Let go of the connection that writes, when what it does is done."""
+        """Let go of the connections of the threads, when what they do is done."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writing, self._writer.dispose)
-        self._writing.shutdown()
+        for thread, engine in ((self._writing, self._writer), (self._reading, self._outbox)):
+            await loop.run_in_executor(thread, engine.dispose)
+            thread.shutdown()
 
 
 def _versioned(kind: type[R], row: Any) -> Versioned[R]:

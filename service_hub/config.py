@@ -141,4 +141,6 @@ def https_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an https:// URL with a host, for example https://hub:8443")
+    if parts.port == 0:  # reading it raises ValueError for what is no number up to 65535
+        raise ValueError("port 0 cannot be connected to")
     return value.rstrip("/")

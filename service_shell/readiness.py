@@ -53,7 +53,7 @@ def _remove(path: Path) -> None:
             path.unlink()
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         log.warning("ready_file_not_removed", path=str(path), cause=str(error))
 
 

@@ -17,6 +17,7 @@ REFUSED_CREDENTIALS: Final = frozenset({401, 407})
 """squid answers 407, tinyproxy 401; both mean "the proxy refused your credentials"."""
 
 _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
 _REASON_CHARACTERS_MAX: Final = 120
 
@@ -125,7 +126,10 @@ def parse_bypass(entries: Sequence[str]) -> tuple[BypassEntry, ...]:
 
 def parse_proxy_url(url: str) -> Proxy:
     """Return the proxy that HTTPS_PROXY names: http://[user:password@]address[:port]."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError as error:
+        raise ProxyError(f"the proxy's URL cannot be read: {error}") from error
     if parts.scheme != "http":
         raise ProxyError(f"a proxy is spoken to over http://, not {parts.scheme}://")
     try:
@@ -229,7 +233,7 @@ def _split_port(entry: str) -> tuple[str, int | None]:
     host, colon, port = entry.rpartition(":")
     if not colon or entry.endswith("]"):
         return entry, None
-    if not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) <= PORT_MAX:
+    if not _PORT.fullmatch(port) or not 0 < int(port) <= PORT_MAX:
         raise ProxyError(f"the bypass entry {entry[:60]!r} has no port from 1 to {PORT_MAX}")
     return host, int(port)
 

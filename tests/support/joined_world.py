@@ -146,6 +146,7 @@ class JoinedWorld:
     mqtt_port: int
     url: str
     holder: Holder
+    servers: KnownServers
     mqtt: dict[str, str] = field(default_factory=dict)
 
     def register(self) -> None:
@@ -377,6 +378,7 @@ async def _open(stack: AsyncExitStack, folder: Path, ground: _Ground) -> JoinedW
         mqtt_port=int(listener.getsockname()[1]),
         url=f"https://127.0.0.1:{https.getsockname()[1]}",
         holder=trust.holder(Profile.PROVIDER_MANAGEMENT, hub.providers[SITE].id),
+        servers=servers,
     )
     servers.by_thumbprint[world.holder.thumbprint] = world.provider
     return world

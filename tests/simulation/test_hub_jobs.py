@@ -263,6 +263,30 @@ async def test_repeated_and_foreign_reports_change_nothing(tmp_path: Path) -> No
         assert after.tasks[2].attempt == 1
 
 
+async def test_a_report_for_a_task_that_was_never_assigned_changes_nothing(tmp_path: Path) -> None:
+    """Another job, a task whose turn has not come, an attempt nobody ordered; then the good one."""
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        job_id = await ask(world, Operation.PLANNED_FAILOVER)
+        async with asyncio.timeout(30):
+            while not (mine := [a for a in await world.assignments("tokyo") if a.job == job_id]):
+                await world.committer.until_next()
+        before = await world.job(job_id)
+        for changes in (
+            {"job": "11111111-2222-4333-8444-555555555555"},
+            {"task": "PrepareProtectedEntityForFailover.Primary"},
+            {"task": "no such task.Primary"},
+            {"task": "no end"},
+            {"attempt": 2},
+            {"attempt": 0},
+        ):
+            await world.outcome("tokyo", mine[0].model_copy(update=changes))
+            assert await world.job(job_id) == before, changes
+        await world.outcome("tokyo", mine[0])
+        after = await world.job(job_id)
+        assert after.tasks[1].state is TaskState.SUCCEEDED
+
+
 async def test_hub_stopped_at_every_boundary_of_a_planned_failover_finishes_it(
     tmp_path: Path,
 ) -> None:

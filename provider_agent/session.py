@@ -176,6 +176,9 @@ class Session:
             self.renew()  # it tells the hub what is pinned now
         else:
             self._roots.confirmed(trusted_roots)
+        if self._updates.hear(answer.offered_version):
+            log.info("update_available", version=self._updates.available_version())
+            self.renew()  # it tells the hub what waits
         self.number = facts.session
         self._heartbeat_seconds = max(answer.heartbeat_seconds, 1)
         self.connected.set()

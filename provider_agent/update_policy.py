@@ -11,14 +11,23 @@ from provider_agent.setup.record import load_record, sole_node
 DISTRIBUTION: Final = "site-recovery-hub"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpdatePolicy:
-    """`auto_update` null: set-up has not run on this node."""
+    """`auto_update` null: set-up has not run on this node; `offered`: what the hub last offered."""
 
     auto_update: Literal["on", "off"] | None
+    offered: str | None = None
+
+    def hear(self, offered: str | None) -> bool:
+        """Take in what the hub offers; return whether the hub is to be told something new."""
+        before = self.available_version()
+        self.offered = offered
+        return self.available_version() != before
 
     def available_version(self) -> str | None:
-        """Return the version that is installed on the disk and not the one that runs."""
+        """Return a newer version that the hub offers, or one that waits on the disk, or null."""
+        if self.offered is not None and _numbers(self.offered) > _numbers(VERSION):
+            return self.offered
         installed = importlib.metadata.version(DISTRIBUTION)
         return installed if installed != VERSION else None
 
@@ -30,3 +39,13 @@ def load_policy(data_directory: Path, node: str | None) -> UpdatePolicy:
     if record is None:
         return UpdatePolicy(None)
     return UpdatePolicy("on" if record.auto_update else "off")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return a version's leading numbers; what is no number counts as the oldest."""
+    numbers = []
+    for part in version.split("."):
+        if not (part.isascii() and part.isdigit()):
+            break
+        numbers.append(int(part[:9]))
+    return tuple(numbers)

@@ -93,6 +93,7 @@ class HubSettings(Settings):
     heartbeat_seconds: int = Field(default=60, ge=1, le=3600)
     missed_heartbeats_max: int = Field(default=5, ge=1, le=100)
     management_certificate_days: int = Field(default=30, ge=7, le=90)
+    provider_version: str | None = Field(default=None, pattern=r"^[0-9]{1,9}(\.[0-9]{1,9}){1,3}$")
     log: LogSettings = LogSettings()
     ready_file: Path | None = None
 

@@ -286,6 +286,7 @@ def _use_cases(
             resigner=parts.source,
             heartbeat=heartbeat,
             roots=trust.chains,
+            offered_version=settings.provider_version,
         ),
     )
 

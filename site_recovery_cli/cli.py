@@ -8,7 +8,13 @@ import typer
 from typer.core import TyperGroup
 
 from service_shell.program import report_failure
-from site_recovery_cli import job_commands, login_command, server_commands, vault_commands
+from site_recovery_cli import (
+    authority_commands,
+    job_commands,
+    login_command,
+    server_commands,
+    vault_commands,
+)
 from site_recovery_cli.exit_codes import MEANINGS, ExitCode
 from site_recovery_cli.options import OutputFormat
 from site_recovery_cli.output import Format, show_list
@@ -41,6 +47,7 @@ application = typer.Typer(
 application.add_typer(vault_commands.commands, name="vault")
 application.add_typer(server_commands.commands, name="server")
 application.add_typer(job_commands.commands, name="job")
+application.add_typer(authority_commands.commands, name="authority")
 application.command("login")(login_command.login)
 application.command("profiles")(login_command.list_profiles)
 

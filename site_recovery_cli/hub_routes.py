@@ -17,6 +17,7 @@ REGISTRATION_KEYS: Final = "registration-keys"
 SERVERS: Final = "servers"
 APPROVALS: Final = "approvals"
 ALERTS: Final = "alerts"
+AUTHORITY_QUESTIONS: Final = "authority-questions"
 
 
 class HubRoutes:
@@ -78,24 +79,44 @@ class HubRoutes:
         answer = await self._json("GET", _place(vault_id, ALERTS), "alerts")
         return _rows(answer, "alerts")
 
+    async def servers(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return what the hub knows of a vault's servers beyond the ARM surface."""
+        return _rows(await self._json("GET", _place(vault_id, SERVERS), "servers"), "servers")
+
+    async def authority_questions(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return the machines of which a restored hub cannot tell which copy may run."""
+        answer = await self._json("GET", _place(vault_id, AUTHORITY_QUESTIONS), "authority")
+        return _rows(answer, "questions")
+
+    async def decide_authority(self, vault_id: str, item_id: str, side: str) -> Mapping[str, Any]:
+        """Make the copy at one end, Primary or Recovery, the authoritative one."""
+        path = _place(vault_id, AUTHORITY_QUESTIONS, item_id, "decide")
+        what = f"decide for {side}"
+        return self._object(await self._send("POST", path, what, {"authority": side}), what)
+
     async def revoke_server(self, vault_id: str, provider_id: str) -> None:
         """Revoke a server's certificates: its connections end at once."""
         path = _place(vault_id, SERVERS, provider_id, "revoke")
         await self._send("POST", path, f"revoke server {provider_id}")
 
     async def _json(self, method: str, path: str, what: str) -> Mapping[str, Any]:
+        return self._object(await self._send(method, path, what), what)
+
+    def _object(self, body: bytes, what: str) -> Mapping[str, Any]:
         try:
-            answer = json.loads(await self._send(method, path, what))
+            answer = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._not_a_hub(what) from error
         if not isinstance(answer, dict):
             raise self._not_a_hub(what)
         return answer
 
-    async def _send(self, method: str, path: str, what: str) -> bytes:
+    async def _send(
+        self, method: str, path: str, what: str, content: Mapping[str, Any] | None = None
+    ) -> bytes:
         try:
             async with self._session.request(
-                method, f"{self._hub}{path}", json={} if method == "POST" else None
+                method, f"{self._hub}{path}", json=(content or {}) if method == "POST" else None
             ) as response:
                 body = await _bounded(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -64,7 +64,17 @@ def show(
     """Show one server with all that the hub knows of it."""
 
     async def work(connection: Connection) -> Row:
-        return (await find_server(connection, vault, server)).row
+        found = await find_server(connection, vault, server)
+        told = await connection.routes.servers(await connection.vault_id(vault))
+        known: Row = next(
+            (each for each in told if each.get("provider_id") == found.provider_id), {}
+        )
+        policy = known.get("auto_update")
+        return {
+            **found.row,
+            "available_version": known.get("available_version"),
+            "update_policy": "not set up" if policy is None else f"automatic updates {policy}",
+        }
 
     show_one(connected(profile, work), output)
 

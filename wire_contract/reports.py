@@ -90,6 +90,8 @@ class SessionAnswer(WireModel):
     heartbeat_seconds: int
     authorities: tuple[Authority, ...]
     roots_jws: str | None = None
+    offered_version: str | None = Field(default=None, max_length=64)
+    """Which provider the hub's operator offers; one that is older tells it as available."""
 
 
 class Heartbeat(WireModel):

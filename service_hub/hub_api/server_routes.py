@@ -210,6 +210,7 @@ def _server(facts: ServerFacts) -> dict[str, Any]:
         "protected_item_count": fabric.protected_item_count,
         # None: the provider has not said.
         "auto_update": provider.auto_update,
+        "available_version": provider.available_version,
     }
 
 

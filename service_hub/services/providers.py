@@ -99,7 +99,9 @@ class ProviderService:
         resigner: Resigner,
         heartbeat: timedelta,
         roots: RootStatement | None = None,
+        offered_version: str | None = None,
     ) -> None:
+        self._offered_version = offered_version
         self._roots: RootStatement = roots or NeverReplaced()
         self._reader = reader
         self._committer = committer
@@ -133,6 +135,7 @@ class ProviderService:
             heartbeat_seconds=int(self._heartbeat.total_seconds()),
             authorities=await self._authorities(provider),
             roots_jws=self._roots.statement,
+            offered_version=self._offered_version,
         )
 
     async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:

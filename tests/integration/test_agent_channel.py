@@ -354,3 +354,10 @@ def _defective(site: Estate, defect: str) -> str:
         case "number":
             return _signed(site, 2)
     return site.hub.signer.sign(b'{"hello": "world"}')
+
+
+async def test_a_version_that_the_hub_offers_is_told_as_available(site: Estate) -> None:
+    site.hub.offered_version = "99.0"
+    async with site.agent():
+        await until(lambda: len(site.hub.sessions) > 1, "a second session tells it")
+    assert [each.available_version for each in site.hub.sessions] == [None, "99.0"]

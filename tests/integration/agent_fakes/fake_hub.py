@@ -71,6 +71,7 @@ class FakeHub:
     pulls: list[int] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     authorities: tuple[Authority, ...] = ()
+    offered_version: str | None = None
     heartbeat_seconds: int = 1
     out_of_order: bool = False
     refuse: dict[str, int] = field(default_factory=dict)
@@ -305,6 +306,7 @@ class FakeHub:
             position=StreamPosition(stream=self.stream, seq=self.first_seq),
             heartbeat_seconds=self.heartbeat_seconds,
             authorities=self.authorities,
+            offered_version=self.offered_version,
         )
         return _json(answer.model_dump_json())
 

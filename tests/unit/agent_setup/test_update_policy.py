@@ -25,6 +25,29 @@ def test_the_policy_is_the_nodes_own(tmp_path: Path) -> None:
     assert load_policy(tmp_path, "b").auto_update == "off"
 
 
+@pytest.mark.parametrize(
+    ("offered", "told"),
+    [
+        (None, None),
+        (VERSION, None),
+        ("0.0.9", None),
+        ("10.0.0", "10.0.0"),
+        (f"{VERSION}.1", f"{VERSION}.1"),
+        ("no version", None),
+        ("", None),
+    ],
+)
+def test_what_the_hub_offers_is_told_when_it_is_newer(
+    monkeypatch: pytest.MonkeyPatch, offered: str | None, told: str | None
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: VERSION)
+    policy = UpdatePolicy("off")
+    assert policy.hear(offered) is (told is not None)
+    assert policy.available_version() == told
+    assert not policy.hear(offered), "it is told once"
+    assert policy.hear(None) is (told is not None), "an offer may be taken back"
+
+
 def test_a_version_that_waits_for_a_restart_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = UpdatePolicy("on")
     for installed, told in ((VERSION, None), ("9.9.9", "9.9.9")):

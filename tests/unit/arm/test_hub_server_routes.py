@@ -12,11 +12,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import RegistrationKey, Vault
 from service_hub.hub_api import server_routes as server_routes_module
+from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
-from service_hub.operator_ports import CreatedKey, KeyFacts, KeyState
+from service_hub.operator_ports import AuthorityQuestion, CreatedKey, KeyFacts, KeyState
 from tests.unit.arm.arm_estate import NOW, KnownTokens
 from tests.unit.arm.arm_hub import MemoryHub, prepared_hub
 from tests.unit.arm.arm_use_cases import MemoryServers, MemoryVaults
+from wire_contract.vocabulary import Side
 
 KEYS = "/hub/v1/vaults/v/registration-keys"
 REVOKE = f"{KEYS}/thumbprint/revoke"
@@ -75,6 +77,7 @@ class Routes:
 
     hub: MemoryHub
     keys: MemoryKeys
+    authorities: "MemoryAuthorities"
     client: "TestClient[web.Request, web.Application]"
 
     async def ask(
@@ -103,8 +106,10 @@ async def routes() -> AsyncIterator[Routes]:
     )
     application = web.Application()
     application.add_routes(server_routes(api))
+    authorities = MemoryAuthorities()
+    application.add_routes(authority_routes(AuthorityApi(door=api, authorities=authorities)))
     async with TestClient(TestServer(application)) as client:
-        yield Routes(hub, keys, client)
+        yield Routes(hub, keys, authorities, client)
 
 
 @pytest.mark.parametrize(("method", "path"), [*READING, *CHANGING])
@@ -134,6 +139,49 @@ async def test_a_reader_changes_nothing(routes: Routes, method: str, path: str) 
 async def test_an_unknown_vault_is_404(routes: Routes, method: str, path: str) -> None:
     response = await routes.ask(method, path.replace("/v/", "/none/"))
     assert response.status == 404
+
+
+@dataclass
+class MemoryAuthorities:
+    """AuthorityUseCases: one machine, of which nothing is known."""
+
+    decided: list[tuple[str, Side, str]] = field(default_factory=list)
+
+    async def list(self, vault_id: str) -> list[AuthorityQuestion]:
+        """Ask nothing."""
+        assert vault_id == "v"
+        return []
+
+    async def decide(
+        self, vault_id: str, item_id: str, side: Side, principal: str
+    ) -> AuthorityQuestion:
+        """Note it; then there is no such item."""
+        del vault_id
+        self.decided.append((item_id, side, principal))
+        raise NotFoundError(item_id)
+
+
+@pytest.mark.parametrize(
+    ("token", "body", "status"),
+    [
+        ("good", b'{"authority": "recovery"}', 404),
+        ("reading", b'{"authority": "Recovery"}', 403),
+        ("wrong", b'{"authority": "Recovery"}', 401),
+        ("good", b'{"authority": "Both"}', 400),
+        ("good", b'{"authority": ["Primary"]}', 400),
+        ("good", b"{}", 400),
+        ("good", b"[", 400),
+    ],
+)
+async def test_who_may_decide_for_which_end(
+    routes: Routes, token: str, body: bytes, status: int
+) -> None:
+    path = "/hub/v1/vaults/v/authority-questions"
+    answer = await routes.ask("POST", f"{path}/item-1/decide", token, data=body)
+    assert answer.status == status
+    decided = [("item-1", Side.RECOVERY, "anna")] if status == 404 else []
+    assert routes.authorities.decided == decided
+    assert await (await routes.ask("GET", path)).json() == {"questions": []}
 
 
 async def test_a_new_key_comes_as_its_credentials_file(routes: Routes) -> None:

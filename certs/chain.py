@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
@@ -30,6 +30,7 @@ from certs.profiles import (
     CLOCK_TOLERANCE,
     LIFETIMES,
     PROFILES,
+    REVOKED_LIFETIME,
     ROOT_LIFETIME,
     Authority,
     Profile,
@@ -148,6 +149,27 @@ class TrustChain:
     def service_ca_pem(self) -> str:
         """The authority of the hub's servers, event signers, Hyper-V hosts and operators."""
         return certificate_pem(self._issuers[Authority.SERVICE].certificate)
+
+    def revoked_pem(self, revoked: Mapping[int, datetime], now: datetime) -> str:
+        """Return the list (CRL) of revoked provider certificates, by serial number, as PEM."""
+        issuer = self._issuers[Authority.MANAGEMENT]
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(issuer.certificate.subject)
+            .last_update(now - CLOCK_TOLERANCE)
+            .next_update(now + REVOKED_LIFETIME)
+            .add_extension(_authority_key_identifier(issuer.certificate), critical=False)
+            .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+        )
+        for serial, revoked_at in sorted(revoked.items()):
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(serial)
+                .revocation_date(revoked_at)
+                .build()
+            )
+        signed = builder.sign(issuer.key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
     def to_files(self, password: bytes) -> dict[str, bytes]:
         """Return file names and contents; keys are encrypted with `password`."""

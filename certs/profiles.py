@@ -69,6 +69,8 @@ LIFETIMES: Final[dict[Profile, timedelta]] = {
 """How long a certificate of each profile is valid."""
 
 ROOT_LIFETIME: Final = timedelta(days=20 * 365)
+REVOKED_LIFETIME: Final = timedelta(days=30)
+"""How long a list of revoked certificates is valid: whoever reads an older one lets nobody in."""
 AUTHORITY_LIFETIME: Final = timedelta(days=10 * 365)
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)

@@ -1,5 +1,6 @@
 """The parts of the hub that an external MQTT broker needs: delivery through it, and its files."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -8,30 +9,28 @@ from typing import Annotated
 
 import typer
 
-from certs.chain import TrustChain
-from certs.identity import new_private_key, private_key_pem
-from certs.profiles import Profile
-from certs.tls import client_context
+from service_hub.broker_keeper import (
+    BrokerKeeper,
+    write_certificates,
+    write_file,
+    write_revoked,
+)
 from service_hub.channel.broker import BrokerAddress, open_broker
 from service_hub.channel.delivery import CombinedDelivery, Delivery
 from service_hub.channel.mosquitto_files import (
     ACCESS,
     ACCESS_FILE,
-    AUTHORITY_FILE,
-    CERTIFICATE_FILE,
     CONFIGURATION_FILE,
-    HUB_IDENTITY,
-    KEY_FILE,
     mosquitto_configuration,
 )
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import BrokerKind, BrokerSettings, HubSettings
-from service_hub.ports import PresenceSink
-from service_hub.trust import load
+from service_hub.ports import Clock, PresenceSink, Reader
+from service_hub.store.database import DatabaseUnusableError, open_readers
+from service_hub.trust import HubTrust, load
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
 from service_shell.errors import ProgramError
-from service_shell.secret_files import write_secret
 
 broker_commands = typer.Typer(help="An external MQTT broker.", no_args_is_help=True)
 
@@ -39,25 +38,28 @@ broker_commands = typer.Typer(help="An external MQTT broker.", no_args_is_help=T
 @asynccontextmanager
 async def open_delivery(
     settings: BrokerSettings,
-    chain: TrustChain,
-    now: datetime,
+    trust: HubTrust,
+    clock: Clock,
     *,
     own: Delivery,
+    reader: Reader,
     presence: PresenceSink,
     wakeups: Wakeups,
 ) -> AsyncIterator[Delivery]:
     """Give the delivery that the configuration names; the own listener stays open beside a broker.
 
-    The hub's identity at the broker is made anew at each start, as its server certificate is.
+    The hub's identity at the broker is made anew at each start, as its server certificate is, and
+    in time while the hub runs.
     """
     if settings.kind is BrokerKind.OWN:
         yield own
         return
-    key = new_private_key()
-    issued = chain.issue(Profile.PROVIDER_MANAGEMENT, key.public_key(), HUB_IDENTITY, now)
-    tls = client_context(chain.root_pem, chain_pem=issued.chain_pem, key_pem=private_key_pem(key))
+    keeper = BrokerKeeper(settings, trust, reader, clock)
     address = BrokerAddress(settings.host, settings.port)
-    async with open_broker(address=address, tls=tls, presence=presence, wakeups=wakeups) as broker:
+    opening = open_broker(
+        address=address, tls=keeper.tls, presence=presence, wakeups=wakeups, kicked=keeper.kick
+    )
+    async with keeper.running(), opening as broker:
         yield CombinedDelivery(own, broker)
 
 
@@ -77,26 +79,27 @@ def files_command(
         raise ProgramError(
             "the configuration names no broker: set broker: {kind: mqtt, host: ..., port: ...}"
         )
-    now, key = SystemClock().now(), new_private_key()
+    now = SystemClock().now()
     trust = load(settings, now)
-    names = settings.broker.names
-    issued = trust.chain.issue(
-        Profile.HUB_SERVER,
-        key.public_key(),
-        settings.broker.host,
-        now,
-        dns_names=names[0],
-        ip_addresses=names[1],
-    )
     folder = output.absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    texts = {
-        CONFIGURATION_FILE: mosquitto_configuration(folder, "0.0.0.0", settings.broker.port),
-        ACCESS_FILE: ACCESS,
-        AUTHORITY_FILE: trust.chains.management_cas_pem + trust.chains.roots_pem,
-        CERTIFICATE_FILE: issued.chain_pem,
-        KEY_FILE: private_key_pem(key).decode(),
-    }
-    for name, text in texts.items():
-        write_secret(folder / name, text.encode())
-    typer.echo(f"written to {folder}; give the files to the user that mosquitto runs as")
+    write_file(
+        folder,
+        CONFIGURATION_FILE,
+        mosquitto_configuration(folder, "0.0.0.0", settings.broker.port),
+    )
+    write_file(folder, ACCESS_FILE, ACCESS)
+    write_certificates(folder, settings.broker, trust, now)
+    listed = asyncio.run(_revoked(folder, settings, trust, now))
+    typer.echo(f"written to {folder}, {listed} revoked certificates listed")
+    typer.echo("give the files to the user that mosquitto runs as")
+
+
+async def _revoked(folder: Path, settings: HubSettings, trust: HubTrust, now: datetime) -> int:
+    if not settings.database.exists():
+        return await write_revoked(folder, trust, None, now)
+    try:
+        async with open_readers(settings.database) as reader:
+            return await write_revoked(folder, trust, reader, now)
+    except DatabaseUnusableError as error:
+        raise ProgramError(str(error)) from error

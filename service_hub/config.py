@@ -43,6 +43,11 @@ class BrokerSettings(Settings):
     kind: BrokerKind = BrokerKind.OWN
     host: str = Field(default="", max_length=253)
     port: int = Field(default=8883, ge=1, le=65_535)
+    folder: Path | None = None
+    """Where the broker reads certificates and the list of revoked ones; the hub keeps it fresh."""
+
+    reload_command: tuple[str, ...] = Field(default=(), max_length=32)
+    """What has the broker read them again, program and arguments; no shell is involved."""
 
     @model_validator(mode="after")
     def _has_host(self) -> "BrokerSettings":

@@ -128,7 +128,12 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             https_served(provider_application(provider_api), listeners[1], tls.provider)
         )
         trust_api = _trust_api(
-            settings, trust, clock, cases=cases, parts=parts, connections=endpoint
+            settings,
+            trust,
+            clock,
+            cases=cases,
+            parts=parts,
+            connections=cases.registered.connections,
         )
         operators = _operator_application(settings, trust, clock, cases, trust_api)
         await stack.enter_async_context(https_served(operators, listeners[0], tls.operator))
@@ -142,7 +147,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
                 source=source,
                 reader=store,
                 committer=committer,
-                connections=endpoint,
+                connections=cases.registered.connections,
             )
         )
         stack.callback(wakeups.close)
@@ -175,17 +180,18 @@ async def _channel(
             wakeups=parts.wakeups,
         )
     )
-    cases.registered.connections.opened(endpoint)
     delivery = await stack.enter_async_context(
         open_delivery(
             settings.broker,
-            trust.chain,
-            clock.now(),
+            trust,
+            clock,
             own=endpoint,
+            reader=parts.store,
             presence=cases.providers,
             wakeups=parts.wakeups,
         )
     )
+    cases.registered.connections.opened(delivery)
     await stack.enter_async_context(
         open_pump(reader=parts.store, source=parts.source, delivery=delivery, wakeups=parts.wakeups)
     )

@@ -286,7 +286,8 @@ class CertificateOffice(Protocol):
 class IssuedPem:
     """An issued certificate: chain (leaf first) and the leaf's SHA-256 thumbprint.
 
-    `key_thumbprint` is the SHA-256 of the public key, `root` the thumbprint of the root above.
+    `key_thumbprint` is the SHA-256 of the public key, `root` the thumbprint of the root above,
+    `serial` the certificate's number in hexadecimal digits.
     """
 
     chain_pem: str
@@ -294,6 +295,7 @@ class IssuedPem:
     key_thumbprint: str = ""
     expires_at: datetime | None = None
     root: str = ""
+    serial: str = ""
 
 
 # ----------------------------------------------------------------- use cases, as the edges see them

@@ -1,14 +1,14 @@
 """Delivery through an external MQTT 5 broker; latency only, as with the hub's own listener.
 
-Who is connected is known from presence topics, which a broker could forge: a hint. Revocation does
-not reach the broker: events of a revoked provider are published no more, and what it hears is
-signed for others or no secret.
+Who is connected is known from presence topics, which a broker could forge: a hint. A revoked
+provider is published nothing more; the broker is told of it by a list of revoked certificates
+(service_hub.broker_keeper).
 """
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,7 +49,10 @@ class _Known:
 class BrokerDelivery:
     """Publishes what the pump hands over, in order; see `open_broker`."""
 
-    def __init__(self, presence: PresenceSink, wakeups: Wakeups) -> None:
+    def __init__(
+        self, presence: PresenceSink, wakeups: Wakeups, kicked: Callable[[str], None] | None = None
+    ) -> None:
+        self._kicked = kicked
         self._presence = presence
         self._wakeups = wakeups
         self._queue: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue(QUEUED_MAX)
@@ -84,8 +87,10 @@ class BrokerDelivery:
         return self.connected(provider_id) is not None and self._put(HINT_TOPIC, b"", 0)
 
     def kick(self, provider_id: str) -> None:
-        """Publish nothing more for this provider until it comes again."""
+        """Publish nothing more for this provider until it comes again, and have it put out."""
         self._known.pop(provider_id, None)
+        if self._kicked is not None:
+            self._kicked(provider_id)
 
     async def run(self, address: BrokerAddress, tls: ssl.SSLContext) -> None:
         """Stay connected until cancelled; the pump sends again what a loss has cost."""
@@ -153,10 +158,15 @@ def _is_older(heard: Presence, known: Presence) -> bool:
 
 @contextlib.asynccontextmanager
 async def open_broker(
-    *, address: BrokerAddress, tls: ssl.SSLContext, presence: PresenceSink, wakeups: Wakeups
+    *,
+    address: BrokerAddress,
+    tls: ssl.SSLContext,
+    presence: PresenceSink,
+    wakeups: Wakeups,
+    kicked: Callable[[str], None] | None = None,
 ) -> AsyncIterator[BrokerDelivery]:
-    """Deliver through the broker until the block is left."""
-    delivery = BrokerDelivery(presence, wakeups)
+    """Deliver through the broker until the block is left; `kicked` puts a revoked server out."""
+    delivery = BrokerDelivery(presence, wakeups, kicked)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(delivery.run(address, tls))
         try:

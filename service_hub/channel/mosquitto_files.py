@@ -14,6 +14,7 @@ ACCESS_FILE: Final = "access.acl"
 AUTHORITY_FILE: Final = "clients-ca.pem"
 CERTIFICATE_FILE: Final = "server.pem"
 KEY_FILE: Final = "server.key"
+REVOKED_FILE: Final = "revoked.crl"
 CONFIGURATION_FILE: Final = "mosquitto.conf"
 
 ACCESS: Final = f"""\
@@ -47,6 +48,7 @@ cafile {folder / AUTHORITY_FILE}
 certfile {folder / CERTIFICATE_FILE}
 keyfile {folder / KEY_FILE}
 tls_version tlsv1.2
+crlfile {folder / REVOKED_FILE}
 require_certificate true
 use_identity_as_username true
 use_username_as_clientid true

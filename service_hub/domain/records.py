@@ -85,7 +85,8 @@ class Provider(Record):
 class ManagementCertificate(Record):
     """A certificate that a provider is known by; `id` is its SHA-256 thumbprint.
 
-    `root` is that of the root above it; empty for one that was issued before roots were noted.
+    `root` is that of the root above it, `serial` its number in hexadecimal digits; both are empty
+    for one that was issued before they were noted.
     """
 
     kind: ClassVar[str] = "management_certificate"
@@ -98,6 +99,7 @@ class ManagementCertificate(Record):
     used_at: datetime | None = None
     used_from: str = ""
     root: str = ""
+    serial: str = ""
 
 
 class PendingApproval(Record):

@@ -172,6 +172,7 @@ class TrustOffice:
             key_thumbprint(public_key),
             issued.certificate.not_valid_after_utc,
             issuing.root_thumbprint,
+            f"{issued.certificate.serial_number:x}",
         )
 
 

@@ -283,6 +283,7 @@ def management_certificate(
         expires_at=issued.expires_at,
         key_thumbprint=issued.key_thumbprint,
         root=issued.root,
+        serial=issued.serial,
     )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiomqtt
@@ -27,6 +28,7 @@ from service_hub.channel.mosquitto_files import (
     CONFIGURATION_FILE,
     HUB_IDENTITY,
     KEY_FILE,
+    REVOKED_FILE,
     mosquitto_configuration,
 )
 from service_hub.channel.wakeups import Wakeups
@@ -87,6 +89,7 @@ def mosquitto(trust: Trust, port: int) -> Iterator["subprocess.Popen[bytes]"]:
             AUTHORITY_FILE: chain.management_ca_pem + chain.root_pem,
             CERTIFICATE_FILE: server.chain_pem,
             KEY_FILE: server.key_pem.decode(),
+            REVOKED_FILE: chain.revoked_pem({}, datetime.now(UTC)),
         }
         for file, text in files.items():
             (folder / file).write_text(text)

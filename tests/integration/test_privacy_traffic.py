@@ -46,7 +46,7 @@ BODIES: Mapping[str, type[BaseModel]] = {
     paths.INVENTORY: InventoryView,
     paths.REPORTS: ReportBatch,
 }
-WITHOUT_BODY = {paths.TOKEN, paths.EVENTS}
+WITHOUT_BODY = {paths.TOKEN, paths.EVENTS, paths.PROVIDER_HEALTH}
 
 
 @dataclass

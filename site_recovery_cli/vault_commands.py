@@ -90,7 +90,9 @@ def show(
         async with connect(profile) as connection:
             with explained(f"vault {name}", connection.hub):
                 group = connection.profile.resource_group
-                return _row(await connection.vaults.vaults.get(group, name))
+                row = _row(await connection.vaults.vaults.get(group, name))
+            found = [own for own in await connection.routes.vaults() if _is(own, row)]
+            return {**row, **_own_settings(found[0])} if found else row
 
     show_one(run(work()), output)
 
@@ -226,6 +228,17 @@ def revoke_key(
 
     run(work())
     say(f"The registration key {key} is revoked.")
+
+
+def _own_settings(own: Row) -> Row:
+    """Return what the ARM surface does not show of a vault."""
+    return {"operator_signature_required": own.get("operator_signature_required")}
+
+
+def _is(own: Row, row: Row) -> bool:
+    """Return whether the hub's own entry is of the vault that the SDK has shown."""
+    names = ("name", "resource_group")
+    return all(str(own[each]).lower() == str(row[each]).lower() for each in names)
 
 
 async def _vault_id(connection: Connection, vault: str | None) -> str:

@@ -72,9 +72,20 @@ def test_a_vault_and_its_registration_keys(hub_url: str, tmp_path: Path) -> None
     key_file = tmp_path / "prod.VaultCredentials"
     run("vault", "registration-key", "--vault", "prod", "-o", str(key_file))
     assert parse(key_file.read_bytes()).vault_name == "prod"
-    (key,) = json.loads(run("vault", "keys", "--vault", "prod", "-o", "json"))
+    insisting, secret = tmp_path / "insisting.VaultCredentials", tmp_path / "prod.key"
+    with_key = ("--channel-integrity-key-file", str(secret))
+    run("vault", "registration-key", "--vault", "prod", *with_key, "-o", str(insisting))
+    assert parse(key_file.read_bytes()).channel_integrity_key == ""
+    assert parse(insisting.read_bytes()).channel_integrity_key == secret.read_text().strip()
+    assert (secret.stat().st_mode & 0o777, insisting.stat().st_mode & 0o777) == (0o600, 0o600)
+    for switch, required in (("--require", True), ("--no-require", False)):
+        run("vault", "set", "prod", f"{switch}-operator-signature")
+        shown = json.loads(run("vault", "show", "prod", "-o", "json"))
+        assert shown["operator_signature_required"] is required
+    assert secret.read_text().strip() not in (tmp_path / "hub.log").read_text()
+    key, _ = json.loads(run("vault", "keys", "--vault", "prod", "-o", "json"))
     run("vault", "revoke-key", key["key_id"], "--vault", "prod", "--yes")
-    (revoked,) = json.loads(run("vault", "keys", "--vault", "prod", "-o", "json"))
+    revoked, _ = json.loads(run("vault", "keys", "--vault", "prod", "-o", "json"))
     assert revoked["revoked_at"] is not None
     assert revoked["state"] != key["state"]
     assert json.loads(run("server", "list", "--vault", "prod", "-o", "json")) == []

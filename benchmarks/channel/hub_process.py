@@ -2,7 +2,8 @@
 
     hub_process.py CONFIG SOCKET
 
-It runs `service_hub.hub.run_hub`; the only addition is that the committer it makes is remembered.
+It runs `service_hub.hub.run_hub`; the only additions are that the committer it makes is remembered,
+and the moment of the first publication after a commit.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import service_hub.hub
+from service_hub.channel.delivery import Publication
+from service_hub.channel.mqtt_endpoint import MqttEndpoint
 from service_hub.config import HubSettings
 from service_hub.engine.committer import GroupCommitter
 from service_hub.ports import Change, NewEvent, Outbox, Store
@@ -37,11 +40,35 @@ class RememberedCommitter(GroupCommitter):
         RememberedCommitter.made = self
 
 
+class FirstPublication:
+    """When the MQTT endpoint was first given an event since the last commit began."""
+
+    moment: float | None = None
+
+
+def remember_publications() -> None:
+    """Have the endpoint note that moment."""
+    endpoint: Any = MqttEndpoint
+    publish = endpoint.publish
+
+    def noted(self: MqttEndpoint, provider_id: str, payload: bytes) -> Publication:
+        if FirstPublication.moment is None:
+            FirstPublication.moment = time.monotonic()
+        taken: Publication = publish(self, provider_id, payload)
+        return taken
+
+    endpoint.publish = noted
+
+
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve the measuring process: one JSON line asks, one answers."""
     clock = SystemClock()
     while line := await reader.readline():
         asked = json.loads(line)
+        if "providers" not in asked:
+            writer.write(json.dumps({"published": FirstPublication.moment}).encode() + b"\n")
+            await writer.drain()
+            continue
         now = clock.now()
         events = [
             NewEvent(
@@ -57,6 +84,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         ]
         committer = RememberedCommitter.made
         assert committer is not None, "the hub is not ready yet"
+        FirstPublication.moment = None
         before = time.monotonic()
         await committer.commit(Change(events=events))
         told = {"before": before, "after": time.monotonic()}
@@ -71,6 +99,7 @@ def main(config: Path, socket_path: Path) -> int:
     configure_logging(settings.log, "service-hub")
     hub: Any = service_hub.hub
     hub.GroupCommitter = RememberedCommitter
+    remember_publications()
 
     socket_path.unlink(missing_ok=True)
 

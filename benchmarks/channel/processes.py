@@ -158,11 +158,22 @@ class Hub:
 
     def commit(self, ground: Ground, providers: Sequence[str]) -> float:
         """Commit one event for each provider, in one transaction; return when that began."""
+        asked = {"vault_id": ground.vault_id, "providers": list(providers)}
+        return float(self._ask(asked)["before"])
+
+    def first_publication(self) -> float:
+        """Return when it first published an event over MQTT since the last commit began."""
+        moment = self._ask({})["published"]
+        if moment is None:
+            raise NotMeasuredError("the hub has published nothing since the last commit")
+        return float(moment)
+
+    def _ask(self, asked: dict[str, Any]) -> dict[str, Any]:
         assert self._control is not None
         assert self._answers is not None
-        asked = {"vault_id": ground.vault_id, "providers": list(providers)}
         self._control.sendall(json.dumps(asked).encode() + b"\n")
-        return float(json.loads(self._answers.readline())["before"])
+        told: dict[str, Any] = json.loads(self._answers.readline())
+        return told
 
     def memory_bytes(self) -> int:
         """Return the resident memory of its process."""

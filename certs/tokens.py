@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from joserfc import jwe, jws, jwt
-from joserfc.errors import ClaimError, ExpiredTokenError, JoseError
+from joserfc.errors import BadSignatureError, ClaimError, ExpiredTokenError, JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jwt import ClaimsOption
 
@@ -223,6 +223,8 @@ def _verify(
         raise TokenRefusedError("it has expired") from error
     except ClaimError as error:
         raise TokenRefusedError(f"its claim {error.claim} is missing or wrong") from error
+    except BadSignatureError as error:
+        raise TokenRefusedError("its signature does not hold") from error
     except JoseError as error:
         raise TokenRefusedError(f"signature or form: {error.error}") from error
     except (ValueError, RecursionError) as error:
@@ -232,7 +234,13 @@ def _verify(
 
 def _key_of(token: str, public_keys: Sequence[ec.EllipticCurvePublicKey]) -> ECKey:
     """Return the key that the header names: signing keys rotate, several are valid at a time."""
-    key_id = jws.extract_compact(token.encode("ascii")).headers().get("kid")
+    header = jws.extract_compact(token.encode("ascii")).headers()
+    if (algorithm := header.get("alg")) != ALGORITHM:
+        # "none", or a public key used as a shared secret (RFC 8725, 2.1).
+        raise TokenRefusedError(
+            f"its algorithm is {str(algorithm)[:16]!r}, and only {ALGORITHM} is taken"
+        )
+    key_id = header.get("kid")
     for public_key in public_keys:
         key = ECKey(public_key, public_key)
         if key.thumbprint() == key_id:

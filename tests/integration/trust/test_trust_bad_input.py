@@ -114,8 +114,11 @@ async def test_a_revoked_or_expired_registration_key_enrols_nobody(world: TrustW
 
 
 def without_signature(token: str) -> str:
-    header = base64.urlsafe_b64encode(json.dumps({"alg": "none", "typ": "provider+jwt"}).encode())
-    return f"{header.decode().rstrip('=')}.{token.split('.')[1]}."
+    """Say algorithm none, and all else as the hub does."""
+    first, claims, _ = token.split(".")
+    said = json.loads(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
+    header = base64.urlsafe_b64encode(json.dumps({**said, "alg": "none"}).encode())
+    return f"{header.decode().rstrip('=')}.{claims}."
 
 
 def claims_of(token: str) -> dict[str, object]:
@@ -136,6 +139,19 @@ def key_confusion(token: str, public_key: ec.EllipticCurvePublicKey) -> str:
     }
     secret = OctKey.import_key(base64.b64encode(pem))
     return jwt.encode(header, claims_of(token), secret, algorithms=["HS256"])
+
+
+WORDS = {
+    "of another server": "it is bound to another certificate",
+    "without signature": "its algorithm is 'none', and only ES256 is taken",
+    "key confusion": "its algorithm is 'HS256', and only ES256 is taken",
+    "expired": "it has expired",
+    "of another hub": "its claim iss is missing or wrong",
+    "of a foreign key": "it is signed with a key that this hub does not know",
+    "cut": "its signature does not hold",
+    "an operator's": "it is a token for another purpose",
+}
+"""What each caller is told."""
 
 
 async def test_no_token_but_the_servers_own_is_taken(world: TrustWorld) -> None:
@@ -177,10 +193,13 @@ async def test_no_token_but_the_servers_own_is_taken(world: TrustWorld) -> None:
     for what, token in bad.items():
         answer = await beat(world, server, token)
         assert answer.code == 401, what
-        assert answer.content["message"], what
+        assert WORDS[what] in answer.content["message"], what
+        assert answer.content["remedy"] == "Fetch a new access token.", what
         assert "Bearer" in answer.headers["WWW-Authenticate"], what
-    assert (await beat(world, None, good)).code == 401, "a token without certificate"
-    assert (await beat(world, server, None)).code == 401, "a certificate without token"
+    alone = await beat(world, None, good)
+    assert (alone.code, "needs a client certificate" in alone.content["message"]) == (401, True)
+    bare = await beat(world, server, None)
+    assert (bare.code, "needs an access token" in bare.content["message"]) == (401, True)
     assert (await beat(world, other, good)).code == 401, "a stolen token"
     assert (await beat(world, server, good)).code == 200
 

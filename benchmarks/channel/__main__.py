@@ -271,6 +271,10 @@ def by_long_poll(bench: Bench, people: Crowd) -> None:
     people.ask("start", what="poll")
     bench.commit(bench.names)
     bench.arrived(people, bench.names, ARRIVAL_SECONDS_MAX)
+    # Everybody has opened its connections with that; what is measured are single events after it.
+    wait_until(
+        lambda: people.count("unreported") == 0, "receipts are reported", ARRIVAL_SECONDS_MAX
+    )
     names = bench.chance.choices(bench.names, k=EVENTS)
     marks = bench.marks()
     bench.pace(names)

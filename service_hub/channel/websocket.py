@@ -69,12 +69,14 @@ class WebSocketTransport(asyncio.Transport):
         """End the WebSocket when everything queued is written."""
         self._is_closing = True
         self._has_work.set()
+        self._readable.set()
 
     def abort(self) -> None:
         """Drop the connection now."""
         self._is_closing = True
         self._outgoing.clear()
         self._has_work.set()
+        self._readable.set()
         if isinstance(self._below, asyncio.WriteTransport):
             self._below.abort()
 
@@ -94,6 +96,9 @@ class WebSocketTransport(asyncio.Transport):
             sender = group.create_task(self._send())
             try:
                 await self._receive()
+                if self._is_closing:
+                    # What the protocol said last is still to be sent; its own timer bounds this.
+                    await sender
             finally:
                 sender.cancel()
                 self._is_closing = True
@@ -102,6 +107,8 @@ class WebSocketTransport(asyncio.Transport):
     async def _receive(self) -> None:
         while True:
             await self._readable.wait()
+            if self._is_closing:
+                break
             message: WSMessage = await self._socket.receive()
             if message.type is not WSMsgType.BINARY:
                 # MQTT 5.0, 6.0.0-1: a frame that is not binary ends the connection; so do CLOSE,

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from certs.profiles import Profile
+from service_hub.channel.limits import EndpointLimits
 from tests.integration.agent_fakes.waiting import until
 from tests.support.joined_world import JoinedWorld, joined_world
 from wire_contract import paths
@@ -71,3 +72,16 @@ async def test_what_is_no_mqtt_over_websocket_is_refused(world: JoinedWorld) -> 
         assert refused.value.status == 403
         async with session.get(url, ssl=tls) as answer:
             assert answer.status == 403
+
+
+async def test_a_flood_of_what_is_no_mqtt_leaves_nothing_behind(world: JoinedWorld) -> None:
+    """Each is ended while the hub reads nothing more of it; its place must be free again."""
+    tls = world.holder.tls(world.trust.chain.root_pem)
+    async with aiohttp.ClientSession() as session:
+        for _ in range(EndpointLimits().connections_per_certificate + 1):
+            url = world.url + paths.MQTT_WEBSOCKET
+            async with session.ws_connect(url, protocols=("mqtt",), ssl=tls) as peer:
+                await peer.send_bytes(b"\xff" * 60_000)
+                ended = await peer.receive(10)
+                assert ended.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+            await until(lambda: not world.endpoint._registry._open, "its place is free")

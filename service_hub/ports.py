@@ -496,6 +496,9 @@ class EnrolmentUseCases(Protocol):
     async def provider_of(self, thumbprint: str) -> Provider | None:
         """Return the provider that a management certificate belongs to, if it is not revoked."""
 
+    async def refusal_of(self, thumbprint: str) -> str:
+        """Return in words why a certificate is good for nothing here."""
+
     async def token(
         self, provider: Provider, certificate_pem: str, address: str
     ) -> tuple[str, int]:

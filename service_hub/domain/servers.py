@@ -10,6 +10,7 @@ from service_hub.domain.jobs import Job, JobError, TaskRun
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.records import (
     ContainerMapping,
+    ManagementCertificate,
     ProtectedItem,
     Provider,
     RegistrationKey,
@@ -111,6 +112,19 @@ def refusal_of_key(
     )
     reason = next((words for holds, words in reasons if holds), None)
     return None if reason is None else f"The registration key '{key.name}' {reason}."
+
+
+def refusal_of_certificate(certificate: ManagementCertificate | None) -> str:
+    """Return why a certificate that is not valid is none of a server's."""
+    if certificate is None:
+        return (
+            "This certificate is of no server here: it was never registered, or was unregistered."
+        )
+    if certificate.revoked_at is not None:
+        return f"This server's certificate was revoked at {_moment(certificate.revoked_at)}."
+    if certificate.expires_at is not None:
+        return f"This server's certificate expired at {_moment(certificate.expires_at)}."
+    return "This certificate is of a server that was unregistered."
 
 
 def _listed(what: str, names: Sequence[str]) -> str:

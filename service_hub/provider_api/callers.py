@@ -88,11 +88,12 @@ class Callers:
     async def _provider(
         self, request: web.Request, certificate: x509.Certificate, credential: Credential
     ) -> ProviderCaller:
-        provider = await self._enrolment.provider_of(thumbprint(certificate))
+        shown = thumbprint(certificate)
+        provider = await self._enrolment.provider_of(shown)
         if provider is None:
             raise forbidden(
                 "CertificateRefused",
-                "This certificate is not, or no longer, the certificate of a server.",
+                await self._enrolment.refusal_of(shown),
                 "Register the server again with a new registration key.",
             )
         caller = ProviderCaller(provider, certificate_pem(certificate))

@@ -23,7 +23,7 @@ from service_hub.domain.records import (
     RegistrationKey,
     Vault,
 )
-from service_hub.domain.servers import refusal_of_key
+from service_hub.domain.servers import refusal_of_certificate, refusal_of_key
 from service_hub.operator_ports import RegistrationJobs
 from service_hub.ports import (
     NEW,
@@ -148,6 +148,11 @@ class EnrolmentService:
             return None
         found = await self._reader.get(Provider, certificate.record.provider_id)
         return None if found is None else found.record
+
+    async def refusal_of(self, thumbprint: str) -> str:
+        """Return in words why a certificate is good for nothing here."""
+        found = await self._reader.get(ManagementCertificate, thumbprint)
+        return refusal_of_certificate(None if found is None else found.record)
 
     async def token(
         self, provider: Provider, certificate_pem: str, address: str

@@ -206,6 +206,10 @@ class KnownServers:
         """Return a known server."""
         return self.by_thumbprint.get(thumbprint)
 
+    async def refusal_of(self, thumbprint: str) -> str:
+        """Say why a certificate is none of a known server."""
+        return f"{thumbprint[:8]} is of no server"
+
     async def token(
         self, provider: Provider, certificate_pem: str, address: str
     ) -> tuple[str, int]:

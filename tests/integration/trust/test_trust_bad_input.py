@@ -20,8 +20,8 @@ from joserfc.jwk import ECKey, OctKey
 from certs.enrolment import chain_for, decode_certs_only
 from certs.identity import name_of, new_private_key
 from certs.tokens import issue_operator_token, issue_provider_token
-from service_hub.domain.records import RegistrationKey
-from service_hub.ports import Change, Save
+from service_hub.domain.records import ManagementCertificate, RegistrationKey
+from service_hub.ports import Change, Delete, Save
 from tests.support.trust_world import (
     ISSUER,
     VAULT_ID,
@@ -202,6 +202,30 @@ async def test_no_token_but_the_servers_own_is_taken(world: TrustWorld) -> None:
     assert (bare.code, "needs an access token" in bare.content["message"]) == (401, True)
     assert (await beat(world, other, good)).code == 401, "a stolen token"
     assert (await beat(world, server, good)).code == 200
+
+
+async def test_a_certificate_that_is_no_good_is_refused_in_its_own_words(
+    world: TrustWorld,
+) -> None:
+    server = await world.registered()
+    found = await world.store.get(ManagementCertificate, server.thumbprint)
+    assert found is not None
+    token, now = await world.token(server), datetime.now(UTC)
+    for change, words in (
+        ({"revoked_at": now}, "This server's certificate was revoked at "),
+        ({"expires_at": now}, "This server's certificate expired at "),
+    ):
+        record = found.record.model_copy(update=change)
+        await world.committer.commit(Change(saves=(Save(record, None),)))
+        answer = await beat(world, server, token)
+        assert (answer.code, answer.content["code"]) == (403, "CertificateRefused")
+        assert words in answer.content["message"]
+        assert "Register the server again" in answer.content["remedy"]
+    await world.committer.commit(Change(deletes=(Delete(ManagementCertificate, found.record.id),)))
+    answer = await beat(world, server, token)
+    assert "it was never registered, or was unregistered" in answer.content["message"]
+    await world.committer.commit(Change(saves=(Save(found.record, None),)))
+    assert (await beat(world, server, token)).code == 200
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

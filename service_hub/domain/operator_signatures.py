@@ -51,8 +51,9 @@ def check_signature(
 
 
 def with_signature(job: Job, text: str | None) -> Job:
-    """Return the job with the header that its tasks carry; one that is too long binds nothing."""
-    if text is None or len(text) > SIGNATURE_CHARACTERS_MAX:
+    """Return the job with the header that its tasks carry; what cannot be one is left out."""
+    fits = text is not None and text.isascii() and text.isprintable()
+    if text is None or not fits or len(text) > SIGNATURE_CHARACTERS_MAX:
         return job
     return job.model_copy(update={"context": {**job.context, _CONTEXT: text}})
 

@@ -227,6 +227,19 @@ async def test_one_job_hands_the_same_text_to_both_ends_and_to_its_undo(desk: De
     }
 
 
+async def test_what_cannot_be_a_signature_is_not_handed_on(desk: Desk) -> None:
+    hub = desk.world.hub
+    for text in ("x" * 100_000, "\udcff", "\x00", "\n", "ä"):
+        job = await hub.protection.request(
+            hub.vault,
+            MACHINE_ID,
+            SignedOperation.PLANNED_FAILOVER.value,
+            {"failover_direction": "PrimaryToRecovery"},
+            replace(hub.identity(), operator_signature=text),
+        )
+        assert text not in (await hub.job(job.id)).context.values()
+
+
 def test_reading_and_other_requests_are_not_signed() -> None:
     item = "https://hub/subscriptions/s/x/replicationProtectedItems/item"
     body = b'{"properties": {"failoverDirection": "RecoveryToPrimary"}}'

@@ -150,7 +150,15 @@ class Hub:
         self._process = start_module(
             "hub_process", str(self._config), str(self._socket_path), log=self._folder / "hub.err"
         )
-        wait_until(ready.exists, f"the hub is ready ({self._folder}/hub.err)", START_SECONDS_MAX)
+        process, errors = self._process, self._folder / "hub.err"
+        wait_until(
+            lambda: ready.exists() or process.poll() is not None,
+            "the hub is ready",
+            START_SECONDS_MAX,
+        )
+        if not ready.exists():
+            last = errors.read_text().strip().rpartition("\n")[2]
+            raise NotMeasuredError(f"the hub has ended with {process.poll()}: {last}")
         self._control = socket.socket(socket.AF_UNIX)
         self._control.settimeout(ANSWER_SECONDS_MAX)
         self._control.connect(str(self._socket_path))

@@ -145,7 +145,10 @@ _WORDS: Final[dict[Fault, tuple[str, str]]] = {
     ),
     Fault.SERVER_CERTIFICATE_DATES: (
         "the hub's certificate is not valid at this server's time ({detail})",
-        "compare the clocks of this server and of the hub; restart a hub whose certificate ended",
+        (
+            "synchronise both clocks (NTP): to one that is behind a new certificate is not yet valid;"
+            " where the clocks agree, restart the hub, which makes a new certificate"
+        ),
     ),
     Fault.NOT_TLS: (
         "what answers at {hub} does not speak TLS as the hub does ({detail})",

@@ -7,15 +7,16 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from certs.identity import new_private_key, private_key_pem
 from certs.profiles import Profile
-from certs.tls import client_context
+from certs.tls import client_context, server_context
 from provider_agent.credentials import Identity, load_identity, save_identity
 from provider_agent.doctor import channel
 from provider_agent.doctor.command import examine
@@ -225,6 +226,23 @@ async def test_a_clock_that_is_an_hour_off(site: Estate, hours: int) -> None:
     site.hub.clock_ahead = timedelta(hours=hours)
     found = await failure(site, Hop.CLOCK, Fault.CLOCK_DIFFERS)
     assert ("behind" if hours > 0 else "ahead") in found.cause
+
+
+@pytest.mark.parametrize(("hours", "words"), [(1, "not yet valid"), (-24 * 91, "expired")])
+async def test_a_certificate_of_another_time_names_the_clocks(
+    site: Estate, hours: int, words: str
+) -> None:
+    """A hub that has just begun an hour ahead, and one that began three months ago."""
+    key, begun = new_private_key(), datetime.now(UTC) + timedelta(hours=hours)
+    issued = site.trust.chain.issue(
+        Profile.HUB_SERVER, key.public_key(), "hub", begun, ip_addresses=["127.0.0.1"]
+    )
+    tls = server_context(issued.chain_pem, private_key_pem(key))
+    async with balancer(tls, site) as port:
+        change_identity(site, facts={"provider_url": f"https://127.0.0.1:{port}"})
+        found = await failure(site, Hop.TLS, Fault.SERVER_CERTIFICATE_DATES)
+    assert words in found.cause
+    assert "synchronise both clocks (NTP)" in found.remedy
 
 
 async def test_mqtt_that_is_not_reached(site: Estate) -> None:

@@ -27,7 +27,7 @@ from wire_contract.reports import Heartbeat
 VAULT = "prod"
 OTHER_VMM_ID = "44444444-4444-4444-8444-444444444444"
 ANSWER_SECONDS_MAX = 20.0
-EXAMPLES_PER_MODEL = 25
+EXAMPLES_PER_MODEL = 12
 EXAMPLES_WITHOUT_MODEL = 5
 BEAT = Heartbeat(boot_id="b", last=None).model_dump_json().encode()
 """A good request, sent after the bad ones."""

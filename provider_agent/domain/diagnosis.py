@@ -146,8 +146,8 @@ _WORDS: Final[dict[Fault, tuple[str, str]]] = {
     Fault.SERVER_CERTIFICATE_DATES: (
         "the hub's certificate is not valid at this server's time ({detail})",
         (
-            "synchronise both clocks (NTP): to one that is behind a new certificate is not yet valid;"
-            " where the clocks agree, restart the hub, which makes a new certificate"
+            "synchronise both clocks (NTP): to one that is behind, a new certificate is not yet"
+            " valid; where the clocks agree, restart the hub, which makes a new certificate"
         ),
     ),
     Fault.NOT_TLS: (

@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+import structlog
 
 from certs.roots import thumbprints_of
+from certs.tls import client_context
 from provider_agent.hub_https import HubError
 from service_hub.domain.records import Provider, ProviderStream
 from service_hub.root_files import NEXT_FOLDER, rotation_lock
@@ -34,7 +38,6 @@ async def test_the_root_is_replaced_while_events_flow(world: RootWorld) -> None:
             assert code == 0, said
             old, new = roots(world)
             assert (world.settings.trust_directory / "roots.pem").read_text().count("BEGIN") == 2
-            # An agent that stands still is refused by name; this one is on its way.
             await world.until_stored(
                 lambda provider, _: provider.trusted_roots == (old, new), "both are pinned"
             )
@@ -124,9 +127,33 @@ async def test_a_server_that_registers_meanwhile_needs_nothing_more(world: RootW
 
 async def test_two_rotations_never_run_at_once(world: RootWorld) -> None:
     with rotation_lock(world.settings.trust_directory):
-        for what in ("rotate-root",):
-            code, said = await world.command("trust", what)
-            assert code == 1
-            assert "another command changes the trust" in said
+        code, said = await world.command("trust", "rotate-root")
+        assert code == 1
+        assert "another command changes the trust" in said
         with pytest.raises(ProgramError), rotation_lock(world.settings.trust_directory):
             pass
+
+
+async def test_a_damaged_step_is_told_and_the_hub_goes_on(world: RootWorld) -> None:
+    directory = world.settings.trust_directory
+    root_pem = load(world.settings, world.clock.now()).chain.root_pem
+    async with world.hub():
+        with structlog.testing.capture_logs() as told:
+            (directory / NEXT_FOLDER).mkdir()
+            await until(lambda: causes(told), "it is told")
+        assert "next/: root.pem is missing" in causes(told)[0]
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(
+                f"{world.settings.provider.public_url}/health", ssl=client_context(root_pem)
+            ) as response,
+        ):
+            assert response.status == 200
+        code, said = await world.command("trust", "status")
+        assert (code, "next/: root.pem is missing" in said) == (1, True)
+        (directory / NEXT_FOLDER).rmdir()
+        assert (await world.command("trust", "status"))[0] == 0
+
+
+def causes(told: list[Any]) -> list[str]:
+    return [line["cause"] for line in told if line["event"] == "trust_not_taken_up"]

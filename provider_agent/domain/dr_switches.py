@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from provider_agent.domain.registering import encryption_refusal
+
 PORT_MAX: Final = 65_535
 
 _WITH_VALUE: Final = {
@@ -81,6 +83,9 @@ def _checked(values: dict[str, str], flags: set[str]) -> DrSwitches:
     for key, switch in (("credentials", "/Credentials"), ("friendly_name", "/Friendlyname")):
         if key not in values:
             raise SwitchError(f"{switch} is missing; {USAGE}")
+    encryption_file = values.get("encryption_file")
+    if encryption_file is not None and (reason := encryption_refusal(encryption_file)) is not None:
+        raise SwitchError(f"/EncryptionEnabled: {reason}")
     port = values.pop("proxy_port", None)
     if ("proxy_address" in values) != (port is not None):
         raise SwitchError("/proxyAddress and /proxyport belong together: give both or none")
@@ -94,7 +99,7 @@ def _checked(values: dict[str, str], flags: set[str]) -> DrSwitches:
     return DrSwitches(
         friendly_name=values["friendly_name"],
         credentials=values["credentials"],
-        encryption_file=values.get("encryption_file"),
+        encryption_file=encryption_file,
         proxy_address=values.get("proxy_address"),
         proxy_username=values.get("proxy_username"),
         proxy_password=values.get("proxy_password"),

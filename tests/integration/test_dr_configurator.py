@@ -71,6 +71,10 @@ async def test_a_password_on_the_command_line_is_warned_about_and_never_shown(
         (["/r", "/Friendlyname", "T"], "/Credentials is missing"),
         (["/r", "/Friendlyname", "T", "/Credentials", "f", "--config", "/no"], "/no"),
         (["/x"], "word 1 is no switch"),
+        (
+            ["/R", "/VMMFRIENDLYNAME", "T", "/credentials", "f", "/DataEncryptionEnabled", "c.cer"],
+            "/EncryptionEnabled: the encryption certificate's file must end in .pfx",
+        ),
     ],
 )
 async def test_mistakes_end_with_one_line(words: list[str], message: str) -> None:

@@ -80,7 +80,7 @@ class SignedEvents:
 
         Raises NotFoundError for a provider without a stream.
         """
-        return self._signed(await self._page(provider_id, seq, limit))
+        return await self._signed(await self._page(provider_id, seq, limit))
 
     async def signed_when_there(
         self, provider_id: str, stream: str, seq: int, limit: int, seconds: float
@@ -103,7 +103,7 @@ class SignedEvents:
                         await woken.wait()
                         woken.clear()
                         page = await self._page(provider_id, seq, limit)
-        return self._signed(page)
+        return await self._signed(page)
 
     async def signed_waiting(self, provider_ids: Sequence[str], limit: int) -> Mapping[str, Signed]:
         """Return for each provider its stream and what it has not acknowledged, at most `limit`.
@@ -114,7 +114,7 @@ class SignedEvents:
         pages = await self._reader.pages(dict.fromkeys(provider_ids, 0), limit)
         events = {each: _present(page) for each, page in pages.items()}
         flat = [event for each in events.values() for event in each]
-        signatures = iter(self._signatures.of(flat))
+        signatures = iter(await self._signatures.of(flat))
         return {
             each: (pages[each].stream, [(event.seq, next(signatures)) for event in mine])
             for each, mine in events.items()
@@ -135,8 +135,8 @@ class SignedEvents:
             raise NotFoundError(provider_id)
         return StreamPage(page.stream, _present(page))
 
-    def _signed(self, page: StreamPage) -> Signed:
-        signatures = self._signatures.of(page.events)
+    async def _signed(self, page: StreamPage) -> Signed:
+        signatures = await self._signatures.of(page.events)
         numbers = [event.seq for event in page.events]
         return page.stream, list(zip(numbers, signatures, strict=True))
 

@@ -24,6 +24,9 @@ PASS_SECONDS_MAX: Final = 30.0
 PART_MAX: Final = 200
 """Providers whose events are read, signed and sent together: more would hold the loop up."""
 
+HANDED_AT_ONCE: Final = 64
+"""After so many events the loop's other work has its turn."""
+
 PARTS_AT_ONCE: Final = 2
 """While one part is signed and sent, another is read in another thread."""
 
@@ -117,7 +120,12 @@ class OutboxPump:
         except Exception as error:  # noqa: BLE001 -- told for each provider whose events cannot be read
             await self._read_failed(provider_ids, error)
             return
+        handed = 0
         for provider_id, (stream, events) in waiting.items():
+            handed += len(events)
+            if handed > HANDED_AT_ONCE:
+                handed = 0
+                await asyncio.sleep(0)
             try:
                 self._send(provider_id, stream, events)
             except Exception:

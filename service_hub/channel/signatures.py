@@ -3,6 +3,7 @@
 What is stored is not signed: keys rotate and numbers stay (design: channel, event stream).
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
@@ -16,6 +17,10 @@ from wire_contract.vocabulary import EventType
 SIGNATURES_MAX: Final = 4096
 SIGNATURE_BYTES_MAX: Final = 64 * 1024 * 1024
 """What the cache of signatures may hold together; the longest unused ones go first."""
+
+MADE_AT_ONCE: Final = 64
+"""After so many the loop's other work has its turn; each costs it about 50 µs. Another thread would
+cost more than it takes off: most of a signature holds the interpreter's lock."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,15 +41,19 @@ class Signatures:
         self._entries: OrderedDict[tuple[str, int], tuple[OutboxEvent, str]] = OrderedDict()
         self._bytes = 0
 
-    def of(self, events: Sequence[OutboxEvent]) -> list[str]:
-        """Return the JWS of each event, in the same order."""
-        known = [self._get(event) for event in events]
-        missing = [event for event, jws in zip(events, known, strict=True) if jws is None]
-        made = [_sign(self._signer, event) for event in missing]
-        for event, jws in zip(missing, made, strict=True):
-            self._put(event, jws)
-        fresh = iter(made)
-        return [next(fresh) if jws is None else jws for jws in known]
+    async def of(self, events: Sequence[OutboxEvent]) -> list[str]:
+        """Return the JWS of each event, in the same order; lets others in between."""
+        signed, made = [], 0
+        for event in events:
+            jws = self._get(event)
+            if jws is None:
+                jws = _sign(self._signer, event)
+                self._put(event, jws)
+                made += 1
+                if made % MADE_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            signed.append(jws)
+        return signed
 
     def forget(self, provider_id: str, seq: int) -> None:
         """Drop one: the next is fresh."""

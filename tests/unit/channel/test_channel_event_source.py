@@ -299,3 +299,20 @@ async def test_signatures_are_dropped_when_there_are_too_many(
     assert signer.count == 3
     await source.signed_after(TOKYO, 0, 1)
     assert signer.count == 4
+
+
+async def test_while_many_are_signed_others_have_their_turn() -> None:
+    outbox, signer, _, source = world()
+    for _ in range(300):
+        outbox.add(TOKYO)
+    seen: list[int] = []
+
+    async def look_on() -> None:
+        while signer.count < 300:
+            seen.append(signer.count)
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(look_on())
+        await source.signed_waiting([TOKYO], 300)
+    assert len(set(seen)) >= 4

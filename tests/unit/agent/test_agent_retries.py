@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +8,7 @@ from provider_agent.domain.retries import (
     FABRIC,
     RECONNECT,
     RETRY_AFTER_SECONDS_MAX,
+    seconds_asked,
     seconds_left,
     wait_seconds,
 )
@@ -48,3 +50,21 @@ def test_nothing_is_left_after_a_deadline() -> None:
     assert seconds_left(NOW, NOW + timedelta(seconds=5)) == 5.0
     assert seconds_left(NOW, NOW) == 0.0
     assert seconds_left(NOW, NOW - timedelta(days=1)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("3", 3.0),
+        ("0", 0.0),
+        ("9" * 40, 999_999_999.0),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("\u0663", None),
+        (None, None),
+    ],
+)
+def test_only_whole_seconds_are_a_wait(words: str | None, seconds: float | None) -> None:
+    assert seconds_asked(words) == seconds

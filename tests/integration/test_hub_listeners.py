@@ -35,7 +35,7 @@ SECONDS_MAX = 20.0
 STRANGERS = 40
 """Connections that say nothing; the test must stay cheap."""
 
-IMPATIENT = HttpsLimits(handshake_seconds=0.5, idle_seconds=0.5)
+IMPATIENT = HttpsLimits(handshake_seconds=1.5, idle_seconds=1.5)
 
 PUBLIC = {
     ("GET", "/health"),

@@ -27,6 +27,7 @@ from wire_contract.operator_signature import (
     HEADER,
     REQUESTS,
     Order,
+    SignedOperation,
     signed_header,
     unsigned_text,
 )
@@ -68,14 +69,14 @@ class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
 
 def order_of(method: str, url: str, content: object) -> Order | None:
     """Return what a request orders, null where it needs no signature."""
-    *place, action = [unquote(part) for part in urlsplit(url).path.split("/")]
-    operation = REQUESTS.get(action.lower())
-    if method != "POST" or operation is None or len(place) < len(("kind", "item")):
-        return None
-    kind, item = place[-2:]
-    if kind.lower() != _ITEMS:
-        return None
-    return Order(operation, item, _direction(content))
+    parts = [unquote(part) for part in urlsplit(url).path.split("/")]
+    match method, parts:
+        case "PUT", [*_, kind, item] if kind.lower() == _ITEMS:
+            return Order(SignedOperation.ENABLE, item)
+        case "POST", [*_, kind, item, action] if kind.lower() == _ITEMS:
+            operation = REQUESTS.get(action.lower())
+            return None if operation is None else Order(operation, item, _direction(content))
+    return None
 
 
 def _direction(content: object) -> Direction | None:

@@ -43,8 +43,12 @@ _VERSION: Final = {
 
 
 class SignedOperation(StrEnum):
-    """Operations that an operator signs: each stops, fences, moves or discards a copy."""
+    """Operations that an operator signs: each stops, fences, moves or discards a copy.
 
+    Enabling too: who answers as a replica can have its primary stop and fence itself.
+    """
+
+    ENABLE = "EnableProtection"
     TEST_FAILOVER = "TestFailover"
     TEST_FAILOVER_CLEANUP = "TestFailoverCleanup"
     PLANNED_FAILOVER = "PlannedFailover"
@@ -61,7 +65,10 @@ REQUESTS: Final[Mapping[str, SignedOperation]] = {
     "failovercommit": SignedOperation.COMMIT,
     "reprotect": SignedOperation.REVERSE_REPLICATE,
 }
-"""The last segment of a request's path on the ARM surface, in lower case."""
+"""The last segment of a POST's path on the ARM surface, in lower case; a PUT enables."""
+
+FIRST_EPOCH: Final = 1
+"""The epoch of a machine that is newly protected."""
 
 DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     # What is prepared on hosts and clouds touches no machine.
@@ -72,7 +79,6 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.CLEAN_UP: False,
     # Make or fill a copy that is nobody's yet; a copy that is in use refuses them.
     Verb.PLACE_REPLICA: False,
-    Verb.ENABLE_REPLICATION: False,
     Verb.START_INITIAL_REPLICATION: False,
     Verb.COMPLETE_INITIAL_REPLICATION: False,
     Verb.UPDATE_PROTECTION: False,
@@ -80,6 +86,8 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.START: False,
     Verb.CREATE_TEST_MACHINE: False,
     Verb.PREPARE_TEST_MACHINE: False,
+    # Put a machine into the hands of a replica, which can have it stopped.
+    Verb.ENABLE_REPLICATION: True,
     # Stop, fence, move, discard.
     Verb.SHUT_DOWN: True,
     Verb.PREPARE_FAILOVER: True,
@@ -93,14 +101,20 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
 }
 """Every verb, and whether an insisting provider wants an operator's signature for it.
 
-Whatever is false here is wanted signed too where it raises the epoch of a copy: the partner of that
-copy would be stopped and fenced at its next contact.
+Whatever is false here is wanted signed too where it raises the epoch of a replica, or makes one
+above the first epoch: its primary would be stopped and fenced at its next contact.
 """
 
 _P, _R = frozenset({Side.PRIMARY}), frozenset({Side.RECOVERY})
 _BOTH: Final = _P | _R
 
 ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
+    SignedOperation.ENABLE: {
+        Verb.PLACE_REPLICA: _R,
+        Verb.ENABLE_REPLICATION: _P,
+        Verb.START_INITIAL_REPLICATION: _P,
+        Verb.UPDATE_PROTECTION: _BOTH,
+    },
     SignedOperation.TEST_FAILOVER: {
         Verb.CREATE_TEST_MACHINE: _R,
         Verb.PREPARE_TEST_MACHINE: _R,
@@ -139,7 +153,9 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
 """What a signed operation allows, and on which end, named as in its direction (tested against the
 hub's scenarios)."""
 
-UNDIRECTED: Final = frozenset({SignedOperation.TEST_FAILOVER_CLEANUP, SignedOperation.COMMIT})
+UNDIRECTED: Final = frozenset(
+    {SignedOperation.ENABLE, SignedOperation.TEST_FAILOVER_CLEANUP, SignedOperation.COMMIT}
+)
 """Requests of these name no direction."""
 
 TESTING: Final = frozenset({SignedOperation.TEST_FAILOVER, SignedOperation.TEST_FAILOVER_CLEANUP})

@@ -11,6 +11,7 @@ from certs.channel_integrity import holds
 from wire_contract.events import Assignment
 from wire_contract.operator_signature import (
     DESTRUCTIVE,
+    FIRST_EPOCH,
     ORDERED,
     SIGNATURE_LIFE_MAX,
     TESTING,
@@ -65,7 +66,8 @@ def needs_order(assignment: Assignment, copy: Copy | None) -> bool:
     if DESTRUCTIVE.get(Verb(assignment.verb), True):
         return True
     # A raised epoch on a replica makes its primary stop and fence itself at the next contact.
-    return copy is not None and not copy.primary and 0 < copy.epoch < assignment.epoch
+    known = FIRST_EPOCH if copy is None else max(copy.epoch, FIRST_EPOCH)
+    return assignment.epoch > known and not (copy is not None and copy.primary)
 
 
 def checked_order(

@@ -90,6 +90,8 @@ class ProtectionService:
         if present is None:
             item = self._new_item(vault, machine, mapping, facts)
             present = Versioned(item, NEW)
+        signature = identity.operator_signature
+        check_signature(vault, Operation.ENABLE, present.record.id, None, signature)
         return await self._begin(present, Operation.ENABLE, {}, identity, machine=machine)
 
     async def request(

@@ -18,7 +18,7 @@ from certs.tls import server_context
 from provider_agent.operator_orders import insist
 from service_hub.arm.api import ArmApi
 from service_hub.arm.routes import arm_routes
-from service_hub.domain.errors import NotFoundError
+from service_hub.domain.errors import NotFoundError, SignatureRequiredError
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import Vault
 from service_hub.services.jobs import JobService
@@ -201,6 +201,15 @@ async def test_one_job_hands_the_same_text_to_both_ends_and_to_its_undo(desk: De
     )
     identity = replace(hub.identity(), operator_signature=header)
     await desk.require(required=True)
+    with pytest.raises(SignatureRequiredError, match="EnableProtection"):
+        await hub.protection.enable(
+            await StoredVaults(desk.world).find("s", "rg", hub.vault.name),
+            container=("tokyo-fabric", "tokyo-cloud"),
+            item_name=MACHINE_ID,
+            machine_id=MACHINE_ID,
+            policy_name="p",
+            identity=hub.identity(),
+        )
     job = await hub.protection.request(
         await StoredVaults(desk.world).find("s", "rg", hub.vault.name),
         MACHINE_ID,
@@ -248,6 +257,7 @@ def test_reading_and_other_requests_are_not_signed() -> None:
         SignedOperation.REVERSE_REPLICATE, "item", back
     )
     assert order_of("POST", f"{item}/failoverCommit", None) == Order(SignedOperation.COMMIT, "item")
+    assert order_of("PUT", f"{item}?x=1", body) == Order(SignedOperation.ENABLE, "item")
     for broken in (b"", b"{", b"[]", b"null", b'{"properties": 1}', b"\xff", 7):
         order = order_of("POST", f"{item}/plannedFailover", broken)
         assert order == Order(SignedOperation.PLANNED_FAILOVER, "item")
@@ -257,6 +267,7 @@ def test_reading_and_other_requests_are_not_signed() -> None:
         ("POST", f"{item}/remove"),
         ("POST", "https://hub/plannedFailover"),
         ("POST", "https://hub/replicationRecoveryPlans/p/plannedFailover"),
-        ("PUT", item),
+        ("PUT", f"{item}/failoverCommit"),
+        ("PATCH", item),
     ):
         assert order_of(method, url, None) is None, url

@@ -74,6 +74,7 @@ def refusal(text: str | None, asked: Assignment, copy: Copy | None = SOURCE) -> 
         (Order(SignedOperation.PLANNED_FAILOVER, ITEM, BACK), Verb.SHUT_DOWN, REPLICA),
         (Order(SignedOperation.PLANNED_FAILOVER, ITEM, BACK), Verb.FAIL_OVER, SOURCE),
         (Order(SignedOperation.UNPLANNED_FAILOVER, ITEM, FORWARD), Verb.FAIL_OVER, REPLICA),
+        (Order(SignedOperation.ENABLE, ITEM), Verb.ENABLE_REPLICATION, SOURCE),
         (Order(SignedOperation.COMMIT, ITEM.upper()), Verb.COMMIT, REPLICA),
         (Order(SignedOperation.REVERSE_REPLICATE, ITEM, BACK), Verb.PREPARE_REVERSE, SOURCE),
         (Order(SignedOperation.TEST_FAILOVER_CLEANUP, ITEM), Verb.REMOVE_TEST_MACHINE, TEST),
@@ -137,7 +138,9 @@ def test_a_raised_epoch_on_a_replica_needs_an_order_whatever_the_verb() -> None:
     assert needs_order(raised, REPLICA)
     assert not needs_order(assignment(Verb.UPDATE_PROTECTION), REPLICA)
     assert not needs_order(raised, SOURCE), "a primary that raises its own epoch stops nobody"
-    assert not needs_order(raised, None), "a copy that is about to be made"
+    assert not needs_order(assignment(Verb.PLACE_REPLICA), None), "about to be made"
+    assert needs_order(assignment(Verb.PLACE_REPLICA, epoch=2), None), "born above its primary"
+    assert needs_order(assignment(Verb.ENABLE_REPLICATION), SOURCE), "in the hands of a replica"
     assert needs_order(assignment(Verb.SHUT_DOWN), None)
     assert "carried no operator signature" in refusal(None, raised, REPLICA)
     assert "never does update_protection" in refusal(signed(), raised, REPLICA)

@@ -12,7 +12,7 @@ import pytest
 from certs.signing import EventSigner
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation
-from service_hub.services.event_faults import REFUSED_CODE, TOO_LARGE_CODE
+from service_hub.services.event_faults import REFUSED_CODE, TOO_LARGE_CODE, VOIDED_CODE
 from tests.integration.agent_fakes.waiting import until
 from tests.support.hub_stories import ask, protected
 from tests.support.hub_world import MACHINE_ID
@@ -179,6 +179,26 @@ async def test_a_task_that_is_late_by_the_agents_clock_fails_and_names_the_clock
         assert failed.errors[0].provider_code == REFUSED_CODE
         assert "by its clock the deadline had passed" in (failed.errors[0].provider_message or "")
         assert "synchronise both clocks" in failed.errors[0].provider_action
+        assert world.vmm.call_count(Verb.SHUT_DOWN, MACHINE_ID) == 0
+    async with world.agent():
+        await ask(world.hub, Operation.PLANNED_FAILOVER)
+        await until(
+            lambda: world.vmm.effect_count(Verb.SHUT_DOWN, MACHINE_ID) == 1, "the next one runs"
+        )
+
+
+async def test_a_task_whose_signer_is_not_valid_yet_by_the_agents_clock_fails_and_names_it(
+    world: JoinedWorld,
+) -> None:
+    """Behind the hub, whose signer is new: nothing verifies, however often it is signed."""
+    await protected(world.hub)
+    await acknowledge_by_hand(world)
+    world.vmm.add(MACHINE_ID, epoch=1)
+    async with world.agent(ahead=-timedelta(hours=1)):
+        failed = await ended(world, await ask(world.hub, Operation.PLANNED_FAILOVER))
+        assert failed.errors[0].provider_code == VOIDED_CODE
+        assert "its clock is wrong" in failed.errors[0].provider_causes
+        assert "provider-agent doctor" in failed.errors[0].provider_action
         assert world.vmm.call_count(Verb.SHUT_DOWN, MACHINE_ID) == 0
     async with world.agent():
         await ask(world.hub, Operation.PLANNED_FAILOVER)

@@ -50,6 +50,36 @@ async def run_cleanup(settings: AgentSettings, tell: Tell, clock: Clock) -> None
         tell("this server's registration is forgotten")
 
 
+async def unpair_cloud(settings: AgentSettings, named: str, tell: Tell, clock: Clock) -> None:
+    """Remove from one cloud what a partner that its hub has forgotten left; may be repeated.
+
+    Beside a running provider, or without one. Refused while a machine of the cloud is protected.
+    """
+    async with vmm_driver(settings.vmm) as driver:
+        try:
+            clouds = (await driver.inventory()).clouds
+            wanted = named.lower()
+            found = [
+                each
+                for each in clouds
+                if wanted in {each.cloud_id.lower(), each.friendly_name.lower()}
+            ]
+            if len(found) != 1:
+                names = ", ".join(each.friendly_name for each in clouds) or "none"
+                raise ProgramError(f"there is no cloud {named} here; there is: {names}")
+            cloud = found[0]
+            arguments = {"partner_cloud_id": cloud.partner_cloud_id or cloud.cloud_id}
+            command = _command(Verb.UNPAIR_CLOUD, clock)
+            await driver.perform(
+                Verb.UNPAIR_CLOUD, cloud.cloud_id, command, arguments, CLEAN_UP_SECONDS_MAX
+            )
+        except FabricError as error:
+            raise ProgramError(
+                f"the cloud {named} stays as it is: {error}; mend this and run it again"
+            ) from error
+    tell(f"cloud {cloud.friendly_name} is paired with no other; its hosts serve no partner of it")
+
+
 async def _check_forgotten(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
     """Refuse where the hub still knows this server; a hub that is away is no hindrance."""
     try:
@@ -93,11 +123,16 @@ async def _clean_vmm(
     driver: FabricDriver, service: VmmService, settings: AgentSettings, clock: Clock
 ) -> None:
     view = await service.view()
-    command = Command(
-        id=f"cleanup-{clock.new_id()}/clean_up/1",
+    command = _command(Verb.CLEAN_UP, clock)
+    await driver.perform(Verb.CLEAN_UP, view.vmm_id, command, {}, CLEAN_UP_SECONDS_MAX)
+    await forget_in_vmm(driver, service, settings.data_directory)
+
+
+def _command(verb: Verb, clock: Clock) -> Command:
+    """Return an order of this server's own operator, which no job of a hub stands behind."""
+    return Command(
+        id=f"cleanup-{clock.new_id()}/{verb.value}/1",
         fence=1,
         epoch=0,
         deadline=clock.now() + timedelta(seconds=CLEAN_UP_SECONDS_MAX),
     )
-    await driver.perform(Verb.CLEAN_UP, view.vmm_id, command, {}, CLEAN_UP_SECONDS_MAX)
-    await forget_in_vmm(driver, service, settings.data_directory)

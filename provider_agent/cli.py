@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from provider_agent import PROGRAM, VERSION
-from provider_agent.cleanup import run_cleanup
+from provider_agent.cleanup import run_cleanup, unpair_cloud
 from provider_agent.cluster import run_provider
 from provider_agent.config import AgentSettings
 from provider_agent.console import ask
@@ -155,13 +155,22 @@ def unregister_command(config: Config) -> None:
 
 
 @application.command("cleanup")
-def cleanup_command(config: Config) -> None:
+def cleanup_command(
+    config: Config,
+    *,
+    unpair: Annotated[
+        str | None, typer.Option(help="Only this cloud, whose partner its hub has forgotten.")
+    ] = None,
+) -> None:
     """Tidy a server that its hub has forgotten: pairing, RunAs account, all nodes, identity."""
     settings = load_configuration(config, AgentSettings)
     configure_logging(settings.log, PROGRAM)
 
     async def main(_: asyncio.Event) -> None:
-        await run_cleanup(settings, typer.echo, SystemClock())
+        if unpair is None:
+            await run_cleanup(settings, typer.echo, SystemClock())
+        else:
+            await unpair_cloud(settings, unpair, typer.echo, SystemClock())
 
     raise typer.Exit(run_program(main, require_uvloop=False))
 

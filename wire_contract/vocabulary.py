@@ -69,6 +69,7 @@ class Verb(StrEnum):
     CONFIGURE_HOSTS = "configure_hosts"
     PREPARE_CLOUD = "prepare_cloud"
     PAIR_CLOUD = "pair_cloud"
+    UNPAIR_CLOUD = "unpair_cloud"
     # On the VMM server.
     CLEAN_UP = "clean_up"
     # On a machine.
@@ -92,7 +93,9 @@ class Verb(StrEnum):
     CONFIRM_EPOCH = "confirm_epoch"
 
 
-CLOUD_VERBS: Final = frozenset({Verb.CONFIGURE_HOSTS, Verb.PREPARE_CLOUD, Verb.PAIR_CLOUD})
+CLOUD_VERBS: Final = frozenset(
+    {Verb.CONFIGURE_HOSTS, Verb.PREPARE_CLOUD, Verb.PAIR_CLOUD, Verb.UNPAIR_CLOUD}
+)
 """Verbs whose target is a cloud."""
 
 SERVER_VERBS: Final = frozenset({Verb.CLEAN_UP})

@@ -150,6 +150,10 @@ def _cloud_paired(expected: Expected, cloud: CloudView, _: tuple[HostView, ...])
     )
 
 
+def _cloud_unpaired(_: Expected, cloud: CloudView, __: tuple[HostView, ...]) -> str | None:
+    return None if not cloud.paired_role and cloud.partner_cloud_id is None else "still paired"
+
+
 # On a machine.
 
 Check = Callable[[Expected, MachineView], str | None]
@@ -301,6 +305,7 @@ _CLOUD_CHECKS: Final[
     Verb.CONFIGURE_HOSTS: _hosts_configured,
     Verb.PREPARE_CLOUD: _cloud_prepared,
     Verb.PAIR_CLOUD: _cloud_paired,
+    Verb.UNPAIR_CLOUD: _cloud_unpaired,
 }
 
 _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {

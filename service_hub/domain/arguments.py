@@ -141,6 +141,10 @@ def _pair_cloud(job: Job, side: Side) -> Arguments:
     return {"role": side.value, "partner_cloud_id": _look(job, "clouds", side.other)}
 
 
+def _unpair_cloud(job: Job, side: Side) -> Arguments:
+    return {"partner_cloud_id": _look(job, "clouds", side.other)}
+
+
 _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.PLACE_REPLICA: _place_replica,
     Verb.ENABLE_REPLICATION: _enable_replication,
@@ -154,4 +158,5 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.PREPARE_TEST_MACHINE: _prepare_test_machine,
     Verb.PREPARE_CLOUD: _prepare_cloud,
     Verb.PAIR_CLOUD: _pair_cloud,
+    Verb.UNPAIR_CLOUD: _unpair_cloud,
 }

@@ -140,6 +140,7 @@ class Alert(Record):
         "ServerRejected",
         "RestoreDifference",
         "AuthorityDecided",
+        "PartnerPurged",
     ]
     message: str
     raised_at: datetime

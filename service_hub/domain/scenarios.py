@@ -531,6 +531,23 @@ UNREGISTER_SERVER: Final = Scenario(
     ),
 )
 
+TIDY_PARTNER: Final = Scenario(
+    "CloudUnPairing",
+    "Remove the protection configuration",
+    "ProtectionContainer",
+    _ASR,
+    (
+        TaskSpec(
+            "CloudUnPairingCleanupTask",
+            "CloudUnPairingCleanup",
+            "Clean up the protection configuration",
+            _P,
+            Verb.UNPAIR_CLOUD,
+            Target.CLOUD,
+        ),
+    ),
+)
+
 REFRESH_SERVER: Final = Scenario(
     "RefreshProvider",
     "Refresh server",
@@ -570,6 +587,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "register_provider": REGISTER_PROVIDER,
     "unregister_server": UNREGISTER_SERVER,
     "refresh_server": REFRESH_SERVER,
+    "tidy_partner": TIDY_PARTNER,
 }
 """Every plan under the key that a stored job keeps."""
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from pydantic import JsonValue
+
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.jobs import Job, JobError, TaskRun
@@ -23,6 +25,7 @@ CREATE_SITE: Final = "create_site"
 REGISTER: Final = "register_provider"
 UNREGISTER: Final = "unregister_server"
 REFRESH: Final = "refresh_server"
+TIDY_PARTNER: Final = "tidy_partner"
 SERVER_JOBS: Final = frozenset({CREATE_SITE, REGISTER, UNREGISTER, REFRESH})
 
 DELETING_TASK: Final = "UnregisterFabricTask"
@@ -53,6 +56,33 @@ def plan_server_job(key: str, provider: Provider, identity: JobIdentity) -> Job:
         },
         created_at=identity.now,
     )
+
+
+def plan_partner_job(
+    provider: Provider, cloud_id: str, gone_cloud_id: str, identity: JobIdentity
+) -> Job:
+    """Return the job that removes from one cloud what a purged partner has left there."""
+    planned = plan_server_job(TIDY_PARTNER, provider, identity)
+    clouds: dict[str, JsonValue] = {
+        Side.PRIMARY.value: cloud_id,
+        Side.RECOVERY.value: gone_cloud_id,
+    }
+    update = {"target_object_id": cloud_id, "context": {"clouds": clouds}}
+    return planned.model_copy(update=update)
+
+
+def left_by(provider: Provider, mappings: Sequence[ContainerMapping]) -> list[tuple[str, str, str]]:
+    """Return (partner, its cloud, the cloud that is gone) of what a purge leaves with others."""
+    left = set()
+    for each in mappings:
+        ends = (
+            (each.primary_provider_id, each.primary_cloud_id),
+            (each.recovery_provider_id, each.recovery_cloud_id),
+        )
+        for (own, own_cloud), (other, other_cloud) in (ends, ends[::-1]):
+            if own == provider.id and other != provider.id:
+                left.add((other, other_cloud, own_cloud))
+    return sorted(left)
 
 
 def title_of(provider: Provider) -> str:

@@ -12,6 +12,7 @@ from service_hub.domain.errors import ConflictError, NotFoundError, StaleVersion
 from service_hub.domain.jobs import Job, JobError, JobState, PartSucceeded, TaskState
 from service_hub.domain.planning import JobIdentity, refused
 from service_hub.domain.records import (
+    Alert,
     ContainerMapping,
     FabricInventory,
     MachineObservation,
@@ -33,7 +34,8 @@ from service_hub.domain.servers import (
     REGISTER,
     SERVER_JOBS,
     UNREGISTER,
-    holds_server,
+    left_by,
+    plan_partner_job,
     plan_server_job,
     refusal_in_use,
     title_of,
@@ -112,7 +114,10 @@ class ServerService:
         return await self._begin(REFRESH, vault, fabric_name, identity)
 
     async def purge(self, vault: Vault, fabric_name: str) -> None:
-        """Forget a disconnected server at once; who is connected is removed instead."""
+        """Forget a disconnected server at once, with its pairings; the partners tidy up.
+
+        Who is connected is removed instead.
+        """
         facts = await self._fabrics.find(vault, fabric_name)
         provider = facts.provider
         if facts.connected:
@@ -120,8 +125,28 @@ class ServerService:
                 f"The server {title_of(provider)} is connected: remove it, so that its provider"
                 " cleans up; or stop its provider and purge it once it counts as disconnected."
             )
-        await self._refuse_used(provider)
+        if await self._departures.hold_back(provider):
+            await self._refuse_used(provider)
+        left = await self._departures.left_with_partners(provider)
         await self._departures.forget(provider.id)
+        await self._tidy_partners(vault, provider, left)
+
+    async def _tidy_partners(
+        self, vault: Vault, gone: Provider, left: Sequence[tuple[str, str, str]]
+    ) -> None:
+        """Have connected partners remove what the purged server left with them."""
+        for partner_id, cloud_id, gone_cloud_id in left:
+            found = await self._reader.get(Provider, partner_id)
+            if found is None:
+                continue
+            partner = await self._fabrics.find(vault, found.record.fabric_name)
+            if not partner.connected:
+                continue
+            activity_id = f"{self._clock.new_id()} ActivityId: {self._clock.new_id()}"
+            identity = JobIdentity(self._clock.new_id(), activity_id, self._clock.now())
+            job = plan_partner_job(found.record, cloud_id, gone_cloud_id, identity)
+            await self._runner.start(job, Change())
+            log.info("partner_tidied", provider_id=partner_id, cloud_id=cloud_id, gone=gone.id)
 
     async def leave(self, provider: Provider) -> Job:
         """Remove a server because its own provider asks for it; what still needs it is named."""
@@ -187,12 +212,25 @@ class Departures:
 
     async def usage(self, provider: Provider) -> str | None:
         """Return in words what still needs a server, or None."""
+        return usage_of(await self._items(provider), await self._mappings(provider))
+
+    async def hold_back(self, provider: Provider) -> bool:
+        """Return whether not even a purge is possible: machines protected, a pairing under way."""
+        mappings = await self._mappings(provider)
+        under_way = any(each.mapping_state == "PairingInProgress" for each in mappings)
+        return under_way or bool(await self._items(provider))
+
+    async def left_with_partners(self, provider: Provider) -> list[tuple[str, str, str]]:
+        """Return what a purge leaves with others: partner, its cloud, the cloud that is gone."""
+        return left_by(provider, await self._mappings(provider))
+
+    async def _items(self, provider: Provider) -> list[ProtectedItem]:
         items = {
             found.record.id: found.record
             for column in ("primary_provider_id", "recovery_provider_id")
             for found in await self._reader.find(ProtectedItem, **{column: provider.id})
         }
-        return usage_of([*items.values()], await self._mappings(provider))
+        return [*items.values()]
 
     async def forget(self, provider_id: str) -> None:
         """Revoke a server's certificates, drop what is known of it, and end its connections.
@@ -236,9 +274,26 @@ class Departures:
         ]
         for kind in (MachineObservation, OutboxEvent, PendingApproval):
             deletes += _deletes(kind, await self._reader.find(kind, provider_id=provider.id))
-        failed = [each for each in await self._mappings(provider) if not holds_server(each)]
-        deletes += [Delete(ContainerMapping, each.id) for each in failed]
-        return Change(saves=revoked, deletes=deletes)
+        mappings = await self._mappings(provider)
+        deletes += [Delete(ContainerMapping, each.id) for each in mappings]
+        alerts = [
+            self._partner_alert(provider, partner_id, cloud_id)
+            for partner_id, cloud_id, _ in left_by(provider, mappings)
+        ]
+        return Change(saves=[*revoked, *alerts], deletes=deletes)
+
+    def _partner_alert(self, gone: Provider, partner_id: str, cloud_id: str) -> Save:
+        alert = Alert(
+            id=self._clock.new_id(),
+            vault_id=gone.vault_id,
+            provider_id=partner_id,
+            code="PartnerPurged",
+            message=f"cloud {cloud_id} was paired with {title_of(gone)}, which is deleted; where"
+            " the job that removes what is left there has not succeeded, run beside this provider:"
+            f" provider-agent cleanup --unpair {cloud_id}",
+            raised_at=self._clock.now(),
+        )
+        return Save(alert, None)
 
 
 class ServerTasks:

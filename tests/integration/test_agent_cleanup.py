@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.cleanup import run_cleanup
+from provider_agent.cleanup import run_cleanup, unpair_cloud
 from provider_agent.credentials import is_registered
 from provider_agent.directory_lock import DirectoryInUseError, lock_directory
 from provider_agent.register_command import Dialogue, RegisterOptions, run_registration
@@ -77,6 +77,26 @@ async def test_a_forgotten_server_is_tidied_with_all_its_nodes(
         nodes = (await world.service())["nodes"]
         assert [node["provider_version"] for node in nodes] == [None, None]
         assert [load_record(folder, node) for node in NODES] == [None, None]
+
+
+async def test_one_cloud_is_unpaired_beside_the_running_provider(world: SetupWorld) -> None:
+    settings = world.settings(node=NODES[0])
+    with pytest.raises(ProgramError, match="there is no cloud nowhere here; there is: "):
+        await unpair_cloud(settings, "nowhere", world.lines.append, SystemClock())
+    item = {"item": MACHINE, "role": "Primary", "active": True}
+    await world.tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, item)
+    with pytest.raises(ProgramError, match=r"stays as it is.*still protected: SQL-01"):
+        await unpair_cloud(settings, CLOUD["tokyo"], world.lines.append, SystemClock())
+    await world.tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, {**item, "item": None})
+    with lock_directory(settings.data_directory):
+        for _ in range(2):
+            await unpair_cloud(settings, CLOUD["tokyo"].upper(), world.lines.append, SystemClock())
+    cloud = await world.tokyo.get(paths.VMM_CLOUD.format(cloud_id=CLOUD["tokyo"]))
+    assert (cloud["paired_role"], cloud["partner_cloud_id"]) == ("", None)
+    hosts = (await world.tokyo.get(paths.VMM_INVENTORY))["hosts"]
+    assert not any(host["replica_enabled"] for host in hosts if host["fqdn"] in cloud["host_fqdns"])
+    assert is_registered(settings.data_directory), "the server itself stays in its vault"
+    assert (await world.tokyo.get(paths.VMM_RUN_AS_ACCOUNTS))["accounts"]
 
 
 async def test_a_running_provider_is_not_cleaned_up_under_its_feet(world: SetupWorld) -> None:

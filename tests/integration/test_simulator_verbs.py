@@ -91,8 +91,8 @@ async def test_every_verb_twice(estate: Estate) -> None:
         await each(tokyo, Verb.CONFIRM_EPOCH, MACHINE, {"authoritative": False, "item": MACHINE}, 2)
         await osaka.until(REPLICA, lambda view: view["replication"]["state"] == 3)
         await each(osaka, Verb.SYNCHRONIZE, REPLICA, {}, 2)
-    # Not the last two: they have stories of their own.
-    assert done == set(Verb) - {Verb.CANCEL_FAILOVER, Verb.CLEAN_UP}
+    # Not these: they have stories of their own.
+    assert done == set(Verb) - {Verb.CANCEL_FAILOVER, Verb.CLEAN_UP, Verb.UNPAIR_CLOUD}
 
 
 async def test_a_server_is_cleaned_up_once_nothing_is_protected(estate: Estate) -> None:
@@ -112,10 +112,25 @@ async def test_a_server_is_cleaned_up_once_nothing_is_protected(estate: Estate) 
         await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, mark)
         server = (await tokyo.get("/vmm/v1/inventory"))["vmm"]["vmm_id"]
 
+        partner = {"partner_cloud_id": CLOUD["osaka"]}
+        for gone, words in (({"partner_cloud_id": "another"}, "is paired with"), (partner, "SQL-")):
+            status, problem = await tokyo.verb(Verb.UNPAIR_CLOUD, cloud, gone, epoch=0)
+            assert (status, problem["code"]) == (409, 32775)
+            assert words in problem["message"]
         status, problem = await tokyo.verb(Verb.CLEAN_UP, server, epoch=0)
         assert (status, problem["code"]) == (409, 32775)
         assert "still protected" in problem["message"]
         await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, {**mark, "item": None})
+        await twice(tokyo, Verb.UNPAIR_CLOUD, cloud, partner, 0)
+        bare = await tokyo.get("/vmm/v1/inventory")
+        assert [each["partner_cloud_id"] for each in bare["clouds"]] == [None]
+        assert not any(each["replica_enabled"] for each in bare["hosts"])
+        assert {each["certificate_thumbprint"] for each in bare["hosts"]} == {None}
+        await tokyo.done(
+            Verb.CONFIGURE_HOSTS, cloud, {"certificates": await certificates_for(tokyo)}
+        )
+        await tokyo.done(Verb.PREPARE_CLOUD, cloud, partners, epoch=0)
+        await tokyo.done(Verb.PAIR_CLOUD, cloud, pairing, epoch=0)
         assert (await tokyo.verb(Verb.CLEAN_UP, "another-server", epoch=0))[0] == 404
         assert (await tokyo.verb("clean_up", MACHINE))[0] == 404
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service_hub.domain.errors import ConflictError, NotFoundError
-from service_hub.domain.jobs import JobState, TaskState
+from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.records import (
     Alert,
     FabricInventory,
@@ -194,13 +194,47 @@ def noted(world: HubWorld, kind: type[Record], record_id: str) -> Record:
     )
 
 
-async def test_a_purge_is_refused_while_a_cloud_is_paired(tmp_path: Path) -> None:
+async def test_a_removal_is_refused_while_a_cloud_is_paired(world: HubWorld) -> None:
+    await paired(world)
+    job = await world.servers.remove(world.vault, "tokyo-fabric", world.identity())
+    assert await until_done(world, job.id) == []
+    assert "1 pairing (m)" in (await world.job(job.id)).errors[0].possible_causes
+    with pytest.raises(ConflictError, match=r"1 pairing \(m\)"):
+        await world.servers.leave(world.providers["tokyo"])
+
+
+async def test_a_purge_is_refused_while_machines_are_protected(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, lease=60 * SECONDS) as world:
+        await protected(world)
+        world.clock.time += 61 * SECONDS
+        with pytest.raises(ConflictError, match=r"1 protected machine \(web01\); 1 pairing \(m\)"):
+            await world.servers.purge(world.vault, "tokyo-fabric")
+        assert not await gone(world, "tokyo")
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_what_a_purged_server_leaves_with_its_partner_is_tidied(
+    tmp_path: Path, connected: bool
+) -> None:
     async with hub_world(tmp_path, lease=60 * SECONDS) as world:
         await paired(world)
         world.clock.time += 61 * SECONDS
-        with pytest.raises(ConflictError, match=r"1 pairing \(m\)"):
-            await world.servers.purge(world.vault, "tokyo-fabric")
-        assert not await gone(world, "tokyo")
+        if connected:
+            beat = Heartbeat(boot_id="osaka-boot", last=None)
+            await world.reports.heartbeat(world.providers["osaka"], beat)
+        await world.servers.purge(world.vault, "tokyo-fabric")
+        assert await gone(world, "tokyo")
+        assert await world.pairing.list(world.vault) == []
+        alerts = [each.record for each in await world.store.find(Alert)]
+        (told,) = [each for each in alerts if each.code == "PartnerPurged"]
+        assert told.provider_id == "osaka-provider"
+        assert "provider-agent cleanup --unpair osaka-cloud" in told.message
+        jobs = [each.record for each in await world.store.find(Job)]
+        tidying = [job for job in jobs if job.scenario.name == "CloudUnPairing"]
+        assert len(tidying) == connected
+        for job in tidying:
+            assert await until_done(world, job.id) == ["osaka unpair_cloud e0"]
+            assert (await world.job(job.id)).state is JobState.SUCCEEDED
 
 
 async def test_a_server_that_cannot_clean_up_stays(world: HubWorld) -> None:

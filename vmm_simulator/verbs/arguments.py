@@ -45,6 +45,12 @@ class PairCloud(WireModel):
     partner_cloud_id: Identity
 
 
+class UnpairCloud(WireModel):
+    """Which pairing ends; another one stays."""
+
+    partner_cloud_id: Identity
+
+
 class PlacedDisk(WireModel):
     """A disk that the replica will have."""
 

@@ -1,14 +1,17 @@
 """Verbs on a cloud: certificates, the replication listeners of its hosts, its pair."""
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 
 from vmm_simulator.problems import Code, RefusedError, bad_arguments
-from vmm_simulator.verbs.arguments import ConfigureHosts, PairCloud, PrepareCloud
+from vmm_simulator.verbs.arguments import ConfigureHosts, PairCloud, PrepareCloud, UnpairCloud
 from vmm_simulator.verbs.call import Call, Result
 from vmm_simulator.vmm.placement import hosts_of
 from vmm_simulator.vmm.records import CloudRecord, HostRecord
+
+NAMES_SHOWN_MAX: Final = 10
 
 log = structlog.get_logger(__name__)
 
@@ -104,8 +107,60 @@ async def pair_cloud(call: Call[PairCloud]) -> Result:
     return {}
 
 
+def check_unpair(call: Call[UnpairCloud]) -> None:
+    """Refuse while a machine of the cloud is protected, or when another pairing has begun."""
+    store, cloud = call.fabric.store, call.fabric.store.cloud(call.target)
+    if cloud.partner_cloud_id not in (None, call.arguments.partner_cloud_id):
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"cloud {cloud.name} is paired with cloud {cloud.partner_cloud_id}",
+            "name that pairing, if it is the one to end",
+        )
+    protected = sorted(
+        each.name
+        for each in store.machines.values()
+        if each.cloud_id == cloud.cloud_id and each.protected
+    )
+    if protected:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"{len(protected)} machines of cloud {cloud.name} are still protected: "
+            + ", ".join(protected[:NAMES_SHOWN_MAX]),
+            "end their protection first",
+        )
+
+
+async def unpair_cloud(call: Call[UnpairCloud]) -> Result:
+    """Take the pairing from the cloud; its hosts keep what other pairings need."""
+    store = call.fabric.store
+    for record in _hosts(call):
+        partners = {
+            cloud: names
+            for cloud, names in record.allowed_primaries.items()
+            if cloud != call.target
+        }
+        update: dict[str, Any] = {"allowed_primaries": partners}
+        if not partners:
+            host = call.fabric.hosts[record.fqdn]
+            await host.stop_listening()
+            host.credentials.forget()
+            update |= {"replica_port": None, "certificate_thumbprint": None}
+        await store.change_host(
+            record.fqdn,
+            lambda each, update=update: each.model_copy(update=update),  # type: ignore[misc]
+        )
+        log.info("host_unpaired", host=record.fqdn, serves_others=bool(partners))
+        call.reached(f"unpaired {record.fqdn}")
+    await store.change_cloud(
+        call.target,
+        lambda each: each.model_copy(update={"paired_role": "", "partner_cloud_id": None}),
+    )
+    call.reached("unpaired")
+    return {}
+
+
 def _hosts(
-    call: Call[ConfigureHosts] | Call[PrepareCloud],
+    call: Call[ConfigureHosts] | Call[PrepareCloud] | Call[UnpairCloud],
 ) -> Sequence[HostRecord]:
     cloud = call.fabric.store.cloud(call.target)
     return hosts_of(cloud, call.fabric.store.hosts.values())

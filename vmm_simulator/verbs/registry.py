@@ -58,6 +58,7 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     ),
     Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud, cloud.check_prepare),
     Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud, cloud.check_pair),
+    Verb.UNPAIR_CLOUD: VerbRules(arguments.UnpairCloud, cloud.unpair_cloud, cloud.check_unpair),
     Verb.CLEAN_UP: VerbRules(arguments.NoArguments, server.clean_up, server.check_clean_up),
     Verb.PLACE_REPLICA: VerbRules(arguments.PlaceReplica, protection.place),
     Verb.ENABLE_REPLICATION: VerbRules(

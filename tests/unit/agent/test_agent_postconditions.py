@@ -94,6 +94,12 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         [of_cloud(paired_role=""), of_cloud(partner_cloud_id=None)],
     ),
     (
+        Verb.UNPAIR_CLOUD,
+        {"partner_cloud_id": "cloud-2"},
+        of_cloud(paired_role="", partner_cloud_id=None),
+        [of_cloud(), of_cloud(paired_role=""), of_cloud(partner_cloud_id=None)],
+    ),
+    (
         Verb.CLEAN_UP,
         {},
         of_server({}, {}),

@@ -85,3 +85,25 @@ async def test_a_flood_of_what_is_no_mqtt_leaves_nothing_behind(world: JoinedWor
                 ended = await peer.receive(10)
                 assert ended.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
             await until(lambda: not world.endpoint._registry._open, "its place is free")
+
+
+async def test_one_websocket_too_many_is_ended_and_the_others_stay(world: JoinedWorld) -> None:
+    tls = world.holder.tls(world.trust.chain.root_pem)
+    url = world.url + paths.MQTT_WEBSOCKET
+    most = EndpointLimits().connections_per_certificate
+    async with aiohttp.ClientSession() as session:
+        open_ones = [
+            await session.ws_connect(url, protocols=("mqtt",), ssl=tls) for _ in range(most)
+        ]
+        await until(lambda: len(world.endpoint._registry._open) == most, "all are there")
+        further = await session.ws_connect(url, protocols=("mqtt",), ssl=tls)
+        ended = await further.receive(10)
+        assert ended.type in {
+            aiohttp.WSMsgType.CLOSE,
+            aiohttp.WSMsgType.CLOSED,
+            aiohttp.WSMsgType.ERROR,
+        }
+        assert len(world.endpoint._registry._open) == most
+        for each in open_ones:
+            await each.close()
+    await until(lambda: not world.endpoint._registry._open, "all places are free")

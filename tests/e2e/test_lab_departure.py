@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -22,7 +23,9 @@ from typer.testing import CliRunner
 
 from lab.commands import kill_process, lower_estate
 from lab.estate_record import need_record
+from lab.item_operations import Place, create_policy, pair_clouds
 from lab.layout import Layout
+from lab.operator_client import HubAddress, open_operator
 from lab.operator_file import OperatorFile, load_operator_file
 from lab.process_table import marked_processes
 from lab.processes import program
@@ -195,32 +198,57 @@ def test_a_revoked_server_is_cut_off_and_comes_back_with_a_new_key(
     assert [each["code"] for each in alerts] == ["ServerRevoked", "ServerReplaced"]
 
 
-def test_a_removed_server_cleans_up_by_itself_and_ends(estate: Estate) -> None:
-    assert estate.inventory("tokyo")["clouds"][0]["synchronized"]
-    said = estate.operate("server", "remove", TOKYO, "--yes", "--wait")
-    assert "Cleaning up the provider settings" in said
-    assert list(estate.servers()) == [OSAKA]
-    wait(lambda: not estate.runs("tokyo"), "the provider has ended")
-    assert not (estate.layout.site("tokyo") / "agent" / "identity").exists()
-    assert not estate.inventory("tokyo")["clouds"][0]["synchronized"]
-    said = estate.agent("tokyo", "cleanup")
-    assert "registration is forgotten" in said, "it may be repeated, and finds nothing"
-
-
-def test_a_server_that_is_gone_is_purged_and_tidied_when_it_comes_back(estate: Estate) -> None:
+def test_a_server_that_is_gone_is_purged_and_its_partner_tidies_its_own_cloud(
+    estate: Estate,
+) -> None:
+    asyncio.run(pair(estate))
+    assert "1 pairing (lab-pairing)" in estate.operate(
+        "server", "remove", OSAKA, "--yes", "--wait", code=ExitCode.JOB_FAILED
+    )
+    assert "1 pairing (lab-pairing)" in estate.agent("osaka", "unregister", code=1)
     refusal = estate.operate("server", "purge", OSAKA, "--yes", code=ExitCode.REFUSED)
     assert "is connected: remove it" in refusal
     asyncio.run(kill_process(estate.layout, "osaka/agent", signal.SIGKILL))
     assert "still knows this server" in estate.agent("osaka", "cleanup", code=1)
     estate.operate("server", "revoke", OSAKA, "--yes")
     estate.operate("server", "purge", OSAKA, "--yes")
-    assert estate.servers() == {}
+    assert list(estate.servers()) == [TOKYO]
+    wait(lambda: estate.inventory("tokyo")["clouds"][0]["partner_cloud_id"] is None, "tidied")
+    (host,) = estate.inventory("tokyo")["hosts"]
+    assert not host["replica_enabled"]
+    assert "PartnerPurged" in estate.operate("server", "alerts")
     said = estate.agent("osaka", "cleanup")
     assert "the hub does not know this server any more" in said
     assert not (estate.layout.site("osaka") / "agent" / "identity").exists()
     assert not estate.inventory("osaka")["clouds"][0]["synchronized"]
-    vault = estate.file.vault
-    estate.operate("vault", "delete", vault, "--yes")
+
+
+def test_a_removed_server_cleans_up_by_itself_and_ends(estate: Estate) -> None:
+    assert estate.inventory("tokyo")["clouds"][0]["synchronized"]
+    said = estate.operate("server", "remove", TOKYO, "--yes", "--wait")
+    assert "Cleaning up the provider settings" in said
+    assert estate.servers() == {}
+    wait(lambda: not estate.runs("tokyo"), "the provider has ended")
+    assert not (estate.layout.site("tokyo") / "agent" / "identity").exists()
+    assert not estate.inventory("tokyo")["clouds"][0]["synchronized"]
+    said = estate.agent("tokyo", "cleanup")
+    assert "registration is forgotten" in said, "it may be repeated, and finds nothing"
+    estate.operate("vault", "delete", estate.file.vault, "--yes")
+
+
+async def pair(estate: Estate) -> None:
+    """Pair the two clouds, as the lab's story does."""
+    file = estate.file
+    address = HubAddress(
+        file.base_url, file.ca_file, file.subscription_id, file.resource_group, file.vault
+    )
+    async with open_operator(address, file.token, datetime.now(UTC)) as operator:
+        policy = await create_policy(operator, "policy", 30)
+        ends = [
+            Place.of(operator, file.sites[site].fabric, file.sites[site].cloud)
+            for site in ("tokyo", "osaka")
+        ]
+        await pair_clouds(operator, *ends, policy)
 
 
 def says(estate: Estate, event: str) -> bool:

@@ -244,11 +244,11 @@ async def pair(estate: Estate) -> None:
     )
     async with open_operator(address, file.token, datetime.now(UTC)) as operator:
         policy = await create_policy(operator, "policy", 30)
-        ends = [
+        tokyo, osaka = (
             Place.of(operator, file.sites[site].fabric, file.sites[site].cloud)
             for site in ("tokyo", "osaka")
-        ]
-        await pair_clouds(operator, *ends, policy)
+        )
+        await pair_clouds(operator, tokyo, osaka, policy)
 
 
 def says(estate: Estate, event: str) -> bool:

@@ -76,6 +76,7 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.PREPARE_CLOUD: False,
     Verb.PAIR_CLOUD: False,
     # Refused by the fabric while a machine is protected: no machine is touched.
+    Verb.UNPAIR_CLOUD: False,
     Verb.CLEAN_UP: False,
     # Make or fill a copy that is nobody's yet; a copy that is in use refuses them.
     Verb.PLACE_REPLICA: False,

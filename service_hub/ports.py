@@ -3,8 +3,8 @@
 Over 400 lines because it is nothing but signatures, and is read as one agreement.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -106,20 +106,75 @@ class EventReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One event of a job as it was decided on: appended with the decision, never changed.
+
+    Numbers rise by one; number 0 holds the job as it was made (domain.job_log).
+    """
+
+    job_id: str
+    number: int
+    at: datetime
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to decide on a job, until the database's clock says otherwise."""
+
+    job_id: str
+    owner: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The change is stored only while the job's lease has this fence; else LeaseLostError."""
+
+    job_id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event for a job that another hub may hold; kept until its holder has decided on it."""
+
+    message_id: str
+    job_id: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A hint for every hub of the database, told with the commit; the truth is in the tables."""
+
+    topic: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """What is stored together or not at all."""
+    """What is stored together or not at all.
+
+    `begins` are leases of new jobs, `ends` the jobs whose lease is over, `taken` the messages that
+    the change has decided on.
+    """
 
     saves: Sequence[Save] = ()
     deletes: Sequence[Delete] = ()
     events: Sequence[NewEvent] = ()
     receipts: Sequence[EventReceipt] = ()
+    log: Sequence[LogEntry] = ()
+    guards: Sequence[Guard] = ()
+    begins: Sequence[Lease] = ()
+    ends: Sequence[str] = ()
+    messages: Sequence[Message] = ()
+    taken: Sequence[str] = ()
+    rings: Sequence[Ring] = ()
 
     def __add__(self, other: "Change") -> "Change":
         return Change(
-            saves=(*self.saves, *other.saves),
-            deletes=(*self.deletes, *other.deletes),
-            events=(*self.events, *other.events),
-            receipts=(*self.receipts, *other.receipts),
+            *((*getattr(self, each.name), *getattr(other, each.name)) for each in fields(Change))
         )
 
 
@@ -164,6 +219,39 @@ class Store(Reader, Protocol):
         The answer for each is its change number, or the error that undid it alone. Any other
         exception: nothing of the batch is stored.
         """
+
+
+class Leases(Protocol):
+    """Which process may decide on which job; times are the database's own."""
+
+    async def claim(self, owner: str, seconds: float, limit: int) -> list[Lease]:
+        """Take jobs that nobody holds, at most `limit`, each under a raised fence."""
+
+    async def renew(self, held: Sequence[Lease], seconds: float) -> list[Lease]:
+        """Prolong exactly these leases; return those that are still held."""
+
+    async def release(self, held: Sequence[Lease]) -> None:
+        """Let others claim these now."""
+
+    async def messages(self, job_ids: Sequence[str]) -> list[Message]:
+        """Return what waits for these jobs, oldest first."""
+
+
+class Bell(Protocol):
+    """Hears the hints of all hubs of the database."""
+
+    def listen(self) -> AsyncIterator[Ring]:
+        """Yield every ring from now on; those of a broken connection are lost."""
+
+
+class FaultPoints(Protocol):
+    """Named places where a test may kill, delay, fail or hang; off unless asked for at start."""
+
+    async def reach(self, name: str) -> None:
+        """Do what was asked for at this place."""
+
+    def reach_now(self, name: str) -> None:
+        """Do it where nothing can be awaited: kill and error alone."""
 
 
 class Committer(Protocol):

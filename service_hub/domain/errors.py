@@ -77,6 +77,10 @@ class StaleVersionError(DomainError):
     """A record changed between reading and committing: read again and decide again."""
 
 
+class LeaseLostError(StaleVersionError):
+    """Another hub holds the job now: forget it here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogued:
     """An entry of the error catalogue."""

@@ -38,6 +38,7 @@ from provider_agent.wake import Wake
 from provider_agent.watcher import Watcher
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
+from service_shell.failpoints import NONE, Failpoints, FaultPoints
 from service_shell.readiness import ready
 from service_shell.secret_files import read_secret
 
@@ -106,7 +107,7 @@ async def vmm_driver(settings: VmmSettings) -> AsyncIterator[SimulatedVmm]:
 
 @contextlib.asynccontextmanager
 async def assemble(
-    settings: AgentSettings, identity: Identity, clock: Clock
+    settings: AgentSettings, identity: Identity, clock: Clock, faults: FaultPoints = NONE
 ) -> AsyncIterator[Parts]:
     """Make all parts of a provider and close what they hold open afterwards."""
     facts, data_directory = identity.facts, settings.data_directory
@@ -128,7 +129,9 @@ async def assemble(
             orders=orders,
             roots=roots,
         )
-        intake = EventIntake(verifier, facts.provider_id, journal, clock, session_due=session.due)
+        intake = EventIntake(
+            *(verifier, facts.provider_id, journal, clock), session_due=session.due, faults=faults
+        )
         subscriber = Subscriber(
             *(hub, intake, session, clock),
             provider_id=facts.provider_id,
@@ -147,7 +150,7 @@ async def assemble(
             roots=roots,
         )
         leaving = Wake()
-        reporter = Reporter(hub, journal, session, intake.reports_due, clock)
+        reporter = Reporter(hub, journal, session, intake.reports_due, clock, faults=faults)
         yield Parts(
             session=session,
             renewal=renewal,
@@ -169,6 +172,7 @@ async def assemble(
                 orders=orders,
                 signals=Signals(work=intake.work_due, reports=intake.reports_due, leaving=leaving),
                 limits=settings.tasks,
+                faults=faults,
             ),
             proxy_account=ProxyAccount(VmmService(driver), route, session.fabric_returned),
         )
@@ -204,11 +208,13 @@ def _identity_context(settings: AgentSettings, identity: Identity) -> ssl.SSLCon
         ) from error
 
 
-async def run_agent(settings: AgentSettings, clock: Clock, stop: asyncio.Event) -> None:
+async def run_agent(
+    settings: AgentSettings, clock: Clock, stop: asyncio.Event, faults: Failpoints = NONE
+) -> None:
     """Run until `stop` is set; ready is said once the provider can be commanded."""
     identity = load_identity(settings.data_directory, clock.now())
     provider_id = identity.facts.provider_id
-    async with assemble(settings, identity, clock) as parts, asyncio.TaskGroup() as group:
+    async with assemble(settings, identity, clock, faults) as parts, asyncio.TaskGroup() as group:
         log.info("agent_started", provider_id=provider_id, vault=identity.facts.vault_name)
         loops = [group.create_task(loop) for loop in parts.loops()]
         loops.append(group.create_task(_leave(parts.departure, settings, stop)))
@@ -217,7 +223,10 @@ async def run_agent(settings: AgentSettings, clock: Clock, stop: asyncio.Event) 
         await asyncio.wait({stopped, becoming}, return_when=asyncio.FIRST_COMPLETED)
         if becoming.done() and not stop.is_set():
             log.info("agent_ready", provider_id=provider_id)
-            with ready(settings.ready_file, {"provider_id": provider_id, "connected": True}):
+            facts: dict[str, object] = {"provider_id": provider_id, "connected": True}
+            if set_points := faults.described():
+                facts["failpoints"] = set_points
+            with ready(settings.ready_file, facts):
                 await stop.wait()
         for task in (*loops, becoming):
             task.cancel()

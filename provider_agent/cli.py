@@ -1,12 +1,15 @@
 """The command line of provider-agent."""
 
 import asyncio
+import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from provider_agent import PROGRAM, VERSION
+from provider_agent.agent import run_agent
 from provider_agent.cleanup import run_cleanup, unpair_cloud
 from provider_agent.cluster import run_provider
 from provider_agent.config import AgentSettings
@@ -20,6 +23,7 @@ from provider_agent.unregister import run_unregistration
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
 from service_shell.errors import ProgramError
+from service_shell.failpoints import from_environment
 from service_shell.logs import configure_logging
 from service_shell.program import build_cli, run_program
 
@@ -39,9 +43,10 @@ ProxyPasswordFile = Annotated[
 def run(settings: AgentSettings) -> int:
     """Run the daemon; returns its exit code."""
     configure_logging(settings.log, PROGRAM)
+    agent = partial(run_agent, faults=from_environment(os.environ))
 
     async def main(stop: asyncio.Event) -> None:
-        await run_provider(settings, SystemClock(), stop)
+        await run_provider(settings, SystemClock(), stop, agent)
 
     return run_program(main, require_uvloop=False)
 

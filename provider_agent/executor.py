@@ -36,6 +36,7 @@ from provider_agent.outcomes import (
 from provider_agent.session import Session
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
+from service_shell.failpoints import NONE, FaultPoints
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, TaskOutcome, TaskProgress
 from wire_contract.vmm_interface import Command, VerbAnswer
@@ -74,7 +75,9 @@ class Executor:
         orders: OperatorOrders,
         signals: Signals,
         limits: TaskLimits,
+        faults: FaultPoints = NONE,
     ) -> None:
+        self._faults = faults
         self._driver = driver
         self._journal = journal
         self._session = session
@@ -113,9 +116,11 @@ class Executor:
         try:
             bound.info("task_begun", target=assignment.target, again=work.state.value)
             outcome = await self._attempt(work)
+            await self._faults.reach("agent.before_journal")
             if outcome is None or not await self._journal.finish(assignment.command_id, outcome):
                 bound.info("task_withdrawn")
                 return
+            await self._faults.reach("agent.journalled")
             cause = outcome.error.message if outcome.error is not None else None
             bound.info("task_ended", succeeded=outcome.succeeded, cause=cause)
             self._signals.reports.set()
@@ -154,11 +159,17 @@ class Executor:
             refusal = await self._insist(work, lambda _: self._orders.refusal(work.assignment))
             if refusal is not None:
                 raise AttemptError(refusal)
+        await self._faults.reach("agent.before_journal")
         if not await self._journal.begin(work.assignment.command_id):
             return None
+        await self._faults.reach("agent.journalled")
         assignment = await self._complete(work)
+        await self._faults.reach("agent.before_verb")
         answer = await self._call(work, assignment)
-        return await self._read_back(work, assignment, answer)
+        await self._faults.reach("agent.after_verb")
+        observed = await self._read_back(work, assignment, answer)
+        await self._faults.reach("agent.read_back")
+        return observed
 
     async def _complete(self, work: Work) -> Assignment:
         """Return the assignment with what this side adds to it, journalled before it is used."""

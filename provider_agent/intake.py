@@ -18,6 +18,7 @@ from provider_agent.journal import Journal
 from provider_agent.outcomes import withdrawn_outcome
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
+from service_shell.failpoints import NONE, FaultPoints
 from wire_contract.reports import Report
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,9 @@ class EventIntake:
         clock: Clock,
         *,
         session_due: Wake,
+        faults: FaultPoints = NONE,
     ) -> None:
+        self._faults = faults
         self._verifier = verifier
         self._provider_id = provider_id
         self._journal = journal
@@ -66,13 +69,16 @@ class EventIntake:
 
     async def receive(self, event: VerifiedEvent) -> Intake:
         """Journal the event with its receipt if it is the next one, and wake who has work now."""
+        await self._faults.reach("agent.event_received")
         now = self._clock.now()
 
         def outcome_of(verdict: Verdict, report_id: str) -> Report | None:
             return withdrawn_outcome(verdict, report_id, now)
 
         ids = NewIds(receipt=self._clock.new_id(), outcome=self._clock.new_id())
+        await self._faults.reach("agent.before_journal")
         verdict = await self._journal.receive(event, now, ids, outcome_of)
+        await self._faults.reach("agent.journalled")
         if isinstance(verdict, Place):
             return _BY_PLACE[verdict]
         log.info(

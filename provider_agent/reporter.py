@@ -12,6 +12,7 @@ from provider_agent.journal import Journal
 from provider_agent.session import Session
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
+from service_shell.failpoints import NONE, FaultPoints
 from wire_contract.reports import REPORTS_PER_BATCH_MAX, Report, ReportBatch
 
 BATCH_BYTES_MAX: Final = 512 * 1024
@@ -26,8 +27,16 @@ class Reporter:
     """Sends what waits in the outbox; wakes when there is something new."""
 
     def __init__(
-        self, hub: HubClient, journal: Journal, session: Session, due: Wake, clock: Clock
+        self,
+        hub: HubClient,
+        journal: Journal,
+        session: Session,
+        due: Wake,
+        clock: Clock,
+        *,
+        faults: FaultPoints = NONE,
     ) -> None:
+        self._faults = faults
         self._hub = hub
         self._journal = journal
         self._session = session
@@ -60,6 +69,7 @@ class Reporter:
     async def _deliver(self, batch: tuple[Report, ...]) -> bool:
         """Send a batch; false when the hub took none of it."""
         body = ReportBatch(journal_id=self._journal.journal_id, reports=batch)
+        await self._faults.reach("agent.before_report")
         try:
             answer = await self._hub.report(body)
         except HubRefusedError as error:
@@ -67,6 +77,7 @@ class Reporter:
                 raise
             await self._isolate(batch, error)
             return True
+        await self._faults.reach("agent.after_report")
         sent = {report.report_id for report in batch}
         accepted = [report_id for report_id in answer.accepted if report_id in sent]
         self._batch_max = REPORTS_PER_BATCH_MAX

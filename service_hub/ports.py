@@ -6,7 +6,7 @@ Over 400 lines because it is nothing but signatures, and is read as one agreemen
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import JsonValue
 
@@ -252,6 +252,19 @@ class FaultPoints(Protocol):
 
     def reach_now(self, name: str) -> None:
         """Do it where nothing can be awaited: kill and error alone."""
+
+
+class NoFaults:
+    """The fault points of a part that was given none: nothing happens."""
+
+    async def reach(self, name: str) -> None:
+        """Go on."""
+
+    def reach_now(self, name: str) -> None:
+        """Go on."""
+
+
+NO_FAULTS: Final[FaultPoints] = NoFaults()
 
 
 class Committer(Protocol):

@@ -40,10 +40,12 @@ from service_hub.domain.planning import provider_to_refresh, reflect_on_item, re
 from service_hub.domain.records import ContainerMapping, ProtectedItem
 from service_hub.ports import (
     NEW,
+    NO_FAULTS,
     Change,
     Checker,
     Clock,
     Committer,
+    FaultPoints,
     Followers,
     Liveness,
     NewEvent,
@@ -77,7 +79,9 @@ class Engine:
         checker: Checker,
         liveness: Liveness,
         clock: Clock,
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
+        self._faults = faults
         self._reader = reader
         self._committer = committer
         self._checker = checker
@@ -110,26 +114,18 @@ class Engine:
         now = self._clock.now()
         begun, commands = decide(job, Begun(now))
         events = self._events(begun, commands, now)
+        await self._faults.reach("engine.before_commit")
         await self._committer.commit(change + Change(saves=(Save(begun, NEW),), events=events))
-        log.info(
-            "job_started",
-            job_id=job.id,
-            scenario=job.scenario.name,
-            target=job.target_object_name,
-        )
+        await self._faults.reach("engine.after_commit")
+        log.info("job_started", **_facts(job))
         self._note(begun)
+        await self._faults.reach("engine.before_act")
         self._act(begun, commands)
 
     async def record(self, job: Job, change: Change) -> None:
         """Store a job that has ended before it began, together with the change."""
         await self._committer.commit(change + Change(saves=(Save(job, NEW),)))
-        log.info(
-            "job_refused",
-            job_id=job.id,
-            scenario=job.scenario.name,
-            target=job.target_object_name,
-            errors=[error.code for error in job.errors],
-        )
+        log.info("job_refused", **_facts(job), errors=[error.code for error in job.errors])
 
     async def feed(self, job_id: str, event: Event) -> None:
         """Let a job decide on an event; returns when the decision is durable."""
@@ -144,6 +140,7 @@ class Engine:
                 job, commands = decide(present.record, event)
                 if job == present.record:
                     return
+                await self._faults.reach("engine.before_commit")
                 try:
                     await self._committer.commit(await self._change(job, present, commands))
                 except StaleVersionError:
@@ -152,8 +149,10 @@ class Engine:
             else:
                 msg = f"job {job_id} found no quiet moment in {RETRIES_MAX} tries"
                 raise StaleVersionError(msg)
+        await self._faults.reach("engine.after_commit")
         self._report(present.record, job)
         self._note(job)
+        await self._faults.reach("engine.before_act")
         self._act(job, commands)
         if job.finished:
             self._locks.pop(job_id, None)
@@ -315,13 +314,8 @@ class Engine:
             if ended and earlier is not None and earlier.state is not task.state:
                 log.info("task_ended", job_id=after.id, task=task.task_id, state=task.state.value)
         if after.finished:
-            log.info(
-                "job_ended",
-                job_id=after.id,
-                scenario=after.scenario.name,
-                state=after.state.value,
-                errors=[error.code for error in after.errors],
-            )
+            codes = [error.code for error in after.errors]
+            log.info("job_ended", **_facts(after), state=after.state.value, errors=codes)
 
     # ------------------------------------------------------------------------ start and watching
 
@@ -393,6 +387,11 @@ def _expendable(job: Job) -> list[tuple[str, Side]]:
         for part in task.parts
         if part.state is TaskState.IN_PROGRESS
     ]
+
+
+def _facts(job: Job) -> dict[str, str]:
+    target = job.target_object_name
+    return {"job_id": job.id, "scenario": job.scenario.name, "target": target}
 
 
 def _word(job: Job, side: Side) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import NEW, Change, Delete, EventReceipt, NewEvent, Save
+from service_hub.ports import NEW, Change, Delete, EventReceipt, FaultPoints, NewEvent, Save
 from service_hub.store.tables import CHANGE_COUNTER, TABLES, searched_values
 
 COUNTER_ROW: Final = 1
@@ -20,7 +20,9 @@ _IDS_MAX: Final = 500
 """Ids in one question: SQLite takes a limited number of variables."""
 
 
-def apply_changes(engine: sa.Engine, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+def apply_changes(
+    engine: sa.Engine, changes: Sequence[Change], faults: FaultPoints
+) -> list[int | StaleVersionError]:
     """Store a batch in one transaction, each change in its own savepoint (ports: Store.apply)."""
     outcomes: list[int | StaleVersionError] = []
     with engine.begin() as connection:
@@ -39,6 +41,7 @@ def apply_changes(engine: sa.Engine, changes: Sequence[Change]) -> list[int | St
             .where(CHANGE_COUNTER.c.id == COUNTER_ROW)
             .values(number=number)
         )
+        faults.reach_now("store.in_transaction")
     return outcomes
 
 

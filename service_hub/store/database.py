@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from service_hub.ports import NO_FAULTS, FaultPoints
 from service_hub.store.record_store import OUTBOX_READERS, RecordStore
 
 BUSY_SECONDS_MAX: Final = 30
@@ -136,7 +137,7 @@ async def open_readers(path: Path) -> AsyncIterator[RecordStore]:
 
 
 @asynccontextmanager
-async def open_store(path: Path) -> AsyncIterator[RecordStore]:
+async def open_store(path: Path, faults: FaultPoints = NO_FAULTS) -> AsyncIterator[RecordStore]:
     """Open the store, its tables up to date; raises DatabaseUnusableError."""
     await asyncio.to_thread(check_and_upgrade, path)
     reader = _reading_engine(path)
@@ -144,6 +145,7 @@ async def open_store(path: Path) -> AsyncIterator[RecordStore]:
         writer=_thread_engine(path, 1, _begin_writing),
         reader=reader,
         outbox=_thread_engine(path, OUTBOX_READERS, _begin_reading),
+        faults=faults,
     )
     try:
         yield store

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.records import OutboxEvent, Record
-from service_hub.ports import Change, StreamPage, Versioned
+from service_hub.ports import NO_FAULTS, Change, FaultPoints, StreamPage, Versioned
 from service_hub.store.changes import apply_changes
 from service_hub.store.gathered_reads import GatheredReads
 from service_hub.store.outbox_reads import stream_pages
@@ -29,7 +29,15 @@ class RecordStore:
     one visit to a thread, with an engine of its own.
     """
 
-    def __init__(self, *, writer: sa.Engine, reader: AsyncEngine, outbox: sa.Engine) -> None:
+    def __init__(
+        self,
+        *,
+        writer: sa.Engine,
+        reader: AsyncEngine,
+        outbox: sa.Engine,
+        faults: FaultPoints = NO_FAULTS,
+    ) -> None:
+        self._faults = faults
         self._writer = writer
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._outbox = outbox
@@ -73,9 +81,14 @@ class RecordStore:
     async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
         """Store a batch in one transaction, each change in its own savepoint."""
         loop = asyncio.get_running_loop()
+        await self._faults.reach("store.before_apply")
         # The whole batch in one visit to the thread: a visit for each statement costs more than
         # the statement.
-        return await loop.run_in_executor(self._writing, apply_changes, self._writer, changes)
+        outcomes = await loop.run_in_executor(
+            self._writing, apply_changes, self._writer, changes, self._faults
+        )
+        await self._faults.reach("store.after_apply")
+        return outcomes
 
     async def close(self) -> None:
         """Let go of the connections of the threads, when what they do is done."""

@@ -77,8 +77,28 @@ class StaleVersionError(DomainError):
     """A record changed between reading and committing: read again and decide again."""
 
 
+class DamagedLogError(DomainError):
+    """An entry of a job's log cannot be read: the store is damaged, or a newer hub wrote it."""
+
+
 class LeaseLostError(StaleVersionError):
     """Another hub holds the job now: forget it here."""
+
+
+class StorageUnavailableError(DomainError):
+    """The database cannot be used at this moment: nothing is stored, the same may be asked again.
+
+    The one error of this family that an operator of the hub mends, not who asks.
+    """
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(
+            f"The hub's database cannot be used at this moment ({cause}); nothing was stored. The"
+            f" hub's operator: {remedy}; the hub then goes on by itself. Then send the same"
+            " request again."
+        )
+        self.cause = cause
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)

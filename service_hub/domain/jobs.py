@@ -1,113 +1,97 @@
-"""One run of an operation, what may happen to it, and what follows from that.
+"""One run of an operation, and what may be asked of it.
 
-The only function that changes a job is `decide` in the module of that name.
+The only function that changes a job is `decide` in the module of that name; the events and commands
+of it are offered here too.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import ClassVar, Final
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from service_hub.domain.job_events import (
+    AskInventory,
+    Begun,
+    CancelChildren,
+    CancelRequested,
+    CheckFailed,
+    CheckPassed,
+    ChildrenEnded,
+    Command,
+    Dispatch,
+    Event,
+    PartFailed,
+    PartGivenUp,
+    PartProgressed,
+    PartSucceeded,
+    RestartRequested,
+    Resumed,
+    RunCheck,
+    StartChildren,
+    TakenUp,
+    Tick,
+    Withdraw,
+)
+from service_hub.domain.job_parts import (
+    UNDO_SUFFIX,
+    JobError,
+    JobState,
+    Request,
+    TaskPart,
+    TaskRun,
+    TaskState,
+    UndoRun,
+    Withdrawing,
+)
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Record
 from service_hub.domain.scenarios import SCENARIOS, Scenario, TaskSpec
-from wire_contract.vocabulary import Direction, Side, Verb
+from wire_contract.vocabulary import Direction, Side
 
-UNDO_SUFFIX: Final = "!undo"
-"""Ends the task name of an assignment that takes a task back."""
-
-
-class JobState(StrEnum):
-    """ARM `state` of a job."""
-
-    NOT_STARTED = "NotStarted"
-    IN_PROGRESS = "InProgress"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    CANCELLED = "Cancelled"
-    SUSPENDED = "Suspended"
-
-
-class TaskState(StrEnum):
-    """State of a task; SKIPPED shows as Other / Skipped on the ARM surface."""
-
-    NOT_STARTED = "NotStarted"
-    IN_PROGRESS = "InProgress"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    SKIPPED = "Skipped"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JobError(_Part):
-    """An error as the job shows it: the service's part and, where there is one, the provider's."""
-
-    code: str
-    message: str
-    possible_causes: str = ""
-    recommended_action: str = ""
-    task_id: str | None = None
-    created_at: datetime
-    provider_code: int = 0
-    provider_message: str | None = None
-    provider_causes: str = ""
-    provider_action: str = ""
-
-
-class Withdrawing(_Part):
-    """An attempt that was given up: what follows waits until it can have no effect any more.
-
-    That is its final report, or `gone_at`, when also a provider that is gone has long ended it
-    (design: channel, deadlines). `cause` is why it was given up.
-    """
-
-    since: datetime
-    gone_at: datetime
-    cause: JobError
-
-
-class TaskPart(_Part):
-    """A task's work on one end; `side` is the real end."""
-
-    side: Side
-    state: TaskState = TaskState.NOT_STARTED
-    observed_at: datetime | None = None
-    observed: dict[str, JsonValue] = Field(default_factory=dict)
-    percent: float | None = None
-
-
-class TaskRun(_Part):
-    """A task of a job; tasks of the hub itself have no parts."""
-
-    task_id: str
-    state: TaskState = TaskState.NOT_STARTED
-    attempt: int = 0
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    deadline: datetime | None = None
-    parts: tuple[TaskPart, ...] = ()
-    withdrawing: Withdrawing | None = None
-
-
-class UndoRun(_Part):
-    """One step of taking back: `task_id` is the undone task's."""
-
-    task_id: str
-    verb: Verb
-    side: Side
-    state: TaskState = TaskState.NOT_STARTED
-    attempt: int = 0
-    deadline: datetime | None = None
-    withdrawing: Withdrawing | None = None
+__all__ = [
+    "UNDO_SUFFIX",
+    "AskInventory",
+    "Begun",
+    "CancelChildren",
+    "CancelRequested",
+    "CheckFailed",
+    "CheckPassed",
+    "ChildrenEnded",
+    "Command",
+    "Decision",
+    "Dispatch",
+    "Event",
+    "Job",
+    "JobError",
+    "JobState",
+    "PartFailed",
+    "PartGivenUp",
+    "PartProgressed",
+    "PartSucceeded",
+    "Request",
+    "RestartRequested",
+    "Resumed",
+    "RunCheck",
+    "StartChildren",
+    "TakenUp",
+    "TaskPart",
+    "TaskRun",
+    "TaskState",
+    "Tick",
+    "UndoRun",
+    "Withdraw",
+    "Withdrawing",
+]
 
 
 class Job(Record):
-    """One run; `scenario_key` names its plan, `context` the facts and results its tasks use."""
+    """One run; `scenario_key` names its plan, `context` the facts and results its tasks use.
+
+    `own_specs`: specs that depend on what was planned; looked at before the scenario's. A child job
+    names its parent and the group task there. `start_at`: not before then. `cancel` is the request
+    that stops it, `requests` the newest of all. `began_in` is the item's state before the job;
+    `undo_incomplete`: not all could be taken back, `failed_state`: what holds after a failure.
+    """
 
     kind: ClassVar[str] = "job"
 
@@ -133,6 +117,14 @@ class Job(Record):
     epoch: int = 0
     authority_moved: bool = False
     failed_state: ProtectionState | None = None
+    own_specs: tuple[TaskSpec, ...] = ()
+    parent_id: str | None = None
+    parent_task: str | None = None
+    start_at: datetime | None = None
+    cancel: Request | None = None
+    requests: tuple[Request, ...] = ()
+    began_in: ProtectionState | None = None
+    undo_incomplete: bool = False
 
     @property
     def scenario(self) -> Scenario:
@@ -173,6 +165,9 @@ class Job(Record):
 
     def spec(self, task_id: str) -> TaskSpec:
         """Return the spec of one of its tasks."""
+        for own in self.own_specs:
+            if own.task_id == task_id:
+                return own
         return self.scenario.task(task_id)
 
     def run(self, task_id: str) -> TaskRun | None:
@@ -190,140 +185,10 @@ def _open_sides(step: TaskRun | UndoRun) -> tuple[Side, ...]:
     return tuple(part.side for part in step.parts if part.state is TaskState.IN_PROGRESS)
 
 
-# ---------------------------------------------------------------------------------------- events
+def _open_sides(step: TaskRun | UndoRun) -> tuple[Side, ...]:
+    if isinstance(step, UndoRun):
+        return (step.side,)
+    return tuple(part.side for part in step.parts if part.state is TaskState.IN_PROGRESS)
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The job may start."""
-
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CheckPassed:
-    """The hub's own check found nothing against it."""
-
-    now: datetime
-    task_id: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFailed:
-    """The hub's own check found a reason against it."""
-
-    now: datetime
-    task_id: str
-    attempt: int
-    error: JobError
-
-
-@dataclass(frozen=True, slots=True)
-class PartSucceeded:
-    """A provider reported success, with what it read back."""
-
-    now: datetime
-    task_id: str
-    side: Side
-    attempt: int
-    observed: dict[str, JsonValue]
-    observed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PartFailed:
-    """A provider reported failure, or refused the event: the attempt has ended."""
-
-    now: datetime
-    task_id: str
-    side: Side
-    attempt: int
-    error: JobError
-
-
-@dataclass(frozen=True, slots=True)
-class PartGivenUp:
-    """A provider cannot be reached: the attempt may still have its effect."""
-
-    now: datetime
-    task_id: str
-    side: Side
-    attempt: int
-    error: JobError
-
-
-@dataclass(frozen=True, slots=True)
-class PartProgressed:
-    """A provider reported how far it is."""
-
-    task_id: str
-    side: Side
-    attempt: int
-    percent: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-    now: datetime
-    error: JobError
-
-
-Event = (
-    Begun
-    | CheckPassed
-    | CheckFailed
-    | PartSucceeded
-    | PartFailed
-    | PartGivenUp
-    | PartProgressed
-    | Tick
-)
-
-
-# -------------------------------------------------------------------------------------- commands
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Send one assignment; `task_id` ends in UNDO_SUFFIX for a step of taking back."""
-
-    task_id: str
-    side: Side
-    attempt: int
-    verb: Verb
-    deadline: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Tell a provider not to begin an attempt any more; `deadline` is until when it matters."""
-
-    task_id: str
-    side: Side
-    attempt: int
-    deadline: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunCheck:
-    """Have the hub's own check of this task made."""
-
-    task_id: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskInventory:
-    """Have one end send what it manages; the task ends when that has come."""
-
-    task_id: str
-    side: Side
-    attempt: int
-    deadline: datetime
-
-
-Command = Dispatch | Withdraw | RunCheck | AskInventory
 Decision = tuple[Job, tuple[Command, ...]]

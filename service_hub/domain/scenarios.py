@@ -10,9 +10,11 @@ Over 400 lines because it is one table: to read it in one place is its use.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from pydantic import JsonValue
 
 from service_hub.domain.protection import Operation, ProtectionState
 from wire_contract.vocabulary import Side, Verb
@@ -38,6 +40,35 @@ class Target(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a task is tried before it has failed, where the provider's error is one of these.
+
+    A fabric that is busy or unreachable is insisted on by the provider itself until the deadline:
+    this is for attempts that have ended.
+    """
+
+    attempts_max: int = 1
+    pause_seconds: int = 0
+    codes: frozenset[int] = frozenset()
+
+
+NO_RETRY: Final = RetryPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """Child jobs side by side: one of this operation for each member, an item id.
+
+    `go_on_past_errors`: the next tasks run although some failed; the job then fails at its end.
+    """
+
+    operation: Operation
+    members: tuple[str, ...]
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    go_on_past_errors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One repeatable step.
 
@@ -45,7 +76,8 @@ class TaskSpec:
     `undo` is run on the same ends, in reverse order, when a task with `undo_on_failure` fails.
     `go_on_after_failure`: the failure is noted and the job continues. `failed_state` replaces the
     arc's when something lasting has happened by then. `asks_inventory`: the ends are asked for
-    their inventory, and the task succeeds when it has come.
+    their inventory, and the task succeeds when it has come. `group`: runs child jobs.
+    `manual_action`: what a person has to do; the job is suspended until it is resumed.
     """
 
     task_id: str
@@ -63,6 +95,9 @@ class TaskSpec:
     done_at_once_if: str | None = None
     failed_state: ProtectionState | None = None
     asks_inventory: bool = False
+    retry: RetryPolicy = NO_RETRY
+    group: GroupSpec | None = None
+    manual_action: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,224 @@
+"""What may happen to a job, and what follows from that.
+
+Times and ids come with the event. A task is named with the attempt that an event is about: what is
+about another attempt than the present one changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from service_hub.domain.job_parts import JobError
+from wire_contract.vocabulary import Side, Verb
+
+FAILED_ITEMS_MAX = 20
+"""How many failed items of a group an event names; the others are counted only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The job may start, at once or when its `start_at` has come."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """A hub has taken the job up under this fence, as its lease says."""
+
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPassed:
+    """The hub's own check found nothing against it."""
+
+    now: datetime
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFailed:
+    """The hub's own check found a reason against it."""
+
+    now: datetime
+    task_id: str
+    attempt: int
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class PartSucceeded:
+    """A provider reported success, with what it read back."""
+
+    now: datetime
+    task_id: str
+    side: Side
+    attempt: int
+    observed: dict[str, JsonValue]
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PartFailed:
+    """A provider reported failure, or refused the event: the attempt has ended."""
+
+    now: datetime
+    task_id: str
+    side: Side
+    attempt: int
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class PartGivenUp:
+    """A provider cannot be reached: the attempt may still have its effect."""
+
+    now: datetime
+    task_id: str
+    side: Side
+    attempt: int
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class PartProgressed:
+    """A provider reported how far it is."""
+
+    task_id: str
+    side: Side
+    attempt: int
+    percent: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenEnded:
+    """The last child job of a group has ended; `failed` names the first failed items."""
+
+    now: datetime
+    task_id: str
+    attempt: int
+    succeeded_count: int
+    failed: tuple[str, ...]
+    failed_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A person wants the job to stop, and what it did to be taken back."""
+
+    now: datetime
+    principal: str
+    comments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """A person wants a failed job to go on from the task that failed.
+
+    `epoch` is the item's present one, where that is higher than the job's.
+    """
+
+    now: datetime
+    principal: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A person has done what a manual action asks for."""
+
+    now: datetime
+    principal: str
+    comments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; `error` is what a task fails with whose deadline that was."""
+
+    now: datetime
+    error: JobError
+
+
+Event = (
+    Begun
+    | TakenUp
+    | CheckPassed
+    | CheckFailed
+    | PartSucceeded
+    | PartFailed
+    | PartGivenUp
+    | PartProgressed
+    | ChildrenEnded
+    | CancelRequested
+    | RestartRequested
+    | Resumed
+    | Tick
+)
+
+
+# -------------------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send one assignment; `task_id` ends in UNDO_SUFFIX for a step of taking back."""
+
+    task_id: str
+    side: Side
+    attempt: int
+    verb: Verb
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell a provider not to begin an attempt any more; `deadline` is until when it matters."""
+
+    task_id: str
+    side: Side
+    attempt: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunCheck:
+    """Have the hub's own check of this task made."""
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskInventory:
+    """Have one end send what it manages; the task ends when that has come."""
+
+    task_id: str
+    side: Side
+    attempt: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StartChildren:
+    """Start the child job of each member that has none; let those that failed restart.
+
+    The group is told once, by ChildrenEnded, when the last of them has ended.
+    """
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChildren:
+    """Cancel the child jobs that run and start no more; ChildrenEnded still follows."""
+
+    task_id: str
+    attempt: int
+
+
+Command = Dispatch | Withdraw | RunCheck | AskInventory | StartChildren | CancelChildren

@@ -1,6 +1,7 @@
 """The command line of service-hub."""
 
 import asyncio
+import os
 from datetime import timedelta
 from enum import StrEnum
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from service_hub.trust import initialise, load
 from service_hub.trust_commands import trust_commands
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
+from service_shell.failpoints import from_environment
 from service_shell.logs import configure_logging
 from service_shell.program import build_cli, run_program
 from service_shell.secret_files import write_secret
@@ -37,9 +39,10 @@ class Role(StrEnum):
 def run(settings: HubSettings) -> int:
     """Run the daemon; returns its exit code."""
     configure_logging(settings.log, PROGRAM)
+    faults = from_environment(os.environ)
 
     async def main(stop: asyncio.Event) -> None:
-        await run_hub(settings, SystemClock(), stop)
+        await run_hub(settings, SystemClock(), stop, faults)
 
     return run_program(main, require_uvloop=False)
 

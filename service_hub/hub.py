@@ -57,6 +57,7 @@ from service_hub.trust import HubTrust, event_signer, load
 from service_hub.trust_parts import Tls, keeping_trust_fresh, listener_contexts, trust_office
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
+from service_shell.failpoints import NONE, Failpoints
 from service_shell.https_listener import https_served
 from service_shell.listener import open_listener
 from service_shell.readiness import ready
@@ -90,24 +91,27 @@ class _Parts:
     source: SignedEvents
     tls: Tls
     wakeups: Wakeups
+    faults: Failpoints
 
 
-async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> None:
+async def run_hub(
+    settings: HubSettings, clock: Clock, stop: asyncio.Event, faults: Failpoints = NONE
+) -> None:
     """Serve until `stop` is set; raises ProgramError when it cannot begin."""
     settle(settings.trust_directory)
     trust = load(settings, clock.now())
     async with AsyncExitStack() as stack:
         listeners = _listeners(stack, settings)
-        store = await stack.enter_async_context(_store(settings))
+        store = await stack.enter_async_context(_store(settings, faults))
         tls = await listener_contexts(settings, trust, store, clock)
         wakeups = Wakeups()
         committer = GroupCommitter(store, wakeups)
         await stack.enter_async_context(committer.running())
         office = trust_office(settings, trust)
         signer = event_signer(trust, clock.now())
-        source = SignedEvents(store, signer, wakeups)
+        source = SignedEvents(store, signer, wakeups, faults=faults)
         await stack.enter_async_context(source.polling())
-        parts = _Parts(store, committer, office, source, tls, wakeups)
+        parts = _Parts(store, committer, office, source, tls, wakeups, faults)
         engine, cases = _use_cases(settings, trust, clock, parts)
         await stack.enter_async_context(engine.running())
         endpoint = await _channel(
@@ -123,6 +127,7 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             mqtt=WebSocketDoor(endpoint),
             leaving=cases.servers,
             arrivals=settings.accept.rate(),
+            faults=faults,
         )
         await stack.enter_async_context(
             https_served(provider_application(provider_api), listeners[1], tls.provider)
@@ -135,7 +140,9 @@ async def run_hub(settings: HubSettings, clock: Clock, stop: asyncio.Event) -> N
             parts=parts,
             connections=cases.registered.connections,
         )
-        operators = _operator_application(settings, trust, clock, cases, trust_api)
+        operators = _operator_application(
+            settings, trust, clock, cases=cases, trust_api=trust_api, faults=faults
+        )
         await stack.enter_async_context(https_served(operators, listeners[0], tls.operator))
         await stack.enter_async_context(
             keeping_trust_fresh(
@@ -193,7 +200,13 @@ async def _channel(
     )
     cases.registered.connections.opened(delivery)
     await stack.enter_async_context(
-        open_pump(reader=parts.store, source=parts.source, delivery=delivery, wakeups=parts.wakeups)
+        open_pump(
+            reader=parts.store,
+            source=parts.source,
+            delivery=delivery,
+            wakeups=parts.wakeups,
+            faults=parts.faults,
+        )
     )
     return endpoint
 
@@ -216,12 +229,12 @@ def _addresses(settings: HubSettings) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _store(settings: HubSettings) -> AsyncIterator[RecordStore]:
+async def _store(settings: HubSettings, faults: Failpoints) -> AsyncIterator[RecordStore]:
     settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with exclusive(settings.database):
             make_private(settings.database)
-            async with open_store(settings.database) as store:
+            async with open_store(settings.database, faults) as store:
                 yield store
     except (DatabaseUnusableError, DatabaseInUseError) as error:
         raise ProgramError(str(error)) from error
@@ -242,6 +255,7 @@ def _use_cases(
         checker=registered.checker,
         liveness=fabrics,
         clock=clock,
+        faults=parts.faults,
     )
     requests = RequestLedger(reader=store, clock=clock)
     policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
@@ -342,12 +356,18 @@ def _operator_application(
     settings: HubSettings,
     trust: HubTrust,
     clock: Clock,
+    *,
     cases: _UseCases,
     trust_api: TrustApi,
+    faults: Failpoints,
 ) -> web.Application:
     tokens = SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url)
     hub_api = HubApi(
-        vaults=cases.vaults, tokens=tokens, clock=clock, root_pem=lambda: trust.chains.roots_pem
+        vaults=cases.vaults,
+        tokens=tokens,
+        clock=clock,
+        root_pem=lambda: trust.chains.roots_pem,
+        failpoints=faults.described(),
     )
     arm_api = ArmApi(
         vaults=cases.vaults,

@@ -14,7 +14,7 @@ from service_hub.channel.signatures import Signatures, Signer
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import OutboxReader, StreamPage
+from service_hub.ports import NO_FAULTS, FaultPoints, OutboxReader, StreamPage
 
 POLL_SECONDS: Final = 2.0
 """A wake may be missed (another hub process committed): the database is asked this often."""
@@ -57,7 +57,9 @@ class SignedEvents:
         wakeups: Wakeups,
         *,
         poll_seconds: float = POLL_SECONDS,
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
+        self._faults = faults
         self._reader = reader
         self._desk = ReadingDesk(reader)
         self._wakeups = wakeups
@@ -114,6 +116,8 @@ class SignedEvents:
         pages = await self._reader.pages(dict.fromkeys(provider_ids, 0), limit)
         events = {each: _present(page) for each, page in pages.items()}
         flat = [event for each in events.values() for event in each]
+        if flat:
+            await self._faults.reach("channel.before_sign")
         signatures = iter(await self._signatures.of(flat))
         return {
             each: (pages[each].stream, [(event.seq, next(signatures)) for event in mine])
@@ -136,6 +140,8 @@ class SignedEvents:
         return StreamPage(page.stream, _present(page))
 
     async def _signed(self, page: StreamPage) -> Signed:
+        if page.events:
+            await self._faults.reach("channel.before_sign")
         signatures = await self._signatures.of(page.events)
         numbers = [event.seq for event in page.events]
         return page.stream, list(zip(numbers, signatures, strict=True))

@@ -15,7 +15,7 @@ from service_hub.channel.delivery import Delivery, Publication
 from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Step
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import EventSource, OutboxReader
+from service_hub.ports import NO_FAULTS, EventSource, FaultPoints, OutboxReader
 
 POLL_SECONDS: Final = 2.0
 PASS_SECONDS_MAX: Final = 30.0
@@ -45,7 +45,9 @@ class OutboxPump:
         wakeups: Wakeups,
         monotonic: Callable[[], float],
         poll_seconds: float = POLL_SECONDS,
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
+        self._faults = faults
         self._reader = reader
         self._source = source
         self._delivery = delivery
@@ -127,7 +129,11 @@ class OutboxPump:
                 handed = 0
                 await asyncio.sleep(0)
             try:
+                if events:
+                    await self._faults.reach("channel.before_publish")
                 self._send(provider_id, stream, events)
+                if events:
+                    await self._faults.reach("channel.after_publish")
             except Exception:
                 # One provider's trouble must not end the delivery to the others.
                 log.exception("outbox_pass_failed", provider_id=provider_id)
@@ -197,6 +203,7 @@ async def open_pump(
     delivery: Delivery,
     wakeups: Wakeups,
     poll_seconds: float = POLL_SECONDS,
+    faults: FaultPoints = NO_FAULTS,
 ) -> AsyncIterator[OutboxPump]:
     """Give a pump that runs until the block is left."""
     pump = OutboxPump(
@@ -206,6 +213,7 @@ async def open_pump(
         wakeups=wakeups,
         monotonic=asyncio.get_running_loop().time,
         poll_seconds=poll_seconds,
+        faults=faults,
     )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(pump.run())

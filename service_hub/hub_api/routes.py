@@ -1,7 +1,7 @@
 """The hub's own routes: is it there, what trusts it, and the ids of its vaults."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -30,11 +30,15 @@ class HubApi:
     tokens: OperatorTokens
     clock: Clock
     root_pem: Callable[[], str]
+    failpoints: Sequence[str] = ()
 
     async def health(self, request: web.Request) -> web.Response:
-        """Say that the hub answers; whoever asks learns nothing else."""
+        """Say that the hub answers, and which failpoints are on; nothing else is told here."""
         del request
-        return _json(HTTPStatus.OK, {"state": "ok"})
+        state: dict[str, Any] = {"state": "ok"}
+        if self.failpoints:
+            state["failpoints"] = list(self.failpoints)
+        return _json(HTTPStatus.OK, state)
 
     async def trust_root(self, request: web.Request) -> web.Response:
         """Give the roots that clients pin (two while the root is replaced); they are public."""

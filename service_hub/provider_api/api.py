@@ -15,10 +15,12 @@ from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import Provider, RegistrationKey
 from service_hub.ports import (
+    NO_FAULTS,
     CertificateOffice,
     Clock,
     EnrolmentUseCases,
     EventSource,
+    FaultPoints,
     ProviderTokens,
     ProviderUseCases,
 )
@@ -117,7 +119,9 @@ class ProviderApi:
         mqtt: MqttDoor | None = None,
         leaving: Leaving | None = None,
         arrivals: AcceptRate | None = None,
+        faults: FaultPoints = NO_FAULTS,
     ) -> None:
+        self.faults = faults
         self._leaving = leaving
         self._arrivals = Arrivals(arrivals)
         self._mqtt = mqtt

@@ -124,7 +124,10 @@ async def _handle(api: ProviderApi, route: Route, request: web.Request) -> web.S
         return await route.handler(api, Call(request, caller, body))
     with api.pressure.counted(caller.provider.id):
         body = await read_body(request, route.body_bytes_max)
-        return await route.handler(api, Call(request, caller, body))
+        response = await route.handler(api, Call(request, caller, body))
+        # What was asked has been done and stored; the caller does not know it yet.
+        await api.faults.reach("channel.before_answer")
+        return response
 
 
 @web.middleware

@@ -13,6 +13,7 @@ from service_hub.domain.errors import (
     OperationNotAllowedError,
     SignatureRequiredError,
     StaleVersionError,
+    StorageUnavailableError,
     UnauthenticatedError,
 )
 from service_hub.ports import RequestIdentity
@@ -64,6 +65,7 @@ _KINDS: dict[type[DomainError], _Kind] = {
     StaleVersionError: _Kind(HTTPStatus.CONFLICT, "Conflict"),
     BodyTooLargeError: _Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge"),
     NotImplementedHereError: _Kind(HTTPStatus.NOT_IMPLEMENTED, "NotImplemented"),
+    StorageUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"),
 }
 _OTHER = _Kind(HTTPStatus.BAD_REQUEST, "InvalidRequest")
 

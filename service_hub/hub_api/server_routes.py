@@ -17,6 +17,7 @@ from service_hub.domain.errors import (
     InvalidRequestError,
     NotFoundError,
     StaleVersionError,
+    StorageUnavailableError,
     UnauthenticatedError,
 )
 from service_hub.domain.records import Vault
@@ -225,6 +226,8 @@ def _problem(error: DomainError) -> web.Response:
             status, code = HTTPStatus.NOT_FOUND, "NotFound"
         case ConflictError() | StaleVersionError():
             status, code = HTTPStatus.CONFLICT, "Conflict"
+        case StorageUnavailableError():
+            status, code = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"
         case _:
             pass
     response = _json(status, {"error": {"code": code, "message": str(error)}})

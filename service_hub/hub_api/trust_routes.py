@@ -13,6 +13,7 @@ from service_hub.domain.errors import (
     DomainError,
     NotFoundError,
     StaleVersionError,
+    StorageUnavailableError,
     UnauthenticatedError,
 )
 from service_hub.domain.records import Alert, PendingApproval
@@ -171,6 +172,8 @@ def _problem(error: RefusedError | DomainError) -> web.Response:
             return _refusal(HTTPStatus.NOT_FOUND, "NotFound", str(error))
         case ConflictError() | StaleVersionError():
             return _refusal(HTTPStatus.CONFLICT, "Conflict", str(error))
+        case StorageUnavailableError():
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", str(error))
     return _refusal(HTTPStatus.BAD_REQUEST, "InvalidRequest", str(error))
 
 

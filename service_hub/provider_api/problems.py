@@ -17,10 +17,13 @@ from service_hub.domain.errors import (
     NotFoundError,
     OperationNotAllowedError,
     StaleVersionError,
+    StorageUnavailableError,
     UnauthenticatedError,
 )
 
 RETRY_AFTER_SECONDS: Final = 1
+UNAVAILABLE_RETRY_SECONDS: Final = 5
+"""How long a server waits before it asks a hub again whose database cannot be used."""
 APPROVAL_RETRY_SECONDS: Final = 5
 """How long a server waits before it asks again whether an operator has decided."""
 
@@ -107,15 +110,27 @@ def _of_domain(error: DomainError) -> ProblemError:
             return ProblemError(404, "NotFound", str(error), "Check the name.")
         case ConflictError() | OperationNotAllowedError():
             return ProblemError(409, "Conflict", str(error), "Look at what exists, then decide.")
-        case StaleVersionError():
-            return ProblemError(
-                503,
-                "Busy",
-                "Something else changed the same at the same time.",
-                "Send the same request again.",
-                {"Retry-After": str(RETRY_AFTER_SECONDS)},
-            )
+        case StaleVersionError() | StorageUnavailableError():
+            return _not_now(error)
     return invalid(str(error))
+
+
+def _not_now(error: StaleVersionError | StorageUnavailableError) -> ProblemError:
+    if isinstance(error, StaleVersionError):
+        return ProblemError(
+            503,
+            "Busy",
+            "Something else changed the same at the same time.",
+            "Send the same request again.",
+            {"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    return ProblemError(
+        503,
+        "ServiceUnavailable",
+        "The hub's database cannot be used at this moment; nothing was stored.",
+        "Send the same request again; the hub's log has the cause.",
+        {"Retry-After": str(UNAVAILABLE_RETRY_SECONDS)},
+    )
 
 
 def _of_approval(error: DomainError) -> ProblemError:

@@ -12,8 +12,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from service_hub.domain.errors import StorageUnavailableError
 from service_hub.ports import NO_FAULTS, FaultPoints
 from service_hub.store.record_store import OUTBOX_READERS, RecordStore
+from service_hub.store.unavailable import tell_unavailable
 
 BUSY_SECONDS_MAX: Final = 30
 """Longest a connection waits for the database's lock."""
@@ -58,6 +60,7 @@ def _thread_engine(
     )
     sa.event.listen(engine, "connect", _configured)
     sa.event.listen(engine, "begin", begin)
+    tell_unavailable(engine)
     return engine
 
 
@@ -70,6 +73,7 @@ def _reading_engine(path: Path) -> AsyncEngine:
     )
     sa.event.listen(engine.sync_engine, "connect", _configured)
     sa.event.listen(engine.sync_engine, "begin", _begin_reading)
+    tell_unavailable(engine.sync_engine)
     return engine
 
 
@@ -131,6 +135,8 @@ async def open_readers(path: Path) -> AsyncIterator[RecordStore]:
         yield store
     except sa.exc.DatabaseError as error:
         raise DatabaseUnusableError(_damaged(path, str(error.orig))) from error
+    except StorageUnavailableError as error:
+        raise DatabaseUnusableError(_damaged(path, error.cause)) from error
     finally:
         await reader.dispose()
         await store.close()

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from provider_agent.domain.inbox import (
 )
 from provider_agent.journal_errors import JournalError, unusable
 from provider_agent.journal_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from provider_agent.journal_thread import JournalThread, transaction
 from wire_contract.events import Assignment
 from wire_contract.reports import Receipt, Report, StreamPosition
 from wire_contract.vocabulary import ReceiptKind
@@ -54,9 +55,7 @@ class Journal:
     def __init__(
         self, pool: ThreadPoolExecutor, connection: sqlite3.Connection, path: Path
     ) -> None:
-        self._pool = pool
-        self._connection = connection
-        self._path = path
+        self._thread = JournalThread(pool, connection, path)
         self.journal_id = _fact(connection, "journal_id")
 
     @classmethod
@@ -171,34 +170,16 @@ class Journal:
         await self.run(_statement(change, cause, report_id))
 
     async def run(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
-        """Do an action of the journal's modules as one transaction, durable when it returns."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._transact, action)
+        """Do an action of the journal's modules as one transaction, durable when it returns.
 
-    def _transact(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
-        try:
-            with _transaction(self._connection):
-                return action(self._connection)
-        except sqlite3.Error as error:
-            raise unusable(self._path, str(error)) from error
+        On a disk that takes no more it returns once there is room again (journal_thread).
+        """
+        return await self._thread.run(action)
 
 
 def _statement(sql: str, *values: str | int) -> Callable[[sqlite3.Connection], int]:
     """Return an action that runs one statement and gives the number of rows it touched."""
     return lambda connection: connection.execute(sql, values).rowcount
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # After some errors (disk full) SQLite has rolled back by itself.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _open(path: Path, new_journal_id: str) -> sqlite3.Connection:
@@ -226,7 +207,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, new_journal_id: str) ->
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    with _transaction(connection):
+    with transaction(connection):
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if tables == 0:
             for statement in SCHEMA.split(";"):

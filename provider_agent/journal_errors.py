@@ -17,6 +17,10 @@ def unusable(path: Path, cause: str) -> JournalError:
         )
     if "full" in cause or "disk I/O" in cause:
         return JournalError(f"cannot write the journal {path}: {cause}; free space on its disk")
+    if "readonly" in cause or "unable to open" in cause:
+        return JournalError(
+            f"cannot write the journal {path}: {cause}; make its disk and folder writable"
+        )
     return JournalError(
         f"the journal {path} is damaged ({cause}); move it away and start again:"
         " the hub then opens a new event stream and nothing is done twice"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from service_shell.errors import ProgramError
+from vmm_simulator.problems import Code, RefusedError
 
 FORMAT: Final = 1
 """Version of the file's format (PRAGMA user_version)."""
@@ -31,6 +32,17 @@ CREATE TABLE fences (job TEXT PRIMARY KEY, fence INTEGER NOT NULL) WITHOUT ROWID
 """
 
 SUCCEEDED: Final = "succeeded"
+
+_PRIMARY_CODE: Final = 0xFF
+_DISK_ERRORS: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+"""Primary result codes that say nothing of the file itself (sqlite.org/rescode.html)."""
 
 ResultT = TypeVar("ResultT")
 
@@ -198,6 +210,13 @@ class Journal:
         except asyncio.CancelledError:
             await asyncio.wait([pending])
             raise
+        except sqlite3.OperationalError as error:
+            # Nothing of the change is stored. Who asks again later may find room.
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"the VMM server cannot write its journal {self._path} ({error})",
+                "free space on its disk and make it writable, then ask again",
+            ) from error
 
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -290,6 +309,11 @@ def _create(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> ProgramError:
+    if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DISK_ERRORS:
+        return ProgramError(
+            f"cannot write the journal {path} ({error});"
+            " free space on its disk and make it writable, then start again"
+        )
     return ProgramError(
         f"the journal {path} is damaged or not a database ({error});"
         " restore it from a copy, or move the data directory away to begin anew"

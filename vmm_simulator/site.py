@@ -89,16 +89,7 @@ async def open_site(
         journal = await stack.enter_async_context(
             Journal(settings.data_directory / "journal.sqlite")
         )
-        store = InventoryStore(journal)
-        if not await store.load():
-            await store.seed(
-                seed.fabric(settings),
-                seed.clouds(settings),
-                seed.hosts(settings),
-                seed.machines(settings),
-            )
-        if not store.has_service:
-            await store.put_service(seed.service(settings))
+        store = await _inventory(settings, journal)
         service = VmmService(store, RunAsStore(settings.data_directory / "run-as.json"))
         if store.service.running:
             await service.run_as.service_started()
@@ -131,6 +122,24 @@ async def open_site(
             vmm_port=vmm_port,
             management_port=management_port,
         )
+
+
+async def _inventory(settings: SimulatorSettings, journal: Journal) -> InventoryStore:
+    """Return what the journal holds; a new one gets what the configuration says."""
+    store = InventoryStore(journal)
+    try:
+        if not await store.load():
+            await store.seed(
+                seed.fabric(settings),
+                seed.clouds(settings),
+                seed.hosts(settings),
+                seed.machines(settings),
+            )
+        if not store.has_service:
+            await store.put_service(seed.service(settings))
+    except RefusedError as refusal:
+        raise ProgramError(f"{refusal.message}; {refusal.action}") from refusal
+    return store
 
 
 class _SiteEnds(Exception):  # noqa: N818 -- a signal between two lines, no error

@@ -85,6 +85,10 @@ class LeaseLostError(StaleVersionError):
     """Another hub holds the job now: forget it here."""
 
 
+class RefusedChangeError(StaleVersionError):
+    """A rule of the database's tables is broken: deciding again on the same leads here again."""
+
+
 class StorageUnavailableError(DomainError):
     """The database cannot be used at this moment: nothing is stored, the same may be asked again.
 

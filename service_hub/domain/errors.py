@@ -77,6 +77,14 @@ class StaleVersionError(DomainError):
     """A record changed between reading and committing: read again and decide again."""
 
 
+class JobRequestRefusedError(DomainError):
+    """A job cannot be cancelled, restarted or resumed now; `code` is what clients see."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class DamagedLogError(DomainError):
     """An entry of a job's log cannot be read: the store is damaged, or a newer hub wrote it."""
 

@@ -23,7 +23,15 @@ from service_hub.domain.records import (
 )
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
-from service_hub.ports import Change, Outbox, RequestIdentity, Resigner, Save
+from service_hub.ports import (
+    NO_FAULTS,
+    Change,
+    FaultPoints,
+    Outbox,
+    RequestIdentity,
+    Resigner,
+    Save,
+)
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.pairing import PairingService
@@ -269,11 +277,12 @@ async def hub_world(
     clock: TickingClock | None = None,
     outbox: Outbox | None = None,
     resigner: Resigner | None = None,
+    faults: FaultPoints = NO_FAULTS,
 ) -> AsyncIterator[HubWorld]:
     """Open a hub on a database in `folder`; opened again it takes up what was left."""
     clock = clock or TickingClock()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(folder / "hub.db"))
+        store = await stack.enter_async_context(open_store(folder / "hub.db", faults))
         committer = TellingCommitter(store, outbox or NoOutbox())
         await stack.enter_async_context(committer.running())
         fabrics = FabricService(reader=store, clock=clock, lease=lease)
@@ -284,6 +293,7 @@ async def hub_world(
             checker=leaving.checker,
             liveness=fabrics,
             clock=clock,
+            faults=faults,
         )
         requests = RequestLedger(reader=store, clock=clock)
         policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)

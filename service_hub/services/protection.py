@@ -9,14 +9,13 @@ from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleV
 from service_hub.domain.jobs import Job
 from service_hub.domain.operator_signatures import check_signature, with_signature
 from service_hub.domain.planning import (
-    ItemPlan,
     JobIdentity,
     begin_on_item,
     plan_item_job,
     refused,
     stopped_at_prerequisites,
 )
-from service_hub.domain.protection import Operation, ProtectionState
+from service_hub.domain.protection import Operation
 from service_hub.domain.records import (
     ContainerMapping,
     MachineObservation,
@@ -37,6 +36,7 @@ from service_hub.ports import (
     Versioned,
 )
 from service_hub.services.fabrics import FabricService
+from service_hub.services.item_plans import ItemPlans, new_item
 from service_hub.services.pairing import cloud_of
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
@@ -64,6 +64,7 @@ class ProtectionService:
         self._clock = clock
         self._fabrics = fabrics
         self._requests = requests
+        self._plans = ItemPlans(reader=reader, fabrics=fabrics)
 
     async def enable(
         self,
@@ -85,10 +86,11 @@ class ProtectionService:
         facts = await self._fabrics.find(vault, container[0])
         cloud = cloud_of(facts, container[1])
         machine = _machine(facts, machine_id, cloud.cloud_id)
-        mapping = await self._mapping(vault, cloud.cloud_id, policy_name)
+        mapping = await self._plans.mapping(vault, cloud.cloud_id, policy_name)
         present = await self._reader.get(ProtectedItem, machine.machine_id)
         if present is None:
-            item = self._new_item(vault, machine, mapping, facts)
+            ids = (self._clock.new_id(), self._clock.new_id())
+            item = new_item(vault, machine, mapping, facts, ids)
             present = Versioned(item, NEW)
         signature = identity.operator_signature
         check_signature(vault, Operation.ENABLE, present.record.id, None, signature)
@@ -106,7 +108,7 @@ class ProtectionService:
         if (earlier := await self._requests.earlier(identity)) is not None:
             return earlier
         for _ in range(RETRIES_MAX):
-            present = await self._item(vault, item_name)
+            present = await self._plans.item(vault, item_name)
             check_signature(
                 vault,
                 Operation(operation),
@@ -133,14 +135,14 @@ class ProtectionService:
         job_identity = JobIdentity(
             self._clock.new_id(), f"{correlation} ActivityId: {correlation}", now
         )
-        plan = await self._plan(present.record, None)
+        plan = await self._plans.plan(present.record, None)
         job = plan_item_job(plan, operation, {}, job_identity)
         item = begin_on_item(present.record, job, now)
         await self._runner.start(job, Change(saves=(Save(item, present.version),)))
 
     async def find(self, vault: Vault, item_name: str) -> ItemFacts:
         """Return one item with all its facts."""
-        return await self._facts((await self._item(vault, item_name)).record)
+        return await self._facts((await self._plans.item(vault, item_name)).record)
 
     async def list(self, vault: Vault) -> list[ItemFacts]:
         """Return all items of a vault."""
@@ -162,7 +164,9 @@ class ProtectionService:
         if operation is Operation.TEST_FAILOVER:
             arguments = {**arguments, "test_machine_id": self._clock.new_id()}
         job_identity = JobIdentity(self._clock.new_id(), activity(identity), now)
-        job = plan_item_job(await self._plan(item, machine), operation, arguments, job_identity)
+        job = plan_item_job(
+            await self._plans.plan(item, machine), operation, arguments, job_identity
+        )
         job = with_signature(job, identity.operator_signature)
         remembered = self._requests.remember(identity, job)
         busy = refusal_when_busy(item, now)
@@ -180,63 +184,7 @@ class ProtectionService:
         await self._runner.record(job, remembered)
         return job
 
-    def _new_item(
-        self, vault: Vault, machine: MachineView, mapping: ContainerMapping, facts: FabricFacts
-    ) -> ProtectedItem:
-        return ProtectedItem(
-            id=machine.machine_id,
-            vault_id=vault.id,
-            friendly_name=machine.name,
-            mapping_id=mapping.id,
-            policy_id=mapping.policy_id,
-            primary_provider_id=facts.provider.id,
-            primary_cloud_id=mapping.primary_cloud_id,
-            primary_machine_id=machine.machine_id,
-            primary_host=machine.host,
-            recovery_provider_id=mapping.recovery_provider_id,
-            recovery_cloud_id=mapping.recovery_cloud_id,
-            recovery_machine_id=self._clock.new_id(),
-            relationship_id=self._clock.new_id(),
-            state=ProtectionState.UNPROTECTED,
-        )
-
     # ---------------------------------------------------------------------------------- reading
-
-    async def _item(self, vault: Vault, item_name: str) -> Versioned[ProtectedItem]:
-        found = await self._reader.get(ProtectedItem, item_name.lower())
-        if found is None or found.record.vault_id != vault.id:
-            raise NotFoundError(item_name)
-        return found
-
-    async def _mapping(self, vault: Vault, cloud_id: str, policy_name: str) -> ContainerMapping:
-        found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=policy_name)
-        if not found:
-            raise NotFoundError(policy_name)
-        policy = found[0].record
-        mappings = await self._reader.find(ContainerMapping, primary_cloud_id=cloud_id)
-        for each in mappings:
-            mapping = each.record
-            if mapping.policy_id == policy.id and mapping.mapping_state == "Paired":
-                return mapping
-        raise InvalidRequestError(
-            f"the cloud is not paired under the policy '{policy_name}': create a protection "
-            "container mapping first and wait for its job",
-            "policyId",
-        )
-
-    async def _plan(self, item: ProtectedItem, machine: MachineView | None) -> ItemPlan:
-        policy = await self._reader.get(ReplicationPolicy, item.policy_id)
-        primary = await self._fabrics.facts_by_id(item.primary_provider_id)
-        recovery = await self._fabrics.facts_by_id(item.recovery_provider_id)
-        if policy is None:
-            raise NotFoundError(item.policy_id)
-        clouds = {
-            cloud.cloud_id: cloud.friendly_name
-            for facts in (primary, recovery)
-            if facts.inventory is not None
-            for cloud in facts.inventory.view.clouds
-        }
-        return ItemPlan(item, policy.record, primary.provider, recovery.provider, clouds, machine)
 
     async def _facts(self, item: ProtectedItem) -> ItemFacts:
         policy = await self._reader.get(ReplicationPolicy, item.policy_id)

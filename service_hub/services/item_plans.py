@@ -1,0 +1,87 @@
+"""Gathers the facts that a job on an item is made from: for the job itself, and for previews."""
+
+from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.planning import ItemPlan
+from service_hub.domain.protection import ProtectionState
+from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy, Vault
+from service_hub.ports import FabricFacts, Reader, Versioned
+from service_hub.services.fabrics import FabricService
+from wire_contract.vmm_interface import MachineView
+
+
+class ItemPlans:
+    """Reads items and what surrounds them; changes nothing."""
+
+    def __init__(self, *, reader: Reader, fabrics: FabricService) -> None:
+        self._reader = reader
+        self._fabrics = fabrics
+
+    async def item(self, vault: Vault, item_name: str) -> Versioned[ProtectedItem]:
+        """Return an item of the vault; NotFoundError."""
+        found = await self._reader.get(ProtectedItem, item_name.lower())
+        if found is None or found.record.vault_id != vault.id:
+            raise NotFoundError(item_name)
+        return found
+
+    async def mapping(
+        self, vault: Vault, cloud_id: str, policy_name: str | None
+    ) -> ContainerMapping:
+        """Return the pairing of a cloud under a policy, or under any; InvalidRequestError."""
+        policy_id = None
+        if policy_name is not None:
+            found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=policy_name)
+            if not found:
+                raise NotFoundError(policy_name)
+            policy_id = found[0].record.id
+        for each in await self._reader.find(ContainerMapping, primary_cloud_id=cloud_id):
+            mapping = each.record
+            fits = policy_id is None or mapping.policy_id == policy_id
+            if fits and mapping.mapping_state == "Paired" and mapping.vault_id == vault.id:
+                return mapping
+        under = "" if policy_name is None else f" under the policy '{policy_name}'"
+        raise InvalidRequestError(
+            f"the cloud is not paired{under}: create a protection container mapping first and wait"
+            " for its job",
+            "policyId",
+        )
+
+    async def plan(self, item: ProtectedItem, machine: MachineView | None) -> ItemPlan:
+        """Return the facts for a job on an item; `machine` is what enabling protects."""
+        policy = await self._reader.get(ReplicationPolicy, item.policy_id)
+        primary = await self._fabrics.facts_by_id(item.primary_provider_id)
+        recovery = await self._fabrics.facts_by_id(item.recovery_provider_id)
+        if policy is None:
+            raise NotFoundError(item.policy_id)
+        clouds = {
+            cloud.cloud_id: cloud.friendly_name
+            for facts in (primary, recovery)
+            if facts.inventory is not None
+            for cloud in facts.inventory.view.clouds
+        }
+        return ItemPlan(item, policy.record, primary.provider, recovery.provider, clouds, machine)
+
+
+def new_item(
+    vault: Vault,
+    machine: MachineView,
+    mapping: ContainerMapping,
+    facts: FabricFacts,
+    ids: tuple[str, str],
+) -> ProtectedItem:
+    """Return the item of a machine that was not protected; `ids`: of replica and relationship."""
+    return ProtectedItem(
+        id=machine.machine_id,
+        vault_id=vault.id,
+        friendly_name=machine.name,
+        mapping_id=mapping.id,
+        policy_id=mapping.policy_id,
+        primary_provider_id=facts.provider.id,
+        primary_cloud_id=mapping.primary_cloud_id,
+        primary_machine_id=machine.machine_id,
+        primary_host=machine.host,
+        recovery_provider_id=mapping.recovery_provider_id,
+        recovery_cloud_id=mapping.recovery_cloud_id,
+        recovery_machine_id=ids[0],
+        relationship_id=ids[1],
+        state=ProtectionState.UNPROTECTED,
+    )

@@ -67,6 +67,8 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._gone = asyncio.Event()
         self._is_paused = False
+        self._is_waiting = False
+        self._heard_at = 0.0
         self._stall: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -101,10 +103,20 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Buffer what came; pause when more than a packet waits to be handled."""
         self._reader.feed(data)
+        if self._is_waiting and self._session is not None:
+            self._take_acknowledgements(self._session)
+            if self._reader.is_empty:
+                return
         if self._reader.is_full and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
         self._arrived.set()
+
+    def _take_acknowledgements(self, session: ProviderSession) -> None:
+        """Note them without waking the task: after a fan-out there are thousands at once."""
+        while (number := self._reader.next_short_acknowledgement()) is not None:
+            session.acknowledged(number)
+            self._heard_at = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end; the task sees it when it has handled what had arrived."""
@@ -264,12 +276,17 @@ class Connection(asyncio.Protocol):
         return min(connect.keep_alive, longest) if connect.keep_alive else longest
 
     async def _serve(self, session: ProviderSession, keep_alive: int) -> End:
+        silence_seconds_max = keep_alive * self._limits.keep_alive_factor
+        self._heard_at = self._loop.time()
         while True:
             try:
-                async with asyncio.timeout(keep_alive * self._limits.keep_alive_factor):
+                async with asyncio.timeout_at(self._heard_at + silence_seconds_max):
                     packet = await self._next_packet()
             except TimeoutError:
+                if self._loop.time() < self._heard_at + silence_seconds_max:
+                    continue
                 return End("nothing was heard for too long", Disconnect.KEEP_ALIVE_TIMEOUT)
+            self._heard_at = self._loop.time()
             if isinstance(packet, End):
                 return packet
             end = await self._act_on(session.handle(packet))
@@ -301,7 +318,11 @@ class Connection(asyncio.Protocol):
             if self._is_paused:
                 self._is_paused = False
                 self._transport.resume_reading()
-            await self._arrived.wait()
+            self._is_waiting = True
+            try:
+                await self._arrived.wait()
+            finally:
+                self._is_waiting = False
         return self._end
 
     async def _note(self, presence: Presence) -> bool:

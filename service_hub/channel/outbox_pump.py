@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from service_hub.channel.delivery import Delivery, Publication
+from service_hub.channel.due_times import DueTimes
 from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Step
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderStream
@@ -55,6 +56,7 @@ class OutboxPump:
         self._monotonic = monotonic
         self._poll_seconds = poll_seconds
         self._logs: dict[str, tuple[int, FlightLog]] = {}
+        self._due = DueTimes()
 
     def wake(self, provider_ids: Sequence[str]) -> None:
         """Send what is there; never blocks."""
@@ -66,22 +68,21 @@ class OutboxPump:
         while True:
             woken = await self._wakeups.take(self._pause(poll_at))
             now = self._monotonic()
-            due = {each for each, (_, flights) in self._logs.items() if _is_due(flights, now)}
+            due = self._due.take(now)
             if now >= poll_at:
                 poll_at = now + self._poll_seconds
                 due |= await self._behind()
             await self._look_at(sorted(woken | due))
 
     def _pause(self, poll_at: float) -> float:
-        times = [flights.due_at() for _, flights in self._logs.values()]
-        next_at = min([poll_at, *(each for each in times if each is not None)])
-        return max(0.0, next_at - self._monotonic())
+        next_at = self._due.next_at()
+        return max(0.0, min(poll_at, poll_at if next_at is None else next_at) - self._monotonic())
 
     async def _behind(self) -> set[str]:
         """Return the connected providers that have not acknowledged everything."""
         connections = self._delivery.connections()
         for gone in self._logs.keys() - connections.keys():
-            del self._logs[gone]
+            self._forget(gone)
         if not connections:
             return set()
         try:
@@ -102,7 +103,7 @@ class OutboxPump:
         here = []
         for provider_id in provider_ids:
             if self._delivery.connected(provider_id) is None:
-                self._logs.pop(provider_id, None)
+                self._forget(provider_id)
             else:
                 here.append(provider_id)
         parts = iter([here[at : at + PART_MAX] for at in range(0, len(here), PART_MAX)])
@@ -137,7 +138,7 @@ class OutboxPump:
             except Exception:
                 # One provider's trouble must not end the delivery to the others.
                 log.exception("outbox_pass_failed", provider_id=provider_id)
-                self._logs.pop(provider_id, None)
+                self._forget(provider_id)
         left_out = [each for each in provider_ids if each not in waiting]
         if waiting and left_out:
             # All together were too large for one read.
@@ -155,12 +156,17 @@ class OutboxPump:
             flights = self._flights(provider_id)
             if flights is not None:
                 flights.hold(self._monotonic(), self._poll_seconds)
+                self._due.note(provider_id, flights.due_at())
+
+    def _forget(self, provider_id: str) -> None:
+        self._logs.pop(provider_id, None)
+        self._due.note(provider_id, None)
 
     def _flights(self, provider_id: str) -> FlightLog | None:
         """Return what is in flight on the provider's present connection; None: it has none."""
         connection = self._delivery.connected(provider_id)
         if connection is None:
-            self._logs.pop(provider_id, None)
+            self._forget(provider_id)
             return None
         known, flights = self._logs.get(provider_id, (None, FlightLog()))
         if known != connection:
@@ -181,8 +187,9 @@ class OutboxPump:
         for step in flights.steps(waiting, now):
             if not self._take(provider_id, step, payloads):
                 flights.hold(now)
-                return
+                break
             flights.done(step, now)
+        self._due.note(provider_id, flights.due_at())
 
     def _take(self, provider_id: str, step: Step, payloads: dict[int, bytes]) -> bool:
         """Return whether the step was taken; if not, the rest waits for the next look."""
@@ -221,8 +228,3 @@ async def open_pump(
             yield pump
         finally:
             task.cancel()
-
-
-def _is_due(flights: FlightLog, now: float) -> bool:
-    due_at = flights.due_at()
-    return due_at is not None and now >= due_at

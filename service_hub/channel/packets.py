@@ -15,6 +15,9 @@ _LENGTH_BYTES_MAX: Final = 4
 _LENGTH_BITS_PER_BYTE: Final = 7
 _CONTINUATION: Final = 0x80
 
+_SHORT_PUBACK: Final = b"\x40\x02"
+_SHORT_PUBACK_BYTES: Final = 4
+
 
 class MalformedPacketError(Exception):
     """The bytes are no packet of MQTT 5; after it nothing in the stream can be trusted."""
@@ -71,6 +74,25 @@ class PacketReader:
     def feed(self, data: bytes) -> None:
         """Take in what the transport received."""
         self._buffer += data
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is buffered."""
+        return not self._buffer
+
+    def next_short_acknowledgement(self) -> int | None:
+        """Return the packet number of a PUBACK in its short form, if that is what comes next.
+
+        Success without properties may leave out all but the number (MQTT 5.0, 3.4.2.1): such is
+        nearly all that providers send, and it needs no codec.
+        """
+        if not self._buffer.startswith(_SHORT_PUBACK) or len(self._buffer) < _SHORT_PUBACK_BYTES:
+            return None
+        number = int.from_bytes(self._buffer[2:_SHORT_PUBACK_BYTES], "big")
+        if number == 0:
+            return None
+        del self._buffer[:_SHORT_PUBACK_BYTES]
+        return number
 
     def next_packet(self) -> mqtt5.Packet | None:
         """Return the next whole packet, None while bytes are missing; MalformedPacketError."""

@@ -110,6 +110,10 @@ class ProviderSession:
             return None
         return mqtt5.PublishPacket(HINT_TOPIC, b"")
 
+    def acknowledged(self, packet_id: int) -> None:
+        """Note that the peer has a packet; an unknown number is no offence: it may come twice."""
+        self._unacknowledged.discard(packet_id)
+
     def handle(self, packet: mqtt5.Packet) -> Outcome:
         """Return what follows from a packet of the peer."""
         outcome = Outcome()
@@ -117,8 +121,7 @@ class ProviderSession:
             case mqtt5.PublishPacket():
                 outcome = self._publish(packet)
             case mqtt5.PubAckPacket():
-                # An unknown number is no offence: an acknowledgement may come twice.
-                self._unacknowledged.discard(packet.packet_id)
+                self.acknowledged(packet.packet_id)
             case mqtt5.SubscribePacket():
                 outcome = self._subscribe(packet)
             case mqtt5.UnsubscribePacket():

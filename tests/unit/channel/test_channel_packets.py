@@ -114,3 +114,32 @@ def test_frame_length_is_known_or_refused_within_five_bytes(data: bytes) -> None
     assert length is None or length >= 2
     if len(data) >= 5:
         assert length is not None
+
+
+@given(
+    numbers=st.lists(st.integers(min_value=1, max_value=65_535), max_size=5),
+    cut=st.integers(min_value=0, max_value=30),
+)
+def test_short_acknowledgements_are_what_the_codec_says_they_are(
+    numbers: list[int], cut: int
+) -> None:
+    stream = b"".join(mqtt5.PubAckPacket(number).write() for number in numbers)
+    read = [read_packet(stream[at : at + 4]) for at in range(0, len(stream), 4)]
+    assert [each.packet_id for each in read if isinstance(each, mqtt5.PubAckPacket)] == numbers
+    reader, found = PacketReader(), []
+    for part in (stream[:cut], stream[cut:]):
+        reader.feed(part)
+        while (number := reader.next_short_acknowledgement()) is not None:
+            found.append(number)
+    assert found == numbers
+    assert reader.is_empty
+
+
+@pytest.mark.parametrize(
+    "other", [SUBSCRIBE, b"\x40\x02\x00\x00", b"\x40\x03\x00\x01\x10", b"\x42\x02\x00\x01"]
+)
+def test_what_is_no_short_acknowledgement_is_left_to_the_codec(other: bytes) -> None:
+    reader = PacketReader()
+    reader.feed(other)
+    assert reader.next_short_acknowledgement() is None
+    assert not reader.is_empty

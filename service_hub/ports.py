@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pydantic import JsonValue
 
 from service_hub.domain.errors import StaleVersionError
-from service_hub.domain.jobs import Event, Job, JobError
+from service_hub.domain.jobs import Event, Job, JobError, JobState
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
@@ -178,6 +178,10 @@ class Change:
         )
 
 
+NOTHING: Final = Change()
+"""A change that changes nothing."""
+
+
 class Reader(Protocol):
     """Reads what is committed."""
 
@@ -197,6 +201,47 @@ class StreamPage:
 
     stream: ProviderStream
     events: Sequence[OutboxEvent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A record that was changed or deleted by the change of this number, its newest."""
+
+    kind: str
+    record_id: str
+    number: int
+    deleted: bool
+
+
+class WideReader(Reader, Protocol):
+    """Reads many records at once, and what goes beyond records."""
+
+    async def get_many(self, kind: type[R], record_ids: Sequence[str]) -> dict[str, Versioned[R]]:
+        """Return those of these records that are there, by id."""
+
+    async def last_number(self) -> int:
+        """Return the number of the last committed change."""
+
+    async def changes_since(self, vault_id: str, number: int, limit: int) -> list[Changed]:
+        """Return what changed above a number, in order.
+
+        Changes are told whole: at most `limit` records, unless one change alone has more.
+        """
+
+    async def log_of(self, job_id: str) -> list[LogEntry]:
+        """Return what a job decided on, from its making on."""
+
+    async def child_counts(self, parent_id: str, parent_task: str) -> dict[JobState, int]:
+        """Return how many child jobs of a task are in which state."""
+
+    async def finished_jobs(self, before: datetime, limit: int) -> list[str]:
+        """Return ids of jobs that ended before a moment, oldest first.
+
+        Deleting a job deletes its log too.
+        """
+
+    async def old_request_keys(self, before: datetime, limit: int) -> list[str]:
+        """Return ids of request keys made before a moment, oldest first."""
 
 
 class OutboxReader(Reader, Protocol):
@@ -273,6 +318,9 @@ class Committer(Protocol):
     async def commit(self, change: Change) -> int:
         """Store the change and return its number; raises StaleVersionError, then nothing is."""
 
+    async def commit_all(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+        """Store each alone, in order, and return as Store.apply does."""
+
 
 class Outbox(Protocol):
     """Told after a commit that a provider has new events."""
@@ -290,8 +338,16 @@ class JobRunner(Protocol):
     async def record(self, job: Job, change: Change) -> None:
         """Store a job that has ended before it began, together with the change."""
 
-    async def feed(self, job_id: str, event: Event) -> None:
-        """Let a job decide on an event; returns when the decision is durable."""
+    async def start_all(self, jobs: Sequence[Job], change: Change) -> None:
+        """Store all these jobs together with the change, then let them run."""
+
+    async def feed(self, job_id: str, event: Event, change: Change = NOTHING) -> None:
+        """Let a job decide on an event; returns when the decision is durable.
+
+        Where another hub holds the job, the event is durable then and decided on there. `change`
+        is stored together with it, whatever is decided; when it is stale, StaleVersionError is
+        raised and nothing is stored.
+        """
 
     async def open_work(self, provider_id: str) -> Sequence[NewEvent]:
         """Return what a provider was asked and has not answered, under the same command ids."""
@@ -319,10 +375,28 @@ class ObservationFollower(Protocol):
 
 
 class Followers(Protocol):
-    """Told when a job has ended: some begin the next one."""
+    """Told when a job has ended: some begin the next one.
+
+    Told again after a kill until it has returned once: telling twice must change nothing.
+    """
+
+    def awaits(self, job: Job) -> bool:
+        """Whether anything may follow from the end of this job."""
 
     async def job_ended(self, job: Job) -> None:
         """Look whether anything follows."""
+
+
+class ChildPlanner(Protocol):
+    """Makes the child jobs of a group."""
+
+    async def child(
+        self, parent: Job, task_id: str, member: str, child_id: str
+    ) -> tuple[Job, Change]:
+        """Return the job of one member under this id, and what is stored together with it.
+
+        It is not begun, or has ended before it began: a refusal is a job that failed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -571,13 +645,27 @@ class ProtectionUseCases(Protocol):
 
 
 class JobUseCases(Protocol):
-    """Jobs, read only."""
+    """Jobs, and what may be asked of them."""
 
     async def find(self, vault: Vault, job_id: str) -> Job:
         """Return one; NotFoundError."""
 
     async def list(self, vault: Vault) -> list[Job]:
-        """Return all of a vault, newest first."""
+        """Return all of a vault, newest first, without those that a group of another runs."""
+
+    async def children(self, vault: Vault, job: Job) -> Sequence[Job]:
+        """Return the jobs that the groups of a job run."""
+
+    async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
+        """Have what runs withdrawn and what was done taken back; JobRequestRefusedError."""
+
+    async def restart(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
+        """Have a failed job go on from the task that failed; JobRequestRefusedError."""
+
+    async def resume(
+        self, vault: Vault, job_id: str, comments: str, identity: RequestIdentity
+    ) -> Job:
+        """Have a suspended job go on: its manual action is done; JobRequestRefusedError."""
 
 
 class EnrolmentUseCases(Protocol):

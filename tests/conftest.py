@@ -3,10 +3,12 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.postgres_server import PostgresServer, binaries, running_server
 
 # A busy machine is slow, not wrong: no deadline, and slow generation is no failure. A failing
 # example is printed with the blob that reproduces it.
@@ -30,7 +32,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         str(tool)
         for marker in item.iter_markers("needs")
         for tool in marker.args
-        if shutil.which(str(tool)) is None
+        if not _is_here(str(tool))
     ]
     if not missing:
         return
@@ -38,6 +40,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{text}; with CI=true nothing may be skipped")
     pytest.skip(text)
+
+
+def _is_here(tool: str) -> bool:
+    # Debian keeps the programs of PostgreSQL's versions side by side, outside of PATH.
+    return (binaries() if tool == "postgresql" else shutil.which(tool)) is not None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL for all tests that are marked with needs("postgresql")."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of an empty database of this test alone."""
+    name = postgres_server.create_database()
+    yield name
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture

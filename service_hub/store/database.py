@@ -10,18 +10,18 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.ports import NO_FAULTS, FaultPoints
-from service_hub.store.record_store import OUTBOX_READERS, RecordStore
+from service_hub.store.record_store import RecordStore
+from service_hub.store.sqlite_store import READERS_MAX, SqliteStore
 from service_hub.store.unavailable import tell_unavailable
 
 BUSY_SECONDS_MAX: Final = 30
 """Longest a connection waits for the database's lock."""
 
-READERS_MAX: Final = 4
-"""Connections that read at the same time; writing has exactly one."""
+LEASE_SECONDS: Final = 15.0
+"""Default life of a job's lease (configuration: jobs.lease_seconds)."""
 
 
 class DatabaseUnusableError(Exception):
@@ -61,19 +61,6 @@ def _thread_engine(
     sa.event.listen(engine, "connect", _configured)
     sa.event.listen(engine, "begin", begin)
     tell_unavailable(engine)
-    return engine
-
-
-def _reading_engine(path: Path) -> AsyncEngine:
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
-        pool_size=READERS_MAX,
-        max_overflow=0,
-        poolclass=sa.pool.AsyncAdaptedQueuePool,
-    )
-    sa.event.listen(engine.sync_engine, "connect", _configured)
-    sa.event.listen(engine.sync_engine, "begin", _begin_reading)
-    tell_unavailable(engine.sync_engine)
     return engine
 
 
@@ -119,18 +106,22 @@ def _damaged(path: Path, detail: str) -> str:
     )
 
 
+def _store(path: Path, lease_seconds: float, faults: FaultPoints) -> SqliteStore:
+    return SqliteStore(
+        writer=_thread_engine(path, 1, _begin_writing),
+        reader=_thread_engine(path, READERS_MAX, _begin_reading),
+        lease_seconds=lease_seconds,
+        faults=faults,
+    )
+
+
 @asynccontextmanager
 async def open_readers(path: Path) -> AsyncIterator[RecordStore]:
     """Open a database for reading, also while a hub uses it; raises DatabaseUnusableError.
 
     Its tables are taken as they are: the hub brings them up to date when it starts.
     """
-    reader = _reading_engine(path)
-    store = RecordStore(
-        writer=_thread_engine(path, 1, _begin_writing),
-        reader=reader,
-        outbox=_thread_engine(path, OUTBOX_READERS, _begin_reading),
-    )
+    store = _store(path, LEASE_SECONDS, NO_FAULTS)
     try:
         yield store
     except sa.exc.DatabaseError as error:
@@ -138,23 +129,27 @@ async def open_readers(path: Path) -> AsyncIterator[RecordStore]:
     except StorageUnavailableError as error:
         raise DatabaseUnusableError(_damaged(path, error.cause)) from error
     finally:
-        await reader.dispose()
         await store.close()
 
 
 @asynccontextmanager
-async def open_store(path: Path, faults: FaultPoints = NO_FAULTS) -> AsyncIterator[RecordStore]:
-    """Open the store, its tables up to date; raises DatabaseUnusableError."""
+async def open_store(
+    path: Path,
+    faults: FaultPoints = NO_FAULTS,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    frees_leases: bool = False,
+) -> AsyncIterator[SqliteStore]:
+    """Open the store, its tables up to date; raises DatabaseUnusableError.
+
+    `lease_seconds` is the life of a new job's lease. `frees_leases`: nobody else has the database
+    open, so whoever held leases has ended.
+    """
     await asyncio.to_thread(check_and_upgrade, path)
-    reader = _reading_engine(path)
-    store = RecordStore(
-        writer=_thread_engine(path, 1, _begin_writing),
-        reader=reader,
-        outbox=_thread_engine(path, OUTBOX_READERS, _begin_reading),
-        faults=faults,
-    )
+    store = _store(path, lease_seconds, faults)
     try:
+        if frees_leases:
+            await store.free_all()
         yield store
     finally:
-        await reader.dispose()
         await store.close()

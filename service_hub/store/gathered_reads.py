@@ -5,18 +5,44 @@ of its own costs half a millisecond of the loop, most of it for reaching the dat
 """
 
 import asyncio
+import json
 from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service_hub.domain.records import Record
-from service_hub.store.tables import TABLES
+
+T = TypeVar("T")
 
 IDS_MAX: Final = 500
 """Rows of one read together: more would hold the loop up."""
+
+AMONG: Final[Mapping[str, str]] = {
+    "sqlite": "(SELECT value FROM json_each(:wanted))",
+    "postgresql": "(SELECT json_array_elements_text(CAST(:wanted AS json)))",
+}
+"""Any number of ids as one argument: the statement stays the same, and stays prepared."""
+
+
+class Reading(Protocol):
+    """Has a question answered by a connection that reads what is committed now."""
+
+    async def __call__(self, question: Callable[[sa.Connection], T]) -> T:
+        """Return the answer."""
+
+
+def rows_of(connection: sa.Connection, kind: type[Record], ids: Collection[str]) -> dict[str, Any]:
+    """Return (id, version, document) of each that is there, by id."""
+    statement = sa.text(
+        f"SELECT id, version, document FROM {kind.kind}"  # noqa: S608 -- a name of our own tables
+        f" WHERE id IN {AMONG[connection.dialect.name]}"
+    )
+    # No text of a database holds NUL; PostgreSQL would refuse the whole question.
+    wanted = json.dumps([each for each in ids if "\0" not in each])
+    return {row.id: row for row in connection.execute(statement, {"wanted": wanted})}
 
 
 @dataclass(slots=True)
@@ -25,15 +51,15 @@ class _Batch:
 
     wanted: defaultdict[type[Record], set[str]] = field(default_factory=lambda: defaultdict(set))
     count: int = 0
-    rows: dict[tuple[type[Record], str], Any] | None = None
+    rows: dict[type[Record], dict[str, Any]] | None = None
     failure: Exception | None = None
 
 
 class GatheredReads:
     """Gives rows by id, each read after it was asked for: a commit before the question shows."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, read: Reading) -> None:
+        self._ask = read
         self._turn = asyncio.Lock()
         self._next = _Batch()
 
@@ -49,7 +75,7 @@ class GatheredReads:
                 await self._read(batch)
         if batch.failure is not None:
             raise batch.failure
-        return None if batch.rows is None else batch.rows.get((kind, record_id))
+        return None if batch.rows is None else batch.rows[kind].get(record_id)
 
     async def _read(self, batch: _Batch) -> None:
         """Answer the batch; when its reader is cancelled, the next one who waits for it reads."""
@@ -58,17 +84,12 @@ class GatheredReads:
         if self._next is batch:
             # Who asks from now on may know of a later commit.
             self._next = _Batch()
-        rows: dict[tuple[type[Record], str], Any] = {}
+        wanted = dict(batch.wanted)
         try:
-            async with self._engine.connect() as connection:
-                for kind, ids in batch.wanted.items():
-                    table = TABLES[kind]
-                    query = sa.select(table.c.id, table.c.version, table.c.document).where(
-                        table.c.id.in_(ids)
-                    )
-                    found = (await connection.execute(query)).all()
-                    rows.update({(kind, row.id): row for row in found})
+            batch.rows = await self._ask(
+                lambda connection: {
+                    kind: rows_of(connection, kind, ids) for kind, ids in wanted.items()
+                }
+            )
         except Exception as error:  # noqa: BLE001 -- raised again for everybody who asked
             batch.failure = error
-            return
-        batch.rows = rows

@@ -11,50 +11,66 @@ import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream
 from service_hub.ports import StreamPage
+from service_hub.store.gathered_reads import AMONG
 
 READ_BYTES_MAX: Final = 64 * 1024 * 1024
 """Documents of one read: whose events would go beyond it, is left out and asked for again."""
 
 _FETCHED_AT_ONCE: Final = 256
 
-_STREAMS: Final = sa.text(
-    f"""
-    SELECT id, document FROM {ProviderStream.kind}
-    WHERE id IN (SELECT value FROM json_each(:wanted))
-    """  # noqa: S608 -- names of our own tables
-)
+_WANTED: Final[Mapping[str, str]] = {
+    "sqlite": "(SELECT id AS place, key, value FROM json_each(:wanted))",
+    "postgresql": "json_each_text(CAST(:wanted AS json)) WITH ORDINALITY"
+    " AS given (key, value, place)",
+}
 
-_EVENTS: Final = sa.text(
-    f"""
-    SELECT wanted.key AS provider_id, event.document AS document
-    FROM json_each(:wanted) AS wanted
-    JOIN {OutboxEvent.kind} AS event
-      ON event.provider_id = lower(wanted.key)
-      AND event.seq > wanted.value AND event.seq <= wanted.value + :limit
-    ORDER BY wanted.id, event.seq
-    """  # noqa: S608 -- names of our own tables
-)
+
+def _streams_query(dialect: str) -> sa.TextClause:
+    return sa.text(
+        f"SELECT id, document FROM {ProviderStream.kind} WHERE id IN {AMONG[dialect]}"  # noqa: S608 -- names of our own tables, here and below
+    )
+
+
+def _events_query(dialect: str) -> sa.TextClause:
+    behind = "CAST(wanted.value AS bigint)"
+    return sa.text(
+        f"""
+        SELECT wanted.key AS provider_id, event.document AS document
+        FROM (SELECT * FROM {_WANTED[dialect]}) AS wanted
+        JOIN {OutboxEvent.kind} AS event
+          ON event.provider_id = lower(wanted.key)
+          AND event.seq > {behind} AND event.seq <= {behind} + :limit
+        ORDER BY wanted.place, event.seq
+        """  # noqa: S608
+    )
+
+
+_STREAMS: Final = {dialect: _streams_query(dialect) for dialect in _WANTED}
+_EVENTS: Final = {dialect: _events_query(dialect) for dialect in _WANTED}
 """Numbers have no gaps above what is acknowledged, so so many of them are so many events."""
 
 
-def stream_pages(engine: sa.Engine, after: Mapping[str, int], limit: int) -> dict[str, StreamPage]:
+def stream_pages(
+    connection: sa.Connection, after: Mapping[str, int], limit: int
+) -> dict[str, StreamPage]:
     """Return streams and events as they were at one moment (ports: OutboxReader.pages)."""
-    with engine.connect() as connection:
-        found = connection.execute(_STREAMS, {"wanted": json.dumps(list(after))})
-        streams = [ProviderStream.model_validate_json(row.document) for row in found]
-        pages = {stream.id: StreamPage(stream) for stream in streams}
-        behind = {
-            stream.id: max(after[stream.id], stream.acknowledged_seq)
-            for stream in streams
-            if max(after[stream.id], stream.acknowledged_seq) + 1 < stream.next_seq
-        }
-        if limit and behind:
-            events = _events(connection, behind, limit)
-            for each in behind:
-                if each in events:
-                    pages[each] = StreamPage(pages[each].stream, events[each])
-                else:
-                    del pages[each]
+    found = connection.execute(
+        _STREAMS[connection.dialect.name], {"wanted": json.dumps(list(after))}
+    )
+    streams = [ProviderStream.model_validate_json(row.document) for row in found]
+    pages = {stream.id: StreamPage(stream) for stream in streams}
+    behind = {
+        stream.id: max(after[stream.id], stream.acknowledged_seq)
+        for stream in streams
+        if max(after[stream.id], stream.acknowledged_seq) + 1 < stream.next_seq
+    }
+    if limit and behind:
+        events = _events(connection, behind, limit)
+        for each in behind:
+            if each in events:
+                pages[each] = StreamPage(pages[each].stream, events[each])
+            else:
+                del pages[each]
     return pages
 
 
@@ -66,7 +82,9 @@ def _events(
     size = 0
     wanted = {"wanted": json.dumps(behind), "limit": limit}
     options = {"yield_per": _FETCHED_AT_ONCE}
-    with connection.execute(_EVENTS, wanted, execution_options=options) as rows:
+    with connection.execute(
+        _EVENTS[connection.dialect.name], wanted, execution_options=options
+    ) as rows:
         for row in rows:
             size += len(row.document)
             if size > READ_BYTES_MAX and events:

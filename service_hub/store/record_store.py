@@ -1,63 +1,89 @@
 """Reads records and applies changes; knows nothing of what they mean."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service_hub.domain.errors import StaleVersionError
+from service_hub.domain.jobs import JobState
 from service_hub.domain.records import OutboxEvent, Record
-from service_hub.ports import NO_FAULTS, Change, FaultPoints, StreamPage, Versioned
-from service_hub.store.changes import apply_changes
-from service_hub.store.gathered_reads import GatheredReads
+from service_hub.ports import (
+    Change,
+    Changed,
+    Lease,
+    LogEntry,
+    Message,
+    Ring,
+    StreamPage,
+    Versioned,
+)
+from service_hub.store import vault_reads
+from service_hub.store.bells import Bells
+from service_hub.store.gathered_reads import GatheredReads, rows_of
 from service_hub.store.outbox_reads import stream_pages
 from service_hub.store.tables import TABLES
 
-OUTBOX_READERS: Final = 2
-"""Threads that read outboxes, each with a connection."""
-
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
-class RecordStore:
-    """The Store and Reader of the hub's ports: one connection writes, several read.
+class RecordStore(ABC):
+    """The Store, the readers, the Leases and the Bell of the hub's ports, whatever the database.
 
-    What is one statement goes through `reader`; what is many statements or many rows is done in
-    one visit to a thread, with an engine of its own.
+    Questions are functions of a connection, the same for every database; who writes, and how a
+    question gets to a connection, is the database's own.
     """
 
-    def __init__(
-        self,
-        *,
-        writer: sa.Engine,
-        reader: AsyncEngine,
-        outbox: sa.Engine,
-        faults: FaultPoints = NO_FAULTS,
-    ) -> None:
-        self._faults = faults
-        self._writer = writer
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._outbox = outbox
-        self._reading = ThreadPoolExecutor(OUTBOX_READERS, thread_name_prefix="store-outbox")
-        self._reader = reader
-        self._rows = GatheredReads(reader)
+    def __init__(self) -> None:
+        self._rows = GatheredReads(self._read)
+        self._bells = Bells()
+
+    # -------------------------------------------------------------------------- what differs
+
+    @abstractmethod
+    async def _read(self, question: Callable[[sa.Connection], T]) -> T:
+        """Have a question answered from what is committed now."""
+
+    @abstractmethod
+    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+        """Store a batch in one transaction, each change whole or not at all (ports: Store)."""
+
+    @abstractmethod
+    async def claim(self, owner: str, seconds: float, limit: int) -> list[Lease]:
+        """Take jobs that nobody holds (ports: Leases)."""
+
+    @abstractmethod
+    async def renew(self, held: Sequence[Lease], seconds: float) -> list[Lease]:
+        """Prolong exactly these leases; return those that are still held."""
+
+    @abstractmethod
+    async def release(self, held: Sequence[Lease]) -> None:
+        """Let others claim these now."""
+
+    # -------------------------------------------------------------------------- records
 
     async def get(self, kind: type[R], record_id: str) -> Versioned[R] | None:
         """Return one record, or None."""
         row = await self._rows.row(kind, record_id)
         return None if row is None else _versioned(kind, row)
 
+    async def get_many(self, kind: type[R], record_ids: Sequence[str]) -> dict[str, Versioned[R]]:
+        """Return those of these records that are there, by id."""
+        rows = await self._read(lambda connection: rows_of(connection, kind, record_ids))
+        return {each: _versioned(kind, row) for each, row in rows.items()}
+
     async def find(self, kind: type[R], **columns: str) -> list[Versioned[R]]:
         """Return the records whose searched columns equal these, oldest first."""
         table = TABLES[kind]
-        query = sa.select(table.c.version, table.c.document).order_by(sa.text("rowid"))
-        for name, value in columns.items():
-            query = query.where(table.c[name] == value.lower())
-        async with self._reader.connect() as connection:
-            rows = (await connection.execute(query)).all()
+        if any("\0" in value for value in columns.values()):
+            return []  # No text of a database holds NUL; PostgreSQL would refuse the question.
+        query = sa.select(table.c.version, table.c.document).where(
+            *(table.c[name] == value.lower() for name, value in columns.items())
+        )
+        rows = await self._rows_of(query.order_by(table.c.created, table.c.id))
         return [_versioned(kind, row) for row in rows]
 
     async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
@@ -69,33 +95,58 @@ class RecordStore:
             .order_by(table.c.seq)
             .limit(limit)
         )
-        async with self._reader.connect() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._rows_of(query)
         return [OutboxEvent.model_validate_json(row.document) for row in rows]
 
     async def pages(self, after: Mapping[str, int], limit: int) -> Mapping[str, StreamPage]:
         """Return for each provider its stream, and events above a number (ports)."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reading, stream_pages, self._outbox, after, limit)
+        return await self._read(lambda connection: stream_pages(connection, after, limit))
 
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
-        """Store a batch in one transaction, each change in its own savepoint."""
-        loop = asyncio.get_running_loop()
-        await self._faults.reach("store.before_apply")
-        # The whole batch in one visit to the thread: a visit for each statement costs more than
-        # the statement.
-        outcomes = await loop.run_in_executor(
-            self._writing, apply_changes, self._writer, changes, self._faults
+    async def _rows_of(self, query: sa.Select[Any]) -> Sequence[Any]:
+        return await self._read(lambda connection: connection.execute(query).all())
+
+    # -------------------------------------------------------------------------- beyond records
+
+    async def last_number(self) -> int:
+        """Return the number of the last committed change."""
+        return await self._read(vault_reads.last_number)
+
+    async def changes_since(self, vault_id: str, number: int, limit: int) -> list[Changed]:
+        """Return what changed above a number, in order; changes are told whole (ports)."""
+        return await self._read(
+            lambda connection: vault_reads.changes_since(connection, vault_id, number, limit)
         )
-        await self._faults.reach("store.after_apply")
-        return outcomes
 
-    async def close(self) -> None:
-        """Let go of the connections of the threads, when what they do is done."""
-        loop = asyncio.get_running_loop()
-        for thread, engine in ((self._writing, self._writer), (self._reading, self._outbox)):
-            await loop.run_in_executor(thread, engine.dispose)
-            thread.shutdown()
+    async def log_of(self, job_id: str) -> list[LogEntry]:
+        """Return what a job decided on, from its making on."""
+        return await self._read(lambda connection: vault_reads.log_of(connection, job_id))
+
+    async def child_counts(self, parent_id: str, parent_task: str) -> dict[JobState, int]:
+        """Return how many child jobs of a task are in which state."""
+        counts = await self._read(
+            lambda connection: vault_reads.child_counts(connection, parent_id, parent_task)
+        )
+        return {state: counts[state.lower()] for state in JobState if state.lower() in counts}
+
+    async def finished_jobs(self, before: datetime, limit: int) -> list[str]:
+        """Return ids of jobs that ended before a moment, oldest first."""
+        return await self._read(
+            lambda connection: vault_reads.finished_jobs(connection, before, limit)
+        )
+
+    async def old_request_keys(self, before: datetime, limit: int) -> list[str]:
+        """Return ids of request keys made before a moment, oldest first."""
+        return await self._read(
+            lambda connection: vault_reads.old_request_keys(connection, before, limit)
+        )
+
+    async def messages(self, job_ids: Sequence[str]) -> list[Message]:
+        """Return what waits for these jobs, oldest first (ports: Leases)."""
+        return await self._read(lambda connection: vault_reads.messages_for(connection, job_ids))
+
+    def listen(self) -> AsyncIterator[Ring]:
+        """Yield the hints of the other hubs of this database (ports: Bell)."""
+        return self._bells.listen()
 
 
 def _versioned(kind: type[R], row: Any) -> Versioned[R]:

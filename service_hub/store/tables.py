@@ -1,6 +1,11 @@
-"""The tables: one per kind of record, its document beside the columns that are searched by."""
+"""The tables: one per kind of record, its document beside the columns that are searched by.
+
+Documents are text, not jsonb: pydantic writes and checks them, nothing is asked inside them, and
+text takes what jsonb refuses (the character NUL, escaped) in fewer bytes and without a parser.
+"""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
@@ -29,6 +34,14 @@ METADATA: Final = MetaData()
 
 Columns = Mapping[str, Callable[[Any], str]]
 
+
+def sortable(moment: datetime | None) -> str:
+    """Return a moment as text that sorts by time; nothing for none."""
+    if moment is None:
+        return ""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").lower()
+
+
 SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
     Vault: {
         "subscription_id": lambda record: record.subscription_id,
@@ -41,7 +54,10 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "vmm_id": lambda record: record.vmm_id,
         "fabric_name": lambda record: record.fabric_name,
     },
-    ManagementCertificate: {"provider_id": lambda record: record.provider_id},
+    ManagementCertificate: {
+        "vault_id": lambda record: record.vault_id,
+        "provider_id": lambda record: record.provider_id,
+    },
     PendingApproval: {
         "vault_id": lambda record: record.vault_id,
         "provider_id": lambda record: record.provider_id,
@@ -51,9 +67,12 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "provider_id": lambda record: record.provider_id,
     },
     ProviderStream: {},
-    ProviderContact: {},
+    ProviderContact: {"vault_id": lambda record: record.vault_id},
     FabricInventory: {"vault_id": lambda record: record.vault_id},
-    MachineObservation: {"provider_id": lambda record: record.provider_id},
+    MachineObservation: {
+        "vault_id": lambda record: record.vault_id,
+        "provider_id": lambda record: record.provider_id,
+    },
     ReplicationPolicy: {
         "vault_id": lambda record: record.vault_id,
         "name": lambda record: record.name,
@@ -72,30 +91,61 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "vault_id": lambda record: record.vault_id,
         "state": lambda record: record.state.value,
         "item_id": lambda record: record.item_id or "",
+        "parent_id": lambda record: record.parent_id or "",
+        "parent_task": lambda record: record.parent_task or "",
+        "ended_at": lambda record: sortable(record.ended_at),
     },
     OutboxEvent: {"provider_id": lambda record: record.provider_id},
-    RequestKey: {},
+    RequestKey: {"created_at": lambda record: sortable(record.created_at)},
 }
 """Which columns a kind is found by. Values are kept and compared in lower case, as ARM does."""
+
+SHOWN: Final = frozenset(kind for kind in SEARCHED_BY if "vault_id" in SEARCHED_BY[kind]) | {Vault}
+"""What a view of a vault can ask changes of; the rest is the hub's own book-keeping."""
+
+_FOUND_WITH: Final[Mapping[tuple[type[Record], str], tuple[str, ...]]] = {
+    (Job, "parent_id"): ("parent_id", "parent_task"),
+}
+"""Indices of more than one column."""
+
+_NOT_INDEXED: Final = frozenset({(Job, "parent_task")})
 
 
 def _table(kind: type[Record]) -> Table:
     searched = [Column(name, Text, nullable=False) for name in SEARCHED_BY[kind]]
-    sequence = [Column("seq", Integer, nullable=False)] if kind is OutboxEvent else []
+    numbered = []
+    if kind is OutboxEvent:
+        numbered = [
+            Column("seq", BigInteger, nullable=False),
+            Column("received", Integer, nullable=False),
+        ]
     table = Table(
         kind.kind,
         METADATA,
         Column("id", Text, primary_key=True),
         *searched,
-        *sequence,
+        *numbered,
         Column("version", Integer, nullable=False),
+        Column("created", BigInteger, nullable=False),
         Column("change", BigInteger, nullable=False),
         Column("document", Text, nullable=False),
     )
     for column in SEARCHED_BY[kind]:
-        Index(f"ix_{kind.kind}_{column}", table.c[column])
+        if column == "vault_id":
+            Index(f"ix_{kind.kind}_vault_change", table.c.vault_id, table.c.change)
+        elif (kind, column) not in _NOT_INDEXED:
+            names = _FOUND_WITH.get((kind, column), (column,))
+            Index(f"ix_{kind.kind}_{column}", *(table.c[name] for name in names))
     if kind is OutboxEvent:
         Index("ix_outbox_event_provider_seq", table.c.provider_id, table.c.seq, unique=True)
+        early = table.c.received == 1
+        Index(
+            "ix_outbox_event_early",
+            table.c.provider_id,
+            table.c.seq,
+            sqlite_where=early,
+            postgresql_where=early,
+        )
     return table
 
 
@@ -109,12 +159,62 @@ CHANGE_COUNTER: Final = Table(
 )
 """One row: the number of the last committed change."""
 
+JOB_LOG: Final = Table(
+    "job_log",
+    METADATA,
+    Column("job_id", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What each job decided on, in order; appended to, never changed."""
 
-def searched_values(record: Record) -> dict[str, Any]:
-    """Return the searched columns of a record, in lower case, and an event's number."""
-    values: dict[str, Any] = {
-        name: extract(record).lower() for name, extract in SEARCHED_BY[type(record)].items()
-    }
-    if isinstance(record, OutboxEvent):
-        values["seq"] = record.seq
-    return values
+JOB_LEASE: Final = Table(
+    "job_lease",
+    METADATA,
+    Column("job_id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("held_until", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Who may decide on a job that has not ended; `held_until` is in ms of the database's clock."""
+
+JOB_INBOX: Final = Table(
+    "job_inbox",
+    METADATA,
+    Column("message_id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("event", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What waits for the holder of a job, in the order of change and position."""
+
+DELETED_RECORD: Final = Table(
+    "deleted_record",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("vault_id", Text, nullable=False),
+    Column("change", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What a view that asks "what changed since" must forget."""
+
+Index("ix_job_lease_held_until", JOB_LEASE.c.held_until)
+Index("ix_job_inbox_job_id", JOB_INBOX.c.job_id)
+Index("ix_deleted_record_vault_change", DELETED_RECORD.c.vault_id, DELETED_RECORD.c.change)
+
+
+def searched_values(record: Record) -> list[str]:
+    """Return the searched columns of a record, in their order, in lower case."""
+    return [extract(record).lower() for extract in SEARCHED_BY[type(record)].values()]
+
+
+def written_columns(kind: type[Record]) -> list[str]:
+    """Return the columns that a save fills, the id first; a receipt is noted by itself."""
+    return [column.name for column in TABLES[kind].c if column.name != "received"]

@@ -14,7 +14,7 @@ from service_hub.domain.records import ProviderStream, Vault
 from service_hub.ports import NEW, Change, Save
 from service_hub.store import gathered_reads
 from service_hub.store.database import open_store
-from service_hub.store.record_store import RecordStore
+from service_hub.store.sqlite_store import SqliteStore
 
 
 def stream(number: int, seq: int = 1) -> ProviderStream:
@@ -22,7 +22,7 @@ def stream(number: int, seq: int = 1) -> ProviderStream:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RecordStore]:
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     async with open_store(tmp_path / "hub.db") as opened:
         saves = tuple(Save(stream(number), NEW) for number in range(30))
         await opened.apply([Change(saves=saves)])
@@ -34,14 +34,14 @@ def statements() -> list[str]:
     return []
 
 
-def listened(store: RecordStore, statements: list[str]) -> None:
+def listened(store: SqliteStore, statements: list[str]) -> None:
     # How many reads there are is the matter here.
-    engine = store._reader.sync_engine
+    engine = store._reader
     sa.event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
 
 
 async def test_what_is_asked_together_is_read_together(
-    store: RecordStore, statements: list[str]
+    store: SqliteStore, statements: list[str]
 ) -> None:
     listened(store, statements)
     asked = [store.get(ProviderStream, f"p{number}") for number in range(30)]
@@ -50,7 +50,7 @@ async def test_what_is_asked_together_is_read_together(
     assert sum(each.startswith("SELECT") for each in statements) <= 2
 
 
-async def test_a_read_of_two_kinds_keeps_them_apart(store: RecordStore) -> None:
+async def test_a_read_of_two_kinds_keeps_them_apart(store: SqliteStore) -> None:
     vault = Vault(
         id="p1",
         vault_id="p1",
@@ -68,7 +68,7 @@ async def test_a_read_of_two_kinds_keeps_them_apart(store: RecordStore) -> None:
     assert (one.record.name, other.record.stream) == ("n", "s")
 
 
-async def test_what_was_committed_before_the_question_is_in_the_answer(store: RecordStore) -> None:
+async def test_what_was_committed_before_the_question_is_in_the_answer(store: SqliteStore) -> None:
     async def ask_always() -> None:
         while True:
             await store.get(ProviderStream, "p1")
@@ -84,7 +84,7 @@ async def test_what_was_committed_before_the_question_is_in_the_answer(store: Re
             reader.cancel()
 
 
-async def test_who_gives_up_leaves_the_others_their_answer(store: RecordStore) -> None:
+async def test_who_gives_up_leaves_the_others_their_answer(store: SqliteStore) -> None:
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(store.get(ProviderStream, f"p{n}")) for n in range(3)]
         await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def test_who_gives_up_leaves_the_others_their_answer(store: RecordStore) -
 
 
 async def test_more_than_one_read_takes_are_still_all_answered(
-    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gathered_reads, "IDS_MAX", 7)
     found = await asyncio.gather(*(store.get(ProviderStream, f"p{n}") for n in range(30)))
@@ -103,7 +103,7 @@ async def test_more_than_one_read_takes_are_still_all_answered(
 
 
 async def test_a_database_that_fails_tells_everybody_who_asked_and_serves_again(
-    store: RecordStore, tmp_path: Path
+    store: SqliteStore, tmp_path: Path
 ) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "hub.db")) as other:
         other.execute("ALTER TABLE provider_stream RENAME TO gone")

@@ -12,7 +12,7 @@ from service_hub.domain.records import ProviderStream
 from service_hub.ports import NEW, Change, EventReceipt, NewEvent, Save
 from service_hub.store import outbox_reads
 from service_hub.store.database import open_store
-from service_hub.store.record_store import RecordStore
+from service_hub.store.sqlite_store import SqliteStore
 from wire_contract.vocabulary import EventType
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,7 +21,7 @@ NAMES = [f"Site-{number:03}" for number in range(600)]
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[RecordStore]:
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     async with open_store(tmp_path / "hub.db") as opened:
         streams = [
             ProviderStream(id=name, vault_id="v", stream=f"stream-of-{name}") for name in NAMES
@@ -48,13 +48,13 @@ def three_each(names: Sequence[str], filling: str = "") -> Change:
     )
 
 
-async def numbers(store: RecordStore, after: dict[str, int], limit: int) -> dict[str, list[int]]:
+async def numbers(store: SqliteStore, after: dict[str, int], limit: int) -> dict[str, list[int]]:
     """Return which numbers are read of whom."""
     pages = await store.pages(after, limit)
     return {name: [event.seq for event in page.events] for name, page in pages.items()}
 
 
-async def test_many_events_of_one_change_are_numbered_without_gaps(store: RecordStore) -> None:
+async def test_many_events_of_one_change_are_numbered_without_gaps(store: SqliteStore) -> None:
     assert await store.apply([three_each(NAMES)]) == [2]
     assert await numbers(store, dict.fromkeys(NAMES, 0), 10) == {name: [1, 2, 3] for name in NAMES}
     pages = await store.pages({NAMES[7]: 1}, 1)
@@ -63,7 +63,7 @@ async def test_many_events_of_one_change_are_numbered_without_gaps(store: Record
     assert pages[NAMES[7]].stream.next_seq == 4
 
 
-async def test_places_that_differ_are_read_together(store: RecordStore) -> None:
+async def test_places_that_differ_are_read_together(store: SqliteStore) -> None:
     await store.apply([three_each(NAMES[:4])])
     wanted = {NAMES[0]: 0, NAMES[1]: 2, NAMES[2]: 3, NAMES[3]: 99, NAMES[4]: 0, "nobody": 0}
     assert await numbers(store, wanted, 2) == {
@@ -77,7 +77,7 @@ async def test_places_that_differ_are_read_together(store: RecordStore) -> None:
 
 
 async def test_an_event_for_a_server_that_is_gone_undoes_its_change_alone(
-    store: RecordStore,
+    store: SqliteStore,
 ) -> None:
     bad = Change(events=[event(NAMES[0], "x"), event("nobody", "y")])
     twice = Change(events=[event(NAMES[0], "same"), event(NAMES[1], "same")])
@@ -87,7 +87,7 @@ async def test_an_event_for_a_server_that_is_gone_undoes_its_change_alone(
 
 
 async def test_receipts_out_of_order_and_in_one_change_are_acknowledged(
-    store: RecordStore,
+    store: SqliteStore,
 ) -> None:
     names = NAMES[:3]
     await store.apply([three_each(names)])
@@ -120,7 +120,7 @@ async def test_receipts_out_of_order_and_in_one_change_are_acknowledged(
 
 
 async def test_what_is_too_much_for_one_read_is_left_out_whole(
-    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.apply([three_each(NAMES[:5], "x" * 1_000)])
     monkeypatch.setattr(outbox_reads, "READ_BYTES_MAX", 10_000)
@@ -137,7 +137,7 @@ async def test_what_is_too_much_for_one_read_is_left_out_whole(
     assert await numbers(store, {NAMES[0]: 0}, 10) == {NAMES[0]: [1]}
 
 
-async def test_statements_do_not_grow_with_the_providers(store: RecordStore) -> None:
+async def test_statements_do_not_grow_with_the_providers(store: SqliteStore) -> None:
     counts = []
     for number, names in enumerate((NAMES[:1], NAMES[:400])):
         told: list[str] = []
@@ -145,11 +145,11 @@ async def test_statements_do_not_grow_with_the_providers(store: RecordStore) -> 
         def note(*arguments: object, told: list[str] = told) -> None:
             told.append(str(arguments[2]))
 
-        for engine in (store._writer, store._outbox):
+        for engine in (store._writer, store._reader):
             sa.event.listen(engine, "before_cursor_execute", note)
         await store.apply([Change(events=[event(name, f"{name}/{number}") for name in names])])
         await store.pages(dict.fromkeys(names, 0), 10)
-        for engine in (store._writer, store._outbox):
+        for engine in (store._writer, store._reader):
             sa.event.remove(engine, "before_cursor_execute", note)
         counts.append(len(told))
     assert counts[0] == counts[1]

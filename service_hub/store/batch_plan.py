@@ -1,0 +1,406 @@
+"""Decides what a batch of changes does to the tables; pure, and the same for every database.
+
+What the batch names is read first, with a few set queries; here each change is then tried against
+what is there and what the changes before it have done. A stale change leaves no trace. The result
+is written with one statement per table and kind, however many changes there are.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from service_hub.domain.errors import LeaseLostError, StaleVersionError
+from service_hub.domain.jobs import Job
+from service_hub.domain.records import OutboxEvent, ProviderStream, Record
+from service_hub.ports import (
+    NEW,
+    Change,
+    Delete,
+    EventReceipt,
+    Guard,
+    Lease,
+    LogEntry,
+    Message,
+    NewEvent,
+    Ring,
+    Save,
+)
+from service_hub.store.tables import SHOWN, searched_values, sortable
+
+Key = tuple[type[Record], str]
+Outcome = int | StaleVersionError
+
+OUTBOX_TOPIC: Final = "outbox"
+INBOX_TOPIC: Final = "inbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What is there of one record."""
+
+    version: int
+    created: int
+    vault_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An event that is not acknowledged; `received`: its receipt came before an earlier one's."""
+
+    event_id: str
+    received: bool
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the database says of all that a batch names, read in the transaction that writes it."""
+
+    number: int = 0
+    records: dict[Key, Present] = field(default_factory=dict)
+    streams: dict[str, ProviderStream] = field(default_factory=dict)
+    waiting: dict[tuple[str, int], Waiting] = field(default_factory=dict)
+    fences: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Questions:
+    """What must be read before a batch can be decided on."""
+
+    records: dict[type[Record], set[str]] = field(default_factory=dict)
+    streams: set[str] = field(default_factory=set)
+    receipts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of a provider: the lowest and the highest number that it has told."""
+
+    jobs: set[str] = field(default_factory=set)
+
+
+def questions(changes: Iterable[Change]) -> Questions:
+    """Return what the batch names."""
+    asked = Questions()
+    for change in changes:
+        for save in change.saves:
+            asked.records.setdefault(type(save.record), set()).add(save.record.id)
+        for delete in change.deletes:
+            asked.records.setdefault(delete.kind, set()).add(delete.record_id)
+        asked.streams.update(event.provider_id for event in change.events)
+        for receipt in change.receipts:
+            asked.streams.add(receipt.provider_id)
+            low, high = asked.receipts.get(receipt.provider_id, (receipt.seq, receipt.seq))
+            asked.receipts[receipt.provider_id] = (min(low, receipt.seq), max(high, receipt.seq))
+        asked.jobs.update(guard.job_id for guard in change.guards)
+        asked.jobs.update(lease.job_id for lease in change.begins)
+        asked.jobs.update(message.job_id for message in change.messages)
+    if asked.streams:
+        asked.records.setdefault(ProviderStream, set()).update(asked.streams)
+    return asked
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to write; rows are in the order of `written_columns`, for updates with the id last."""
+
+    outcomes: list[Outcome]
+    number: int
+    inserts: dict[type[Record], list[tuple[Any, ...]]] = field(default_factory=dict)
+    updates: dict[type[Record], list[tuple[Any, ...]]] = field(default_factory=dict)
+    deletes: dict[type[Record], list[str]] = field(default_factory=dict)
+    forgotten: list[tuple[str, str, str, int]] = field(default_factory=list)
+    """Rows for `deleted_record`."""
+
+    notes: list[tuple[str, str, int]] = field(default_factory=list)
+    """Receipts that came early: event id, receipt, change."""
+
+    log: list[tuple[str, int, str, int, str]] = field(default_factory=list)
+    begun: list[tuple[str, str, int]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    messages: list[tuple[str, str, int, int, str]] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    jobs_deleted: list[str] = field(default_factory=list)
+    """Jobs whose log goes with them."""
+
+    rings: list[Ring] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    record: Record
+    version: int
+    created: int
+    change: int
+
+
+_NOTHING: Final = object()
+_GONE: Final = None
+
+
+class _Batch:
+    """What is there as the changes so far have left it; every step of a change can be undone."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.records: dict[Key, Present | None] = {**facts.records}
+        self.streams: dict[str, ProviderStream | None] = {**facts.streams}
+        self.waiting: dict[tuple[str, int], Waiting | None] = {**facts.waiting}
+        self.fences: dict[str, int | None] = {**facts.fences}
+        self.written: dict[Key, _Written | None] = {}
+        self.forgotten: dict[Key, tuple[str, int]] = {}
+        self.notes: dict[str, tuple[str, int]] = {}
+        self.log: dict[tuple[str, int], tuple[LogEntry, int]] = {}
+        self.leases: dict[str, Lease | None] = {}
+        self.messages: dict[str, tuple[Message, int, int] | None] = {}
+        self.rings: dict[Ring, None] = {}
+        self.number = facts.number
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
+
+    def apply(self, change: Change) -> Outcome:
+        """Do all of a change, or nothing of it."""
+        self._undo.clear()
+        self.number += 1
+        try:
+            self._apply(change)
+        except StaleVersionError as error:
+            self.number -= 1
+            for where, key, before in reversed(self._undo):
+                if before is _NOTHING:
+                    del where[key]
+                else:
+                    where[key] = before
+            return error
+        return self.number
+
+    def _set(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+        self._undo.append((where, key, where.get(key, _NOTHING)))
+        where[key] = value
+
+    def _drop(self, where: dict[Any, Any], key: Any) -> None:
+        if key in where:
+            self._set(where, key, _GONE)
+
+    def _ring(self, ring: Ring) -> None:
+        self._set(self.rings, ring, None)
+
+    def _apply(self, change: Change) -> None:
+        for guard in change.guards:
+            self._check(guard)
+        for save in change.saves:
+            self._save(save)
+        for delete in change.deletes:
+            self._delete(delete)
+        if change.events:
+            self._enqueue(change.events)
+        if change.receipts:
+            self._acknowledge(change.receipts)
+        self._apply_to_jobs(change)
+        for ring in change.rings:
+            self._ring(ring)
+
+    # ------------------------------------------------------------------------------------- records
+
+    def _save(self, save: Save) -> None:
+        record, expected = save.record, save.expected_version
+        key = (type(record), record.id)
+        there = self.records.get(key)
+        version = NEW if there is None else there.version
+        if expected is not None and version != expected:
+            raise StaleVersionError(
+                f"{record.kind} {record.id} has version {version}, not {expected}"
+            )
+        self._write(key, record)
+        if isinstance(record, ProviderStream):
+            self._set(self.streams, record.id, record)
+
+    def _write(self, key: Key, record: Record) -> None:
+        there = self.records.get(key)
+        version, created = (NEW, self.number) if there is None else (there.version, there.created)
+        self._set(self.records, key, Present(version + 1, created, record.vault_id))
+        self._set(self.written, key, _Written(record, version + 1, created, self.number))
+
+    def _delete(self, delete: Delete) -> None:
+        key = (delete.kind, delete.record_id)
+        there = self.records.get(key)
+        if there is None:
+            return
+        self._remove(key)
+        if delete.kind in SHOWN:
+            self._set(self.forgotten, key, (there.vault_id.lower(), self.number))
+        if delete.kind is ProviderStream:
+            self._drop(self.streams, delete.record_id)
+        if delete.kind is Job:
+            self._drop(self.fences, delete.record_id)
+            self._set(self.leases, delete.record_id, _GONE)
+
+    def _remove(self, key: Key) -> None:
+        self._drop(self.records, key)
+        self._set(self.written, key, _GONE)
+
+    # -------------------------------------------------------------------------------------- events
+
+    def _stream(self, provider_id: str) -> ProviderStream:
+        stream = self.streams.get(provider_id)
+        if stream is None:
+            # Alone undone: what is said of a server that is gone must not cost others theirs.
+            raise StaleVersionError(f"the server {provider_id} was deleted meanwhile")
+        return stream
+
+    def _keep_stream(self, stream: ProviderStream) -> None:
+        self._set(self.streams, stream.id, stream)
+        self._write((ProviderStream, stream.id), stream)
+
+    def _enqueue(self, events: Sequence[NewEvent]) -> None:
+        """Give each event its stream's next number, without gaps."""
+        following: dict[str, int] = {}
+        for event in events:
+            stream = self._stream(event.provider_id)
+            seq = following.get(stream.id, stream.next_seq)
+            following[stream.id] = seq + 1
+            key = (OutboxEvent, event.event_id)
+            if self.written.get(key) is not None:
+                raise StaleVersionError(f"the event {event.event_id} exists already")
+            self._write(key, _numbered(event, stream.stream, seq))
+            self._set(self.waiting, (stream.id, seq), Waiting(event.event_id, received=False))
+        for provider_id, seq in following.items():
+            self._keep_stream(self._stream(provider_id).model_copy(update={"next_seq": seq}))
+            self._ring(Ring(OUTBOX_TOPIC, provider_id))
+
+    def _acknowledge(self, receipts: Sequence[EventReceipt]) -> None:
+        """Note receipts; drop every event that is acknowledged without a gap below it."""
+        told: dict[str, dict[int, str]] = {}
+        for receipt in receipts:
+            stream = self._stream(receipt.provider_id)
+            if receipt.stream == stream.stream and receipt.seq > stream.acknowledged_seq:
+                told.setdefault(stream.id, {})[receipt.seq] = receipt.receipt
+        for provider_id, numbers in told.items():
+            for seq, words in numbers.items():
+                there = self.waiting.get((provider_id, seq))
+                if there is not None and not there.received:
+                    self._set(
+                        self.waiting, (provider_id, seq), Waiting(there.event_id, received=True)
+                    )
+                    self._set(self.notes, there.event_id, (words, self.number))
+            self._advance(self._stream(provider_id))
+
+    def _advance(self, stream: ProviderStream) -> None:
+        # Receipts may come out of order: walk on over all numbers that have one.
+        acknowledged = stream.acknowledged_seq
+        while True:
+            there = self.waiting.get((stream.id, acknowledged + 1))
+            if there is None or not there.received:
+                break
+            acknowledged += 1
+            self._drop(self.waiting, (stream.id, acknowledged))
+            self._remove((OutboxEvent, there.event_id))
+        self._keep_stream(stream.model_copy(update={"acknowledged_seq": acknowledged}))
+        self._ring(Ring(OUTBOX_TOPIC, stream.id))
+
+    # ---------------------------------------------------------------------------------------- jobs
+
+    def _apply_to_jobs(self, change: Change) -> None:
+        for entry in change.log:
+            self._append(entry)
+        for lease in change.begins:
+            self._begin(lease)
+        for position, message in enumerate(change.messages):
+            self._leave(message, position)
+        for message_id in change.taken:
+            self._set(self.messages, message_id, _GONE)
+        for job_id in change.ends:
+            self._drop(self.fences, job_id)
+            self._set(self.leases, job_id, _GONE)
+
+    def _check(self, guard: Guard) -> None:
+        fence = self.fences.get(guard.job_id)
+        if fence != guard.fence:
+            raise LeaseLostError(
+                f"the lease of job {guard.job_id} has fence {fence}, not {guard.fence}"
+            )
+
+    def _append(self, entry: LogEntry) -> None:
+        key = (entry.job_id, entry.number)
+        if key in self.log:
+            raise StaleVersionError(f"entry {entry.number} of job {entry.job_id} exists already")
+        self._set(self.log, key, (entry, self.number))
+
+    def _begin(self, lease: Lease) -> None:
+        if self.fences.get(lease.job_id) is not None:
+            raise StaleVersionError(f"the job {lease.job_id} has a lease already")
+        self._set(self.fences, lease.job_id, lease.fence)
+        self._set(self.leases, lease.job_id, lease)
+
+    def _leave(self, message: Message, position: int) -> None:
+        """Put a message into an inbox; for a job that has ended it means nothing any more."""
+        if self.fences.get(message.job_id) is None:
+            return
+        if message.message_id not in self.messages:
+            self._set(self.messages, message.message_id, (message, self.number, position))
+        self._ring(Ring(INBOX_TOPIC, message.job_id))
+
+
+def plan(changes: Iterable[Change], facts: Facts) -> Plan:
+    """Return what each change comes to, and what to write."""
+    batch = _Batch(facts)
+    outcomes = [batch.apply(change) for change in changes]
+    made = Plan(outcomes, batch.number, rings=list(batch.rings))
+    for (kind, record_id), written in batch.written.items():
+        if written is None:
+            # Also what the batch itself has made: nothing is there then, and nothing happens.
+            made.deletes.setdefault(kind, []).append(record_id)
+        elif (kind, record_id) in facts.records:
+            made.updates.setdefault(kind, []).append((*_values(written), record_id))
+        else:
+            made.inserts.setdefault(kind, []).append((record_id, *_values(written)))
+    made.forgotten = [
+        (kind.kind, record_id, *facts_of)
+        for (kind, record_id), facts_of in batch.forgotten.items()
+        if batch.written[kind, record_id] is None
+    ]
+    made.jobs_deleted = made.deletes.get(Job, [])
+    made.notes = [
+        (event_id, *note)
+        for event_id, note in batch.notes.items()
+        if batch.written.get((OutboxEvent, event_id), _NOTHING) is not None
+    ]
+    made.log = [
+        (entry.job_id, entry.number, sortable(entry.at), change, entry.event)
+        for entry, change in batch.log.values()
+    ]
+    for job_id, lease in batch.leases.items():
+        if lease is None:
+            made.ended.append(job_id)
+        else:
+            made.begun.append((lease.job_id, lease.owner, lease.fence))
+    for message_id, left in batch.messages.items():
+        if left is None:
+            made.taken.append(message_id)
+        else:
+            message, change, position = left
+            made.messages.append((message_id, message.job_id, change, position, message.event))
+    return made
+
+
+def _values(written: _Written) -> tuple[Any, ...]:
+    record = written.record
+    numbered = (record.seq,) if isinstance(record, OutboxEvent) else ()
+    return (
+        *searched_values(record),
+        *numbered,
+        written.version,
+        written.created,
+        written.change,
+        record.model_dump_json(),
+    )
+
+
+def _numbered(event: NewEvent, stream: str, seq: int) -> OutboxEvent:
+    # Not checked again: NewEvent's fields are the hub's own, and this is every command's way out.
+    return OutboxEvent.model_construct(
+        id=event.event_id,
+        vault_id=event.vault_id,
+        provider_id=event.provider_id,
+        stream=stream,
+        seq=seq,
+        type=event.type,
+        issued_at=event.issued_at,
+        expires_at=event.expires_at,
+        body=dict(event.body),
+        receipt=None,
+        unverifiable_reports=(),
+    )

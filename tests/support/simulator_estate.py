@@ -178,6 +178,7 @@ class Estate:
     folder: Path
     prefix: str = field(default_factory=free_network)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    disk_bytes: tuple[int, ...] = DISK_BYTES
 
     def fqdns(self, site: str) -> list[str]:
         """Return the hosts of a site."""
@@ -196,7 +197,7 @@ class Estate:
         write_secret(self.folder / "server-key.pem", key)
         write_secret(self.folder / "token", TOKEN.encode())
         generator = random.Random(7)  # noqa: S311 -- a test's bytes, the same each time
-        for path, size in zip(self.images, DISK_BYTES, strict=True):
+        for path, size in zip(self.images, self.disk_bytes, strict=True):
             with path.open("wb") as image:
                 image.truncate(size)
                 image.write(generator.randbytes(size // 2))
@@ -204,7 +205,7 @@ class Estate:
     @property
     def images(self) -> list[Path]:
         """The disks of the machine at tokyo."""
-        return [self.folder / f"disk-{index}.img" for index in range(len(DISK_BYTES))]
+        return [self.folder / f"disk-{index}.img" for index in range(len(self.disk_bytes))]
 
     def settings(self, site: str, **changes: Any) -> SimulatorSettings:
         """Return a site's configuration."""

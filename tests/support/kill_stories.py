@@ -1,0 +1,174 @@
+"""What there is to be killed in the middle of: every operation of the tables, from its start state.
+
+The walk follows the protection table, so that a later operation enters by itself; jobs that touch
+no item stand in a list below, and a test finds the scenario that is in neither.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.protection import (
+    INTERNAL_OPERATIONS,
+    TRANSITIONS,
+    Arc,
+    Operation,
+    ProtectionState,
+    expected_direction,
+)
+from service_hub.domain.records import ProtectedItem
+from service_hub.domain.scenarios import scenario_key
+from tests.support.hub_world import HubWorld
+from tests.support.kill_world import KillWorld
+from tests.support.simulator_estate import CLOUD, MACHINE
+
+FOLLOWED = INTERNAL_OPERATIONS - {Operation.ENABLE}
+"""What the hub begins by itself once an item is in the state for it."""
+
+UNPLANNED_STATES = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
+QUICK_WATCH_SECONDS, SLOW_WATCH_SECONDS = 0.03, 60.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """An operation: what its end state is built on, how it is asked for, when it is over."""
+
+    name: str
+    after: str | None
+    covers: frozenset[str]
+    ask: Callable[[KillWorld], Awaitable[None]]
+    over: Callable[[HubWorld], Awaitable[bool]]
+    watch_seconds: float = SLOW_WATCH_SECONDS
+
+
+async def no_job_runs(world: HubWorld) -> bool:
+    """Whether every job has ended, and none of them failed."""
+    jobs = [each.record for each in await world.store.find(Job)]
+    failed = [job for job in jobs if job.finished and job.state is not JobState.SUCCEEDED]
+    assert not failed, f"{failed[0].scenario_key} {failed[0].state}: {failed[0].errors}"
+    return bool(jobs) and all(job.finished for job in jobs)
+
+
+def _rests_in(state: ProtectionState) -> Callable[[HubWorld], Awaitable[bool]]:
+    async def holds(world: HubWorld) -> bool:
+        if not await no_job_runs(world):
+            return False
+        item = await world.store.get(ProtectedItem, MACHINE)
+        return item is not None and item.record.state is state and item.record.current is None
+
+    return holds
+
+
+# ----------------------------------------------------------------------------- jobs without an item
+
+
+async def _create_policy(world: KillWorld) -> None:
+    identity = world.identity()
+    settings = {"provider_type": "HyperVReplica2012R2", "replication_frequency_seconds": 30}
+    await world.call(lambda hub: hub.policies.create(hub.vault, "p", settings, identity))
+
+
+async def _pair(world: KillWorld) -> None:
+    identity = world.identity()
+    await world.call(
+        lambda hub: hub.pairing.pair(
+            hub.vault,
+            name="m",
+            primary=("tokyo-fabric", CLOUD["tokyo"]),
+            recovery=("osaka-fabric", CLOUD["osaka"]),
+            policy_name="p",
+            identity=identity,
+        )
+    )
+
+
+async def _refresh(world: KillWorld) -> None:
+    identity = world.identity()
+    await world.call(lambda hub: hub.servers.refresh(hub.vault, "tokyo-fabric", identity))
+
+
+async def _unregister(world: KillWorld) -> None:
+    identity = world.identity()
+    await world.call(lambda hub: hub.servers.remove(hub.vault, "tokyo-fabric", identity))
+
+
+BESIDE_ITEMS = (
+    Story("create_policy", None, frozenset({"create_policy"}), _create_policy, no_job_runs),
+    Story("pair_clouds", "create_policy", frozenset({"pair_clouds"}), _pair, no_job_runs),
+    Story("refresh_server", None, frozenset({"refresh_server"}), _refresh, no_job_runs),
+    Story("unregister_server", None, frozenset({"unregister_server"}), _unregister, no_job_runs),
+)
+
+
+# --------------------------------------------------------------------------------- the item's life
+
+
+def _rest_of(arc: Arc) -> tuple[ProtectionState, list[Operation]]:
+    """Return where an item comes to rest on an arc, and what the hub does by itself until then."""
+    state, followed = arc.done, list[Operation]()
+    while (arcs := TRANSITIONS.get(state, {})) and set(arcs) <= FOLLOWED:
+        ((operation, following),) = arcs.items()
+        followed.append(operation)
+        state = following.done
+    return state, followed
+
+
+def _key(operation: Operation, state: ProtectionState) -> str:
+    return scenario_key(operation, unplanned=state in UNPLANNED_STATES)
+
+
+def _asking(operation: Operation) -> Callable[[KillWorld], Awaitable[None]]:
+    async def ask(world: KillWorld) -> None:
+        identity = world.identity()
+
+        async def request(hub: HubWorld) -> Job:
+            if operation is Operation.ENABLE:
+                return await hub.protection.enable(
+                    hub.vault,
+                    container=("tokyo-fabric", CLOUD["tokyo"]),
+                    item_name=MACHINE,
+                    machine_id=MACHINE,
+                    policy_name="p",
+                    identity=identity,
+                )
+            found = await hub.store.get(ProtectedItem, MACHINE)
+            assert found is not None
+            arguments: dict[str, str | bool] = {
+                "failover_direction": expected_direction(operation, found.record.active_location),
+                "source_operations_required": True,
+            }
+            return await hub.protection.request(
+                hub.vault, MACHINE, operation.value, arguments, identity
+            )
+
+        await world.call(request)
+
+    return ask
+
+
+def item_stories() -> Iterator[Story]:
+    """Walk the protection table from an unprotected machine, along success."""
+    reached = {ProtectionState.UNPROTECTED: "pair_clouds"}
+    waiting = [ProtectionState.UNPROTECTED]
+    while waiting:
+        state = waiting.pop(0)
+        for operation, arc in TRANSITIONS.get(state, {}).items():
+            rest, followed = _rest_of(arc)
+            keys = {_key(operation, state), *(_key(each, rest) for each in followed)}
+            name = f"{operation.value} of {state.value}"
+            yield Story(
+                name,
+                reached[state],
+                frozenset(keys),
+                _asking(operation),
+                _rests_in(rest),
+                QUICK_WATCH_SECONDS if followed else SLOW_WATCH_SECONDS,
+            )
+            if rest not in reached:
+                reached[rest] = name
+                waiting.append(rest)
+
+
+def stories() -> dict[str, Story]:
+    """Return every story by its name; what one builds on stands before it."""
+    return {story.name: story for story in (*BESIDE_ITEMS, *item_stories())}

@@ -1,0 +1,347 @@
+"""Two sites, a hub and two agents in one process, to be killed at any failpoint of an operation.
+
+Each trial begins on a copy of the operation's start state, which is made once.
+"""
+
+import asyncio
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service_hub.domain.jobs import Job
+from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider, ProviderStream
+from service_hub.ports import RequestIdentity
+from service_shell.clock import SystemClock
+from tests.support.hub_world import HubWorld
+from tests.support.kill_programs import (
+    AgentPlace,
+    Program,
+    RunningAgent,
+    RunningHub,
+    hub_life,
+)
+from tests.support.simulator_estate import Estate
+from tests.support.small_guest import SmallGuest
+from vmm_simulator.config import SimulatorSettings
+from vmm_simulator.guest.interface import GuestHandle, GuestSpec, GuestStorage
+from vmm_simulator.guest.locks import images_locked
+from vmm_simulator.site import GuestPrograms, Site, open_site
+from wire_contract.vocabulary import Verb
+
+HUB = "hub"
+SITES = ("tokyo", "osaka")
+PROGRAMS = (HUB, *SITES)
+SECONDS_MAX = 20.0
+LOOK_SECONDS = 0.002
+DISK_BYTES = (3 * 65_536, 2 * 65_536)
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
+
+
+@dataclass(frozen=True, order=True)
+class Boundary:
+    """A failpoint that a program reaches for the nth time within an operation."""
+
+    program: str
+    name: str
+    nth: int
+
+    def __str__(self) -> str:
+        return f"{self.program}/{self.name}@{self.nth}"
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who is killed when a boundary is reached."""
+
+    boundary: Boundary
+    victims: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.boundary} kills {'+'.join(self.victims)}"
+
+
+class KillSwitch:
+    """Counts failpoints from `arm` on, and cuts programs off at one of them."""
+
+    def __init__(self) -> None:
+        self.trace: list[Boundary] = []
+        self.struck = False
+        self.programs: dict[str, Program[Any]] = {}
+        self._kill: Kill | None = None
+        self._counting = False
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.RLock()
+
+    def arm(self, kill: Kill | None) -> None:
+        """Count from here on."""
+        self._kill, self._counting = kill, True
+
+    def disarm(self) -> None:
+        """Count no more."""
+        self._counting = False
+
+    def reached(self, program: str, name: str) -> None:
+        """Note a failpoint; cut off who is to be killed there."""
+        with self._lock:
+            if not self._counting:
+                return
+            self._counts[program, name] += 1
+            boundary = Boundary(program, name, self._counts[program, name])
+            self.trace.append(boundary)
+            if self._kill is not None and self._kill.boundary == boundary:
+                self.struck = True
+                for victim in self._kill.victims:
+                    self.programs[victim].cut()
+
+
+@dataclass
+class KillWorld:
+    """What runs, and how a story asks for things in spite of kills."""
+
+    root: Path
+    estate: Estate
+    switch: KillSwitch
+    hub: Program[RunningHub]
+    agents: dict[str, Program[RunningAgent]] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+    begun: str = field(default_factory=lambda: SystemClock().new_id())
+    requests: int = 0
+
+    async def call(self, ask: Callable[[HubWorld], Any]) -> Any:
+        """Have the hub do something, as a client that repeats a request until it is answered."""
+        while True:
+            running = self.hub.facts
+            if running is not None:
+                try:
+                    return await running.door.life.serve(ask(running.world))
+                except ConnectionError:
+                    continue
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def identity(self) -> RequestIdentity:
+        """Return the identity of a new request."""
+        self.requests += 1
+        return RequestIdentity(
+            principal="operator",
+            client_request_id=f"{self.begun}-{self.requests}",
+            correlation_id=f"correlation-{self.requests}",
+            method="POST",
+            path="/somewhere",
+            body_digest="digest",
+        )
+
+    async def ready(self) -> None:
+        """Return once everything runs and every agent that has a server can be commanded."""
+
+        async def holds() -> bool:
+            present = await self._servers()
+            return present is not None and all(
+                program.facts is not None and program.facts.is_ready
+                for name, program in self.agents.items()
+                if name in present
+            )
+
+        await self.until(holds, "hub and agents are ready")
+
+    async def settled(self, over: Callable[[HubWorld], Any]) -> None:
+        """Return once a condition holds and nothing is on its way any more."""
+
+        async def holds() -> bool:
+            running = self.hub.facts
+            if running is None:
+                return False
+            try:
+                if not await running.door.life.serve(over(running.world)):
+                    return False
+                if not await running.door.life.serve(_nothing_waits(running.world)):
+                    return False
+            except ConnectionError:
+                return False
+            present = await self._servers()
+            return present is not None and await self._are_idle(present)
+
+        await self.until(holds, "the operation is over and nothing is on its way")
+        await self.ready()
+
+    async def _servers(self) -> set[str] | None:
+        """Return the sites whose servers the hub knows; None: nobody answers."""
+        running = self.hub.facts
+        if running is None:
+            return None
+        try:
+            found = await running.door.life.serve(running.world.store.find(Provider))
+        except ConnectionError:
+            return None
+        return {each.record.friendly_name for each in found}
+
+    async def _are_idle(self, names: set[str]) -> bool:
+        for name in names:
+            agent = self.agents[name].facts
+            if agent is None:
+                return False
+            if await agent.journal.unfinished() or await agent.journal.outbox(1, 1):
+                return False
+        return True
+
+    async def until(self, holds: Callable[[], Any], what: str) -> None:
+        """Return once a condition holds; TimeoutError by name when it does not."""
+        try:
+            async with asyncio.timeout(SECONDS_MAX):
+                while not await holds():
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            raise TimeoutError(f"this did not happen in {SECONDS_MAX} s: {what}") from None
+
+    async def picture(self) -> str:
+        """Return all that must be the same in the end: records, fabrics, effects, guest starts."""
+        running = self.hub.facts
+        assert running is not None
+        lines = await _hub_lines(running.world)
+        for name, site in self.sites.items():
+            lines += await _site_lines(name, site)
+        lines += [f"guest starts {name}: {count}" for name, count in sorted(self.starts.items())]
+        return _without_names("\n".join(lines))
+
+
+async def _nothing_waits(world: HubWorld) -> bool:
+    streams = [each.record for each in await world.store.find(ProviderStream)]
+    return all(stream.acknowledged_seq + 1 == stream.next_seq for stream in streams)
+
+
+async def _hub_lines(world: HubWorld) -> list[str]:
+    lines = []
+    for found in await world.store.find(Job):
+        job = found.record
+        tasks = [
+            f"{task.task_id} {task.state.value} "
+            + ",".join(f"{part.side.value}={part.state.value}" for part in task.parts)
+            for task in job.tasks
+        ]
+        errors = [error.code for error in job.errors]
+        lines.append(f"job {job.scenario_key} {job.state.value} e{job.epoch} {errors} {tasks}")
+    lines.sort()
+    kept = [*await world.store.find(ProtectedItem), *await world.store.find(ContainerMapping)]
+    lines += [f"{each.record.kind} {each.record.model_dump_json()}" for each in kept]
+    lines += sorted(f"server {each.record.id}" for each in await world.store.find(Provider))
+    return lines
+
+
+_VOLATILE = re.compile(
+    r'"(transferred_bytes|last_cut|last_cut_record|successful_cycles|missed_cycles|pending_bytes'
+    r'|last_error|certificate_thumbprint)":[^,}]*'
+)
+
+
+async def _site_lines(name: str, site: Site) -> list[str]:
+    store = site.fabric.store
+    machines = sorted(
+        store.machines.values(), key=lambda each: (each.test_machine_of is not None, each.name)
+    )
+    records = [*store.clouds.values(), *store.hosts.values(), *machines]
+    lines = [f"{name} {_VOLATILE.sub('', record.model_dump_json())}" for record in records]
+    for machine in machines:
+        running = site.fabric.host_of(machine).guests.run_state(machine)
+        lines.append(f"{name} {machine.name} {running}")
+    effects = [
+        f"{name} effect {effect.verb} {effect.target} e{effect.epoch} {effect.outcome}"
+        for effect in await site.journal.effects()
+        if effect.verb != Verb.CONFIRM_EPOCH
+    ]
+    return lines + effects
+
+
+def _without_names(text: str) -> str:
+    """Return the text with ids numbered as they come, and without times."""
+    numbers: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return numbers.setdefault(match[0], f"id{len(numbers)}")
+
+    return _ID.sub(number, _TIME.sub("TIME", text))
+
+
+@asynccontextmanager
+async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
+    async def start(spec: GuestSpec, storage: GuestStorage) -> GuestHandle:
+        world.starts[f"{name} {spec.name}"] += 1
+        return SmallGuest(spec, storage)
+
+    vmm = {"id": f"{name}-vmm", "fqdn": f"vmm.{name}.example"}
+    settings: SimulatorSettings = world.estate.settings(name, vmm=vmm)
+    async with open_site(settings, SystemClock(), GuestPrograms(start, images_locked)) as site:
+        yield site
+
+
+@asynccontextmanager
+async def kill_world(root: Path, *, watch_seconds: float) -> AsyncIterator[KillWorld]:
+    """Run everything on the files below `root`; programs that were cut off begin again."""
+    (root / "estate").mkdir(parents=True, exist_ok=True)
+    estate = Estate(root / "estate", disk_bytes=DISK_BYTES)
+    if not (root / "estate" / "hosts").exists():
+        estate.write()
+    estate.prefix = (root / "estate" / "hosts").read_text().split(maxsplit=1)[0].rpartition(".")[0]
+    switch = KillSwitch()
+    world = KillWorld(root, estate, switch, Program(HUB, root, switch, hub_life))
+    switch.programs[HUB] = world.hub
+    async with AsyncExitStack() as stack:
+        for name in SITES:
+            world.sites[name] = await stack.enter_async_context(_site(world, name))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = [group.create_task(world.hub.run())]
+        stack.callback(lambda: [task.cancel() for task in tasks])
+        await world.until(_answering(world.hub), "the hub is there")
+        running = world.hub.facts
+        assert running is not None
+        for name in SITES:
+            place = AgentPlace(
+                running.world.providers[name],
+                lambda name=name: world.sites[name],  # type: ignore[misc]
+                lambda: None if world.hub.facts is None else world.hub.facts.door,
+                watch_seconds,
+            )
+            agent = Program(name, root, switch, place.life)
+            world.agents[name] = switch.programs[name] = agent
+            tasks.append(group.create_task(agent.run()))
+        await world.ready()
+        yield world
+
+
+def _answering(program: Program[Any]) -> Callable[[], Any]:
+    async def holds() -> bool:
+        return program.facts is not None
+
+    return holds
+
+
+def restore(snapshot: Path, root: Path) -> None:
+    """Make `root` what it was when the snapshot was taken."""
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(snapshot, root)
+
+
+def settle_files(root: Path) -> None:
+    """Let each program's files lie where its first life looks for them."""
+    for name in PROGRAMS:
+        lives = sorted(root.glob(f"{name}-*"), key=lambda each: int(each.name.rpartition("-")[2]))
+        for former in lives[:-1]:
+            shutil.rmtree(former)
+        lives[-1].rename(root / f"{name}-0")
+
+
+def kills(trace: Sequence[Boundary]) -> Iterable[Kill]:
+    """Return for every boundary who can be killed there: its program, and hub and agents at once.
+
+    At a boundary of the hub also each agent alone, at one of an agent also the hub alone.
+    """
+    for boundary in trace:
+        for victims in ((HUB,), ("tokyo",), ("osaka",), PROGRAMS):
+            yield Kill(boundary, victims)

@@ -31,7 +31,7 @@ def check_signature(
     In a vault that does not require signatures nothing is refused: older clients send the header
     with every call, and it binds nothing there.
     """
-    if not vault.requires_operator_signature or operation.value not in set(SignedOperation):
+    if not needs_signature(vault, operation):
         return
     if text is None:
         raise SignatureRequiredError(operation.value, vault.name)
@@ -48,6 +48,11 @@ def check_signature(
             " one, its Direction.",
             HEADER,
         )
+
+
+def needs_signature(vault: Vault, operation: Operation) -> bool:
+    """Return whether a vault takes this operation signed by an operator alone."""
+    return vault.requires_operator_signature and operation.value in set(SignedOperation)
 
 
 def with_signature(job: Job, text: str | None) -> Job:

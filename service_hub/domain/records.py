@@ -141,6 +141,7 @@ class Alert(Record):
         "RestoreDifference",
         "AuthorityDecided",
         "PartnerPurged",
+        "JobStandsStill",
     ]
     message: str
     raised_at: datetime
@@ -179,21 +180,23 @@ class ProviderContact(Record):
 
 
 class FabricInventory(Record):
-    """The newest inventory a provider sent; `id` is the provider's."""
+    """The newest inventory a provider sent; `id` is the provider's, `boot_id` its run then."""
 
     kind: ClassVar[str] = "fabric_inventory"
 
     observed_at: datetime
+    boot_id: str = ""
     view: InventoryView
 
 
 class MachineObservation(Record):
-    """The newest view of one copy; `id` is `provider id/machine id`."""
+    """The newest view of one copy; `id` is `provider id/machine id`, `boot_id` who told it."""
 
     kind: ClassVar[str] = "machine_observation"
 
     provider_id: str
     observed_at: datetime
+    boot_id: str = ""
     machine: MachineView
 
 
@@ -249,7 +252,8 @@ class ProtectedItem(Record):
     current one: only a command that carries it may start, write, replicate or commit. `authority`
     is the end whose copy may run under it; it moves in the transaction that raises the epoch, while
     `active_location` follows when the failover has ended. While it is in question (the hub was
-    restored from a backup older than a failover), nobody is told which copy may run.
+    restored from a backup older than a failover), nobody is told which copy may run. `left_by` is
+    the job that brought it where it is: only that one may go on from there.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -277,6 +281,8 @@ class ProtectedItem(Record):
     failed_over_unplanned: bool = False
     last_failover_at: datetime | None = None
     last_test_failover_at: datetime | None = None
+    test_opened_at: datetime | None = None
+    left_by: str | None = None
     initial_replication_type: Literal["OverNetwork", "None"] = "OverNetwork"
 
     def provider_at(self, side: Side) -> str:

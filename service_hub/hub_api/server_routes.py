@@ -58,6 +58,7 @@ class OperatorCall:
     vault: Vault
     names: Mapping[str, str]
     body: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 Use = Callable[[OperatorCall], Awaitable[web.Response]]
@@ -121,13 +122,14 @@ class ServersApi:
 
         async def handle(request: web.Request) -> web.Response:
             try:
-                return await use(await self._call(request, roles))
+                return await use(await self.call_of(request, roles))
             except DomainError as error:
-                return _problem(error)
+                return refusal_of(error)
 
         return handle
 
-    async def _call(self, request: web.Request, roles: frozenset[str]) -> OperatorCall:
+    async def call_of(self, request: web.Request, roles: frozenset[str]) -> OperatorCall:
+        """Return the request of an operator who may make it; any refusal is a DomainError."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise UnauthenticatedError("The request has no bearer token.")
@@ -142,7 +144,13 @@ class ServersApi:
         if vault_id not in vaults:
             raise NotFoundError(vault_id)
         body = await _body(request) if request.method == "POST" else {}
-        return OperatorCall(operator.principal, vaults[vault_id], dict(request.match_info), body)
+        return OperatorCall(
+            principal=operator.principal,
+            vault=vaults[vault_id],
+            names=dict(request.match_info),
+            body=body,
+            query=dict(request.query),
+        )
 
 
 def server_routes(api: ServersApi) -> list[web.RouteDef]:
@@ -215,7 +223,8 @@ def _server(facts: ServerFacts) -> dict[str, Any]:
     }
 
 
-def _problem(error: DomainError) -> web.Response:
+def refusal_of(error: DomainError) -> web.Response:
+    """Return a refusal as it is answered."""
     status, code = HTTPStatus.BAD_REQUEST, "InvalidRequest"
     match error:
         case UnauthenticatedError():

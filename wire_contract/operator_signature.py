@@ -124,22 +124,23 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.REMOVE_TEST_MACHINE: _R,
     },
     SignedOperation.TEST_FAILOVER_CLEANUP: {
+        Verb.START: _BOTH,
         Verb.SHUT_DOWN: _BOTH,
         Verb.REMOVE_TEST_MACHINE: _BOTH,
     },
     SignedOperation.PLANNED_FAILOVER: {
-        Verb.SHUT_DOWN: _P,
+        Verb.SHUT_DOWN: _BOTH,
         Verb.PREPARE_FAILOVER: _P,
         Verb.FAIL_OVER: _R,
         Verb.CANCEL_FAILOVER: _BOTH,
         Verb.START: _BOTH,
     },
     SignedOperation.UNPLANNED_FAILOVER: {
-        Verb.SHUT_DOWN: _P,
+        Verb.SHUT_DOWN: _BOTH,
         Verb.SYNCHRONIZE: _P,
         Verb.FAIL_OVER: _R,
-        Verb.CANCEL_FAILOVER: _R,
-        Verb.START: _R,
+        Verb.CANCEL_FAILOVER: _BOTH,
+        Verb.START: _BOTH,
     },
     SignedOperation.COMMIT: {Verb.COMMIT: _BOTH},
     SignedOperation.REVERSE_REPLICATE: {
@@ -151,8 +152,8 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.UPDATE_PROTECTION: _BOTH,
     },
 }
-"""What a signed operation allows, and on which end, named as in its direction (tested against the
-hub's scenarios)."""
+"""What a signed operation allows, and on which end, named as in its direction: its tasks and what
+takes them back when its job is cancelled (tested against the hub's scenarios)."""
 
 UNDIRECTED: Final = frozenset(
     {SignedOperation.ENABLE, SignedOperation.TEST_FAILOVER_CLEANUP, SignedOperation.COMMIT}

@@ -10,6 +10,7 @@ from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     Operation,
+    ProtectionState,
     arc_of,
     expected_direction,
 )
@@ -26,6 +27,11 @@ _WITHOUT_SOURCE = frozenset(
     {Operation.UNPLANNED_FAILOVER, Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
 )
 """Operations that need the recovery side alone (behaviour.md, 2.8 and 2.10)."""
+
+_REPLICA_MAY_BE_FAILED_OVER = frozenset(
+    {ProtectionState.PLANNED_UNDO_FAILED, ProtectionState.UNPLANNED_UNDO_FAILED}
+)
+"""An earlier failover was not fully taken back: failing over again is a way on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
     failovers = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER, Operation.TEST_FAILOVER}
     state = sides[target].replication_state
     complete = {ReplicationState.REPLICATING, ReplicationState.SUSPENDED, ReplicationState.CRITICAL}
+    if job.began_in in _REPLICA_MAY_BE_FAILED_OVER:
+        complete |= {ReplicationState.RECOVERED, ReplicationState.FAILOVER_IN_PROGRESS}
     if job.operation in failovers and state is not None and state not in complete:
         detail = f"the replica's replication state is {state.name}"
         return job_error(errors.NOT_ALLOWED, now, name=job.target_object_name, detail=detail)

@@ -135,6 +135,7 @@ NOT_PROTECTABLE: Final = "90014"
 PROVIDER_FAILED: Final = "28020"
 CLOUD_IN_USE: Final = "90015"
 SERVER_IN_USE: Final = "90016"
+GROUP_FAILED: Final = "90018"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -211,6 +212,13 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "It is still in use: {detail}.",
             "End the protection of its machines, then remove its pairings (container mappings); "
             "neither is part of this version.",
+        ),
+        Catalogued(
+            GROUP_FAILED,
+            "The operation failed on some virtual machines of {name}.",
+            "{detail}.",
+            "Look at the jobs of these virtual machines, mend the cause, and restart this job: it "
+            "goes on with those that failed.",
         ),
     )
 }

@@ -6,13 +6,15 @@ about another attempt than the present one changes nothing.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import JsonValue
 
 from service_hub.domain.job_parts import JobError
+from service_hub.domain.protection import ProtectionState
 from wire_contract.vocabulary import Side, Verb
 
-FAILED_ITEMS_MAX = 20
+FAILED_ITEMS_MAX: Final = 20
 """How many failed items of a group an event names; the others are counted only."""
 
 
@@ -118,12 +120,14 @@ class CancelRequested:
 class RestartRequested:
     """A person wants a failed job to go on from the task that failed.
 
-    `epoch` is the item's present one, where that is higher than the job's.
+    `epoch` is the item's present one, where that is higher than the job's; `began_in` its present
+    state, where the job had not begun on it before.
     """
 
     now: datetime
     principal: str
     epoch: int = 0
+    began_in: ProtectionState | None = None
 
 
 @dataclass(frozen=True, slots=True)

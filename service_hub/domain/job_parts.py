@@ -24,13 +24,21 @@ class JobState(StrEnum):
 
 
 class TaskState(StrEnum):
-    """State of a task; SKIPPED shows as Other / Skipped on the ARM surface."""
+    """State of a task; SKIPPED shows as Other / Skipped on the ARM surface.
+
+    CANCELLED: it ran when the job was cancelled, and did not end of itself.
+    """
 
     NOT_STARTED = "NotStarted"
     IN_PROGRESS = "InProgress"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SKIPPED = "Skipped"
+    CANCELLED = "Cancelled"
+
+
+Action = Literal["Cancel", "Restart", "Resume"]
+"""What a person may ask of a job, as the ARM surface spells it."""
 
 
 class Part(BaseModel):
@@ -57,7 +65,7 @@ class JobError(Part):
 class Request(Part):
     """What a person asked of the job itself, and when it was decided on."""
 
-    action: Literal["Cancel", "Restart", "Resume"]
+    action: Action
     at: datetime
     principal: str
     comments: str = ""
@@ -67,12 +75,12 @@ class Withdrawing(Part):
     """An attempt that was given up: what follows waits until it can have no effect any more.
 
     That is its final report, or `gone_at`, when also a provider that is gone has long ended it
-    (design: channel, deadlines). `cause` is why it was given up.
+    (design: channel, deadlines). `cause` is why it was given up; None: a person cancelled the job.
     """
 
     since: datetime
     gone_at: datetime
-    cause: JobError
+    cause: JobError | None
 
 
 class TaskPart(Part):
@@ -89,8 +97,8 @@ class TaskRun(Part):
     """A task of a job; tasks of the hub itself have no parts.
 
     `attempt` goes on counting over retries and restarts, since a command id is never used twice;
-    `tries` begins anew with each restart. `retry_at`: between two attempts. `holds`: it was sent
-    and may have an effect that was not taken back; `undo_attempt` counts the takings back.
+    `tries` begins anew with each restart. `retry_at`: between two attempts. `taken_back`: its undo
+    succeeded after its last attempt; `undo_attempt` counts the takings back.
     The children figures are those of a group that has ended, `failed_items` the first of them.
     """
 
@@ -104,12 +112,17 @@ class TaskRun(Part):
     retry_at: datetime | None = None
     parts: tuple[TaskPart, ...] = ()
     withdrawing: Withdrawing | None = None
-    holds: bool = False
+    taken_back: bool = False
     undo_attempt: int = 0
     comments: str = ""
     succeeded_count: int = 0
     failed_count: int = 0
     failed_items: tuple[str, ...] = ()
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether it was sent and may have an effect that was not taken back."""
+        return self.attempt > 0 and bool(self.parts) and not self.taken_back
 
 
 class UndoRun(Part):
@@ -120,5 +133,6 @@ class UndoRun(Part):
     side: Side
     state: TaskState = TaskState.NOT_STARTED
     attempt: int = 0
+    started_at: datetime | None = None
     deadline: datetime | None = None
     withdrawing: Withdrawing | None = None

@@ -42,8 +42,19 @@ def current(job: Job, task_id: str, attempt: int) -> TaskRun | None:
 
 def ended(task: TaskRun, state: TaskState, now: datetime) -> TaskRun:
     """Return the task as ended."""
-    update = {"state": state, "ended_at": now, "deadline": None, "withdrawing": None}
+    update = {
+        "state": state,
+        "ended_at": now,
+        "deadline": None,
+        "retry_at": None,
+        "withdrawing": None,
+    }
     return task.model_copy(update=update)
+
+
+def running(job: Job) -> TaskRun | None:
+    """Return the task in progress; there is one at most."""
+    return next((task for task in job.tasks if task.state is TaskState.IN_PROGRESS), None)
 
 
 def open_part(task: TaskRun | None, side: Side) -> TaskPart | None:

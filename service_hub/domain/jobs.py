@@ -4,8 +4,9 @@ The only function that changes a job is `decide` in the module of that name; the
 of it are offered here too.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field, JsonValue
 
@@ -34,6 +35,7 @@ from service_hub.domain.job_events import (
 )
 from service_hub.domain.job_parts import (
     UNDO_SUFFIX,
+    Action,
     JobError,
     JobState,
     Request,
@@ -49,7 +51,9 @@ from service_hub.domain.scenarios import SCENARIOS, Scenario, TaskSpec
 from wire_contract.vocabulary import Direction, Side
 
 __all__ = [
+    "ACTIONS",
     "UNDO_SUFFIX",
+    "Action",
     "AskInventory",
     "Begun",
     "CancelChildren",
@@ -82,6 +86,16 @@ __all__ = [
     "Withdraw",
     "Withdrawing",
 ]
+
+ACTIONS: Final[Mapping[JobState, tuple[Action, ...]]] = {
+    JobState.NOT_STARTED: ("Cancel",),
+    JobState.IN_PROGRESS: ("Cancel",),
+    JobState.SUSPENDED: ("Cancel", "Resume"),
+    JobState.SUCCEEDED: (),
+    JobState.FAILED: ("Restart",),
+    JobState.CANCELLED: (),
+}
+"""What is open to a person, by the job's state."""
 
 
 class Job(Record):
@@ -142,22 +156,73 @@ class Job(Record):
         return not self.finished and bool(self.undo)
 
     @property
+    def allowed_actions(self) -> tuple[Action, ...]:
+        """What a person may ask of it now, as recorded (recorded.md, section 0; arm-api 2.10).
+
+        A cancelled job that could not take all back may be restarted too: its effects are known.
+        """
+        if self.state is JobState.CANCELLED and self.undo_incomplete:
+            return ("Restart",)
+        if not self.finished and self.cancel is not None:
+            return ()
+        return ACTIONS[self.state]
+
+    @property
     def waiting_for(self) -> str | None:
-        """In words, whom the job waits for after it gave up an attempt; None while it does not."""
+        """In words, what the job waits for, since when, and what can end that; None when final."""
         if self.finished:
             return None
-        steps: tuple[TaskRun | UndoRun, ...] = (*self.tasks, *self.undo)
-        for step in steps:
-            if step.withdrawing is None or step.state is not TaskState.IN_PROGRESS:
-                continue
-            names = " and ".join(self._server_name(side) for side in _open_sides(step))
+        if self.held_up is not None:
+            return self.held_up
+        ends = self._can_be_ended_by()
+        for step in self._running():
+            since = f"since {_moment(step.started_at or self.created_at)}"
+            until = f", until {_moment(step.deadline)} at the latest" if step.deadline else ""
+            return f"waiting for {self._who(step)} {since}{until}; {ends}"
+        return f"waiting for its beginning since {_moment(self.created_at)}; {ends}"
+
+    @property
+    def held_up(self) -> str | None:
+        """In words, what keeps the job from going on; None while its work is being done."""
+        if self.finished:
+            return None
+        ends = self._can_be_ended_by()
+        if self.state is JobState.NOT_STARTED and self.start_at is not None:
+            since = _moment(self.created_at)
+            return f"waiting for {_moment(self.start_at)} to begin, since {since}; {ends}"
+        for step in self._running():
             what = self.spec(step.task_id).friendly_name
-            since, until = step.withdrawing.since, step.withdrawing.gone_at
-            return (
-                f"waiting for {names} to confirm withdrawal of '{what}'"
-                f" since {since:%Y-%m-%dT%H:%M:%SZ}, until {until:%Y-%m-%dT%H:%M:%SZ} at the latest"
-            )
+            if step.withdrawing is not None:
+                names = " and ".join(self._server_name(side) for side in _open_sides(step))
+                since, until = _moment(step.withdrawing.since), _moment(step.withdrawing.gone_at)
+                return (
+                    f"waiting for {names} to confirm withdrawal of '{what}'"
+                    f" since {since}, until {until} at the latest; {ends}"
+                )
+            if isinstance(step, TaskRun) and step.retry_at is not None:
+                since, again = _moment(step.started_at or self.created_at), _moment(step.retry_at)
+                return f"waiting to try '{what}' again at {again}, since {since}; {ends}"
         return None
+
+    def _running(self) -> list[TaskRun | UndoRun]:
+        steps: tuple[TaskRun | UndoRun, ...] = (*self.undo, *self.tasks)
+        return [step for step in steps if step.state is TaskState.IN_PROGRESS]
+
+    def _who(self, step: TaskRun | UndoRun) -> str:
+        spec = self.spec(step.task_id)
+        if isinstance(step, UndoRun):
+            return f"{self._server_name(step.side)} to take back '{spec.friendly_name}'"
+        if spec.manual_action is not None:
+            return f"a person to do '{spec.manual_action}'"
+        if spec.group is not None:
+            return f"the {len(spec.group.members)} jobs of '{spec.friendly_name}' to end"
+        names = " and ".join(self._server_name(side) for side in _open_sides(step))
+        return f"{names or 'the hub'} to report on '{spec.friendly_name}'"
+
+    def _can_be_ended_by(self) -> str:
+        if self.undoing or not self.allowed_actions:
+            return "it ends by itself, since the job is being taken back"
+        return f"can be ended by {' or '.join(self.allowed_actions)}"
 
     def _server_name(self, side: Side) -> str:
         end = "primary" if side is self.direction.place(Side.PRIMARY) else "recovery"
@@ -185,10 +250,8 @@ def _open_sides(step: TaskRun | UndoRun) -> tuple[Side, ...]:
     return tuple(part.side for part in step.parts if part.state is TaskState.IN_PROGRESS)
 
 
-def _open_sides(step: TaskRun | UndoRun) -> tuple[Side, ...]:
-    if isinstance(step, UndoRun):
-        return (step.side,)
-    return tuple(part.side for part in step.parts if part.state is TaskState.IN_PROGRESS)
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 Decision = tuple[Job, tuple[Command, ...]]

@@ -7,22 +7,22 @@ restart with what it was decided on.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import JsonValue
 
-from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
-from service_hub.domain.protection import (
-    Operation,
-    ProtectionState,
-    TestState,
-    arc_in_progress,
-    arc_of,
-    expected_direction,
+from service_hub.domain.item_life import (
+    COMMITTED,
+    begin_on_item,
+    direction_of,
+    provider_to_refresh,
+    reflect_on_item,
+    restart_on_item,
 )
+from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
+from service_hub.domain.protection import Operation
 from service_hub.domain.records import (
     ContainerMapping,
-    CurrentScenario,
     ProtectedItem,
     Provider,
     ReplicationPolicy,
@@ -30,6 +30,23 @@ from service_hub.domain.records import (
 from service_hub.domain.scenarios import SCENARIOS, scenario_key
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
+
+__all__ = [
+    "ItemPlan",
+    "JobIdentity",
+    "affected_objects",
+    "begin_on_item",
+    "direction_of",
+    "plan_item_job",
+    "plan_pairing_job",
+    "plan_policy_job",
+    "provider_to_refresh",
+    "reflect_on_item",
+    "reflect_on_mapping",
+    "refused",
+    "restart_on_item",
+    "stopped_at_prerequisites",
+]
 
 HYPERV_2012_FREQUENCY_SECONDS: Final = 300
 """Hosts of Windows Server 2012 replicate every five minutes, whatever is asked (seed, step 4.6)."""
@@ -54,18 +71,6 @@ class ItemPlan:
     recovery: Provider
     clouds: Mapping[str, str]
     machine: MachineView | None
-
-
-def direction_of(operation: Operation, active: Side) -> Direction:
-    """Return the direction a job of this operation has; a commit looks back, all others ahead."""
-    ahead = expected_direction(operation, active)
-    if operation is not Operation.COMMIT:
-        return ahead
-    return (
-        Direction.RECOVERY_TO_PRIMARY
-        if ahead is Direction.PRIMARY_TO_RECOVERY
-        else Direction.PRIMARY_TO_RECOVERY
-    )
 
 
 def plan_item_job(
@@ -102,6 +107,7 @@ def plan_item_job(
         affected=affected_objects(plan, direction),
         created_at=identity.now,
         epoch=item.epoch,
+        began_in=item.state,
     )
 
 
@@ -111,8 +117,7 @@ def _flags(
     flags = ["no_network_mapping", "states_updated_later"]
     if not arguments.get("source_operations_required", False):
         flags.append("source_operations_not_required")
-    committed = {ProtectionState.PLANNED_COMMITTED, ProtectionState.UNPLANNED_COMMITTED}
-    if operation is Operation.REVERSE_REPLICATE and item.state in committed:
+    if operation is Operation.REVERSE_REPLICATE and item.state in COMMITTED:
         flags.append("already_committed")
     return tuple(flags)
 
@@ -192,93 +197,6 @@ def affected_objects(plan: ItemPlan, direction: Direction) -> dict[str, str]:
     return result
 
 
-# ------------------------------------------------------------------------------ item after a job
-
-
-def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem:
-    """Return the item in its busy state; raises OperationNotAllowedError."""
-    assert job.operation is not None, "a job on an item has an operation"
-    arc = arc_of(item.state, job.operation)
-    current = CurrentScenario(scenario_name=job.scenario.name, job_id=job.id, started_at=now)
-    test_machine = job.context.get("test_machine_id")
-    return item.model_copy(
-        update={
-            "state": arc.via,
-            "current": current,
-            "test_machine_id": str(test_machine) if test_machine else item.test_machine_id,
-        }
-    )
-
-
-def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
-    """Return the item as the job leaves it: its epoch at once, its state when the job ends."""
-    if item.current is None or item.current.job_id != job.id or job.operation is None:
-        return item
-    if job.epoch > item.epoch:
-        holder = Side.RECOVERY if job.authority_moved else Side.PRIMARY
-        item = item.model_copy(
-            update={"epoch": job.epoch, "authority": job.direction.place(holder)}
-        )
-    item = _learn_places(item, job)
-    if not job.finished:
-        return item
-    arc = arc_in_progress(item.state, job.operation)
-    state = arc.done if job.state is JobState.SUCCEEDED else job.failed_state or arc.failed
-    update: dict[str, Any] = {"state": state, "current": None}
-    if job.operation in _FAILOVERS and state in _FAILED_OVER:
-        update |= {
-            "active_location": job.direction.place(Side.RECOVERY),
-            "failed_over_unplanned": state is ProtectionState.UNPLANNED_FAILED_OVER,
-            "last_failover_at": job.started_at,
-        }
-    if job.state is JobState.SUCCEEDED:
-        update |= _after_success(job)
-    return item.model_copy(update=update)
-
-
-def provider_to_refresh(before: ProtectedItem, after: ProtectedItem) -> str | None:
-    """Return whose copy got the authority back under a new epoch that it has not heard of.
-
-    Only what a failover's undo does: a failover itself tells the new holder by its own command.
-    """
-    back = after.epoch > before.epoch and after.authority is before.active_location
-    return after.provider_at(after.authority) if back else None
-
-
-_FAILOVERS = frozenset({Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER})
-"""Only these move a machine; a commit or a reversal that fails ends in the same states."""
-
-_FAILED_OVER = frozenset(
-    {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}
-)
-
-
-def _after_success(job: Job) -> dict[str, Any]:
-    match job.operation:
-        case Operation.TEST_FAILOVER:
-            return {
-                "test_state": TestState.WAITING_FOR_COMPLETION,
-                "last_test_failover_at": job.started_at,
-            }
-        case Operation.TEST_FAILOVER_CLEANUP:
-            return {"test_state": TestState.MARKED_FOR_DELETION, "test_machine_id": None}
-        case Operation.REVERSE_REPLICATE:
-            planned = job.scenario_key == "reverse_after_planned"
-            return {
-                "failed_over_unplanned": False,
-                "initial_replication_type": "None" if planned else "OverNetwork",
-            }
-        case _:
-            return {}
-
-
-def _learn_places(item: ProtectedItem, job: Job) -> ProtectedItem:
-    placed = job.context.get("result:CreateProtectionTargetTask")
-    if not isinstance(placed, dict) or job.operation is not Operation.ENABLE:
-        return item
-    return item.model_copy(update={"recovery_host": str(placed["replica_host"])})
-
-
 # --------------------------------------------------------------------------------- other jobs
 
 
@@ -333,11 +251,13 @@ def plan_policy_job(policy: ReplicationPolicy, identity: JobIdentity) -> Job:
 
 
 def reflect_on_mapping(mapping: ContainerMapping, job: Job) -> ContainerMapping:
-    """Return the mapping as its job leaves it."""
-    if mapping.job_id != job.id or not job.finished:
+    """Return the mapping as its job leaves it, or is making it again after a restart."""
+    if mapping.job_id != job.id:
         return mapping
-    paired = job.state is JobState.SUCCEEDED
-    return mapping.model_copy(update={"mapping_state": "Paired" if paired else "PairingFailed"})
+    state = "PairingInProgress"
+    if job.finished:
+        state = "Paired" if job.state is JobState.SUCCEEDED else "PairingFailed"
+    return mapping.model_copy(update={"mapping_state": state})
 
 
 def refused(job: Job, error: JobError, now: datetime) -> Job:
@@ -365,5 +285,7 @@ def _failed(job: Job, tasks: tuple[TaskRun, ...], error: JobError, now: datetime
             "errors": (error,),
             "started_at": now,
             "ended_at": now,
+            # It never held the item.
+            "began_in": None,
         }
     )

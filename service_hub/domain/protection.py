@@ -6,7 +6,7 @@ that this version cannot carry out are absent: what the table offers, works.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -38,6 +38,8 @@ class ProtectionState(StrEnum):
     UNPLANNED_COMMITTING = "UnplannedFailoverCommitInProgress"
     UNPLANNED_COMMITTED = "UnplannedFailoverStatesBegin"
     UNPLANNED_REVERSING = "UnplannedReverseReplicationInProgress"
+    PLANNED_UNDO_FAILED = "PlannedFailoverUndoFailed"
+    UNPLANNED_UNDO_FAILED = "UnplannedFailoverUndoFailed"
 
 
 class TestState(StrEnum):
@@ -69,16 +71,40 @@ class Operation(StrEnum):
 class Arc:
     """An operation's way: busy in `via`, then `done` or `failed`.
 
-    `failed` holds where nothing lasting happened; a task that changes that names its own state.
+    `failed` holds after a failure or a cancellation where nothing lasting happened or all of it was
+    taken back; a task that changes that names its own state (`leaves`). `undo_failed` holds when
+    not all could be taken back; without it, there is nothing to take back, or `failed` holds too.
+    `undone`: what holds instead of `failed` after both ends were brought back to where they were
+    before any failover, from states in which an earlier job had not managed that.
     """
 
     via: ProtectionState
     done: ProtectionState
     failed: ProtectionState
+    undo_failed: ProtectionState | None = None
+    undone: ProtectionState | None = None
+
+    @property
+    def after_failed_undo(self) -> ProtectionState:
+        """The state in which the item is left when not all could be taken back."""
+        return self.undo_failed or self.failed
 
 
 S = ProtectionState
 O = Operation  # noqa: E741 -- one letter, as in the house style's model table
+
+_PLANNED_FAILOVER: Final = Arc(
+    via=S.PLANNED_FAILING_OVER,
+    done=S.PLANNED_FAILED_OVER,
+    failed=S.PROTECTED,
+    undo_failed=S.PLANNED_UNDO_FAILED,
+)
+_UNPLANNED_FAILOVER: Final = Arc(
+    via=S.UNPLANNED_FAILING_OVER,
+    done=S.UNPLANNED_FAILED_OVER,
+    failed=S.PROTECTED,
+    undo_failed=S.UNPLANNED_UNDO_FAILED,
+)
 
 TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
     S.UNPROTECTED: {
@@ -98,13 +124,31 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         ),
     },
     S.PROTECTED: {
-        O.PLANNED_FAILOVER: Arc(
-            via=S.PLANNED_FAILING_OVER, done=S.PLANNED_FAILED_OVER, failed=S.PROTECTED
+        O.PLANNED_FAILOVER: _PLANNED_FAILOVER,
+        O.UNPLANNED_FAILOVER: _UNPLANNED_FAILOVER,
+        # A test machine that could not be removed is a test to be cleaned up.
+        O.TEST_FAILOVER: Arc(
+            via=S.STARTING_TEST, done=S.TEST_OPEN, failed=S.PROTECTED, undo_failed=S.TEST_OPEN
         ),
-        O.UNPLANNED_FAILOVER: Arc(
-            via=S.UNPLANNED_FAILING_OVER, done=S.UNPLANNED_FAILED_OVER, failed=S.PROTECTED
+    },
+    # The item is active where it was, but one of its copies may still be prepared or failed over,
+    # or off. The verbs of a failover ask for what may hold already, and its undo mends the rest.
+    S.PLANNED_UNDO_FAILED: {
+        O.PLANNED_FAILOVER: replace(
+            _PLANNED_FAILOVER, failed=S.PLANNED_UNDO_FAILED, undone=S.PROTECTED
         ),
-        O.TEST_FAILOVER: Arc(via=S.STARTING_TEST, done=S.TEST_OPEN, failed=S.PROTECTED),
+        # Its undo leaves the former preparation of the source as it is.
+        O.UNPLANNED_FAILOVER: replace(
+            _UNPLANNED_FAILOVER, failed=S.PLANNED_UNDO_FAILED, undo_failed=S.PLANNED_UNDO_FAILED
+        ),
+    },
+    S.UNPLANNED_UNDO_FAILED: {
+        O.PLANNED_FAILOVER: replace(
+            _PLANNED_FAILOVER, failed=S.UNPLANNED_UNDO_FAILED, undone=S.PROTECTED
+        ),
+        O.UNPLANNED_FAILOVER: replace(
+            _UNPLANNED_FAILOVER, failed=S.UNPLANNED_UNDO_FAILED, undone=S.PROTECTED
+        ),
     },
     S.TEST_OPEN: {
         O.TEST_FAILOVER_CLEANUP: Arc(via=S.CLEANING_TEST, done=S.PROTECTED, failed=S.TEST_OPEN),
@@ -175,6 +219,8 @@ DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
     S.UNPLANNED_COMMITTING: "Commit in progress",
     S.UNPLANNED_COMMITTED: "Failover committed",
     S.UNPLANNED_REVERSING: "Reverse replication in progress",
+    S.PLANNED_UNDO_FAILED: "Planned failover not fully taken back",
+    S.UNPLANNED_UNDO_FAILED: "Failover not fully taken back",
 }
 
 TEST_DESCRIPTIONS: Final[Mapping[TestState, str]] = {
@@ -198,8 +244,17 @@ def arc_of(state: ProtectionState, operation: Operation) -> Arc:
         raise OperationNotAllowedError(operation, DESCRIPTIONS[state]) from None
 
 
-def arc_in_progress(via: ProtectionState, operation: Operation) -> Arc:
-    """Return the arc that a busy item is on; every (via, operation) belongs to one done state."""
+def arc_in_progress(
+    via: ProtectionState, operation: Operation, began_in: ProtectionState | None = None
+) -> Arc:
+    """Return the arc that a busy item is on; every (via, operation) belongs to one done state.
+
+    Only the state that it began in tells what holds after a failure; jobs made before that was
+    noted get the first arc of the table.
+    """
+    arc = TRANSITIONS.get(began_in, {}).get(operation) if began_in is not None else None
+    if arc is not None and arc.via is via:
+        return arc
     for arcs in TRANSITIONS.values():
         arc = arcs.get(operation)
         if arc is not None and arc.via is via:

@@ -52,7 +52,12 @@ class RetryPolicy:
     codes: frozenset[int] = frozenset()
 
 
+TRANSIENT_CODES: Final = frozenset({32771, 32772, 32774, 32777, 32778})
+"""WMI return codes that may be gone at the next attempt: state unknown, timed out, system in use,
+system not available, out of memory (Msvm_ReplicationService). The others stay what they are."""
+
 NO_RETRY: Final = RetryPolicy()
+TRANSIENT_RETRY: Final = RetryPolicy(attempts_max=3, pause_seconds=20, codes=TRANSIENT_CODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +78,14 @@ class TaskSpec:
     """One repeatable step.
 
     No `sides`: the hub's own check. `skipped_if` / `done_at_once_if` name a flag of the job.
-    `undo` is run on the same ends, in reverse order, when a task with `undo_on_failure` fails.
-    `go_on_after_failure`: the failure is noted and the job continues. `failed_state` replaces the
-    arc's when something lasting has happened by then. `asks_inventory`: the ends are asked for
-    their inventory, and the task succeeds when it has come. `group`: runs child jobs.
-    `manual_action`: what a person has to do; the job is suspended until it is resumed.
+    `undo` takes its effect back on the same ends: when the job is cancelled, and by itself when a
+    task with `undo_on_failure` fails; the newest task first. `undo_must_hold`: when that fails,
+    nothing older is taken back. `no_way_back`: once it may have been done, nothing older is either.
+    `go_on_after_failure`: the failure is noted and the job continues. `leaves`: the item's state
+    once it is done, if the job ends later without success and it is not taken back.
+    `asks_inventory`: the ends are asked for their inventory, and the task succeeds when it has
+    come. `group`: runs child jobs. `manual_action`: what a person has to do; the job is suspended
+    until it is resumed.
     """
 
     task_id: str
@@ -93,11 +101,23 @@ class TaskSpec:
     raises_epoch: bool = False
     skipped_if: str | None = None
     done_at_once_if: str | None = None
-    failed_state: ProtectionState | None = None
+    undo_must_hold: bool = False
+    no_way_back: bool = False
+    leaves: ProtectionState | None = None
     asks_inventory: bool = False
-    retry: RetryPolicy = NO_RETRY
+    retry: RetryPolicy = TRANSIENT_RETRY
     group: GroupSpec | None = None
     manual_action: str | None = None
+
+    @property
+    def is_check(self) -> bool:
+        """Whether the hub itself does it, at once."""
+        return (
+            not self.sides
+            and self.verb is None
+            and self.group is None
+            and self.manual_action is None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +291,7 @@ TEST_FAILOVER_CLEANUP: Final = Scenario(
             _R,
             Verb.SHUT_DOWN,
             Target.TEST_MACHINE,
+            undo=Verb.START,
         ),
         TaskSpec(
             "CleanupTestProtectedEntitiesTask",
@@ -279,8 +300,20 @@ TEST_FAILOVER_CLEANUP: Final = Scenario(
             _R,
             Verb.REMOVE_TEST_MACHINE,
             Target.TEST_MACHINE,
+            no_way_back=True,
         ),
     ),
+)
+
+# Before the former active copy is started again, this one must be known to be off.
+_START_REPLICA: Final = TaskSpec(
+    "StartVmOnSecondary",
+    "VmFoStartVmOnSecondary",
+    "Start the replica virtual machine",
+    _R,
+    Verb.START,
+    undo=Verb.SHUT_DOWN,
+    undo_must_hold=True,
 )
 
 PLANNED_FAILOVER: Final = Scenario(
@@ -321,15 +354,9 @@ PLANNED_FAILOVER: Final = Scenario(
             undo=Verb.CANCEL_FAILOVER,
             undo_on_failure=True,
             raises_epoch=True,
+            leaves=ProtectionState.PLANNED_FAILED_OVER,
         ),
-        TaskSpec(
-            "StartVmOnSecondary",
-            "VmFoStartVmOnSecondary",
-            "Start the replica virtual machine",
-            _R,
-            Verb.START,
-            failed_state=ProtectionState.PLANNED_FAILED_OVER,
-        ),
+        _START_REPLICA,
     ),
 )
 
@@ -350,8 +377,10 @@ UNPLANNED_FAILOVER: Final = Scenario(
             "Shut down the virtual machine",
             _P,
             Verb.SHUT_DOWN,
+            undo=Verb.START,
             go_on_after_failure=True,
             done_at_once_if="source_operations_not_required",
+            retry=NO_RETRY,
         ),
         TaskSpec(
             "PrepareForUnPlannedFailoverTask",
@@ -359,7 +388,10 @@ UNPLANNED_FAILOVER: Final = Scenario(
             "Synchronizing the latest changes",
             _P,
             Verb.SYNCHRONIZE,
+            # Lifts the fence of the copy that gets the authority back, so that it can be started.
+            undo=Verb.CANCEL_FAILOVER,
             go_on_after_failure=True,
+            retry=NO_RETRY,
             skipped_if="source_operations_not_required",
         ),
         TaskSpec(
@@ -371,15 +403,9 @@ UNPLANNED_FAILOVER: Final = Scenario(
             undo=Verb.CANCEL_FAILOVER,
             undo_on_failure=True,
             raises_epoch=True,
+            leaves=ProtectionState.UNPLANNED_FAILED_OVER,
         ),
-        TaskSpec(
-            "StartVmOnSecondary",
-            "VmFoStartVmOnSecondary",
-            "Start the replica virtual machine",
-            _R,
-            Verb.START,
-            failed_state=ProtectionState.UNPLANNED_FAILED_OVER,
-        ),
+        _START_REPLICA,
     ),
 )
 
@@ -392,7 +418,7 @@ COMMIT: Final = Scenario(
         TaskSpec(
             "VmCommitPrerequisitesCheckTask", "VmCommitPrerequisitesCheck", "Prerequisite check"
         ),
-        TaskSpec("VmCommitTask", "VmCommit", "Commit", _R, Verb.COMMIT),
+        TaskSpec("VmCommitTask", "VmCommit", "Commit", _R, Verb.COMMIT, no_way_back=True),
     ),
 )
 
@@ -407,7 +433,6 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
         "Shut down the virtual machine",
         _R,
         Verb.SHUT_DOWN,
-        failed_state=committed,
     )
     initial_replication = TaskSpec(
         "VmStartInitialReplicationTask",
@@ -415,7 +440,6 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
         "Starting initial replication",
         _P,
         Verb.START_INITIAL_REPLICATION,
-        failed_state=committed,
     )
     return (
         TaskSpec(
@@ -430,6 +454,8 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
             _P,
             Verb.COMMIT,
             skipped_if="already_committed",
+            no_way_back=True,
+            leaves=committed,
         ),
         *(() if planned else (shut_down,)),
         TaskSpec(
@@ -438,7 +464,6 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
             "Preparing for reverse replication",
             _R,
             Verb.PREPARE_REVERSE,
-            failed_state=committed,
         ),
         TaskSpec(
             "VmInitiateReverseReplicationTask",
@@ -446,7 +471,6 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
             "Start reverse replication",
             _P,
             Verb.REVERSE_REPLICATE,
-            failed_state=committed,
         ),
         *(() if planned else (initial_replication,)),
         TaskSpec(
@@ -455,7 +479,6 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
             "Updating the provider states",
             _BOTH,
             Verb.UPDATE_PROTECTION,
-            failed_state=committed,
         ),
     )
 
@@ -501,6 +524,7 @@ PAIR_CLOUDS: Final = Scenario(
             _BOTH,
             Verb.PAIR_CLOUD,
             Target.CLOUD,
+            undo=Verb.UNPAIR_CLOUD,
         ),
     ),
 )
@@ -561,6 +585,7 @@ UNREGISTER_SERVER: Final = Scenario(
             _P,
             Verb.CLEAN_UP,
             Target.SERVER,
+            no_way_back=True,
         ),
         TaskSpec("UnregisterFabricTask", "UnregisterFabricTask", "Deleting the server"),
     ),
@@ -579,6 +604,7 @@ TIDY_PARTNER: Final = Scenario(
             _P,
             Verb.UNPAIR_CLOUD,
             Target.CLOUD,
+            no_way_back=True,
         ),
     ),
 )

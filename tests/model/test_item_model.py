@@ -12,16 +12,19 @@ from pydantic import JsonValue
 
 from service_hub.domain.decide import decide
 from service_hub.domain.jobs import (
+    AskInventory,
     Begun,
     CheckFailed,
     CheckPassed,
     Command,
+    Dispatch,
     Event,
     Job,
     JobError,
     PartFailed,
     PartSucceeded,
     RunCheck,
+    Withdraw,
 )
 from service_hub.domain.planning import (
     ItemPlan,
@@ -90,6 +93,7 @@ def answer(command: Command, failing: str | None) -> Event:
         if task == failing:
             return CheckFailed(NOW, task, attempt, ERROR)
         return CheckPassed(NOW, task, attempt)
+    assert isinstance(command, Dispatch | AskInventory | Withdraw)
     if task == failing:
         return PartFailed(NOW, task, command.side, attempt, ERROR)
     return PartSucceeded(NOW, task, command.side, attempt, {"result": dict(RESULT)}, NOW)

@@ -16,6 +16,7 @@ from service_hub.domain import decide as decide_module
 from service_hub.domain.decide import decide, next_deadline
 from service_hub.domain.jobs import (
     UNDO_SUFFIX,
+    AskInventory,
     Begun,
     CheckFailed,
     CheckPassed,
@@ -81,7 +82,7 @@ class State:
 
 
 def identity(command: Command) -> Identity:
-    side = None if isinstance(command, RunCheck) else command.side
+    side = command.side if isinstance(command, Dispatch | AskInventory | Withdraw) else None
     return (command.task_id, side, command.attempt, type(command).__name__)
 
 
@@ -90,7 +91,7 @@ def answers(command: Command) -> Iterator[Event]:
     if isinstance(command, RunCheck):
         yield CheckPassed(NOW, task, attempt)
         yield CheckFailed(NOW, task, attempt, ERROR)
-    else:
+    elif isinstance(command, Dispatch | AskInventory | Withdraw):
         yield PartSucceeded(NOW, task, command.side, attempt, {}, NOW)
         yield PartFailed(NOW, task, command.side, attempt, ERROR)
 
@@ -384,7 +385,7 @@ def test_a_deadline_withdraws_and_waits_before_it_undoes() -> None:
     ended, undo = decide(job, PartFailed(NOW, "FailoverTask", Side.RECOVERY, 1, ERROR))
     assert ended.undoing
     assert [command.task_id for command in undo] == ["FailoverTask" + UNDO_SUFFIX]
-    assert ended.waiting_for is None
+    assert ended.held_up is None
 
 
 def test_a_provider_that_is_gone_is_waited_for_until_nothing_can_come_from_it() -> None:
@@ -410,7 +411,7 @@ def test_a_success_that_comes_after_the_deadline_is_a_success() -> None:
 def test_an_unplanned_failover_goes_past_its_source_without_waiting() -> None:
     job, commands = given_up("unplanned_failover", "ShutdownVmOnPrimaryForUFO")
     assert [type(command) for command in commands] == [Withdraw, Dispatch]
-    assert job.waiting_for is None
+    assert job.held_up is None
 
 
 def test_the_other_end_of_a_failed_task_is_withdrawn_and_waited_for() -> None:

@@ -87,7 +87,7 @@ def test_what_an_operator_signed_is_allowed(order: Order, verb: Verb, copy: Copy
 
 
 def test_each_defect_has_its_own_sentence() -> None:
-    asked = assignment()
+    asked, prepared = assignment(), assignment(Verb.PREPARE_FAILOVER)
     reasons = [
         refusal(None, asked),
         refusal("{}", asked),
@@ -99,7 +99,7 @@ def test_each_defect_has_its_own_sentence() -> None:
         refusal(signed(until=timedelta(days=7)), asked),
         refusal(signed(Order(SignedOperation.PLANNED_FAILOVER, "item-2", FORWARD)), asked),
         refusal(signed(Order(SignedOperation.COMMIT, ITEM)), asked),
-        refusal(signed(Order(SignedOperation.PLANNED_FAILOVER, ITEM, BACK)), asked),
+        refusal(signed(Order(SignedOperation.PLANNED_FAILOVER, ITEM, BACK)), prepared),
         refusal(signed(Order(SignedOperation.PLANNED_FAILOVER, ITEM)), asked),
         refusal(signed(), asked, TEST),
         refusal(signed(Order(SignedOperation.TEST_FAILOVER, ITEM, FORWARD)), asked),

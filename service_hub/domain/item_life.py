@@ -1,0 +1,187 @@
+"""From a job to the item that it is about: locked, changed and left by it; pure."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from service_hub.domain.errors import OperationNotAllowedError
+from service_hub.domain.jobs import Job, JobState, RestartRequested
+from service_hub.domain.protection import (
+    DESCRIPTIONS,
+    TRANSITIONS,
+    Arc,
+    Operation,
+    ProtectionState,
+    TestState,
+    arc_in_progress,
+    arc_of,
+    expected_direction,
+)
+from service_hub.domain.records import CurrentScenario, ProtectedItem
+from service_hub.domain.scenarios import scenario_key
+from wire_contract.vocabulary import Direction, Side
+
+
+def direction_of(operation: Operation, active: Side) -> Direction:
+    """Return the direction a job of this operation has; a commit looks back, all others ahead."""
+    ahead = expected_direction(operation, active)
+    if operation is not Operation.COMMIT:
+        return ahead
+    return (
+        Direction.RECOVERY_TO_PRIMARY
+        if ahead is Direction.PRIMARY_TO_RECOVERY
+        else Direction.PRIMARY_TO_RECOVERY
+    )
+
+
+def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem:
+    """Return the item in its busy state; raises OperationNotAllowedError."""
+    assert job.operation is not None, "a job on an item has an operation"
+    arc = arc_of(item.state, job.operation)
+    test_machine = job.context.get("test_machine_id")
+    return item.model_copy(
+        update={
+            "state": arc.via,
+            "current": _current(job, now),
+            "left_by": None,
+            "test_machine_id": str(test_machine) if test_machine else item.test_machine_id,
+        }
+    )
+
+
+def restart_on_item(
+    item: ProtectedItem, job: Job, principal: str, now: datetime
+) -> tuple[ProtectedItem, RestartRequested]:
+    """Return the item locked again by a job that has ended, and the event that restarts it.
+
+    Raises OperationNotAllowedError where the item is busy, or is no longer as the job left it: what
+    the job was planned on would not hold. A job that never began on the item (it was refused) may
+    begin where it would be planned just so today.
+    """
+    assert job.operation is not None, "a job on an item has an operation"
+    event = RestartRequested(now, principal, epoch=item.epoch)
+    if item.current is not None:
+        raise OperationNotAllowedError(f"Restart of {job.operation}", DESCRIPTIONS[item.state])
+    if item.left_by == job.id and job.began_in is not None:
+        arc = arc_of(job.began_in, job.operation)
+        update = {"state": arc.via, "current": _current(job, now), "left_by": None}
+        return item.model_copy(update=update), event
+    if not _still_fits(item, job):
+        raise OperationNotAllowedError(f"Restart of {job.operation}", DESCRIPTIONS[item.state])
+    return begin_on_item(item, job, now), replace(event, began_in=item.state)
+
+
+def _still_fits(item: ProtectedItem, job: Job) -> bool:
+    """Whether a job that never began would be planned in the same way today."""
+    assert job.operation is not None, "a job on an item has an operation"
+    never_began = all(task.attempt == 0 or not task.parts for task in job.tasks)
+    committed = item.state in COMMITTED
+    return (
+        never_began
+        and job.operation in TRANSITIONS.get(item.state, {})
+        and job.direction is direction_of(job.operation, item.active_location)
+        and job.scenario_key == scenario_key(job.operation, unplanned=item.failed_over_unplanned)
+        and (job.operation is not Operation.REVERSE_REPLICATE)
+        | (committed == ("already_committed" in job.flags))
+    )
+
+
+def _current(job: Job, now: datetime) -> CurrentScenario:
+    return CurrentScenario(scenario_name=job.scenario.name, job_id=job.id, started_at=now)
+
+
+def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
+    """Return the item as the job leaves it: its epoch at once, its state when the job ends."""
+    if item.current is None or item.current.job_id != job.id or job.operation is None:
+        return item
+    if job.epoch > item.epoch:
+        holder = Side.RECOVERY if job.authority_moved else Side.PRIMARY
+        item = item.model_copy(
+            update={"epoch": job.epoch, "authority": job.direction.place(holder)}
+        )
+    item = _learn_places(item, job)
+    if not job.finished:
+        return item
+    state = state_after(job, arc_in_progress(item.state, job.operation, job.began_in))
+    update: dict[str, Any] = {"state": state, "current": None, "left_by": job.id}
+    if job.operation in _FAILOVERS:
+        moved = state in _FAILED_OVER
+        update["active_location"] = job.direction.place(Side.RECOVERY if moved else Side.PRIMARY)
+        if moved:
+            update |= {
+                "failed_over_unplanned": state is ProtectionState.UNPLANNED_FAILED_OVER,
+                "last_failover_at": job.started_at,
+            }
+    if state is ProtectionState.TEST_OPEN and job.operation is Operation.TEST_FAILOVER:
+        update |= {
+            "test_state": TestState.WAITING_FOR_COMPLETION,
+            "test_opened_at": job.started_at,
+        }
+    if job.state is JobState.SUCCEEDED:
+        update |= _after_success(job)
+    return item.model_copy(update=update)
+
+
+def state_after(job: Job, arc: Arc) -> ProtectionState:
+    """Return the state in which a job that has ended leaves its item."""
+    if job.state is JobState.SUCCEEDED:
+        return arc.done
+    if job.failed_state is not None:
+        return job.failed_state
+    if job.undo_incomplete:
+        return arc.after_failed_undo
+    return (arc.undone or arc.failed) if _all_taken_back(job) else arc.failed
+
+
+def _all_taken_back(job: Job) -> bool:
+    """Whether both ends are as before any failover: each task that moves one was taken back."""
+    specs = ((task, job.spec(task.task_id)) for task in job.tasks)
+    moving = [task for task, spec in specs if spec.undo_on_failure and spec.undo is not None]
+    return bool(moving) and all(task.taken_back for task in moving)
+
+
+def provider_to_refresh(before: ProtectedItem, after: ProtectedItem) -> str | None:
+    """Return whose copy got the authority back under a new epoch that it has not heard of.
+
+    Only what a failover's undo does: a failover itself tells the new holder by its own command.
+    """
+    back = after.epoch > before.epoch and after.authority is before.active_location
+    return after.provider_at(after.authority) if back else None
+
+
+_FAILOVERS = frozenset({Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER})
+"""Only these move a machine; a commit or a reversal that fails ends in the same states."""
+
+COMMITTED = frozenset({ProtectionState.PLANNED_COMMITTED, ProtectionState.UNPLANNED_COMMITTED})
+"""There is no failover left to commit."""
+
+_FAILED_OVER = frozenset(
+    {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}
+)
+
+
+def _after_success(job: Job) -> dict[str, Any]:
+    match job.operation:
+        case Operation.TEST_FAILOVER:
+            return {"last_test_failover_at": job.started_at}
+        case Operation.TEST_FAILOVER_CLEANUP:
+            return {
+                "test_state": TestState.MARKED_FOR_DELETION,
+                "test_machine_id": None,
+                "test_opened_at": None,
+            }
+        case Operation.REVERSE_REPLICATE:
+            planned = job.scenario_key == "reverse_after_planned"
+            return {
+                "failed_over_unplanned": False,
+                "initial_replication_type": "None" if planned else "OverNetwork",
+            }
+        case _:
+            return {}
+
+
+def _learn_places(item: ProtectedItem, job: Job) -> ProtectedItem:
+    placed = job.context.get("result:CreateProtectionTargetTask")
+    if not isinstance(placed, dict) or job.operation is not Operation.ENABLE:
+        return item
+    return item.model_copy(update={"recovery_host": str(placed["replica_host"])})

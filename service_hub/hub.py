@@ -55,7 +55,7 @@ from service_hub.store.database import DatabaseUnusableError, open_store
 from service_hub.store.record_store import RecordStore
 from service_hub.trust import HubTrust, event_signer, load
 from service_hub.trust_parts import Tls, keeping_trust_fresh, listener_contexts, trust_office
-from service_shell.clock import Clock
+from service_shell.clock import Clock, boottime
 from service_shell.errors import ProgramError
 from service_shell.failpoints import NONE, Failpoints
 from service_shell.https_listener import https_served
@@ -234,7 +234,7 @@ async def _store(settings: HubSettings, faults: Failpoints) -> AsyncIterator[Rec
     try:
         with exclusive(settings.database):
             make_private(settings.database)
-            async with open_store(settings.database, faults) as store:
+            async with open_store(settings.database, faults, frees_leases=True) as store:
                 yield store
     except (DatabaseUnusableError, DatabaseInUseError) as error:
         raise ProgramError(str(error)) from error
@@ -255,6 +255,8 @@ def _use_cases(
         checker=registered.checker,
         liveness=fabrics,
         clock=clock,
+        leases=store,
+        boottime=boottime,
         faults=parts.faults,
     )
     requests = RequestLedger(reader=store, clock=clock)

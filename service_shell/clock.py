@@ -1,6 +1,7 @@
 """The one source of time, ids and chance; everything else takes them as arguments."""
 
 import secrets
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -48,3 +49,8 @@ class SystemClock:
     def jitter(self, low: float, high: float) -> float:
         """Return a number between `low` and `high`, evenly spread."""
         return _RANDOM.uniform(low, high)
+
+
+def boottime() -> float:
+    """Return the seconds since the machine started, those that it was suspended included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

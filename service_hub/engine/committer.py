@@ -5,14 +5,14 @@ when the transaction itself fails, every change of the batch does, and who asked
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from service_hub.domain.errors import StaleVersionError
+from service_hub.domain.errors import StaleVersionError, StorageUnavailableError
 from service_hub.ports import Change, Outbox, Store
 
 BATCH_MAX: Final = 100
@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    change: Change
-    answer: asyncio.Future[int]
+    changes: Sequence[Change]
+    answer: asyncio.Future[list[int | StaleVersionError]]
 
 
 class GroupCommitter:
@@ -40,8 +40,17 @@ class GroupCommitter:
 
     async def commit(self, change: Change) -> int:
         """Return the change's number once it is durable; StaleVersionError: nothing is stored."""
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Asked(change, answer))
+        (outcome,) = await self.commit_all((change,))
+        if isinstance(outcome, StaleVersionError):
+            raise outcome
+        return outcome
+
+    async def commit_all(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+        """Store each alone, in order; any other exception: none of them is known to be stored."""
+        answer: asyncio.Future[list[int | StaleVersionError]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        await self._queue.put(_Asked(changes, answer))
         return await answer
 
     @asynccontextmanager
@@ -57,34 +66,44 @@ class GroupCommitter:
 
     async def _run(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < BATCH_MAX and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            asked = [await self._queue.get()]
+            size = len(asked[0].changes)
+            while size < BATCH_MAX and not self._queue.empty():
+                asked.append(self._queue.get_nowait())
+                size += len(asked[-1].changes)
             try:
-                await self._commit(batch)
+                await self._commit(asked)
             finally:
-                for _ in batch:
+                for _ in asked:
                     self._queue.task_done()
 
-    async def _commit(self, batch: list[_Asked]) -> None:
+    async def _commit(self, asked: Sequence[_Asked]) -> None:
+        changes = [change for each in asked for change in each.changes]
         try:
-            outcomes = await self._store.apply([asked.change for asked in batch])
+            outcomes = await self._store.apply(changes)
         except Exception as error:
-            log.exception("commit_failed", changes=len(batch))
-            for asked in batch:
-                if not asked.answer.done():
-                    asked.answer.set_exception(error)
+            # A full disk or a database server that restarts: a trace would tell nothing more.
+            trace = None if isinstance(error, StorageUnavailableError) else error
+            log.error("commit_failed", changes=len(changes), cause=str(error), exc_info=trace)  # noqa: TRY400 -- as above
+            for each in asked:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
             return
+        self._wake(changes, outcomes)
+        at = 0
+        for each in asked:
+            mine = outcomes[at : at + len(each.changes)]
+            at += len(each.changes)
+            if not each.answer.done():
+                each.answer.set_result(mine)
+
+    def _wake(self, changes: Sequence[Change], outcomes: Sequence[int | StaleVersionError]) -> None:
         woken: set[str] = set()
-        for asked, outcome in zip(batch, outcomes, strict=True):
+        for change, outcome in zip(changes, outcomes, strict=True):
             if isinstance(outcome, StaleVersionError):
-                if not asked.answer.done():
-                    asked.answer.set_exception(outcome)
                 continue
-            woken.update(event.provider_id for event in asked.change.events)
+            woken.update(event.provider_id for event in change.events)
             # A receipt makes room for what waits behind it.
-            woken.update(receipt.provider_id for receipt in asked.change.receipts)
-            if not asked.answer.done():
-                asked.answer.set_result(outcome)
+            woken.update(receipt.provider_id for receipt in change.receipts)
         if woken:
             self._outbox.wake(sorted(woken))

@@ -1,71 +1,77 @@
-"""Runs jobs: lets them decide, persists the decision, and only then acts on it.
+"""Runs jobs: lets them decide, persists the decision, and only then acts on it (design: engine).
 
-Everything a job needs to go on is stored with the decision, so that after a kill the next start
-finds it: unfinished checks are made again, assignments lie in the outbox until acknowledged.
+Everything a job needs to go on is stored with the decision, so that after a kill the next start, or
+another hub of the same database, finds it. Which of them may decide on a job its lease says.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
-from service_hub.domain import errors
-from service_hub.domain.arguments import arguments_of, target_of
-from service_hub.domain.checks import job_error
-from service_hub.domain.decide import decide, next_deadline
+from service_hub.domain.decide import decide
 from service_hub.domain.errors import StaleVersionError
+from service_hub.domain.job_log import encode, encode_first
 from service_hub.domain.job_steps import open_commands
-from service_hub.domain.jobs import (
-    AskInventory,
-    Begun,
-    CheckFailed,
-    CheckPassed,
-    Command,
-    Dispatch,
-    Event,
-    Job,
-    JobState,
-    PartGivenUp,
-    RunCheck,
-    TaskState,
-    Tick,
-    Withdraw,
-)
-from service_hub.domain.operator_signatures import signature_of
-from service_hub.domain.planning import provider_to_refresh, reflect_on_item, reflect_on_mapping
-from service_hub.domain.records import ContainerMapping, ProtectedItem
+from service_hub.domain.jobs import Begun, Command, Event, Job, JobState
+from service_hub.engine.aftermath import AfterDecisions, facts
+from service_hub.engine.children import Children
+from service_hub.engine.consequences import Consequences, Step, related_in, related_to
+from service_hub.engine.decider import Decider
+from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs, Taken
+from service_hub.engine.takeover import Takeover
+from service_hub.engine.tenure import LEASE_SECONDS, Tenure
+from service_hub.engine.unreachable import Unreachable
+from service_hub.engine.work import Work
 from service_hub.ports import (
     NEW,
     NO_FAULTS,
+    NOTHING,
     Change,
     Checker,
+    ChildPlanner,
     Clock,
     Committer,
     FaultPoints,
     Followers,
+    Lease,
+    Leases,
     Liveness,
+    LogEntry,
+    Message,
     NewEvent,
     Reader,
     Save,
     Versioned,
 )
-from wire_contract.events import Assignment, Withdrawal, assignment_task
-from wire_contract.vocabulary import EventType, Side
 
 RETRIES_MAX: Final = 20
-"""How often a decision is taken anew because what it was made on had changed meanwhile."""
-
-REFRESH_LIFETIME: Final = timedelta(days=1)
-"""How long a refresh is worth asking for; a provider that was away begins with a session anyway."""
+"""How often an event is handed on anew because its job changed hands or was stored meanwhile."""
 
 WATCH_SECONDS: Final = 1.0
-"""How often deadlines and leases are looked at."""
+"""How often clocks, free leases and the leases of providers are looked at."""
+
+INBOX_SECONDS: Final = 2.0
+"""How often messages and children on other hubs are looked at: the truth behind the bell."""
+
+STOPPING_SECONDS_MAX: Final = 10.0
+"""Longest a stopping hub waits for what is being committed."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms jobs are held; `shared`: other hubs may use the database too."""
+
+    lease_seconds: float = LEASE_SECONDS
+    shared: bool = False
+
+
+ALONE: Final = Terms()
 
 
 class Engine:
@@ -79,320 +85,286 @@ class Engine:
         checker: Checker,
         liveness: Liveness,
         clock: Clock,
+        leases: Leases,
+        boottime: Callable[[], float],
+        terms: Terms = ALONE,
         faults: FaultPoints = NO_FAULTS,
     ) -> None:
-        self._faults = faults
         self._reader = reader
         self._committer = committer
-        self._checker = checker
-        self._liveness = liveness
         self._clock = clock
-        self._followers: Followers | None = None
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._open: dict[str, Job] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self._faults = faults
+        self._terms = terms
+        self._jobs = HeldJobs()
+        self._work = Work()
+        self._freed = asyncio.Event()
+        self._consequences = Consequences(clock)
+        self._unreachable = Unreachable(self._jobs, liveness, clock)
+        self._children = Children(jobs=self._jobs, reader=reader, runner=self, clock=clock)
+        self._after = AfterDecisions(
+            jobs=self._jobs,
+            committer=committer,
+            checker=checker,
+            clock=clock,
+            children=self._children,
+            unreachable=self._unreachable,
+            spawn=self._work.spawn,
+        )
+        self._decider = Decider(
+            jobs=self._jobs,
+            reader=reader,
+            committer=committer,
+            consequences=self._consequences,
+            aftermath=self._after,
+            faults=faults,
+        )
+        self.tenure = Tenure(
+            leases, hub_id=clock.new_id(), seconds=terms.lease_seconds, boottime=boottime
+        )
+        self._takeover = Takeover(
+            jobs=self._jobs,
+            reader=reader,
+            committer=committer,
+            leases=leases,
+            tenure=self.tenure,
+            aftermath=self._after,
+        )
 
     def follow(self, followers: Followers) -> None:
         """Tell these when a job has ended (set once, by the composition root)."""
-        self._followers = followers
+        self._after.follow(followers)
+
+    def plan_children_with(self, planner: ChildPlanner) -> None:
+        """Have the jobs of groups made by this (set once, by the composition root)."""
+        self._children.plan_with(planner)
+
+    @property
+    def held_count(self) -> int:
+        """How many jobs this process holds."""
+        return len(self._jobs)
+
+    @property
+    def standing_still(self) -> dict[str, str]:
+        """The jobs that were quarantined, and why."""
+        return {each.job.id: each.quarantined for each in self._jobs if each.quarantined}
+
+    # ------------------------------------------------------------------------- start and end
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take up what an earlier process left, then run jobs while the context is open."""
+        """Take up what an earlier process left, then run jobs while the context is open.
+
+        At the end what is being committed is finished, and the leases are given back.
+        """
         async with asyncio.TaskGroup() as group:
-            self._group = group
-            watcher = group.create_task(self._watch())
-            await self._take_up()
+            self._work.begin(group)
+            deciding = group.create_task(self._decider.run())
+            more = await self._takeover.take_up_some()
+            self._work.spawn(self._claim(more))
+            self._work.again(self._watch, self._next_look)
+            self._work.again(self._look_beyond, lambda: INBOX_SECONDS)
+            self._work.again(self._renew, lambda: self.tenure.renewal_seconds)
             try:
                 yield
             finally:
-                watcher.cancel()
-                self._group = None
+                await self._stop(deciding)
+
+    async def _stop(self, deciding: asyncio.Task[None]) -> None:
+        try:
+            async with asyncio.timeout(STOPPING_SECONDS_MAX):
+                await self._jobs.idle()
+        except TimeoutError:
+            log.warning("stopped_while_committing", held=self.held_count)
+        leases = self._leases()
+        self._work.end()
+        deciding.cancel()
+        for held in self._jobs:
+            self._jobs.drop(held)
+        try:
+            await self.tenure.release(leases)
+        except Exception as error:  # noqa: BLE001 -- they run out by themselves
+            log.warning("leases_not_released", cause=str(error), count=len(leases))
+
+    # ------------------------------------------------------------------------------ use cases
 
     async def start(self, job: Job, change: Change) -> None:
         """Store the job together with the change, then let it run."""
+        await self.start_all((job,), change)
+
+    async def start_all(self, jobs: Sequence[Job], change: Change) -> None:
+        """Store all these jobs together with the change, then let them run."""
         now = self._clock.now()
-        begun, commands = decide(job, Begun(now))
-        events = self._events(begun, commands, now)
-        await self._faults.reach("engine.before_commit")
-        await self._committer.commit(change + Change(saves=(Save(begun, NEW),), events=events))
-        await self._faults.reach("engine.after_commit")
-        log.info("job_started", **_facts(job))
-        self._note(begun)
-        await self._faults.reach("engine.before_act")
-        self._act(begun, commands)
+        begun: list[tuple[HeldJob, Sequence[Command]]] = []
+        for job in jobs:
+            if job.finished:
+                change += self._first(job)
+                continue
+            after, commands = decide(job, Begun(now))
+            events = self._consequences.events(after, commands, now)
+            change += self._first(after) + Change(
+                events=events, begins=(Lease(after.id, self.tenure.hub_id, after.fence),)
+            )
+            held = HeldJob(after, NEW + 1, after.fence, related_in(change, after))
+            begun.append((held, commands))
+        await self._hold(begun, change, Begun(now))
+        for held, _ in begun:
+            log.info("job_started", **facts(held.job))
 
     async def record(self, job: Job, change: Change) -> None:
         """Store a job that has ended before it began, together with the change."""
-        await self._committer.commit(change + Change(saves=(Save(job, NEW),)))
-        log.info("job_refused", **_facts(job), errors=[error.code for error in job.errors])
+        await self._committer.commit(change + self._first(job))
+        log.info("job_refused", **facts(job), errors=[error.code for error in job.errors])
 
-    async def feed(self, job_id: str, event: Event) -> None:
-        """Let a job decide on an event; returns when the decision is durable."""
-        async with self._locks[job_id]:
-            for _ in range(RETRIES_MAX):
-                present = await self._reader.get(Job, job_id)
-                if present is None:
-                    log.warning(
-                        "event_of_unknown_job", job_id=job_id, event_type=type(event).__name__
-                    )
+    async def feed(self, job_id: str, event: Event, change: Change = NOTHING) -> None:
+        """Let a job decide on an event; returns when the decision is durable.
+
+        Where another hub holds the job, the event is durable then and decided on there.
+        """
+        for _ in range(RETRIES_MAX):
+            held = self._jobs.get(job_id)
+            if held is None or held.job.finished:
+                if await self._hand_on(job_id, event, change):
                     return
-                job, commands = decide(present.record, event)
-                if job == present.record:
-                    return
-                await self._faults.reach("engine.before_commit")
-                try:
-                    await self._committer.commit(await self._change(job, present, commands))
-                except StaleVersionError:
-                    continue
-                break
-            else:
-                msg = f"job {job_id} found no quiet moment in {RETRIES_MAX} tries"
-                raise StaleVersionError(msg)
-        await self._faults.reach("engine.after_commit")
-        self._report(present.record, job)
-        self._note(job)
-        await self._faults.reach("engine.before_act")
-        self._act(job, commands)
-        if job.finished:
-            self._locks.pop(job_id, None)
-            if self._followers is not None:
-                await self._followers.job_ended(job)
+                continue
+            answer: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+            self._jobs.offer(held, Fed(event, change, answer=answer))
+            if await answer is Taken.DECIDED:
+                return
+        msg = f"job {job_id} found no quiet moment in {RETRIES_MAX} tries"
+        raise StaleVersionError(msg)
 
     async def open_work(self, provider_id: str) -> tuple[NewEvent, ...]:
         """Return what a provider was asked and has not answered, under the same command ids."""
+        jobs = {held.job.id: held.job for held in self._jobs}
+        if self._terms.shared:
+            for state in (JobState.NOT_STARTED, JobState.IN_PROGRESS, JobState.SUSPENDED):
+                for found in await self._reader.find(Job, state=state.value):
+                    jobs.setdefault(found.record.id, found.record)
         events: list[NewEvent] = []
-        for job_id in list(self._open):
-            found = await self._reader.get(Job, job_id)
-            if found is None:
-                continue
-            job, now = found.record, self._clock.now()
+        for job in jobs.values():
             for side, each in job.providers.items():
                 if each == provider_id:
-                    events += self._events(job, open_commands(job, side), now)
+                    commands = open_commands(job, side)
+                    events += self._consequences.events(job, commands, self._clock.now())
         return tuple(events)
 
-    # ------------------------------------------------------------------------------- persisting
+    # ----------------------------------------------------------------------------------- hints
 
-    async def _change(
-        self, job: Job, present: Versioned[Job], commands: Sequence[Command]
-    ) -> Change:
-        saves, events = [Save(job, present.version)], []
-        if job.item_id is not None:
-            item = await self._reader.get(ProtectedItem, job.item_id)
-            if item is not None and (after := reflect_on_item(item.record, job)) != item.record:
-                saves.append(Save(after, item.version))
-                provider_id = provider_to_refresh(item.record, after)
-                if provider_id is not None:
-                    events.append(self._refresh(job, provider_id, REFRESH_LIFETIME))
-        mapping_id = job.context.get("mapping_id")
-        if isinstance(mapping_id, str):
-            mapping = await self._reader.get(ContainerMapping, mapping_id)
-            if mapping is not None:
-                paired = reflect_on_mapping(mapping.record, job)
-                if paired != mapping.record:
-                    saves.append(Save(paired, mapping.version))
-        events += self._events(job, commands, self._clock.now())
-        return Change(saves=saves, events=events)
+    def leases_freed(self) -> None:
+        """Hear that another hub gave leases back: what is free is claimed now."""
+        self._freed.set()
 
-    def _refresh(self, job: Job, provider_id: str, lifetime: timedelta) -> NewEvent:
-        now = self._clock.now()
-        return NewEvent(
-            event_id=self._clock.new_id(),
-            vault_id=job.vault_id,
-            provider_id=provider_id,
-            type=EventType.REFRESH,
-            issued_at=now,
-            expires_at=now + lifetime,
-            body={},
-        )
+    def message_for(self, job_id: str) -> None:
+        """Hear that there is a message for a job: it is read now, when the job is held here."""
+        held = self._jobs.get(job_id)
+        if held is not None:
+            self._work.spawn(self._takeover.read_messages((held,)))
 
-    def _events(self, job: Job, commands: Sequence[Command], now: datetime) -> tuple[NewEvent, ...]:
-        events = []
-        for command in commands:
-            match command:
-                case Dispatch():
-                    events.append(self._assignment(job, command, now))
-                case AskInventory(side=side, deadline=deadline):
-                    events.append(self._refresh(job, job.providers[side], deadline - now))
-                case Withdraw():
-                    events.append(self._withdrawal(job, command, now))
-                case RunCheck():
-                    pass
-        return tuple(events)
+    # ------------------------------------------------------------------------------- beginning
 
-    def _assignment(self, job: Job, dispatch: Dispatch, now: datetime) -> NewEvent:
-        body = Assignment(
-            job=job.id,
-            task=assignment_task(dispatch.task_id, dispatch.side),
-            attempt=dispatch.attempt,
-            fence=job.fence,
-            item=job.item_id,
-            target=target_of(job, dispatch),
-            epoch=job.epoch,
-            verb=dispatch.verb.value,
-            arguments=arguments_of(job, dispatch),
-            deadline=dispatch.deadline,
-            operator_signature=signature_of(job),
-        )
-        return NewEvent(
-            event_id=self._clock.new_id(),
-            vault_id=job.vault_id,
-            provider_id=job.providers[dispatch.side],
-            type=EventType.ASSIGNMENT,
-            issued_at=now,
-            expires_at=dispatch.deadline,
-            body=body.model_dump(mode="json"),
-        )
+    def _first(self, job: Job) -> Change:
+        entry = LogEntry(job.id, 0, self._clock.now(), encode_first(job))
+        return Change(saves=(Save(job, NEW),), log=(entry,))
 
-    def _withdrawal(self, job: Job, command: Withdraw, now: datetime) -> NewEvent:
-        body = Withdrawal(
-            job=job.id,
-            task=assignment_task(command.task_id, command.side),
-            attempt=command.attempt,
-            fence=job.fence,
-        )
-        return NewEvent(
-            event_id=self._clock.new_id(),
-            vault_id=job.vault_id,
-            provider_id=job.providers[command.side],
-            type=EventType.WITHDRAWAL,
-            issued_at=now,
-            expires_at=command.deadline,
-            body=body.model_dump(mode="json"),
-        )
-
-    # ----------------------------------------------------------------------------------- acting
-
-    def _act(self, job: Job, commands: Sequence[Command]) -> None:
-        for command in commands:
-            if isinstance(command, RunCheck) and self._group is not None:
-                self._group.create_task(self._check(job, command))
-            elif isinstance(command, Dispatch):
-                log.info(
-                    "task_dispatched",
-                    job_id=job.id,
-                    task=command.task_id,
-                    side=command.side.value,
-                    verb=command.verb.value,
-                    epoch=job.epoch,
-                )
-            elif isinstance(command, Withdraw):
-                log.warning(
-                    "task_withdrawn",
-                    job_id=job.id,
-                    task=command.task_id,
-                    side=command.side.value,
-                    waiting_for=job.waiting_for,
-                )
-
-    async def _check(self, job: Job, command: RunCheck) -> None:
-        """Make a check; what goes wrong with one job must not stop the others.
-
-        The task then stays in progress and ends by its deadline, or a new start makes it again.
-        """
+    async def _hold(
+        self, begun: Sequence[tuple[HeldJob, Sequence[Command]]], change: Change, event: Event
+    ) -> None:
+        """Commit a change that begins leases; the jobs are held, busy, before anybody hears."""
+        for held, _ in begun:
+            self._jobs.add(held)
+            self._jobs.occupy(held)
         try:
-            error = await self._checker.check(job, command.task_id)
-            now = self._clock.now()
-            event: Event = CheckPassed(now, command.task_id, command.attempt)
-            if error is not None:
-                event = CheckFailed(now, command.task_id, command.attempt, error)
-            await self.feed(job.id, event)
-        except Exception:
-            log.exception("check_broke_off", job_id=job.id, task=command.task_id)
+            await self._faults.reach("engine.before_commit")
+            await self._committer.commit(change)
+            await self._faults.reach("engine.after_commit")
+        except BaseException:
+            for held, _ in begun:
+                self._jobs.drop(held)
+                self._jobs.give_back(held)
+            raise
+        await self._faults.reach("engine.before_act")
+        for held, commands in begun:
+            self._after.note(held)
+            step = Step(held, Fed(event), held.job, held.job, commands, change, held.related)
+            await self._after.act(step)
+            self._jobs.give_back(held)
 
-    def _note(self, job: Job) -> None:
-        if job.finished:
-            self._open.pop(job.id, None)
-        else:
-            self._open[job.id] = job
+    async def _hand_on(self, job_id: str, event: Event, change: Change) -> bool:
+        """Decide on a job that has ended, or leave the event to who holds it; False: look anew."""
+        present = await self._reader.get(Job, job_id)
+        if present is None:
+            log.warning("event_of_unknown_job", job_id=job_id, event_type=type(event).__name__)
+            if change != NOTHING:
+                await self._committer.commit(change)
+            return True
+        try:
+            if present.record.finished:
+                await self._decide_on_ended(present, event, change)
+            else:
+                message = Message(self._clock.new_id(), job_id, encode(event))
+                await self._committer.commit(change + Change(messages=(message,)))
+                self.message_for(job_id)
+        except StaleVersionError:
+            if change != NOTHING:
+                raise
+            return False
+        return True
 
-    def _report(self, before: Job, after: Job) -> None:
-        for task in after.tasks:
-            earlier = before.run(task.task_id)
-            ended = task.state in {TaskState.SUCCEEDED, TaskState.FAILED}
-            if ended and earlier is not None and earlier.state is not task.state:
-                log.info("task_ended", job_id=after.id, task=task.task_id, state=task.state.value)
+    async def _decide_on_ended(self, present: Versioned[Job], event: Event, change: Change) -> None:
+        """Let a job that has ended decide: a restart makes it this process's, under its fence."""
+        job = present.record
+        after, commands = decide(job, event)
+        if after == job:
+            if change != NOTHING:
+                await self._committer.commit(change)
+            return
+        held = HeldJob(job, present.version, after.fence, await related_to(self._reader, job))
+        step = self._consequences.of(held, Fed(event, change), after, commands, ends=False)
         if after.finished:
-            codes = [error.code for error in after.errors]
-            log.info("job_ended", **_facts(after), state=after.state.value, errors=codes)
+            await self._committer.commit(replace(step.change, guards=()))
+            return
+        begins = (Lease(job.id, self.tenure.hub_id, after.fence),)
+        held.job, held.version, held.related = after, held.version + 1, step.related
+        change = replace(step.change, guards=(), begins=begins)
+        await self._hold(((held, commands),), change, event)
+        log.info("job_restarted", **facts(after), fence=after.fence)
 
-    # ------------------------------------------------------------------------ start and watching
+    # -------------------------------------------------------------------------------- watching
 
-    async def _take_up(self) -> None:
-        """Raise the fence of every open job and make its unfinished checks again."""
-        for state in (JobState.NOT_STARTED, JobState.IN_PROGRESS):
-            for present in await self._reader.find(Job, state=state.value):
-                await self._take_up_one(present)
-
-    async def _take_up_one(self, present: Versioned[Job]) -> None:
-        job = present.record.model_copy(update={"fence": present.record.fence + 1})
-        await self._committer.commit(Change(saves=(Save(job, present.version),)))
-        log.info("job_taken_up", job_id=job.id, scenario=job.scenario.name, fence=job.fence)
-        self._note(job)
-        checks = [
-            RunCheck(task.task_id, task.attempt)
-            for task in job.tasks
-            if task.state is TaskState.IN_PROGRESS and not task.parts and not job.undoing
-        ]
-        self._act(job, checks)
+    def _next_look(self) -> float:
+        return max(0.01, self._after.seconds_to_next(WATCH_SECONDS))
 
     async def _watch(self) -> None:
+        self._after.look_at_timers()
+        await self._unreachable.look()
+
+    async def _look_beyond(self) -> None:
+        """Look at what other hubs, or an earlier process, left for this one."""
+        await self._children.look()
+        if self._terms.shared:
+            await self._takeover.read_messages(list(self._jobs))
+
+    async def _renew(self) -> None:
+        lost = {(each.job_id, each.fence) for each in await self.tenure.renew(self._leases())}
+        for held in self._jobs:
+            if (held.job.id, held.fence) in lost:
+                log.warning("lease_lost", job_id=held.job.id, fence=held.fence)
+                self._jobs.drop(held)
+
+    def _leases(self) -> list[Lease]:
+        held = (*self._jobs, *self._after.closing)
+        return [each.lease(self.tenure.hub_id) for each in held]
+
+    async def _claim(self, more: int) -> None:
+        """Take up what is free, portion by portion; other hubs have their turn in between."""
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            now = self._clock.now()
-            for job in list(self._open.values()):
-                try:
-                    await self._look_at(job, now)
-                except Exception:
-                    # Looked at again in a second; the other jobs are looked at now.
-                    log.exception("job_not_looked_at", job_id=job.id)
-
-    async def _look_at(self, job: Job, now: datetime) -> None:
-        deadline = next_deadline(job)
-        if deadline is None or deadline > now:
-            await self._give_up_on_the_unreachable(job, now)
-            return
-        detail = f"no final report until {deadline:%Y-%m-%dT%H:%M:%SZ}"
-        error = job_error(errors.DEADLINE, now, name=job.target_object_name, detail=detail)
-        await self.feed(job.id, Tick(now, error))
-
-    async def _give_up_on_the_unreachable(self, job: Job, now: datetime) -> None:
-        """End tasks that may fail at once when their provider's lease has expired.
-
-        An unplanned failover does not wait for a site that is gone (design: channel, deadlines).
-        """
-        for task, side in _expendable(job):
-            provider_id = job.providers[side]
-            if await self._liveness.connected(provider_id):
-                continue
-            error = job_error(
-                errors.NOT_CONNECTED,
-                now,
-                name=job.affected.get(f"{_word(job, side)}VmmName", provider_id),
-                detail="its lease has expired, and the failover does not wait for it",
-            )
-            run = job.run(task)
-            if run is not None:
-                await self.feed(job.id, PartGivenUp(now, task, side, run.attempt, error))
-
-
-def _expendable(job: Job) -> list[tuple[str, Side]]:
-    if job.undoing:
-        return []
-    return [
-        (task.task_id, part.side)
-        for task in job.tasks
-        if task.state is TaskState.IN_PROGRESS and job.spec(task.task_id).go_on_after_failure
-        for part in task.parts
-        if part.state is TaskState.IN_PROGRESS
-    ]
-
-
-def _facts(job: Job) -> dict[str, str]:
-    target = job.target_object_name
-    return {"job_id": job.id, "scenario": job.scenario.name, "target": target}
-
-
-def _word(job: Job, side: Side) -> str:
-    return "primary" if side is job.direction.place(Side.PRIMARY) else "recovery"
+            if not more or self._terms.shared:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_SECONDS / 10 if more else WATCH_SECONDS):
+                        await self._freed.wait()
+                self._freed.clear()
+            try:
+                more = await self._takeover.take_up_some()
+            except Exception as error:  # noqa: BLE001 -- claimed at the next turn
+                log.warning("claim_failed", cause=str(error) or repr(error))
+                more = 0

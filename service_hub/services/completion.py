@@ -15,9 +15,13 @@ class CompletionService:
         self._reader = reader
         self._protection = protection
 
+    def awaits(self, job: Job) -> bool:
+        """Whether a completion may follow from the end of this job."""
+        return job.item_id is not None and job.state is JobState.SUCCEEDED
+
     async def job_ended(self, job: Job) -> None:
         """Look whether the item's next completion may begin now."""
-        if job.item_id is not None and job.state is JobState.SUCCEEDED:
+        if job.item_id is not None and self.awaits(job):
             await self.consider(job.item_id)
 
     async def observed(self, provider_id: str, machine_id: str) -> None:

@@ -376,15 +376,15 @@ async def test_a_stale_change_fails_alone(tmp_path: Path) -> None:
 async def test_a_check_that_breaks_off_stops_neither_the_hub_nor_the_job(tmp_path: Path) -> None:
     async with hub_world(tmp_path) as world:
         await protected(world)
-        whole = world.engine._checker
+        whole = world.engine._after.checker
 
         class BrokenChecker:
             async def check(self, job: Job, task_id: str) -> JobError | None:
                 raise RuntimeError(f"{job.id} {task_id}")
 
-        world.engine._checker = BrokenChecker()
+        world.engine._after.checker = BrokenChecker()
         job_id = await ask(world, Operation.PLANNED_FAILOVER)
-        world.engine._checker = whole
+        world.engine._after.checker = whole
         await world.heard_of("tokyo")
         assert not (await world.job(job_id)).finished
     async with hub_world(tmp_path) as world:

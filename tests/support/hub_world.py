@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import (
     FabricInventory,
@@ -42,6 +43,7 @@ from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.store.database import open_store
 from service_hub.store.record_store import RecordStore
+from service_shell.clock import boottime
 from tests.support.leaving_servers import LeavingServers, leaving_servers
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, ReportBatch, TaskOutcome
@@ -96,10 +98,10 @@ class TellingCommitter(GroupCommitter):
         super().__init__(store, outbox)
         self._told = asyncio.Event()
 
-    async def commit(self, change: Change) -> int:
+    async def commit_all(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
         """Commit, then tell who waits."""
         try:
-            return await super().commit(change)
+            return await super().commit_all(changes)
         finally:
             self._told.set()
 
@@ -282,7 +284,9 @@ async def hub_world(
     """Open a hub on a database in `folder`; opened again it takes up what was left."""
     clock = clock or TickingClock()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(folder / "hub.db", faults))
+        store = await stack.enter_async_context(
+            open_store(folder / "hub.db", faults, frees_leases=True)
+        )
         committer = TellingCommitter(store, outbox or NoOutbox())
         await stack.enter_async_context(committer.running())
         fabrics = FabricService(reader=store, clock=clock, lease=lease)
@@ -293,6 +297,8 @@ async def hub_world(
             checker=leaving.checker,
             liveness=fabrics,
             clock=clock,
+            leases=store,
+            boottime=boottime,
             faults=faults,
         )
         requests = RequestLedger(reader=store, clock=clock)

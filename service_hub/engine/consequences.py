@@ -1,0 +1,223 @@
+"""What is stored with a decision: the job, the records it shows in, its log, events to providers.
+
+Builds values alone; the decider commits them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar, cast
+
+from service_hub.domain.arguments import arguments_of, target_of
+from service_hub.domain.job_log import encode
+from service_hub.domain.jobs import AskInventory, Command, Dispatch, Event, Job, Withdraw
+from service_hub.domain.operator_signatures import signature_of
+from service_hub.domain.planning import provider_to_refresh, reflect_on_item, reflect_on_mapping
+from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
+from service_hub.engine.held_jobs import Fed, HeldJob, Related
+from service_hub.ports import (
+    NOTHING,
+    Change,
+    Clock,
+    Guard,
+    LogEntry,
+    NewEvent,
+    Reader,
+    Save,
+    Versioned,
+)
+from wire_contract.events import Assignment, Withdrawal, assignment_task
+from wire_contract.vocabulary import EventType
+
+REFRESH_LIFETIME: Final = timedelta(days=1)
+"""How long a refresh is worth asking for; a provider that was away begins with a session anyway."""
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A decision that is about to be stored."""
+
+    held: HeldJob
+    fed: Fed
+    before: Job
+    after: Job
+    commands: Sequence[Command]
+    change: Change
+    related: Related | None
+
+    @property
+    def changes_job(self) -> bool:
+        """Whether the job itself is stored anew."""
+        return self.after is not self.before
+
+
+async def related_to(reader: Reader, job: Job) -> Related:
+    """Return the records that a job's progress shows in."""
+    item = None if job.item_id is None else await reader.get(ProtectedItem, job.item_id)
+    mapping_id = job.context.get("mapping_id")
+    if not isinstance(mapping_id, str):
+        return Related(item)
+    return Related(item, await reader.get(ContainerMapping, mapping_id))
+
+
+class _Writing:
+    """The saves of one change: the job, what is stored with the event, what the job shows in."""
+
+    def __init__(self, job: Save, given: Change) -> None:
+        self.saves = [*given.saves, job]
+        self.is_uncertain = False
+
+    def reflected(
+        self, present: Versioned[R] | None, reflect: Callable[[R], R]
+    ) -> Versioned[R] | None:
+        """Note how a record is stored anew, and return it as it is then."""
+        if present is None:
+            return None
+        given = next((each for each in self.saves if _is_of(each, present.record)), None)
+        if given is None:
+            after = reflect(present.record)
+            if after == present.record:
+                return present
+            self.saves.append(Save(after, present.version))
+            return Versioned(after, present.version + 1)
+        # What is stored together with the event is this very record: the job shows in that.
+        self.saves.remove(given)
+        after = reflect(cast("R", given.record))
+        self.saves.append(Save(after, given.expected_version))
+        if given.expected_version is None:
+            self.is_uncertain = True
+            return None
+        return Versioned(after, given.expected_version + 1)
+
+
+class Consequences:
+    """Makes changes of decisions."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def of(
+        self, held: HeldJob, fed: Fed, after: Job, commands: Sequence[Command], *, ends: bool
+    ) -> Step:
+        """Return what is stored when this event was decided on; `ends`: also the lease ends."""
+        taken = () if fed.message_id is None else (fed.message_id,)
+        before, now = held.job, self._clock.now()
+        if after is before:
+            kept = fed.change + Change(taken=taken) if taken else fed.change
+            return Step(held, fed, before, after, (), kept, None)
+        related = held.related or Related()
+        writing = _Writing(Save(after, held.version), fed.change)
+        item = writing.reflected(related.item, lambda it: reflect_on_item(it, after))
+        mapping = writing.reflected(related.mapping, lambda it: reflect_on_mapping(it, after))
+        events = self.events(after, commands, now)
+        if item is not None and related.item is not None:
+            provider_id = provider_to_refresh(related.item.record, item.record)
+            if provider_id is not None:
+                events.append(self._refresh(after, provider_id, now, REFRESH_LIFETIME))
+        change = Change(
+            saves=writing.saves,
+            events=events,
+            log=(log_entry(after, held.version, now, fed.event),),
+            guards=(Guard(after.id, held.fence),),
+            ends=(after.id,) if ends else (),
+            taken=taken,
+        )
+        if fed.change is not NOTHING:
+            change = replace(fed.change, saves=()) + change
+        known = None if writing.is_uncertain else Related(item, mapping)
+        return Step(held, fed, before, after, commands, change, known)
+
+    def events(self, job: Job, commands: Sequence[Command], now: datetime) -> list[NewEvent]:
+        """Return what providers are told of these commands."""
+        events = []
+        for command in commands:
+            match command:
+                case Dispatch():
+                    events.append(self._assignment(job, command, now))
+                case AskInventory(side=side, deadline=deadline):
+                    events.append(self._refresh(job, job.providers[side], now, deadline - now))
+                case Withdraw():
+                    events.append(self._withdrawal(job, command, now))
+                case _:
+                    # Done by the hub itself.
+                    continue
+        return events
+
+    def _refresh(self, job: Job, provider_id: str, now: datetime, lifetime: timedelta) -> NewEvent:
+        return NewEvent(
+            event_id=self._clock.new_id(),
+            vault_id=job.vault_id,
+            provider_id=provider_id,
+            type=EventType.REFRESH,
+            issued_at=now,
+            expires_at=now + lifetime,
+            body={},
+        )
+
+    def _assignment(self, job: Job, dispatch: Dispatch, now: datetime) -> NewEvent:
+        body = Assignment(
+            job=job.id,
+            task=assignment_task(dispatch.task_id, dispatch.side),
+            attempt=dispatch.attempt,
+            fence=job.fence,
+            item=job.item_id,
+            target=target_of(job, dispatch),
+            epoch=job.epoch,
+            verb=dispatch.verb.value,
+            arguments=arguments_of(job, dispatch),
+            deadline=dispatch.deadline,
+            operator_signature=signature_of(job),
+        )
+        return NewEvent(
+            event_id=self._clock.new_id(),
+            vault_id=job.vault_id,
+            provider_id=job.providers[dispatch.side],
+            type=EventType.ASSIGNMENT,
+            issued_at=now,
+            expires_at=dispatch.deadline,
+            body=body.model_dump(mode="json"),
+        )
+
+    def _withdrawal(self, job: Job, command: Withdraw, now: datetime) -> NewEvent:
+        body = Withdrawal(
+            job=job.id,
+            task=assignment_task(command.task_id, command.side),
+            attempt=command.attempt,
+            fence=job.fence,
+        )
+        return NewEvent(
+            event_id=self._clock.new_id(),
+            vault_id=job.vault_id,
+            provider_id=job.providers[command.side],
+            type=EventType.WITHDRAWAL,
+            issued_at=now,
+            expires_at=command.deadline,
+            body=body.model_dump(mode="json"),
+        )
+
+
+def log_entry(job: Job, number: int, now: datetime, event: Event) -> LogEntry:
+    """Return the entry of a decision; its number is the version that the job had before it."""
+    return LogEntry(job.id, number, now, encode(event))
+
+
+def related_in(change: Change, job: Job) -> Related | None:
+    """Return the related records as a change leaves them; None where it does not say.
+
+    Spares a new job's first decision from reading what was stored with it.
+    """
+    item: Versioned[ProtectedItem] | None = None
+    for save in change.saves:
+        if save.record.id == job.item_id and isinstance(save.record, ProtectedItem):
+            if save.expected_version is None:
+                return None
+            item = Versioned(save.record, save.expected_version + 1)
+    if (job.item_id is not None and item is None) or "mapping_id" in job.context:
+        return None
+    return Related(item)
+
+
+def _is_of(save: Save, record: Record) -> bool:
+    return save.record.id == record.id and type(save.record) is type(record)

@@ -1,0 +1,77 @@
+"""Gives up on ends that may fail at once when their provider's lease has expired.
+
+An unplanned failover does not wait for a site that is gone (design: channel, deadlines).
+"""
+
+from typing import Final
+
+import structlog
+
+from service_hub.domain import errors
+from service_hub.domain.checks import job_error
+from service_hub.domain.jobs import Job, PartGivenUp, TaskState
+from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
+from service_hub.ports import Clock, Liveness
+from wire_contract.vocabulary import Side
+
+_DETAIL: Final = "its lease has expired, and the failover does not wait for it"
+
+log = structlog.get_logger(__name__)
+
+
+class Unreachable:
+    """Watches the providers that a running task can do without."""
+
+    def __init__(self, jobs: HeldJobs, liveness: Liveness, clock: Clock) -> None:
+        self._jobs = jobs
+        self._liveness = liveness
+        self._clock = clock
+        self._watched: dict[str, list[tuple[str, Side]]] = {}
+
+    def note(self, job: Job) -> None:
+        """Watch what the job can do without now, and nothing else of it."""
+        expendable = _expendable(job)
+        if expendable:
+            self._watched[job.id] = expendable
+        else:
+            self._watched.pop(job.id, None)
+
+    def forget(self, job_id: str) -> None:
+        """Watch nothing of it."""
+        self._watched.pop(job_id, None)
+
+    async def look(self) -> None:
+        """Ask once for each provider, and give up on those that are gone."""
+        watched = [
+            (held, ends)
+            for job_id, ends in list(self._watched.items())
+            if (held := self._jobs.get(job_id)) is not None
+        ]
+        providers = {held.job.providers[side] for held, ends in watched for _, side in ends}
+        gone = {each for each in providers if not await self._liveness.connected(each)}
+        for held, ends in watched:
+            for task_id, side in ends:
+                if held.job.providers[side] in gone and not held.waiting:
+                    self._give_up(held, task_id, side)
+
+    def _give_up(self, held: HeldJob, task_id: str, side: Side) -> None:
+        job, now = held.job, self._clock.now()
+        run = job.run(task_id)
+        if run is None:
+            return
+        word = "primary" if side is job.direction.place(Side.PRIMARY) else "recovery"
+        name = job.affected.get(f"{word}VmmName", job.providers[side])
+        error = job_error(errors.NOT_CONNECTED, now, name=name, detail=_DETAIL)
+        self._jobs.offer(held, Fed(PartGivenUp(now, task_id, side, run.attempt, error)))
+
+
+def _expendable(job: Job) -> list[tuple[str, Side]]:
+    if job.finished or job.undoing:
+        return []
+    return [
+        (task.task_id, part.side)
+        for task in job.tasks
+        if task.state is TaskState.IN_PROGRESS and job.spec(task.task_id).go_on_after_failure
+        for part in task.parts
+        if part.state is TaskState.IN_PROGRESS
+    ]

@@ -28,10 +28,11 @@ class DatabaseInUseError(Exception):
 
 @contextmanager
 def exclusive(database: Path) -> Iterator[None]:
-    """Hold the database for one process while the block runs; DatabaseInUseError."""
-    descriptor = os.open(
-        database.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
+    """Hold the database for one process while the block runs.
+
+    Raises DatabaseInUseError, or DatabaseUnusableError where its folder cannot be written in.
+    """
+    descriptor = _open_private(database.with_suffix(".lock"))
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,15 +46,25 @@ def exclusive(database: Path) -> Iterator[None]:
 
 
 def make_private(database: Path) -> None:
-    """Let nobody but its owner read the database, which is made when it is missing; OSError.
+    """Let nobody but its owner read the database, which is made when it is missing.
 
-    SQLite gives its side files the same mode.
+    SQLite gives its side files the same mode. Raises DatabaseUnusableError.
     """
-    descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open_private(database)
     try:
         os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)
+
+
+def _open_private(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DatabaseUnusableError(
+            f"cannot write {path} ({error.strerror}): make room on its disk and see that it and"
+            " its folder are writable for this user"
+        ) from error
 
 
 def backup(database: Path, output: Path) -> None:

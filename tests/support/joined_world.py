@@ -64,14 +64,14 @@ class RealTime(TickingClock):
 
 
 class MovedClock(HastyClock):
-    """A clock that is ahead of the real time."""
+    """A clock that is `ahead` of the real time; a test may let it jump."""
 
-    def __init__(self, ahead: timedelta) -> None:
-        self._ahead = ahead
+    def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        self.ahead = ahead
 
     def now(self) -> datetime:
         """Return the moved time."""
-        return super().now() + self._ahead
+        return super().now() + self.ahead
 
 
 class Spoiler(Protocol):
@@ -248,18 +248,19 @@ class JoinedWorld:
         )
 
     @contextlib.asynccontextmanager
-    async def agent(self, ahead: timedelta = timedelta(0)) -> AsyncIterator[None]:
+    async def agent(self, ahead: timedelta = timedelta(0)) -> AsyncIterator[MovedClock]:
         """Run the site's agent until the block is left; it is ready when the block begins.
 
-        Its clock is `ahead` of the hub's.
+        Its clock, which the block gets, is `ahead` of the hub's.
         """
+        clock = MovedClock(ahead)
         self.register()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(run_agent(self.settings(), MovedClock(ahead), stop))
+            task = group.create_task(run_agent(self.settings(), clock, stop))
             try:
                 await until(lambda: self.ready_file.exists() or task.done(), "the agent is ready")
-                yield
+                yield clock
             finally:
                 stop.set()
                 if not task.done():

@@ -240,7 +240,18 @@ def real_hub(
     command("token", "issue", "--config", config, *issue)
     settings, clock = load_configuration(config, HubSettings), MovedClock(ahead)
     root_pem = (settings.trust_directory / "root.pem").read_text()
+    hub = RealHub(settings, clock, [], token.read_text(), root_pem)
+    with run_again(hub):
+        yield hub
+
+
+@contextmanager
+def run_again(hub: RealHub) -> Iterator[RealHub]:
+    """Run a hub, which was there before, until the block is left; ProgramError is passed on."""
     stopping: Future[Callable[[], None]] = Future()
+    assert hub.settings.ready_file is not None
+    with suppress(OSError):  # a disk that has become read-only; the hub says so itself
+        hub.settings.ready_file.unlink(missing_ok=True)
 
     async def serve() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -250,14 +261,14 @@ def real_hub(
                 loop.call_soon_threadsafe(stop.set)
 
         stopping.set_result(end)
-        await run_hub(settings, clock, stop)
+        await run_hub(hub.settings, hub.clock, stop)
 
-    with structlog.testing.capture_logs() as told, ThreadPoolExecutor(1) as pool:
+    with structlog.testing.capture_logs() as hub.told, ThreadPoolExecutor(1) as pool:
         running = pool.submit(lambda: asyncio.run(serve()))
         stop = stopping.result(SECONDS_MAX)
         try:
-            _wait_ready(settings, running)
-            yield RealHub(settings, clock, told, token.read_text(), root_pem)
+            _wait_ready(hub.settings, running)
+            yield hub
         finally:
             stop()
             running.result(SECONDS_MAX)

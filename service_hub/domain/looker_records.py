@@ -36,7 +36,7 @@ class Bucket(NamedTuple):
     lowest: float
     highest: float
     total: float
-    count: int
+    sample_count: int
     last: float
 
 

@@ -165,7 +165,7 @@ def with_sample(chunk: FigureChunk, resolution: Resolution, sample: Sample) -> F
             min(before.lowest, value),
             max(before.highest, value),
             before.total + value,
-            before.count + 1,
+            before.sample_count + 1,
             value,
         )
     )
@@ -199,9 +199,9 @@ def figures(
             at=chunk.begins_at + bucket.place * width,
             lowest=bucket.lowest,
             highest=bucket.highest,
-            mean=bucket.total / bucket.count,
+            mean=bucket.total / bucket.sample_count,
             last=bucket.last,
-            count=bucket.count,
+            count=bucket.sample_count,
         )
         for chunk in chunks
         for bucket in chunk.buckets

@@ -1,8 +1,7 @@
 """What registered providers say: sessions, heartbeats, inventories, reports."""
 
-import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -12,8 +11,6 @@ from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
 from service_hub.domain.records import (
     Alert,
-    FabricInventory,
-    MachineObservation,
     ProtectedItem,
     Provider,
     ProviderContact,
@@ -32,7 +29,9 @@ from service_hub.ports import (
     Save,
 )
 from service_hub.services.event_faults import EventFaults, task_of
+from service_hub.services.observing import Observing
 from service_hub.services.reconnection import Reconnection
+from service_hub.services.rollups import RollUpService
 from service_hub.services.servers import end_refreshes
 from wire_contract.events import Presence
 from wire_contract.reports import (
@@ -53,7 +52,7 @@ from wire_contract.reports import (
     TaskProgress,
     Unverifiable,
 )
-from wire_contract.vmm_interface import InventoryView, MachineView
+from wire_contract.vmm_interface import InventoryView
 from wire_contract.vocabulary import EventType, ReceiptKind, Side
 
 ECHO_LIFETIME: Final = timedelta(minutes=10)
@@ -114,6 +113,8 @@ class ProviderService:
         self._reconnection = Reconnection(
             reader=reader, committer=committer, clock=clock, runner=runner
         )
+        self._observing = Observing(reader=reader, clock=clock)
+        self._figures = RollUpService(reader=reader, committer=committer, clock=clock)
         self._heartbeat = heartbeat
 
     async def session(self, provider: Provider, request: SessionRequest) -> SessionAnswer:
@@ -172,15 +173,9 @@ class ProviderService:
     async def inventory(self, provider: Provider, view: InventoryView) -> None:
         """Replace what is known of a fabric."""
         now = self._clock.now()
-        inventory = FabricInventory(
-            id=provider.id, vault_id=provider.vault_id, observed_at=now, view=view
-        )
-        observations = [
-            self._observation(provider, machine_observed_at=now, machine=machine)
-            for machine in view.machines
-        ]
-        saves = [Save(record, None) for record in (inventory, *observations)]
+        saves = await self._observing.inventory(provider, view, now)
         await self._committer.commit(Change(saves=saves))
+        await self._figures.observed(provider, view.machines, now, "inventory")
         await end_refreshes(self._reader, self._runner, provider, now)
         for machine in view.machines:
             await self._observers.observed(provider.id, machine.machine_id)
@@ -227,10 +222,10 @@ class ProviderService:
             case TaskOutcome() | TaskProgress():
                 await self._take_task(provider, report)
             case MachineObserved():
-                observation = self._observation(
-                    provider, machine_observed_at=report.observed_at, machine=report.machine
-                )
-                await self._committer.commit(Change(saves=(Save(observation, None),)))
+                seen, at = report.machine, report.observed_at
+                saves = await self._observing.machine(provider, seen, at)
+                await self._committer.commit(Change(saves=saves))
+                await self._figures.observed(provider, (seen,), at, "report")
                 await self._observers.observed(provider.id, report.machine.machine_id)
             case Unverifiable():
                 await self._faults.unverifiable(provider, report)
@@ -255,19 +250,21 @@ class ProviderService:
             return
         job, task_id, side = found
         if isinstance(report, TaskOutcome):
-            await self._keep_read_back(provider, report)
+            await self._keep_read_back(provider, report, found)
         await self._runner.feed(job.id, self._event(job, report, task_id, side))
 
-    async def _keep_read_back(self, provider: Provider, report: TaskOutcome) -> None:
-        """Keep the view a task read back: what follows is decided on it, not on an older one."""
-        seen = report.observed.get("machine")
-        if not isinstance(seen, dict):
+    async def _keep_read_back(
+        self, provider: Provider, report: TaskOutcome, found: tuple[Job, str, Side]
+    ) -> None:
+        """Keep what a task read back, before anything is decided on it."""
+        saves = await self._observing.read_back(provider, report, found)
+        if not saves:
             return
-        machine = MachineView.model_validate_json(json.dumps(seen))
-        observation = self._observation(
-            provider, machine_observed_at=report.observed_at, machine=machine
-        )
-        await self._committer.commit(Change(saves=(Save(observation, None),)))
+        try:
+            await self._committer.commit(Change(saves=saves))
+        except StaleVersionError:
+            # The same report came twice at one moment: the other one has kept it.
+            log.info("read_back_kept_already", job_id=report.job, task=report.task)
 
     def _event(
         self, job: Job, report: TaskOutcome | TaskProgress, task_id: str, side: Side
@@ -284,17 +281,6 @@ class ProviderService:
         return PartFailed(now, task_id, side, report.attempt, error)
 
     # --------------------------------------------------------------------------------- noticing
-
-    def _observation(
-        self, provider: Provider, *, machine_observed_at: datetime, machine: MachineView
-    ) -> MachineObservation:
-        return MachineObservation(
-            id=f"{provider.id}/{machine.machine_id}",
-            vault_id=provider.vault_id,
-            provider_id=provider.id,
-            observed_at=machine_observed_at,
-            machine=machine,
-        )
 
     async def _contact(
         self, provider: Provider, boot_id: str, *, fabric_reachable: bool = True

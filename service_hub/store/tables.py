@@ -11,6 +11,13 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
 from service_hub.domain.jobs import Job
+from service_hub.domain.looker_records import (
+    ArchiveTurn,
+    FigureChunk,
+    LearningPlace,
+    TaskReceipt,
+    UsualDuration,
+)
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
@@ -97,6 +104,11 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
     },
     OutboxEvent: {"provider_id": lambda record: record.provider_id},
     RequestKey: {"created_at": lambda record: sortable(record.created_at)},
+    TaskReceipt: {"job_id": lambda record: record.job_id},
+    FigureChunk: {"series": lambda record: record.series},
+    UsualDuration: {},
+    LearningPlace: {},
+    ArchiveTurn: {},
 }
 """Which columns a kind is found by. Values are kept and compared in lower case, as ARM does."""
 

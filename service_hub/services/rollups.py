@@ -1,0 +1,162 @@
+"""Figures of protected items: taken from what providers report, and shown over time."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from service_hub.domain.errors import NotFoundError, StaleVersionError
+from service_hub.domain.looker_records import FigureChunk
+from service_hub.domain.records import ProtectedItem, Provider, Vault
+from service_hub.domain.rollups import (
+    Figure,
+    Metric,
+    Resolution,
+    Sample,
+    chunk_begin,
+    chunk_id,
+    counts,
+    empty_chunk,
+    figures,
+    outlived,
+    samples_of,
+    series_of,
+    too_old,
+    with_sample,
+)
+from service_hub.ports import NEW, Change, Clock, Committer, Delete, Reader, Save, Versioned
+from wire_contract.vmm_interface import MachineView
+from wire_contract.vocabulary import Side
+
+TRIES_MAX: Final = 20
+"""How often a sample is counted anew because another one of the series came in between."""
+
+PORTION_MAX: Final = 50
+"""Samples of one inventory that are counted in one transaction."""
+
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
+log = structlog.get_logger(__name__)
+
+
+class RollUpService:
+    """Counts samples, and is the FigureUseCases of the looker ports."""
+
+    def __init__(self, *, reader: Reader, committer: Committer, clock: Clock) -> None:
+        self._reader = reader
+        self._committer = committer
+        self._clock = clock
+
+    async def observed(
+        self, provider: Provider, machines: Sequence[MachineView], at: datetime, source: str
+    ) -> None:
+        """Count what these views say of protected items; a repeated report counts once.
+
+        `source` tells reports from inventories: the first have the provider's clock, the others
+        ours.
+        """
+        items = await self._items(provider, machines)
+        found = [
+            (item, sample)
+            for item, view in items
+            for sample in samples_of(view.replication, at, f"{provider.id}/{source}")
+        ]
+        for start in range(0, len(found), PORTION_MAX):
+            await self.count(found[start : start + PORTION_MAX])
+
+    async def count(self, samples: Sequence[tuple[ProtectedItem, Sample]]) -> None:
+        """Count samples of different series, together."""
+        for _ in range(TRIES_MAX):
+            change = Change()
+            for item, sample in samples:
+                change += await self.counted(item, sample)
+            if change == Change():
+                return
+            try:
+                await self._committer.commit(change)
+            except StaleVersionError:
+                continue
+            return
+        # A figure is less than a report: who reports is not refused for it.
+        log.warning("figures_not_counted", samples=len(samples), tries=TRIES_MAX)
+
+    async def counted(self, item: ProtectedItem, sample: Sample) -> Change:
+        """Return the change that counts a sample, in all resolutions; empty for a repeated one."""
+        now = self._clock.now()
+        finest = await self._chunk(item, sample, Resolution.MINUTE)
+        if too_old(sample, now) or not counts(finest.record, sample):
+            return Change()
+        change = Change()
+        for resolution in Resolution:
+            present = finest
+            if resolution is not Resolution.MINUTE:
+                present = await self._chunk(item, sample, resolution)
+            chunk = with_sample(present.record, resolution, sample)
+            change += Change(saves=(Save(chunk, present.version),))
+            if present.version == NEW:
+                change += await self._outlived(chunk.series, resolution, now)
+        return change
+
+    async def figures(
+        self,
+        vault: Vault,
+        item_id: str,
+        metric: Metric,
+        resolution: Resolution,
+        between: tuple[datetime | None, datetime | None],
+    ) -> list[Figure]:
+        """Return what was observed in a stretch of time; what was not observed is absent."""
+        found = await self._reader.get(ProtectedItem, item_id.lower())
+        if found is None or found.record.vault_id != vault.id:
+            raise NotFoundError(item_id)
+        series = series_of(found.record.id, metric, resolution)
+        chunks = [each.record for each in await self._reader.find(FigureChunk, series=series)]
+        begin, end = between
+        return figures(chunks, resolution, begin or _FIRST, end or _LAST)
+
+    async def _items(
+        self, provider: Provider, machines: Sequence[MachineView]
+    ) -> list[tuple[ProtectedItem, MachineView]]:
+        """Return the items whose copy on this server a view shows."""
+        views = {view.machine_id.lower(): view for view in machines if view.replication is not None}
+        if not views:
+            return []
+        pairs = []
+        for side, column in (
+            (Side.PRIMARY, "primary_provider_id"),
+            (Side.RECOVERY, "recovery_provider_id"),
+        ):
+            items = await self._candidates(provider, views.values(), column)
+            for item in items:
+                view = views.get(item.machine_at(side).lower())
+                if view is not None and item.provider_at(side) == provider.id:
+                    pairs.append((item, view))
+        return pairs
+
+    async def _candidates(
+        self, provider: Provider, views: Iterable[MachineView], column: str
+    ) -> list[ProtectedItem]:
+        """Return the items that views may belong to: one by its name, many from the server's."""
+        named = [view.protected_item for view in views]
+        if len(named) == 1 and named[0] is not None:
+            found = await self._reader.get(ProtectedItem, named[0].lower())
+            return [] if found is None else [found.record]
+        items = await self._reader.find(ProtectedItem, **{column: provider.id})
+        return [each.record for each in items]
+
+    async def _chunk(
+        self, item: ProtectedItem, sample: Sample, resolution: Resolution
+    ) -> Versioned[FigureChunk]:
+        series = series_of(item.id, sample.metric, resolution)
+        place = chunk_id(series, chunk_begin(sample.at, resolution))
+        found = await self._reader.get(FigureChunk, place)
+        if found is not None:
+            return found
+        return Versioned(empty_chunk(item, sample.metric, resolution, sample.at), NEW)
+
+    async def _outlived(self, series: str, resolution: Resolution, now: datetime) -> Change:
+        chunks = await self._reader.find(FigureChunk, series=series)
+        gone = [each.record.id for each in chunks if outlived(each.record, resolution, now)]
+        return Change(deletes=tuple(Delete(FigureChunk, each) for each in gone))

@@ -17,12 +17,15 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+FIGURES = pytest.StashKey[list[str]]()
+"""What tests have found out by counting: states explored, boundaries tried."""
+
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"  # mkfs.ext4 lives there; Debian keeps it from ordinary users
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let tests and the programs that they start find system tools."""
-    del config
+    config.stash[FIGURES] = []
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_FOLDERS}"
 
 
@@ -40,6 +43,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{text}; with CI=true nothing may be skipped")
     pytest.skip(text)
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return a function that puts a figure into the summary of the run, also of `make test`."""
+    return request.config.stash[FIGURES].append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests told; tests/suites.py shows these lines of a suite that held."""
+    for figure in terminalreporter.config.stash[FIGURES]:
+        terminalreporter.write_line(f"FIGURES {figure}")
 
 
 def _is_here(tool: str) -> bool:

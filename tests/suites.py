@@ -162,7 +162,7 @@ def _tell(running: Running, code: int) -> bool:
         return False
     summary = lines[-1].strip("= ") if lines and "pytest" in running.suite.command else ""
     _say(f"{running.suite.name:12} ok     {seconds:7.1f} s  {summary}")
-    for line in skipped:
+    for line in (*skipped, *(each for each in lines if each.startswith("FIGURES "))):
         _say(f"  {line}")
     return True
 

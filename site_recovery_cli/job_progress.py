@@ -2,14 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from azure.core.pipeline import PipelineResponse
 from azure.core.polling import AsyncLROPoller
 from azure.mgmt.recoveryservicessiterecovery import models
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -17,12 +17,19 @@ from rich.text import Text
 from site_recovery_cli.connection import Connection
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, explained
+from site_recovery_cli.job_report import (
+    FINISHED,
+    failure_lines,
+    failure_text,
+    next_commands,
+    properties_of,
+    waits_for,
+)
+from site_recovery_cli.job_tree import TaskLine, tree
 from site_recovery_cli.output import say
 
 JOB_POLL_SECONDS: Final = 0.5
-FINISHED: Final = frozenset({"Succeeded", "Failed", "Cancelled"})
-TASK_FINISHED: Final = frozenset({"Succeeded", "Failed", "Other"})
-_MARKS: Final = {"Succeeded": "✓", "Failed": "✗", "InProgress": "…", "Other": "-"}
+SUCCEEDED: Final = frozenset({"Succeeded"})
 
 Begin = Callable[..., Awaitable[AsyncLROPoller[Any]]]
 
@@ -48,16 +55,21 @@ async def begin_job(connection: Connection, what: str, begin: Begin) -> str | No
 
 
 async def follow_job(
-    connection: Connection, scope: tuple[str, str], name: str, seconds_max: float
+    connection: Connection,
+    scope: tuple[str, str],
+    name: str,
+    seconds_max: float,
+    *,
+    wanted: Collection[str] = SUCCEEDED,
 ) -> models.Job:
-    """Return the job once it has succeeded, showing each task; CommandError otherwise."""
+    """Return the job once it has ended as wanted, showing each task; CommandError otherwise."""
     with _Progress() as progress:
         try:
             async with asyncio.timeout(seconds_max):
                 while True:
                     job = await read_job(connection, scope, name)
                     progress.show(job)
-                    if job.properties is not None and job.properties.state in FINISHED:
+                    if properties_of(job).state in FINISHED:
                         break
                     await asyncio.sleep(JOB_POLL_SECONDS)
         except TimeoutError as error:
@@ -66,7 +78,9 @@ async def follow_job(
                 f" look again: site-recovery job watch {name}",
                 ExitCode.TOOK_TOO_LONG,
             ) from error
-    if job.properties is None or job.properties.state != "Succeeded":
+    if properties_of(job).state not in wanted:
+        for line in (*failure_lines(job), *_next_lines(job)):
+            say(line)
         raise CommandError(failure_text(job), ExitCode.JOB_FAILED)
     return job
 
@@ -77,26 +91,12 @@ async def read_job(connection: Connection, scope: tuple[str, str], name: str) ->
         return await connection.recovery.replication_jobs.get(*scope, name)
 
 
-def failure_text(job: models.Job) -> str:
-    """Say which task failed, what happened, and what the service recommends."""
-    properties = job.properties
-    if properties is None:
-        return f"job {job.name} has no content; look at the hub's log"
-    names = {task.task_id: task.friendly_name for task in properties.tasks or []}
-    texts = []
-    for error in properties.errors or []:
-        service, provider = error.service_error_details, error.provider_error_details
-        said = [
-            getattr(service, "message", None),
-            getattr(provider, "error_message", None),
-            getattr(service, "possible_causes", None),
-            getattr(service, "recommended_action", None)
-            or getattr(provider, "recommended_action", None),
-        ]
-        task = names.get(error.task_id) or "before its first task"
-        texts.append(f"{task}: " + " ".join(text for text in said if text))
-    reason = "; ".join(texts) or "no error is recorded; look at the hub's log"
-    return f"job {job.name} ({properties.friendly_name}) is {properties.state}: {reason}"
+def _next_lines(job: models.Job) -> list[str]:
+    return [f"  {'next' if index == 0 else '':9}{each}" for index, each in _counted(job)]
+
+
+def _counted(job: models.Job) -> list[tuple[int, str]]:
+    return list(enumerate(next_commands(job)))
 
 
 @dataclass(slots=True)
@@ -117,36 +117,29 @@ class _Progress:
             self._live.stop()
 
     def show(self, job: models.Job) -> None:
-        tasks = (job.properties.tasks if job.properties is not None else None) or []
+        lines, waiting = tree(properties_of(job).tasks), waits_for(job)
         if self._live is not None:
-            self._live.update(_table(tasks))
+            self._live.update(Group(_table(lines), Text(waiting or "")))
             return
-        for task in tasks:
-            name = task.task_id or task.name or ""
-            if task.state in TASK_FINISHED and name not in self._told:
-                self._told.add(name)
-                say(_line(task))
+        for line in lines:
+            if line.finished:
+                self._tell(line.place + _attempt(line), line.text)
+        if waiting is not None:
+            self._tell(waiting, waiting)
+
+    def _tell(self, place: str, text: str) -> None:
+        if place not in self._told:
+            self._told.add(place)
+            say(text)
 
 
-def _table(tasks: list[models.ASRTask]) -> Table:
+def _attempt(line: TaskLine) -> str:
+    """Tell an ending from that of an earlier attempt of the same task."""
+    return f"@{line.task.start_time}" if line.task.start_time is not None else ""
+
+
+def _table(lines: list[TaskLine]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    for task in tasks:
-        mark = _MARKS.get(task.state or "", " ")
-        table.add_row(mark, Text(_title(task)), _seconds(task))
+    for line in lines:
+        table.add_row(line.mark, Text(f"{'  ' * line.depth}{line.title}"), Text(line.words))
     return table
-
-
-def _line(task: models.ASRTask) -> str:
-    return f"  {_MARKS.get(task.state or '', ' ')} {_title(task):50} {_seconds(task)}".rstrip()
-
-
-def _title(task: models.ASRTask) -> str:
-    return task.friendly_name or task.name or task.task_id or ""
-
-
-def _seconds(task: models.ASRTask) -> str:
-    if task.start_time is None or task.end_time is None or task.state not in TASK_FINISHED:
-        return ""
-    seconds = (task.end_time - task.start_time).total_seconds()
-    # A task that did not run carries times of the year 1.
-    return f"{seconds:.1f} s" if seconds > 0 else ""

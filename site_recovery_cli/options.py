@@ -28,6 +28,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, s
 WaitSeconds = Annotated[
     float, typer.Option("--wait-seconds", min=1.0, help="Longest that --wait waits.")
 ]
+JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 FileOption = Annotated[Path, typer.Option(dir_okay=False)]
 

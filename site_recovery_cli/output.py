@@ -62,9 +62,15 @@ def show_one(row: Row, form: Format) -> None:
             _print(table)
 
 
+def show_lines(lines: Sequence[str]) -> None:
+    """Print lines for people below a table; what could steer the terminal is not printed."""
+    for line in lines:
+        _write(f"{_printable(line)}\n")
+
+
 def say(text: str) -> None:
     """Print a sentence for people; to standard error, so that results stay clean."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.writelines(f"{_printable(line)}\n" for line in text.split("\n"))
     sys.stderr.flush()
 
 
@@ -94,7 +100,11 @@ def _write(text: str) -> None:
 
 def _cell(value: object) -> Text:
     # Text is not read as rich's markup; what cannot be printed could steer the terminal.
-    return Text("".join(each if each.isprintable() else "?" for each in _text(value)))
+    return Text(_printable(_text(value)))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _text(value: object) -> str:

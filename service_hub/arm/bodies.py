@@ -220,6 +220,18 @@ class CleanupInput(Input):
     properties: CleanupProperties = Field(default_factory=CleanupProperties)
 
 
+class ResumeProperties(Input):
+    """What the operator notes about a manual action that is done."""
+
+    comments: str = ""
+
+
+class ResumeInput(Input):
+    """POST of a resume of a suspended job."""
+
+    properties: ResumeProperties = Field(default_factory=ResumeProperties)
+
+
 I = TypeVar("I", bound=Input)  # noqa: E741 -- the usual one-letter name of a type variable
 
 

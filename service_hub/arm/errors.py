@@ -9,6 +9,7 @@ from service_hub.domain.errors import (
     ConflictError,
     DomainError,
     InvalidRequestError,
+    JobRequestRefusedError,
     NotFoundError,
     OperationNotAllowedError,
     SignatureRequiredError,
@@ -65,6 +66,7 @@ _KINDS: dict[type[DomainError], _Kind] = {
     StaleVersionError: _Kind(HTTPStatus.CONFLICT, "Conflict"),
     BodyTooLargeError: _Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge"),
     NotImplementedHereError: _Kind(HTTPStatus.NOT_IMPLEMENTED, "NotImplemented"),
+    JobRequestRefusedError: _Kind(HTTPStatus.CONFLICT, "Conflict"),
     StorageUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"),
 }
 _OTHER = _Kind(HTTPStatus.BAD_REQUEST, "InvalidRequest")
@@ -78,6 +80,8 @@ def error_answer(error: DomainError, identity: RequestIdentity) -> Answer:
     match error:
         case InvalidRequestError(target=str() as target):
             content["target"] = target
+        case JobRequestRefusedError(code=code):
+            content["code"] = code
         case NotFoundError():
             content["details"] = [_not_found_detail(str(error), identity)]
         case UnauthenticatedError():

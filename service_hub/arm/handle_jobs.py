@@ -1,11 +1,14 @@
-"""Jobs, for looking at."""
+"""Jobs: looked at, cancelled, restarted, resumed."""
 
 from service_hub.arm.api import ArmApi
+from service_hub.arm.bodies import ResumeInput, read
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.ids import VaultIds
+from service_hub.arm.long_running import request_accepted
 from service_hub.arm.paging import page
 from service_hub.arm.render_jobs import job_body, listed_job_body
 from service_hub.arm.surroundings import networks
+from service_hub.domain.errors import NotFoundError
 
 
 class JobHandlers:
@@ -25,10 +28,39 @@ class JobHandlers:
                 for fabric in await self._api.fabrics.list(vault)
                 for network in networks(fabric)
             }
-        return Answer(body=job_body(vault, job, names), request_ids=(VaultIds(vault).job(job.id),))
+        children = await self._api.jobs.children(vault, job)
+        body = job_body(vault, job, names, children)
+        return Answer(body=body, request_ids=(VaultIds(vault).job(job.id),))
 
     async def list(self, call: Call) -> Answer:
         """Answer with all jobs of a vault, the newest first."""
         vault = await self._api.vault(call)
         bodies = [listed_job_body(vault, job) for job in await self._api.jobs.list(vault)]
         return page(call, bodies, self._api.public_url)
+
+    async def cancel(self, call: Call) -> Answer:
+        """Have what runs withdrawn and what was done taken back."""
+        vault = await self._api.vault(call)
+        job = await self._api.jobs.cancel(vault, call.folded("job"), call.identity)
+        return request_accepted(self._api, vault, job, "cancel")
+
+    async def restart(self, call: Call) -> Answer:
+        """Have a failed job go on from the task that failed."""
+        vault = await self._api.vault(call)
+        job = await self._api.jobs.restart(vault, call.folded("job"), call.identity)
+        return request_accepted(self._api, vault, job, "restart")
+
+    async def resume(self, call: Call) -> Answer:
+        """Have a suspended job go on; a body without comments, or none at all, is enough."""
+        wanted = read(call.body, ResumeInput) if call.body else ResumeInput()
+        vault = await self._api.vault(call)
+        job = await self._api.jobs.resume(
+            vault, call.folded("job"), wanted.properties.comments, call.identity
+        )
+        return request_accepted(self._api, vault, job, "resume")
+
+    async def result(self, call: Call) -> Answer:
+        """Answer with the job that something was asked of, as it is now."""
+        if call.folded("job") != call.folded("operation"):
+            raise NotFoundError(call.name("operation"))
+        return await self.get(call)

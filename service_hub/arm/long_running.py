@@ -13,6 +13,7 @@ from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.ids import OPERATION_RESULTS, OPERATION_STATES, VaultIds
 from service_hub.arm.times import fine_time, whole_seconds
+from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job, JobError, JobState
 from service_hub.domain.records import Vault
 
@@ -26,6 +27,10 @@ _STATES: Final = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Canceled",
 }
+
+
+JOB_REQUESTS: Final = ("cancel", "restart", "resume")
+"""What is posted to a job. Such a request has ended when it is taken, long before its job."""
 
 
 def accepted(api: ArmApi, vault: Vault, job: Job, resource_id: str) -> Answer:
@@ -43,11 +48,37 @@ def accepted(api: ArmApi, vault: Vault, job: Job, resource_id: str) -> Answer:
     )
 
 
+def request_accepted(api: ArmApi, vault: Vault, job: Job, request: str) -> Answer:
+    """Answer 202 to what was asked of a job: it is decided on and durable, the job goes on.
+
+    The published examples end such an operation with the job as it is then (`Cancelling`,
+    `Suspended`), so its state is another than the job's own.
+    """
+    ids = VaultIds(vault)
+    job_id = ids.job(job.id)
+    state = f"{ids.root}/{OPERATION_STATES}/{job.id}_{request}"
+    return Answer(
+        HTTPStatus.ACCEPTED,
+        headers={
+            "Azure-AsyncOperation": _url(api, state),
+            "Location": _url(api, f"{job_id}/{OPERATION_RESULTS}/{job.id}"),
+            "Retry-After": str(api.retry_after_seconds),
+        },
+        request_ids=(job_id, job_id),
+    )
+
+
 async def operation_state(api: ArmApi, call: Call) -> Answer:
     """Answer with the state of an operation; the SDK polls this."""
     vault = await api.vault(call)
-    job = await api.jobs.find(vault, call.folded("operation"))
+    name, _, request = call.folded("operation").partition("_")
+    if request and request not in JOB_REQUESTS:
+        raise NotFoundError(call.name("operation"))
+    job = await api.jobs.find(vault, name)
     job_id = VaultIds(vault).job(job.id)
+    if request:
+        taken = {"id": job_id, "name": f"{job.id}_{request}", "status": "Succeeded"}
+        return Answer(body=taken, request_ids=(job_id,))
     body: dict[str, Any] = {"id": job_id, "name": job.id, "status": _STATES[job.state]}
     if job.started_at is not None:
         body["startTime"] = fine_time(job.started_at)

@@ -56,9 +56,9 @@ _REFRESH = (
     "Discovery can't be asked for by cloud in this version: POST to the provider's"
     " 'refreshProvider', which reads all of a server anew."
 )
-_JOB_CONTROL = (
-    "Jobs can't be cancelled, restarted, resumed or exported in this version. Wait until the job"
-    " has ended and request the operation again."
+_JOB_EXPORT = (
+    "Jobs aren't exported through this interface in this version. The hub's own route does it:"
+    " 'site-recovery job export'."
 )
 _RECOVERY = (
     "This operation on a protected item isn't part of this version. Use one of the item's"
@@ -108,11 +108,7 @@ LATER: Final = (
     Missing(("PUT",), paths.CONTAINER, _FABRICS),
     Missing(("POST",), f"{paths.CONTAINER}/remove", _FABRICS),
     Missing(("POST",), f"{paths.CONTAINER}/discoverProtectableItem", _REFRESH),
-    Missing(("POST",), f"{paths.JOBS}/export", _JOB_CONTROL),
-    *(
-        Missing(("POST",), f"{paths.JOB}/{verb}", _JOB_CONTROL)
-        for verb in ("cancel", "restart", "resume")
-    ),
+    Missing(("POST",), f"{paths.JOBS}/export", _JOB_EXPORT),
     Missing(("GET",), f"{paths.VAULT}/replicationEvents", _EVENTS),
     Missing(("GET",), paths.VAULT + "/replicationEvents/{event}", _EVENTS),
     Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),

@@ -1,38 +1,41 @@
 """Jobs, tasks and their errors, exactly as recorded (recorded.md, sections 0 to 9)."""
 
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from service_hub.arm.ids import JOBS, VaultIds, resource_type
-from service_hub.arm.times import UNSET_TIME, fine_time, whole_seconds
-from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
+from service_hub.arm.render_tasks import WAITING_FOR_A_PERSON, error_body, task_body
+from service_hub.arm.times import fine_time, whole_seconds
+from service_hub.domain.job_requests import offered_actions
+from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 
-_JOB_DESCRIPTIONS: Final = {JobState.SUCCEEDED: "Completed"}
-
-_TASK_STATES: Final = {
-    TaskState.NOT_STARTED: ("NotStarted", "NotStarted"),
-    TaskState.IN_PROGRESS: ("InProgress", "InProgress"),
-    TaskState.SUCCEEDED: ("Succeeded", "Completed"),
-    TaskState.FAILED: ("Failed", "Failed"),
-    TaskState.SKIPPED: ("Other", "Skipped"),
+_JOB_DESCRIPTIONS: Final = {
+    JobState.SUCCEEDED: "Completed",
+    JobState.SUSPENDED: WAITING_FOR_A_PERSON,
 }
+_CANCELLING: Final = "Cancelling"
+"""State of a job whose cancellation was taken, in the published examples."""
 
 _NO_NETWORK_TYPE: Final = "NoNetworkAttachAsInput"
 _VM_NETWORK_TYPE: Final = "VmNetworkAsInput"
 
 
-def job_body(vault: Vault, job: Job, network_names: Mapping[str, str]) -> dict[str, Any]:
-    """Return one job with all its details; `network_names` are those of the vault's fabrics."""
+def job_body(
+    vault: Vault, job: Job, network_names: Mapping[str, str], children: Sequence[Job] = ()
+) -> dict[str, Any]:
+    """Return one job with all its details; `network_names` are those of the vault's fabrics.
+
+    `children` are the jobs that its groups run.
+    """
     return _body(
         vault,
         job,
         {
             "activityId": job.activity_id,
-            "tasks": [_task(job, task) for task in job.tasks],
-            "errors": [_error(job, index, error) for index, error in enumerate(job.errors)],
+            "tasks": [task_body(vault, job, task, children) for task in job.tasks],
+            "errors": [error_body(job, index, error) for index, error in enumerate(job.errors)],
             "customDetails": _details(job, network_names),
         },
     )
@@ -47,10 +50,9 @@ def _body(vault: Vault, job: Job, details: Mapping[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "scenarioName": job.scenario.name,
         "friendlyName": job.scenario.friendly_name,
-        "state": job.state.value,
-        "stateDescription": job.waiting_for or _JOB_DESCRIPTIONS.get(job.state, job.state.value),
-        # What is offered must work: jobs can be neither cancelled nor restarted in this version.
-        "allowedActions": [],
+        "state": _state(job),
+        "stateDescription": _description(job),
+        "allowedActions": list(offered_actions(job)),
         "targetObjectId": job.target_object_id,
         "targetObjectName": job.target_object_name,
         "targetInstanceType": job.scenario.target_type,
@@ -68,46 +70,13 @@ def _body(vault: Vault, job: Job, details: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _task(job: Job, task: TaskRun) -> dict[str, Any]:
-    spec = job.spec(task.task_id)
-    state, description = _TASK_STATES[task.state]
-    return {
-        "taskId": task.task_id,
-        "name": spec.name,
-        "startTime": fine_time(task.started_at) if task.started_at else UNSET_TIME,
-        "endTime": fine_time(task.ended_at) if task.ended_at else UNSET_TIME,
-        "allowedActions": [],
-        "friendlyName": spec.friendly_name,
-        "state": state,
-        "stateDescription": description,
-        "taskType": "TaskDetails",
-        "customDetails": {"instanceType": "TaskDetails"},
-        "groupTaskCustomDetails": None,
-        "errors": [],
-    }
+def _state(job: Job) -> str:
+    return _CANCELLING if job.cancel is not None and not job.finished else job.state.value
 
 
-def _error(job: Job, index: int, error: JobError) -> dict[str, Any]:
-    return {
-        "serviceErrorDetails": {
-            "code": error.code,
-            "message": error.message,
-            "possibleCauses": error.possible_causes,
-            "recommendedAction": error.recommended_action,
-            "activityId": job.activity_id,
-        },
-        "providerErrorDetails": {
-            "errorCode": error.provider_code,
-            "errorMessage": error.provider_message,
-            # The same at every reading: an error has no id of its own.
-            "errorId": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{job.id}/{index}")),
-            "possibleCauses": error.provider_causes,
-            "recommendedAction": error.provider_action,
-        },
-        "errorLevel": "Error",
-        "creationTime": fine_time(error.created_at),
-        "taskId": error.task_id,
-    }
+def _description(job: Job) -> str:
+    known = _JOB_DESCRIPTIONS.get(job.state)
+    return known or job.held_up or _state(job)
 
 
 def _details(job: Job, network_names: Mapping[str, str]) -> dict[str, Any]:

@@ -131,6 +131,10 @@ def _policy_and_job_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.POLICY + paths.RESULT, policies.result),
         Route("GET", paths.JOBS, jobs.list),
         Route("GET", paths.JOB, jobs.get),
+        Route("POST", f"{paths.JOB}/cancel", jobs.cancel),
+        Route("POST", f"{paths.JOB}/restart", jobs.restart),
+        Route("POST", f"{paths.JOB}/resume", jobs.resume),
+        Route("GET", paths.JOB + paths.RESULT, jobs.result),
         Route("GET", paths.OPERATION_STATE, state),
     ]
 

@@ -70,11 +70,19 @@ def provider_error(error: ProviderError, now: datetime, *, name: str) -> JobErro
     )
 
 
-def refusal_when_busy(item: ProtectedItem, now: datetime) -> JobError | None:
-    """Return 532 when another operation holds the item (`currentScenario` is the lock)."""
-    if item.current is None:
+def refusal_when_busy(
+    item: ProtectedItem, now: datetime, *, for_plan: str | None = None
+) -> JobError | None:
+    """Return 532 when another operation holds the item (`currentScenario` is the lock).
+
+    A recovery plan's job holds its items too; `for_plan` is whose own jobs may begin.
+    """
+    holder = item.current
+    if holder is None and item.plan is not None and item.plan.job_id != for_plan:
+        holder = item.plan
+    if holder is None:
         return None
-    detail = f"{item.current.scenario_name} since {item.current.started_at:%Y-%m-%dT%H:%M:%SZ}"
+    detail = f"{holder.scenario_name} since {holder.started_at:%Y-%m-%dT%H:%M:%SZ}"
     return job_error(errors.BUSY, now, name=item.friendly_name, detail=detail)
 
 

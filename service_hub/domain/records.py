@@ -142,6 +142,7 @@ class Alert(Record):
         "AuthorityDecided",
         "PartnerPurged",
         "JobStandsStill",
+        "TestEnded",
     ]
     message: str
     raised_at: datetime
@@ -253,7 +254,8 @@ class ProtectedItem(Record):
     is the end whose copy may run under it; it moves in the transaction that raises the epoch, while
     `active_location` follows when the failover has ended. While it is in question (the hub was
     restored from a backup older than a failover), nobody is told which copy may run. `left_by` is
-    the job that brought it where it is: only that one may go on from there.
+    the job that brought it where it is: only that one may go on from there. `plan` is the job of a
+    recovery plan that holds it from beginning to end, also while none of its own jobs runs.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -278,6 +280,7 @@ class ProtectedItem(Record):
     authority_questioned_at: datetime | None = None
     epoch: int = 1
     current: CurrentScenario | None = None
+    plan: CurrentScenario | None = None
     failed_over_unplanned: bool = False
     last_failover_at: datetime | None = None
     last_test_failover_at: datetime | None = None

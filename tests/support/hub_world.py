@@ -35,6 +35,7 @@ from service_hub.ports import (
 )
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
+from service_hub.services.jobs import JobService
 from service_hub.services.pairing import PairingService
 from service_hub.services.policies import PolicyService
 from service_hub.services.protection import ProtectionService
@@ -194,6 +195,7 @@ class HubWorld:
     reports: ProviderService
     fabrics: FabricService
     servers: ServerService
+    jobs: JobService
     leaving: LeavingServers
     requests: int = 0
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -348,6 +350,7 @@ async def hub_world(
             reports=reports,
             fabrics=fabrics,
             servers=servers,
+            jobs=JobService(reader=store, runner=engine, clock=clock, requests=requests),
             leaving=leaving,
             results=dict(DEFAULT_RESULTS),
         )

@@ -21,7 +21,6 @@ from service_hub.arm.routes import arm_routes
 from service_hub.domain.errors import NotFoundError, SignatureRequiredError
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import Vault
-from service_hub.services.jobs import JobService
 from service_hub.services.operator_signatures import SignatureSettings
 from service_shell.clock import SystemClock
 from site_recovery_cli.operator_signature import OperatorSignaturePolicy, order_of
@@ -133,7 +132,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
             policies=world.hub.policies,
             pairing=world.hub.pairing,
             protection=world.hub.protection,
-            jobs=JobService(reader=world.hub.store),
+            jobs=world.hub.jobs,
             servers=servers,
             tokens=KnownTokens(),
             clock=RealTime(),

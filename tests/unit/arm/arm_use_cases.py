@@ -40,6 +40,7 @@ from tests.unit.arm.arm_estate import (
     machine,
 )
 from tests.unit.arm.arm_hub import MemoryHub
+from tests.unit.arm.arm_jobs import MemoryJobs
 from wire_contract.vocabulary import Side
 
 
@@ -339,28 +340,6 @@ class MemoryProtection:
         """Return all."""
         del vault
         return [self.hub.facts(item) for item in self.hub.items.values()]
-
-
-@dataclass
-class MemoryJobs:
-    """JobUseCases; asking for a running job is what ends it."""
-
-    hub: MemoryHub
-
-    async def find(self, vault: Vault, job_id: str) -> Job:
-        """Return one as it is, and let it end afterwards."""
-        del vault
-        if job_id not in self.hub.jobs:
-            raise NotFoundError(job_id)
-        job = self.hub.jobs[job_id]
-        if self.hub.finish_jobs and not job.finished:
-            self.hub.end(job)
-        return job
-
-    async def list(self, vault: Vault) -> list[Job]:
-        """Return all, newest first."""
-        del vault
-        return list(reversed(self.hub.jobs.values()))
 
 
 def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> ArmApi:

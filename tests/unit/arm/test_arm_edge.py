@@ -228,7 +228,7 @@ async def test_an_unknown_path_is_404_in_arm_shape(
     ("method", "tail", "status", "code"),
     [
         ("GET", "/replicationRecoveryPlans", 501, "NotImplemented"),
-        ("POST", "/replicationJobs/x/cancel", 501, "NotImplemented"),
+        ("POST", "/replicationJobs/export", 501, "NotImplemented"),
         ("DELETE", "", 409, "Conflict"),
         ("GET", "/replicationMigrationItems", 400, "OperationNotSupported"),
         ("GET", "/replicationProtectionIntents/x", 400, "OperationNotSupported"),

@@ -15,6 +15,7 @@ from service_hub.arm.bodies import (
     Input,
     MappingInput,
     PolicyInput,
+    ResumeInput,
     TestFailoverInput,
     UnplannedFailoverInput,
     VaultInput,
@@ -47,14 +48,15 @@ NAMES = {
     "{item}": MACHINE,
     "{policy}": POLICY,
     "{certificate}": "c",
+    "{job}": "3f0c2a4e-0000-4000-8000-000000000001",
 }
 CHANGES = [
     (route.method, route.path)
     for route in working_routes(arm_api(MemoryHub(), "https://hub.example"))
     if route.method not in {"GET", "DELETE"}
 ]
-TAKES_NO_BODY = ("failoverCommit", "/remove", "/refreshProvider")
-BODY_OPTIONAL = (*TAKES_NO_BODY, "testFailoverCleanup")
+TAKES_NO_BODY = ("failoverCommit", "/remove", "/refreshProvider", "/cancel", "/restart")
+BODY_OPTIONAL = (*TAKES_NO_BODY, "testFailoverCleanup", "/resume")
 
 DEEP = b"[" * 200_000
 MALFORMED = [
@@ -125,6 +127,7 @@ KINDS: list[type[Input]] = [
     UnplannedFailoverInput,
     TestFailoverInput,
     CleanupInput,
+    ResumeInput,
 ]
 PROPERTY_NAMES = st.sampled_from(
     [

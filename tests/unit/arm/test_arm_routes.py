@@ -56,7 +56,7 @@ WORKING_BUILDERS = {
     ),
     "recovery_points": ("get", "list_by_replication_protected_items"),
     "replication_policies": ("get", "list", "create"),
-    "replication_jobs": ("get", "list"),
+    "replication_jobs": ("get", "list", "cancel", "restart", "resume"),
     "replication_networks": ("get", "list", "list_by_replication_fabrics"),
     "replication_logical_networks": ("get", "list_by_replication_fabrics"),
     "replication_storage_classifications": ("get", "list", "list_by_replication_fabrics"),

@@ -1,0 +1,120 @@
+"""`site-recovery job cancel|restart|resume`: what operators may do to a job."""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import typer
+from azure.mgmt.recoveryservicessiterecovery import models
+
+from site_recovery_cli.connection import Connection, connected
+from site_recovery_cli.job_progress import SUCCEEDED, begin_job, follow_job
+from site_recovery_cli.options import (
+    WAIT_SECONDS,
+    JobArgument,
+    ProfileName,
+    VaultName,
+    Wait,
+    WaitSeconds,
+    Yes,
+    confirm,
+)
+from site_recovery_cli.output import say
+
+CANCELLED: Final = frozenset({"Cancelled"})
+
+
+def add_control(commands: typer.Typer) -> None:
+    """Add these commands to the noun `job`."""
+    for name, command in (("cancel", cancel), ("restart", restart), ("resume", resume)):
+        commands.command(name)(command)
+
+
+def cancel(
+    *,
+    job: JobArgument,
+    vault: VaultName = None,
+    wait: Wait = False,
+    wait_seconds: WaitSeconds = WAIT_SECONDS,
+    yes: Yes = False,
+    profile: ProfileName = None,
+) -> None:
+    """Cancel a job: what runs is withdrawn, what was done is taken back, the newest first."""
+    confirm(f"Cancel job {job} and take back what it did?", yes=yes)
+
+    async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
+        return await connection.recovery.replication_jobs.begin_cancel(*scope, job, **options)
+
+    seconds = wait_seconds if wait else None
+    _Request("cancel", job, vault, profile, seconds, CANCELLED).send(begin)
+
+
+def restart(
+    *,
+    job: JobArgument,
+    vault: VaultName = None,
+    wait: Wait = False,
+    wait_seconds: WaitSeconds = WAIT_SECONDS,
+    profile: ProfileName = None,
+) -> None:
+    """Restart a failed job from the task that failed; it keeps its id."""
+
+    async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
+        return await connection.recovery.replication_jobs.begin_restart(*scope, job, **options)
+
+    seconds = wait_seconds if wait else None
+    _Request("restart", job, vault, profile, seconds).send(begin)
+
+
+def resume(
+    *,
+    job: JobArgument,
+    comments: Annotated[
+        str, typer.Option("--comments", help="What was done and seen; kept with the job.")
+    ] = "",
+    vault: VaultName = None,
+    wait: Wait = False,
+    wait_seconds: WaitSeconds = WAIT_SECONDS,
+    profile: ProfileName = None,
+) -> None:
+    """Resume a job that waits for a person: its manual action is done."""
+    wanted = models.ResumeJobParams(properties=models.ResumeJobParamsProperties(comments=comments))
+
+    async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
+        group = connection.recovery.replication_jobs
+        return await group.begin_resume(*scope, job, wanted, **options)
+
+    seconds = wait_seconds if wait else None
+    _Request("resume", job, vault, profile, seconds).send(begin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked of a job, where, and for how long its end is waited for."""
+
+    verb: str
+    job: str
+    vault: str | None
+    profile: str | None
+    wait_seconds: float | None
+    wanted: Collection[str] = SUCCEEDED
+
+    def send(self, begin: Callable[..., Awaitable[Any]]) -> None:
+        """Ask; follow the job to the end that was asked for."""
+        what = f"{self.verb} job {self.job}"
+
+        async def work(connection: Connection) -> None:
+            scope = connection.scope(self.vault)
+
+            async def sent(**options: Any) -> Any:
+                return await begin(connection, scope, **options)
+
+            await begin_job(connection, what, sent)
+            if self.wait_seconds is not None:
+                await follow_job(connection, scope, self.job, self.wait_seconds, wanted=self.wanted)
+
+        connected(self.profile, work)
+        if self.wait_seconds is None:
+            say(f"{what}: accepted; follow it: site-recovery job watch {self.job}")
+        else:
+            say(f"{what}: done.")

@@ -1,0 +1,200 @@
+"""`site-recovery job ...` against a hub over TLS: lists, trees, requests, failures, exit codes."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from service_hub.domain.jobs import Job, JobState, TaskState
+from service_hub.domain.planning import plan_policy_job
+from service_hub.ports import RequestIdentity
+from site_recovery_cli.exit_codes import ExitCode
+from tests.support.cli_world import CliHub, Shell, cli_hub
+from tests.unit.arm.arm_jobs import plan_with_children, suspended
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliHub]:
+    with cli_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def shell(served: CliHub, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """Log in to a hub without jobs, on which what is begun runs on."""
+    served.hub.jobs.clear()
+    served.hub.identities.clear()
+    served.hub.fail_jobs, served.hub.finish_jobs = False, False
+    shell = Shell(served, tmp_path_factory.mktemp("profiles") / "profiles")
+    shell.login()
+    return shell
+
+
+def begun(shell: Shell) -> Job:
+    """Let a job of the hub run."""
+    hub = shell.hub.hub
+    identity = RequestIdentity("anna", "c", "d", "PUT", "/p", "")
+    policy = next(iter(hub.policies.values()))
+    return hub.start(plan_policy_job(policy, hub.identity(identity)))
+
+
+def failed(shell: Shell) -> Job:
+    """Let a job of the hub fail."""
+    shell.hub.hub.fail_jobs = True
+    return shell.hub.hub.end(begun(shell))
+
+
+def shown(shell: Shell, job: Job) -> dict[str, Any]:
+    """Return what `job show` says of a job."""
+    row: dict[str, Any] = json.loads(shell.out("job", "show", job.id, "-o", "json"))
+    return row
+
+
+def test_jobs_are_listed_and_chosen_from(shell: Shell) -> None:
+    first, second = failed(shell), begun(shell)
+    rows = json.loads(shell.out("job", "list", "-o", "json"))
+    assert [row["job"] for row in rows] == [second.id, first.id]
+    assert yaml.safe_load(shell.out("job", "list", "-o", "yaml")) == rows
+    assert rows[0]["allowed_actions"] == ["Cancel"]
+    lines = shell.out("job", "list", "-o", "tsv").splitlines()
+    assert [line.split("\t")[0] for line in lines] == [second.id, first.id]
+    table = shell.out("job", "list")
+    assert table.splitlines()[0].split()[:2] == ["Job", "Operation"]
+    for option, expected in (
+        (("--state", "failed"), first),
+        (("--active",), second),
+        (("--last", "1"), second),
+    ):
+        chosen = json.loads(shell.out("job", "list", *option, "-o", "json"))
+        assert [row["job"] for row in chosen] == [expected.id]
+    assert "more than 1" in shell.run("job", "list", "--last", "1")
+    assert json.loads(shell.out("job", "list", "--target", "other", "-o", "json")) == []
+    assert shell.out("job", "list", "--target", "other") == "(none)\n"
+
+
+def test_a_failed_job_names_task_cause_remedy_and_what_to_do_next(shell: Shell) -> None:
+    job = failed(shell)
+    row = shown(shell, job)
+    (error,) = row["errors"]
+    assert error["code"] == "28020"
+    assert error["provider_message"] == "Invalid state."
+    assert row["next"] == [
+        f"site-recovery job restart {job.id}  # goes on from the task that failed"
+    ]
+    told = shell.out("job", "show", job.id)
+    watched = shell.run("job", "watch", job.id, code=ExitCode.JOB_FAILED)
+    for text in (told, watched):
+        assert f"  failed   {error['task']}" in text
+        assert "  error    28020 The requested operation failed." in text
+        assert "  provider 32775 Invalid state." in text
+        assert "  cause    The host refused." in text
+        assert "  remedy   Look at the host." in text
+        assert f"site-recovery job restart {job.id}" in text
+    assert watched.splitlines()[-1].startswith(f"error: job {job.id}")
+
+
+def test_a_busy_item_leads_to_the_jobs_that_run(shell: Shell) -> None:
+    job = failed(shell)
+    (error,) = job.errors
+    busy = error.model_copy(update={"code": "532", "task_id": None})
+    shell.hub.hub.jobs[job.id] = job.model_copy(update={"errors": (busy,)})
+    text = shell.run("job", "watch", job.id, code=ExitCode.JOB_FAILED)
+    assert "before its first task" in text
+    assert "site-recovery job list --active" in text
+
+
+def test_a_job_is_cancelled_after_a_question(shell: Shell) -> None:
+    job = begun(shell)
+    shell.run("job", "cancel", job.id, code=1, typed="n\n")
+    assert shell.hub.hub.jobs[job.id].requests == ()
+    text = shell.run("job", "cancel", job.id, "--yes", "--wait")
+    assert text.splitlines()[-1] == f"cancel job {job.id}: done."
+    assert shown(shell, job)["state"] == "Cancelled"
+    text = shell.run("job", "cancel", job.id, "--yes", code=ExitCode.REFUSED)
+    assert "can't be cancelled" in text
+
+
+def test_a_cancellation_that_came_too_late_is_a_failure(shell: Shell) -> None:
+    job = begun(shell)
+    hub = shell.hub.hub
+    update = {"state": JobState.SUCCEEDED, "ended_at": job.created_at}
+    hub.jobs[job.id] = job.model_copy(update=update)
+    text = shell.run("job", "cancel", job.id, "--yes", "--wait", code=ExitCode.REFUSED)
+    assert "Succeeded" in text
+
+
+def test_a_failed_job_is_restarted_under_its_own_id(shell: Shell) -> None:
+    job = failed(shell)
+    text = shell.run("job", "restart", job.id)
+    assert f"site-recovery job watch {job.id}" in text
+    shell.hub.hub.fail_jobs = False
+    shell.hub.hub.end(shell.hub.hub.jobs[job.id])
+    text = shell.run("job", "watch", job.id)
+    assert "✓" in text
+    assert text.splitlines()[-1] == f"job {job.id}: done."
+    text = shell.run("job", "restart", job.id, code=ExitCode.REFUSED)
+    assert "only a job that has failed" in text
+
+
+def test_a_restart_that_is_waited_for_fails_with_the_job(shell: Shell) -> None:
+    job = failed(shell)
+    shell.hub.hub.finish_jobs = True
+    text = shell.run("job", "restart", job.id, "--wait", code=ExitCode.JOB_FAILED)
+    assert "✗" in text
+    assert "Restart" in shown(shell, job)["allowed_actions"]
+
+
+def test_a_suspended_job_says_what_it_waits_for_and_is_resumed(shell: Shell) -> None:
+    job = suspended(shell.hub.hub, plan_with_children(shell.hub.hub, begun(shell)))
+    text = shell.run("job", "watch", job.id, "--wait-seconds", "1", code=ExitCode.TOOK_TOO_LONG)
+    assert text.count("Look at the door.") == 1
+    assert f"site-recovery job resume {job.id} --comments" in text
+    row = shown(shell, job)
+    assert row["tasks"][1]["instructions"] == "Look at the door."
+    assert {each.split()[2] for each in row["next"]} == {"resume", "cancel", "watch"}
+    shell.run("job", "resume", job.id, "--comments", "it is locked")
+    (request,) = shell.hub.hub.jobs[job.id].requests
+    assert (request.action, request.comments) == ("Resume", "it is locked")
+
+
+def test_tasks_are_a_tree(shell: Shell) -> None:
+    plan = plan_with_children(shell.hub.hub, begun(shell))
+    group = shown(shell, plan)["tasks"][0]
+    running, waiting = group["tasks"]
+    assert running["job"] == running["task_id"]
+    assert running["tasks"][0]["task"].startswith("Prerequisites check")
+    assert waiting["state"] == "NotStarted"
+    lines = shell.out("job", "show", plan.id).splitlines()
+    depths = [len(line) - len(line[3:].lstrip()) for line in lines if "Group 1" in line]
+    below = [len(line) - len(line[3:].lstrip()) for line in lines if "Prerequisites" in line]
+    assert depths[0] < below[0]
+
+
+def test_progress_shows_each_ending_once_also_of_another_attempt(shell: Shell) -> None:
+    job = failed(shell)
+    text = shell.run("job", "watch", job.id, code=ExitCode.JOB_FAILED)
+    titles = [line for line in text.splitlines() if line.startswith("  ✗ ")]
+    assert len(titles) == len(job.tasks) == len(set(titles))
+    runs = tuple(task.model_copy(update={"state": TaskState.SKIPPED}) for task in job.tasks)
+    shell.hub.hub.jobs[job.id] = job.model_copy(update={"tasks": runs})
+    text = shell.run("job", "watch", job.id, code=ExitCode.JOB_FAILED)
+    assert text.count("  - ") == len(runs)
+
+
+@pytest.mark.parametrize("command", ["show", "watch", "cancel", "restart", "resume"])
+def test_a_job_that_is_not_there_is_named(shell: Shell, command: str) -> None:
+    more = ("--yes",) if command == "cancel" else ()
+    text = shell.run("job", command, "nothing", *more, code=ExitCode.NOT_FOUND)
+    assert "nothing" in text
+
+
+@pytest.mark.parametrize("command", ["cancel", "restart", "resume"])
+def test_a_reader_asks_nothing_of_jobs(shell: Shell, command: str) -> None:
+    job = failed(shell)
+    shell.login(token="reading")  # noqa: S106 -- known to the hub in memory alone
+    more = ("--yes",) if command == "cancel" else ()
+    shell.run("job", command, job.id, *more, code=ExitCode.NOT_PERMITTED)
+    assert shell.hub.hub.jobs[job.id].requests == ()
+    assert job.id in shell.out("job", "list")

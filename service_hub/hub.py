@@ -287,7 +287,7 @@ def _use_cases(
             requests=requests,
         ),
         protection=protection,
-        jobs=JobService(reader=store),
+        jobs=JobService(reader=store, runner=engine, clock=clock, requests=requests),
         enrolment=EnrolmentService(
             reader=store,
             committer=committer,

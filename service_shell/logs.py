@@ -1,5 +1,8 @@
 """Log set-up: one JSON object per line to a file, or a readable console; secrets never."""
 
+import asyncio
+import contextlib
+import json
 import logging
 import logging.handlers
 import sys
@@ -18,6 +21,67 @@ _MACHINERY: Final = frozenset({"_record", "_from_structlog", "exc_info", "stack_
 
 _HANDLER_NAME: Final = "service_shell"
 """Marks our handler: what a host of this process, such as a test runner, has added stays."""
+
+HELD_SECONDS_MAX: Final = 0.05
+"""Longest that a line waits for those behind it: a busy hub would spend its time on writing."""
+
+
+class _GatheringHandler(logging.handlers.WatchedFileHandler):
+    """Writes what an event loop's thread logs together; warnings and worse are written at once.
+
+    Watched: after logrotate has moved the file away, the next lines open it anew.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._held: list[str] = []
+        self._writing_loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(file, encoding="utf-8")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hold the line until it is written."""
+        try:
+            self._held.append(self.format(record))
+            loop = _running_loop()
+            if loop is None or record.levelno >= logging.WARNING:
+                self.flush()
+            elif loop is not self._writing_loop:
+                self._writing_loop = loop
+                loop.call_later(HELD_SECONDS_MAX, self.flush)
+        except Exception:  # noqa: BLE001 -- as logging does: a log that fails must not stop the program
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        with self.lock or contextlib.nullcontext():
+            held, self._held = self._held, []
+            self._writing_loop = None
+            if held:
+                self.reopenIfNeeded()
+                self.stream.write("\n".join(held) + "\n")
+            super().flush()
+
+
+class _LineFormatter(structlog.stdlib.ProcessorFormatter):
+    """Renders our own entries without a detour: a busy hub logs thousands in a second."""
+
+    def __init__(self, program: str, shared: list[Processor], processors: list[Processor]) -> None:
+        super().__init__(foreign_pre_chain=shared, processors=processors)
+        self._program = program
+        self._encode = json.JSONEncoder(default=str).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the entry as one line."""
+        entry: Any = record.msg
+        if not isinstance(entry, dict) or _MACHINERY & entry.keys():
+            return super().format(record)
+        return self._encode(redact({**entry, "program": self._program}))
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # a thread beside the loop, or none runs
+        return None
 
 
 def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -44,24 +108,25 @@ def configure_logging(settings: LogSettings, program: str) -> None:
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_named_logger,
         cache_logger_on_first_use=True,
     )
     handler = _open_handler(settings.file)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.processors.StackInfoRenderer(),
-                structlog.processors.format_exc_info,
-                _name_program(program),
-                # Last before rendering, so that nothing passes it, tracebacks included.
-                redact_secrets,
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _renderer(to_file=settings.file is not None),
-            ],
+    rendering: list[Processor] = [
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        _name_program(program),
+        # Last before rendering, so that nothing passes it, tracebacks included.
+        redact_secrets,
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _renderer(to_file=settings.file is not None),
+    ]
+    if settings.file is None:
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering)
         )
-    )
+    else:
+        handler.setFormatter(_LineFormatter(program, shared, rendering))
     handler.name = _HANDLER_NAME
     root = logging.getLogger()
     former = _our_handler()
@@ -101,12 +166,16 @@ def _open_handler(file: Path | None) -> logging.Handler:
         return logging.StreamHandler(sys.stderr)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Watched: after logrotate has moved the file away, the next line opens it anew.
-        return logging.handlers.WatchedFileHandler(file, encoding="utf-8")
+        return _GatheringHandler(file)
     except OSError as error:
         raise ProgramError(
             f"cannot write the log {file}: {error.strerror}; correct the log file's path"
         ) from error
+
+
+def _named_logger(*names: str) -> logging.Logger:
+    # Not structlog's own class of loggers: it looks for the caller's frame, which no entry shows.
+    return logging.getLogger(names[0]) if names else logging.getLogger()
 
 
 def _name_program(program: str) -> Processor:

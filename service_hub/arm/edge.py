@@ -43,7 +43,7 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
 _READING_ROLES: Final = _CHANGING_ROLES | {"Reader"}
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

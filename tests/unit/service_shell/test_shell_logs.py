@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import warnings
@@ -100,6 +101,40 @@ def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
     file.rename(file.with_suffix(".1"))
     structlog.get_logger().info("two")
     assert [entry["event"] for entry in _entries(file)] == ["two"]
+
+
+async def test_lines_of_a_busy_loop_are_written_together_and_soon(tmp_path: Path) -> None:
+    file = _log_to(tmp_path)
+    log = structlog.get_logger("hub")
+    for number in range(3):
+        log.info("counted", number=number)
+    assert not file.read_text()
+    async with asyncio.timeout(10):
+        while not file.read_text():
+            await asyncio.sleep(0.01)
+    assert [json.loads(line)["number"] for line in file.read_text().splitlines()] == [0, 1, 2]
+
+
+async def test_a_warning_is_written_at_once_behind_what_came_before(tmp_path: Path) -> None:
+    file = _log_to(tmp_path)
+    log = structlog.get_logger("hub")
+    log.info("one")
+    log.warning("two")
+    assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["one", "two"]
+    log.info("three")
+    await asyncio.to_thread(log.info, "four, of a thread beside the loop")
+    assert file.read_text().count("\n") == 4
+
+
+def test_what_a_loop_held_is_written_though_the_loop_has_ended(tmp_path: Path) -> None:
+    file = _log_to(tmp_path)
+
+    async def say(word: str) -> None:
+        structlog.get_logger("hub").info(word)
+
+    asyncio.run(say("one"))
+    asyncio.run(say("two"))
+    assert [entry["event"] for entry in _entries(file)] == ["one", "two"]
 
 
 def test_secrets_never_reach_the_file(tmp_path: Path) -> None:

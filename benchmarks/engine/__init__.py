@@ -1,0 +1,1 @@
+"""How fast, how small and how ready the job engine is, beside a general one."""

@@ -1,0 +1,286 @@
+"""What an operation would do, found by letting its job run in thought; pure.
+
+The job is the one that a real request would make, and `decide` is what really runs it: a preview
+cannot differ from the job by having a table of its own. Every task is taken to succeed.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from service_hub.domain.arguments import target_of
+from service_hub.domain.decide import decide
+from service_hub.domain.jobs import (
+    AskInventory,
+    Begun,
+    CheckFailed,
+    CheckPassed,
+    ChildrenEnded,
+    Command,
+    Dispatch,
+    Event,
+    Job,
+    JobError,
+    JobState,
+    PartSucceeded,
+    Resumed,
+    RunCheck,
+    StartChildren,
+    TaskRun,
+    TaskState,
+)
+from service_hub.domain.protection import Operation
+from service_hub.domain.scenarios import Target
+from wire_contract.vmm_interface import MachineView
+from wire_contract.vocabulary import ReplicationMode, RunState, Side, Verb
+
+EVENTS_MAX: Final = 10_000
+"""A job that wants more is a fault of its plan, not something to wait for."""
+
+
+class Course(StrEnum):
+    """What becomes of a task."""
+
+    RUNS = "runs"
+    CHECKED = "checked by the hub"
+    AT_ONCE = "done at once"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeseenTask:
+    """A task as it would go; `sides` are the real ends, `verb` what they would be told."""
+
+    task_id: str
+    name: str
+    friendly_name: str
+    course: Course
+    sides: tuple[Side, ...]
+    verb: Verb | None
+
+
+class Action(StrEnum):
+    """What happens to a copy of the machine or to what it is connected with."""
+
+    STOPPED = "stopped"
+    STARTED = "started"
+    CREATED = "created"
+    REMOVED = "removed"
+    DISCONNECTED = "disconnected"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeseenEffect:
+    """One effect: on which copy, and in words what else there is to know."""
+
+    action: Action
+    side: Side
+    machine_id: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A job run in thought: its tasks, what was sent in which order, and how it ended."""
+
+    job: Job
+    tasks: tuple[ForeseenTask, ...]
+    sent: tuple[Dispatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCopy:
+    """The newest view of one copy."""
+
+    machine: MachineView
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedLoss:
+    """How much would be lost; None: unknown. `observed_at` is how old that knowledge is."""
+
+    seconds: float | None
+    pending_bytes: int | None
+    observed_at: datetime | None
+    words: str
+
+
+def foresee(job: Job, now: datetime, refusals: Mapping[str, JobError]) -> Foreseen:
+    """Run a planned job in thought; `refusals` are by task id what the hub's checks would find.
+
+    A job that has ended already (it was refused) stays as it is.
+    """
+    sent: list[Dispatch] = []
+    pending: deque[Event] = deque([Begun(now)])
+    for _ in range(EVENTS_MAX):
+        if job.state is JobState.SUSPENDED and not pending:
+            pending.append(Resumed(now, ""))
+        if not pending:
+            break
+        job, commands = decide(job, pending.popleft())
+        for command in commands:
+            if isinstance(command, Dispatch):
+                sent.append(command)
+            event = _answer(command, now, refusals)
+            if event is not None:
+                pending.append(event)
+    return Foreseen(job, tuple(_foreseen(job, run) for run in job.tasks), tuple(sent))
+
+
+def _answer(command: Command, now: datetime, refusals: Mapping[str, JobError]) -> Event | None:
+    match command:
+        case RunCheck(task_id, attempt):
+            error = refusals.get(task_id)
+            if error is not None:
+                return CheckFailed(now, task_id, attempt, error)
+            return CheckPassed(now, task_id, attempt)
+        case StartChildren(task_id, attempt):
+            return ChildrenEnded(now, task_id, attempt, 0, (), 0)
+        case Dispatch() | AskInventory():
+            task_id, side, attempt = command.task_id, command.side, command.attempt
+            return PartSucceeded(now, task_id, side, attempt, {}, now)
+        case _:
+            return None
+
+
+def _foreseen(job: Job, run: TaskRun) -> ForeseenTask:
+    spec = job.spec(run.task_id)
+    course = _course(run)
+    sides = tuple(part.side for part in run.parts) if course is Course.RUNS else ()
+    return ForeseenTask(
+        task_id=run.task_id,
+        name=spec.name,
+        friendly_name=spec.friendly_name,
+        course=course,
+        sides=sides,
+        verb=spec.verb if course is Course.RUNS else None,
+    )
+
+
+def _course(run: TaskRun) -> Course:
+    if run.state is TaskState.FAILED:
+        return Course.REFUSED
+    if run.state is not TaskState.SUCCEEDED:
+        return Course.SKIPPED
+    if run.attempt == 0:
+        return Course.AT_ONCE
+    return Course.RUNS if run.parts else Course.CHECKED
+
+
+# ---------------------------------------------------------------------------------------- effects
+
+
+def effects(foreseen: Foreseen, seen: Mapping[Side, SeenCopy]) -> tuple[ForeseenEffect, ...]:
+    """Return what the dispatched verbs do to the copies, in order."""
+    job = foreseen.job
+    found: list[ForeseenEffect] = []
+    for dispatch in foreseen.sent:
+        spec = job.spec(dispatch.task_id)
+        if spec.target not in {Target.MACHINE, Target.TEST_MACHINE}:
+            continue
+        is_test = spec.target is Target.TEST_MACHINE
+        machine_id = target_of(job, dispatch)
+        copy = None if is_test else seen.get(dispatch.side)
+        for action, words in _of_verb(job, dispatch, copy, is_test=is_test):
+            found.append(ForeseenEffect(action, dispatch.side, machine_id, words))
+    return tuple(found)
+
+
+def _of_verb(
+    job: Job, dispatch: Dispatch, copy: SeenCopy | None, *, is_test: bool
+) -> list[tuple[Action, str]]:
+    if dispatch.verb is Verb.START:
+        what = "test machine" if is_test else "virtual machine"
+        started = (Action.STARTED, f"the {what} is started{_already(copy, RunState.RUNNING)}")
+        return [started, *_without_network(job, copy, is_test=is_test)]
+    if dispatch.verb is Verb.SHUT_DOWN:
+        what = "test machine" if is_test else "virtual machine"
+        return [(Action.STOPPED, f"the {what} is shut down{_already(copy, RunState.OFF)}")]
+    effect = _EFFECTS.get(dispatch.verb)
+    return [] if effect is None else [effect]
+
+
+_EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
+    Verb.CREATE_TEST_MACHINE: (Action.CREATED, "the test machine is created from the replica"),
+    Verb.REMOVE_TEST_MACHINE: (Action.REMOVED, "the test machine is removed with its disks"),
+    Verb.PLACE_REPLICA: (Action.CREATED, "the replica is placed"),
+    Verb.FAIL_OVER: (Action.DISCONNECTED, "replication stops here until it is reversed"),
+    Verb.PREPARE_REVERSE: (
+        Action.DISCARDED,
+        "this copy becomes the replica: what differs from the copy that runs is overwritten",
+    ),
+}
+"""What verbs do whose words depend on nothing; those that are absent touch no copy's running."""
+
+
+def _already(copy: SeenCopy | None, state: RunState) -> str:
+    if copy is None or copy.machine.run_state is not state:
+        return ""
+    return " (it is off already)" if state is RunState.OFF else " (it runs already)"
+
+
+def _without_network(job: Job, copy: SeenCopy | None, *, is_test: bool) -> list[tuple[Action, str]]:
+    if is_test:
+        if job.context.get("network_id"):
+            return []
+        return [(Action.DISCONNECTED, "the test machine is connected to no network")]
+    if copy is None:
+        return []
+    count = sum(nic.network_id is None for nic in copy.machine.nics)
+    if not count:
+        return []
+    words = f"{count} of {len(copy.machine.nics)} network adapters are connected to no network"
+    return [(Action.DISCONNECTED, words)]
+
+
+# ------------------------------------------------------------------------------------------- loss
+
+
+def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> ExpectedLoss:
+    """Return what would be lost, by the newest observations; never a figure nobody observed."""
+    match job.operation:
+        case Operation.UNPLANNED_FAILOVER:
+            return _loss_of_unplanned(job, seen, now)
+        case Operation.PLANNED_FAILOVER:
+            words = "nothing: the source is shut down first, and its last changes are sent"
+        case Operation.REVERSE_REPLICATE if job.context.get("unplanned"):
+            words = (
+                "what the former source wrote that had not reached the replica by the failover;"
+                " nobody observed how much that is"
+            )
+            return ExpectedLoss(None, None, None, words)
+        case Operation.COMMIT:
+            words = "nothing; earlier recovery points can't be chosen any more"
+        case _:
+            words = "nothing"
+    return ExpectedLoss(0.0, 0, None, words)
+
+
+def _loss_of_unplanned(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> ExpectedLoss:
+    source, target = job.direction.place(Side.PRIMARY), job.direction.place(Side.RECOVERY)
+    backlog = _backlog(seen.get(source))
+    replica = seen.get(target)
+    view = None if replica is None else replica.machine.replication
+    if replica is None or view is None or view.mode is not ReplicationMode.REPLICA:
+        return ExpectedLoss(None, backlog, None, "unknown: the replica was not observed")
+    if view.last_replication_at is None:
+        words = "unknown: the replica has not said when it last took changes"
+        return ExpectedLoss(None, backlog, replica.observed_at, words)
+    seconds = max((now - view.last_replication_at).total_seconds(), 0.0)
+    words = "at most what was written since the replica last took changes, as it was last observed"
+    if "source_operations_not_required" not in job.flags:
+        words += "; less, if the source can still send its latest changes"
+    return ExpectedLoss(seconds, backlog, replica.observed_at, words)
+
+
+def _backlog(source: SeenCopy | None) -> int | None:
+    view = None if source is None else source.machine.replication
+    if view is None or view.mode is not ReplicationMode.PRIMARY:
+        return None
+    return view.pending_bytes

@@ -96,10 +96,10 @@ def files_command(
 
 
 async def _revoked(folder: Path, settings: HubSettings, trust: HubTrust, now: datetime) -> int:
-    if not settings.database.exists():
+    if not settings.database_file.exists():
         return await write_revoked(folder, trust, None, now)
     try:
-        async with open_readers(settings.database) as reader:
+        async with open_readers(settings.database_file) as reader:
             return await write_revoked(folder, trust, reader, now)
     except DatabaseUnusableError as error:
         raise ProgramError(str(error)) from error

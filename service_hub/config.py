@@ -1,9 +1,11 @@
 """The hub's configuration file (docs/operating.md shows every key with its default)."""
 
 import ipaddress
+import socket
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -81,6 +83,51 @@ class AcceptSettings(Settings):
         return AcceptRate(self.per_second, self.burst)
 
 
+class DatabaseKind(StrEnum):
+    """Where the hub keeps what it remembers."""
+
+    SQLITE = "sqlite"
+    """A file in the data directory, for one hub."""
+    POSTGRESQL = "postgresql"
+    """A server, for several hubs together."""
+
+
+class DatabaseSettings(Settings):
+    """The database; a server is reached by `host` or by the folder of its `socket_directory`."""
+
+    kind: DatabaseKind = DatabaseKind.SQLITE
+    host: str = Field(default="", max_length=253)
+    socket_directory: Path | None = None
+    port: int = Field(default=5432, ge=1, le=65_535)
+    name: str = Field(default="site_recovery_hub", min_length=1, max_length=63)
+    user: str = Field(default="site_recovery_hub", min_length=1, max_length=63)
+    password_file: Path | None = None
+    """Only its owner may read it; none: the server asks for no password (peer authentication)."""
+
+    tls: Literal["off", "verify"] = "verify"
+    """Over `host`: whether the server proves who it is; `off` is for a loopback address."""
+
+    ca_file: Path | None = None
+    """The authorities that the server's certificate is checked against; none: the system's."""
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> "DatabaseSettings":
+        if self.kind is DatabaseKind.SQLITE:
+            named = self.model_fields_set - {"kind"}
+            if named:
+                raise ValueError(f"a database of kind sqlite takes no {min(named)}")
+        elif bool(self.host) == (self.socket_directory is not None):
+            raise ValueError("a database of kind postgresql needs host or socket_directory")
+        return self
+
+
+class JobSettings(Settings):
+    """How jobs are held and kept."""
+
+    lease_seconds: float = Field(default=15.0, ge=1, le=300)
+    """How long a hub that says nothing keeps its jobs before another takes them over."""
+
+
 class HubSettings(Settings):
     """All that a hub is told."""
 
@@ -92,6 +139,11 @@ class HubSettings(Settings):
     mqtt: MqttListenSettings
     broker: BrokerSettings = BrokerSettings()
     accept: AcceptSettings = AcceptSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    jobs: JobSettings = JobSettings()
+    hub_name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
+    """A label in logs and in /health: several hubs of one database are told apart by it."""
+
     region: str = "local"
     organization: str = Field(default="Site Recovery Hub", min_length=1, max_length=60)
     retry_after_seconds: int = Field(default=30, ge=1, le=3600)
@@ -113,8 +165,8 @@ class HubSettings(Settings):
         return timedelta(seconds=self.heartbeat_seconds * self.missed_heartbeats_max)
 
     @property
-    def database(self) -> Path:
-        """The database file."""
+    def database_file(self) -> Path:
+        """The database of kind sqlite."""
         return self.data_directory / "hub.db"
 
     @property

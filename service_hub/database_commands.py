@@ -25,10 +25,10 @@ def backup_command(
     """Write a copy of the database; the hub may run meanwhile."""
     settings = load_configuration(config, HubSettings)
     try:
-        backup(settings.database, output)
+        backup(settings.database_file, output)
     except DatabaseUnusableError as error:
         raise ProgramError(str(error)) from error
-    typer.echo(f"backup of {settings.database}: {output}")
+    typer.echo(f"backup of {settings.database_file}: {output}")
     typer.echo("not in it: the key file and the trust folder; back them up once, in a safe place")
 
 
@@ -40,8 +40,8 @@ def restore_command(
     """Put a backup in the database's place; the hub must be stopped."""
     settings = load_configuration(config, HubSettings)
     try:
-        count = restore(settings.database, source, SystemClock().new_id)
+        count = restore(settings.database_file, source, SystemClock().new_id)
     except (DatabaseUnusableError, DatabaseInUseError) as error:
         raise ProgramError(str(error)) from error
-    typer.echo(f"restored {settings.database}; {count} providers begin with a new stream")
+    typer.echo(f"restored {settings.database_file}; {count} providers begin with a new stream")
     typer.echo("what providers know and this hub does not shows as alerts when they connect")

@@ -122,10 +122,10 @@ def _chains(settings: HubSettings, now: datetime) -> TrustedChains:
 async def _servers(
     settings: HubSettings, chains: TrustedChains, now: datetime
 ) -> list[RootProgress]:
-    if not settings.database.exists():
+    if not settings.database_file.exists():
         return []  # a hub that never ran has no servers
     try:
-        async with open_readers(settings.database) as reader:
+        async with open_readers(settings.database_file) as reader:
             providers = [each.record for each in await reader.find(Provider)]
             certificates = [each.record for each in await reader.find(ManagementCertificate)]
     except DatabaseUnusableError as error:

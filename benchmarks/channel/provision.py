@@ -123,7 +123,7 @@ async def provision(config: Path, count: int, clock: Clock) -> Ground:
             lifetime=timedelta(hours=TOKEN_HOURS),
         )
         providers.append(Credentials(provider_id, stream, issued.chain_pem, token))
-    async with open_store(settings.database) as store:
+    async with open_store(settings.database_file) as store:
         await store.apply([Change(saves=saves)])
     return _ground(
         settings=settings,

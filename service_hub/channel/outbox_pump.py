@@ -46,8 +46,10 @@ class OutboxPump:
         wakeups: Wakeups,
         monotonic: Callable[[], float],
         poll_seconds: float = POLL_SECONDS,
+        may_send: Callable[[], bool] = lambda: True,
         faults: FaultPoints = NO_FAULTS,
     ) -> None:
+        self._may_send = may_send
         self._faults = faults
         self._reader = reader
         self._source = source
@@ -100,6 +102,10 @@ class OutboxPump:
 
     async def _look_at(self, provider_ids: Sequence[str]) -> None:
         """Send each what it is due, part after part: one is read while another is sent."""
+        if not self._may_send():
+            # Others may decide on what this hub read before it was held up; the next poll asks.
+            log.warning("sending_held_back", providers=len(provider_ids))
+            return
         here = []
         for provider_id in provider_ids:
             if self._delivery.connected(provider_id) is None:
@@ -210,6 +216,7 @@ async def open_pump(
     delivery: Delivery,
     wakeups: Wakeups,
     poll_seconds: float = POLL_SECONDS,
+    may_send: Callable[[], bool] = lambda: True,
     faults: FaultPoints = NO_FAULTS,
 ) -> AsyncIterator[OutboxPump]:
     """Give a pump that runs until the block is left."""
@@ -220,6 +227,7 @@ async def open_pump(
         wakeups=wakeups,
         monotonic=asyncio.get_running_loop().time,
         poll_seconds=poll_seconds,
+        may_send=may_send,
         faults=faults,
     )
     async with asyncio.TaskGroup() as group:

@@ -1,12 +1,13 @@
 """The hub's own routes: is it there, what trusts it, and the ids of its vaults."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
+from pydantic import JsonValue
 
 from service_hub.domain.errors import UnauthenticatedError
 from service_hub.ports import Clock, OperatorTokens, VaultUseCases
@@ -30,15 +31,12 @@ class HubApi:
     tokens: OperatorTokens
     clock: Clock
     root_pem: Callable[[], str]
-    failpoints: Sequence[str] = ()
+    state: Callable[[], Mapping[str, JsonValue]] = dict
 
     async def health(self, request: web.Request) -> web.Response:
-        """Say that the hub answers, and which failpoints are on; nothing else is told here."""
+        """Say that the hub answers, which one it is and whether failpoints are on, to anybody."""
         del request
-        state: dict[str, Any] = {"state": "ok"}
-        if self.failpoints:
-            state["failpoints"] = list(self.failpoints)
-        return _json(HTTPStatus.OK, state)
+        return _json(HTTPStatus.OK, {"state": "ok", **self.state()})
 
     async def trust_root(self, request: web.Request) -> web.Response:
         """Give the roots that clients pin (two while the root is replaced); they are public."""

@@ -183,7 +183,7 @@ class RootWorld:
 
     async def stored(self) -> tuple[Provider, ProviderStream, list[ManagementCertificate]]:
         """Return what the hub has stored of the server."""
-        async with open_readers(self.settings.database) as reader:
+        async with open_readers(self.settings.database_file) as reader:
             (provider,) = await reader.find(Provider)
             (stream,) = await reader.find(ProviderStream)
             certificates = await reader.find(ManagementCertificate)

@@ -1,0 +1,93 @@
+"""Part of the composition root: what operators reach, as one application."""
+
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+from pydantic import JsonValue
+
+from service_hub.arm.api import ArmApi
+from service_hub.arm.routes import arm_routes
+from service_hub.config import HubSettings
+from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
+from service_hub.hub_api.operator_tokens import SignedOperatorTokens
+from service_hub.hub_api.routes import HubApi, hub_routes
+from service_hub.hub_api.server_routes import ServersApi, server_routes
+from service_hub.hub_api.trust_routes import TrustApi, trust_routes
+from service_hub.ports import Connections
+from service_hub.services.approvals import ApprovalService
+from service_hub.services.certificates import CertificateService
+from service_hub.services.operator_signatures import SignatureSettings
+from service_hub.trust import HubTrust
+from service_hub.use_case_parts import Parts, UseCases
+from service_shell.clock import Clock
+
+
+def trust_decisions(
+    settings: HubSettings,
+    trust: HubTrust,
+    clock: Clock,
+    *,
+    cases: UseCases,
+    parts: Parts,
+    connections: Connections,
+) -> TrustApi:
+    """Return what operators do about certificates and who may have them."""
+    return TrustApi(
+        vaults=cases.vaults,
+        approvals=ApprovalService(
+            reader=parts.store,
+            committer=parts.committer,
+            clock=clock,
+            office=parts.office,
+            connections=connections,
+        ),
+        certificates=CertificateService(
+            reader=parts.store, committer=parts.committer, clock=clock, connections=connections
+        ),
+        signatures=SignatureSettings(reader=parts.store, committer=parts.committer),
+        tokens=SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url),
+        clock=clock,
+    )
+
+
+def operator_application(
+    settings: HubSettings,
+    trust: HubTrust,
+    clock: Clock,
+    *,
+    cases: UseCases,
+    trust_api: TrustApi,
+    state: Callable[[], Mapping[str, JsonValue]],
+) -> web.Application:
+    """Return the routes of operators; `state` is what the hub says of itself to anybody."""
+    tokens = SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url)
+    hub_api = HubApi(
+        vaults=cases.vaults,
+        tokens=tokens,
+        clock=clock,
+        root_pem=lambda: trust.chains.roots_pem,
+        state=state,
+    )
+    arm_api = ArmApi(
+        vaults=cases.vaults,
+        fabrics=cases.fabrics,
+        policies=cases.policies,
+        pairing=cases.pairing,
+        protection=cases.protection,
+        jobs=cases.jobs,
+        servers=cases.servers,
+        tokens=tokens,
+        clock=clock,
+        public_url=settings.public_url,
+        retry_after_seconds=settings.retry_after_seconds,
+    )
+    keys = cases.registered.keys
+    servers_api = ServersApi(
+        vaults=cases.vaults, keys=keys, servers=cases.servers, tokens=tokens, clock=clock
+    )
+    authority_api = AuthorityApi(door=servers_api, authorities=cases.registered.authorities)
+    application = web.Application()
+    # The ARM routes end with a catch-all: the hub's own come first.
+    own = (*hub_routes(hub_api), *server_routes(servers_api), *trust_routes(trust_api))
+    application.add_routes([*own, *authority_routes(authority_api), *arm_routes(arm_api)])
+    return application

@@ -1,0 +1,151 @@
+"""Part of the composition root: the engine and the use cases, made of what they stand on."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from certs.profiles import LIFETIMES, Profile
+from service_hub.channel.event_source import SignedEvents
+from service_hub.channel.wakeups import Wakeups
+from service_hub.config import HubSettings
+from service_hub.engine.committer import GroupCommitter
+from service_hub.engine.runner import Engine, Terms
+from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
+from service_hub.provider_api.registration_office import RegistrationOffice
+from service_hub.server_parts import ServerParts, server_parts
+from service_hub.services.completion import CompletionService
+from service_hub.services.enrolment import EnrolmentService
+from service_hub.services.fabrics import FabricService
+from service_hub.services.jobs import JobService
+from service_hub.services.pairing import PairingService
+from service_hub.services.policies import PolicyService
+from service_hub.services.prerequisites import PrerequisitesService
+from service_hub.services.protection import ProtectionService
+from service_hub.services.providers import ProviderService
+from service_hub.services.requests import RequestLedger
+from service_hub.services.servers import ServerService
+from service_hub.services.vaults import VaultService
+from service_hub.store.record_store import RecordStore
+from service_hub.trust import HubTrust
+from service_hub.trust_parts import Tls
+from service_shell.clock import Clock, boottime
+from service_shell.failpoints import Failpoints
+
+
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """The parts that the edges call."""
+
+    vaults: VaultService
+    fabrics: FabricService
+    policies: PolicyService
+    pairing: PairingService
+    protection: ProtectionService
+    jobs: JobService
+    enrolment: EnrolmentService
+    providers: ProviderService
+    servers: ServerService
+    registered: ServerParts
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the use cases stand on."""
+
+    store: RecordStore
+    committer: GroupCommitter
+    office: TrustOffice
+    source: SignedEvents
+    tls: Tls
+    wakeups: Wakeups
+    faults: Failpoints
+    shared: bool
+    """Whether other hubs may use the database too."""
+
+
+def use_cases(
+    settings: HubSettings, trust: HubTrust, clock: Clock, parts: Parts
+) -> tuple[Engine, UseCases]:
+    """Return the engine, not yet running, and the use cases that stand on it."""
+    store, committer = parts.store, parts.committer
+    heartbeat = timedelta(seconds=settings.heartbeat_seconds)
+    fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
+    office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
+    checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
+    registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
+    engine = Engine(
+        reader=store,
+        committer=committer,
+        checker=registered.checker,
+        liveness=fabrics,
+        clock=clock,
+        leases=store,
+        boottime=boottime,
+        terms=Terms(settings.jobs.lease_seconds, parts.shared),
+        faults=parts.faults,
+    )
+    requests = RequestLedger(reader=store, clock=clock)
+    policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
+    protection = ProtectionService(
+        reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+    )
+    completion = CompletionService(reader=store, protection=protection)
+    engine.follow(completion)
+    servers = ServerService(
+        reader=store,
+        runner=engine,
+        clock=clock,
+        fabrics=fabrics,
+        requests=requests,
+        departures=registered.departures,
+    )
+    return engine, UseCases(
+        vaults=_vaults(settings, clock, parts, registered),
+        fabrics=fabrics,
+        policies=policies,
+        pairing=PairingService(
+            reader=store,
+            runner=engine,
+            clock=clock,
+            fabrics=fabrics,
+            policies=policies,
+            requests=requests,
+        ),
+        protection=protection,
+        jobs=JobService(reader=store, runner=engine, clock=clock, requests=requests),
+        enrolment=EnrolmentService(
+            reader=store,
+            committer=committer,
+            clock=clock,
+            office=parts.office,
+            jobs=servers,
+            mqtt=(settings.mqtt.public_host, settings.mqtt.public_port or settings.mqtt.port),
+            heartbeat=heartbeat,
+        ),
+        servers=servers,
+        registered=registered,
+        providers=ProviderService(
+            reader=store,
+            committer=committer,
+            clock=clock,
+            runner=engine,
+            observers=completion,
+            resigner=parts.source,
+            heartbeat=heartbeat,
+            roots=trust.chains,
+            offered_version=settings.provider_version,
+        ),
+    )
+
+
+def _vaults(
+    settings: HubSettings, clock: Clock, parts: Parts, registered: ServerParts
+) -> VaultService:
+    return VaultService(
+        reader=parts.store,
+        committer=parts.committer,
+        clock=clock,
+        authority=UploadedRegistrations(parts.tls.provider),
+        departures=registered.departures,
+        key_lifetime=LIFETIMES[Profile.VAULT_REGISTRATION],
+        provider_url=settings.provider.public_url,
+    )

@@ -5,11 +5,11 @@ import socket
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.accept_rate import AcceptRate
 from service_shell.configuration import ListenSettings, LogSettings, Settings
 
@@ -81,44 +81,6 @@ class AcceptSettings(Settings):
     def rate(self) -> AcceptRate:
         """Return a new bucket with these bounds."""
         return AcceptRate(self.per_second, self.burst)
-
-
-class DatabaseKind(StrEnum):
-    """Where the hub keeps what it remembers."""
-
-    SQLITE = "sqlite"
-    """A file in the data directory, for one hub."""
-    POSTGRESQL = "postgresql"
-    """A server, for several hubs together."""
-
-
-class DatabaseSettings(Settings):
-    """The database; a server is reached by `host` or by the folder of its `socket_directory`."""
-
-    kind: DatabaseKind = DatabaseKind.SQLITE
-    host: str = Field(default="", max_length=253)
-    socket_directory: Path | None = None
-    port: int = Field(default=5432, ge=1, le=65_535)
-    name: str = Field(default="site_recovery_hub", min_length=1, max_length=63)
-    user: str = Field(default="site_recovery_hub", min_length=1, max_length=63)
-    password_file: Path | None = None
-    """Only its owner may read it; none: the server asks for no password (peer authentication)."""
-
-    tls: Literal["off", "verify"] = "verify"
-    """Over `host`: whether the server proves who it is; `off` is for a loopback address."""
-
-    ca_file: Path | None = None
-    """The authorities that the server's certificate is checked against; none: the system's."""
-
-    @model_validator(mode="after")
-    def _is_reachable(self) -> "DatabaseSettings":
-        if self.kind is DatabaseKind.SQLITE:
-            named = self.model_fields_set - {"kind"}
-            if named:
-                raise ValueError(f"a database of kind sqlite takes no {min(named)}")
-        elif bool(self.host) == (self.socket_directory is not None):
-            raise ValueError("a database of kind postgresql needs host or socket_directory")
-        return self
 
 
 class JobSettings(Settings):

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service_hub.config import DatabaseKind, HubSettings
+from service_hub.config import HubSettings
+from service_hub.database_settings import DatabaseKind
 from service_hub.store.backup import DatabaseInUseError, exclusive, make_private
 from service_hub.store.database import DatabaseUnusableError, open_store
 from service_hub.store.record_store import RecordStore

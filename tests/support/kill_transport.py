@@ -66,6 +66,13 @@ class Life:
             raise ConnectionError("the connection broke")
         return task.result()
 
+    async def close(self) -> None:
+        """Return when nothing that was asked of this life goes on any more."""
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
     async def hang(self) -> None:
         """Wait as somebody who is no more; only a cancellation ends it."""
         await asyncio.get_running_loop().create_future()

@@ -8,11 +8,15 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
+from aiohttp import web
 
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider, ProviderStream
@@ -28,9 +32,10 @@ from tests.support.kill_programs import (
 )
 from tests.support.simulator_estate import Estate
 from tests.support.small_guest import SmallGuest
-from vmm_simulator.config import SimulatorSettings
+from vmm_simulator.config import SecuredListenSettings, SimulatorSettings
 from vmm_simulator.guest.interface import GuestHandle, GuestSpec, GuestStorage
 from vmm_simulator.guest.locks import images_locked
+from vmm_simulator.hyperv import host_credentials
 from vmm_simulator.site import GuestPrograms, Site, open_site
 from wire_contract.vocabulary import Verb
 
@@ -153,12 +158,17 @@ class KillWorld:
         await self.until(holds, "hub and agents are ready")
 
     async def settled(self, over: Callable[[HubWorld], Any]) -> None:
-        """Return once a condition holds and nothing is on its way any more."""
+        """Return once a condition holds and nothing is on its way any more; counts no more."""
+        seen = -1
 
         async def holds() -> bool:
+            nonlocal seen
             running = self.hub.facts
             if running is None:
                 return False
+            if seen != len(self.switch.trace):
+                seen = len(self.switch.trace)
+                return False  # something is on its way: not worth a look into databases
             try:
                 if not await running.door.life.serve(over(running.world)):
                     return False
@@ -170,7 +180,33 @@ class KillWorld:
             return present is not None and await self._are_idle(present)
 
         await self.until(holds, "the operation is over and nothing is on its way")
+        self.switch.disarm()
+        await self._told_again()
+
+    async def _told_again(self) -> None:
+        """Return once every agent has had the hub's word on its copies in a new session.
+
+        A kill brings a new session, and that the word; without one it comes with the next session.
+        """
         await self.ready()
+        present = await self._servers() or set()
+        sessions = [
+            agent.facts.session
+            for name, agent in self.agents.items()
+            if name in present and agent.facts
+        ]
+        numbers = [session.number for session in sessions]
+        for session in sessions:
+            session.confirmed.clear()
+            session.renew()
+
+        async def holds() -> bool:
+            return all(
+                session.number > number and session.confirmed.is_set()
+                for session, number in zip(sessions, numbers, strict=True)
+            )
+
+        await self.until(holds, "every agent has had a new session")
 
     async def _servers(self) -> set[str] | None:
         """Return the sites whose servers the hub knows; None: nobody answers."""
@@ -282,6 +318,26 @@ async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
+async def _unserved(
+    settings: SecuredListenSettings, routes: Callable[[], Iterable[web.RouteDef]]
+) -> AsyncIterator[int]:
+    """Serve nobody: agents call their site."""
+    del settings, routes
+    yield 0
+
+
+@contextmanager
+def light_sites() -> Iterator[None]:
+    """Let sites open quickly: no HTTPS for callers there are none of, TLS contexts made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vmm_simulator.site.serve", _unserved)
+        for name in ("server_context", "client_context"):
+            made = cache(getattr(host_credentials, name))
+            patch.setattr(host_credentials, name, made)
+        yield
+
+
+@asynccontextmanager
 async def kill_world(root: Path, *, watch_seconds: float) -> AsyncIterator[KillWorld]:
     """Run everything on the files below `root`; programs that were cut off begin again."""
     (root / "estate").mkdir(parents=True, exist_ok=True)
@@ -335,13 +391,3 @@ def settle_files(root: Path) -> None:
         for former in lives[:-1]:
             shutil.rmtree(former)
         lives[-1].rename(root / f"{name}-0")
-
-
-def kills(trace: Sequence[Boundary]) -> Iterable[Kill]:
-    """Return for every boundary who can be killed there: its program, and hub and agents at once.
-
-    At a boundary of the hub also each agent alone, at one of an agent also the hub alone.
-    """
-    for boundary in trace:
-        for victims in ((HUB,), ("tokyo",), ("osaka",), PROGRAMS):
-            yield Kill(boundary, victims)

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pydantic import JsonValue
 
 from service_hub.domain.errors import StaleVersionError
-from service_hub.domain.jobs import Event, Job, JobError, JobState
+from service_hub.domain.jobs import Event, Job, JobError, JobState, RestartRequested
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
@@ -396,6 +396,14 @@ class ChildPlanner(Protocol):
         """Return the job of one member under this id, and what is stored together with it.
 
         It is not begun, or has ended before it began: a refusal is a job that failed.
+        """
+
+    async def restart(
+        self, parent: Job, child: Job, principal: str
+    ) -> tuple[RestartRequested, Change] | None:
+        """Return what restarts a job of a group, and what holds its item again.
+
+        None where the item is not as the job left it: the job stays failed.
         """
 
 

@@ -15,8 +15,11 @@ from service_hub.server_parts import ServerParts, server_parts
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
+from service_hub.services.followers import AllFollowers
+from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
 from service_hub.services.pairing import PairingService
+from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
@@ -89,7 +92,16 @@ def use_cases(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
     completion = CompletionService(reader=store, protection=protection)
-    engine.follow(completion)
+    plans = PlanService(
+        reader=store,
+        runner=engine,
+        committer=committer,
+        clock=clock,
+        requests=requests,
+        plans=ItemPlans(reader=store, fabrics=fabrics),
+    )
+    engine.plan_children_with(plans)
+    engine.follow(AllFollowers((plans, completion)))
     servers = ServerService(
         reader=store,
         runner=engine,

@@ -86,7 +86,7 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
         "activeLocation": item.active_location.value,
         "testFailoverState": item.test_state.value,
         "testFailoverStateDescription": TEST_DESCRIPTIONS[item.test_state],
-        "allowedOperations": [each.value for each in allowed_operations(item.state)],
+        "allowedOperations": _allowed(item),
         "replicationHealth": replication_health(facts, errors),
         "failoverHealth": "Normal",
         "healthErrors": errors,
@@ -108,18 +108,26 @@ def _protection_state(item: ProtectedItem) -> tuple[str, str]:
     return shown.value, DESCRIPTIONS[item.state]
 
 
+def _allowed(item: ProtectedItem) -> list[str]:
+    if item.plan is not None:
+        return []
+    return [each.value for each in allowed_operations(item.state)]
+
+
 def _current_scenario(vault: Vault, item: ProtectedItem) -> dict[str, Any]:
     ids = VaultIds(vault)
-    if item.current is None:
+    # A plan holds its items also between their own jobs.
+    current = item.current or item.plan
+    if current is None:
         return {
             "scenarioName": NO_JOB,
             "jobId": ids.job(NO_JOB),
             "startTime": NO_SCENARIO_TIME,
         }
     return {
-        "scenarioName": item.current.scenario_name,
-        "jobId": ids.job(item.current.job_id),
-        "startTime": fine_time(item.current.started_at),
+        "scenarioName": current.scenario_name,
+        "jobId": ids.job(current.job_id),
+        "startTime": fine_time(current.started_at),
     }
 
 

@@ -127,6 +127,7 @@ BUSY: Final = "532"
 NOT_CONNECTED: Final = "25018"
 COMMIT_NOT_READY: Final = "25009"
 REVERSE_NOT_READY: Final = "25010"
+PLAN_NOT_READY: Final = "25014"
 NOT_ALLOWED: Final = "90010"
 WRONG_DIRECTION: Final = "90011"
 DEADLINE: Final = "90012"
@@ -163,6 +164,13 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The virtual machine {name} isn't ready for reverse replication.",
             "It has not been failed over: {detail}.",
             "Fail the virtual machine over first.",
+        ),
+        Catalogued(
+            PLAN_NOT_READY,
+            "The virtual machines of {name} aren't ready for a planned failover.",
+            "{detail}.",
+            "Commit and reverse replicate those that are failed over, wait for those that are "
+            "busy, and try again.",
         ),
         Catalogued(
             NOT_ALLOWED,

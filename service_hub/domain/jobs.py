@@ -47,7 +47,7 @@ from service_hub.domain.job_parts import (
 )
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Record
-from service_hub.domain.scenarios import SCENARIOS, Scenario, TaskSpec
+from service_hub.domain.scenarios import PLANS, SCENARIOS, Scenario, TaskSpec
 from wire_contract.vocabulary import Direction, Side
 
 __all__ = [
@@ -143,7 +143,7 @@ class Job(Record):
     @property
     def scenario(self) -> Scenario:
         """The plan."""
-        return SCENARIOS[self.scenario_key]
+        return PLANS.get(self.scenario_key) or SCENARIOS[self.scenario_key]
 
     @property
     def finished(self) -> bool:

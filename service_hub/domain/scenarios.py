@@ -652,6 +652,30 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 }
 """Every plan under the key that a stored job keeps."""
 
+_PLAN: Final = "RecoveryPlan"
+
+PLANS: Final[Mapping[str, Scenario]] = {
+    "plan_planned_failover": Scenario("PlannedFailover", "Planned failover", _PLAN, _FAILOVER, ()),
+    "plan_unplanned_failover": Scenario("UnplannedFailover", "Failover", _PLAN, _FAILOVER, ()),
+    "plan_test_failover": Scenario("TestFailover", "Test failover", _PLAN, _TEST, ()),
+    "plan_test_failover_cleanup": Scenario(
+        "TestFailoverCleanup", "Test failover cleanup", _PLAN, _TEST, ()
+    ),
+    "plan_commit": Scenario("CommitFailover", "Commit", _PLAN, _ASR, ()),
+    "plan_reverse": Scenario("ReverseReplication", "Reverse replication", _PLAN, _ASR, ()),
+}
+"""Jobs over many items: their tasks depend on the plan, so that each job carries its own."""
+
+
+def plan_key(operation: Operation) -> str:
+    """Return the key of an operation on a plan."""
+    if operation is Operation.REVERSE_REPLICATE:
+        return "plan_reverse"
+    key = f"plan_{_BY_OPERATION[operation]}"
+    assert key in PLANS, f"no plan does {operation}"
+    return key
+
+
 _BY_OPERATION: Final[Mapping[Operation, str]] = {
     Operation.ENABLE: "enable",
     Operation.COMPLETE_PRIMARY: "complete_primary",

@@ -20,7 +20,6 @@ from service_hub.domain.jobs import (
     ChildrenEnded,
     Job,
     JobState,
-    RestartRequested,
     TaskState,
 )
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
@@ -154,9 +153,8 @@ class Children:
                 for each in missing:
                     await self._make_one(group, each)
         for child in present.values():
-            if self._failed_before(group, child):
-                event = RestartRequested(self._clock.now(), PRINCIPAL)
-                await self._runner.feed(child.id, event)
+            if _failed_before(group, child):
+                await self._restart(group, child)
 
     async def _make_one(self, group: _Group, member: tuple[str, str]) -> None:
         for _ in range(TRIES_MAX):
@@ -178,12 +176,22 @@ class Children:
         change: Change = sum((given for _, given in made), NOTHING)
         await self._runner.start_all([job for job, _ in made], change)
 
-    def _failed_before(self, group: _Group, child: Job) -> bool:
-        run = group.parent.job.run(group.task_id)
-        if child.state not in {JobState.FAILED, JobState.CANCELLED} or run is None:
-            return False
-        began, ended = run.started_at, child.ended_at
-        return began is not None and ended is not None and ended < began
+    async def _restart(self, group: _Group, child: Job) -> None:
+        assert self._planner is not None, "the composition root names who plans children"
+        parent = group.parent.job
+        asked = next((each for each in reversed(parent.requests) if each.action == "Restart"), None)
+        principal = PRINCIPAL if asked is None else asked.principal
+        for _ in range(TRIES_MAX):
+            planned = await self._planner.restart(parent, child, principal)
+            if planned is None:
+                # It stays failed, and the group counts it.
+                return
+            try:
+                await self._runner.feed(child.id, *planned)
+            except StaleVersionError:
+                continue
+            return
+        raise StaleVersionError(f"{child.id} found no quiet moment in {TRIES_MAX} tries")
 
     async def _look_at(self, group: _Group) -> None:
         present = await self._present(group.children)
@@ -213,3 +221,12 @@ class Children:
     async def _present(self, children: dict[str, str]) -> dict[str, Job]:
         found = await asyncio.gather(*(self._reader.get(Job, each) for each in children))
         return {each.record.id: each.record for each in found if each is not None}
+
+
+def _failed_before(group: _Group, child: Job) -> bool:
+    """Whether a child failed before this attempt: then it is its turn again."""
+    run = group.parent.job.run(group.task_id)
+    if child.state not in {JobState.FAILED, JobState.CANCELLED} or run is None:
+        return False
+    began, ended = run.started_at, child.ended_at
+    return group.attempt > 1 and began is not None and ended is not None and ended <= began

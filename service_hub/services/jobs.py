@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from service_hub.domain.errors import NotFoundError, StaleVersionError
 from service_hub.domain.job_requests import check_action, gone, held_again, paired_again
 from service_hub.domain.jobs import CancelRequested, Job, RestartRequested, Resumed
+from service_hub.domain.plans import members_of
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Vault
 from service_hub.ports import (
     Change,
@@ -17,6 +18,7 @@ from service_hub.ports import (
     RequestIdentity,
     Save,
 )
+from service_hub.services.plan_locks import held_again_by_plan
 from service_hub.services.requests import RequestLedger
 
 RETRIES_MAX = 20
@@ -48,7 +50,7 @@ class JobService:
 
     async def children(self, vault: Vault, job: Job) -> Sequence[Job]:
         """Return the jobs that the groups of a job run, none where it has no groups."""
-        if not any(spec.group is not None for spec in job.own_specs):
+        if not members_of(job):
             return ()
         found = await self._reader.find(Job, parent_id=job.id)
         return [each.record for each in found if each.record.vault_id == vault.id]
@@ -112,6 +114,9 @@ class JobService:
     async def _restart(self, job: Job, principal: str) -> tuple[RestartRequested, Change]:
         """Return the event, and what holds again what the job is about."""
         now = self._clock.now()
+        if members_of(job):
+            held = await held_again_by_plan(self._reader, job, now)
+            return RestartRequested(now, principal), held
         if job.item_id is not None:
             return await self._restart_on_item(job, job.item_id, principal)
         mapping_id = job.context.get("mapping_id")
@@ -120,8 +125,8 @@ class JobService:
         mapping = await self._reader.get(ContainerMapping, mapping_id)
         if mapping is None:
             raise gone(job, "pairing")
-        held = Save(paired_again(mapping.record, job), mapping.version)
-        return RestartRequested(now, principal), Change(saves=(held,))
+        pairing = Save(paired_again(mapping.record, job), mapping.version)
+        return RestartRequested(now, principal), Change(saves=(pairing,))
 
     async def _restart_on_item(
         self, job: Job, item_id: str, principal: str

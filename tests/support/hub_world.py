@@ -35,8 +35,11 @@ from service_hub.ports import (
 )
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
+from service_hub.services.followers import AllFollowers
+from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
 from service_hub.services.pairing import PairingService
+from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
@@ -46,22 +49,28 @@ from service_hub.store.database import open_store
 from service_hub.store.record_store import RecordStore
 from service_shell.clock import boottime
 from tests.support.leaving_servers import LeavingServers, leaving_servers
+from tests.support.site_views import MACHINE_ID, inventory, machine, replication
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, ReportBatch, TaskOutcome
-from wire_contract.vmm_interface import (
-    CloudView,
-    DiskView,
-    HostView,
-    InventoryView,
-    MachineView,
-    ReplicationView,
-    VmmView,
-)
-from wire_contract.vocabulary import EventType, Health, ReplicationMode, ReplicationState, RunState
+from wire_contract.vocabulary import EventType
+
+__all__ = [
+    "BEGIN",
+    "DEFAULT_RESULTS",
+    "MACHINE_ID",
+    "HubWorld",
+    "NoOutbox",
+    "NoSignatures",
+    "TellingCommitter",
+    "TickingClock",
+    "hub_world",
+    "inventory",
+    "machine",
+    "replication",
+]
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT_SECONDS_MAX = 30
-MACHINE_ID = "11111111-1111-4111-8111-111111111111"
 
 
 class TickingClock:
@@ -124,61 +133,6 @@ class NoSignatures:
         self.refused.append((provider_id, seq))
 
 
-def replication(state: ReplicationState, mode: ReplicationMode) -> ReplicationView:
-    """Return a relationship in that state."""
-    return ReplicationView(
-        relationship_id="r",
-        mode=mode,
-        state=state,
-        health=Health.NORMAL,
-        peer_host="peer",
-        peer_port=8084,
-        peer_machine_id="m",
-        interval_seconds=30,
-    )
-
-
-def machine(machine_id: str, site: str, view: ReplicationView | None = None) -> MachineView:
-    """Return a running machine of a site's cloud."""
-    return MachineView(
-        machine_id=machine_id,
-        hyperv_id=MACHINE_ID,
-        name="web01",
-        cloud_id=f"{site}-cloud",
-        host=f"{site}-host1.example",
-        generation=2,
-        run_state=RunState.RUNNING,
-        epoch=1,
-        fenced=False,
-        epoch_confirmed=True,
-        start_blocked_by=None,
-        protected_item=None,
-        disks=(DiskView(disk_id="d1", name="system", kind="OperatingSystem", size_bytes=1024),),
-        replication=view,
-    )
-
-
-def inventory(site: str, machines: tuple[MachineView, ...] = ()) -> InventoryView:
-    """Return a site's inventory."""
-    return InventoryView(
-        vmm=VmmView(vmm_id=f"{site}-vmm", fqdn=f"{site}.example", version="3.2.7510.0"),
-        clouds=(
-            CloudView(
-                cloud_id=f"{site}-cloud",
-                friendly_name=f"{site} cloud",
-                capability_profile="Hyper-V",
-                host_fqdns=(f"{site}-host1.example",),
-            ),
-        ),
-        hosts=(
-            HostView(fqdn=f"{site}-host1.example", version="2012R2", cloud_ids=(f"{site}-cloud",)),
-        ),
-        networks=(),
-        classifications=(),
-        machines=machines,
-    )
-
-
 @dataclass
 class HubWorld:
     """The parts a test takes hold of."""
@@ -196,6 +150,7 @@ class HubWorld:
     fabrics: FabricService
     servers: ServerService
     jobs: JobService
+    plans: PlanService
     leaving: LeavingServers
     requests: int = 0
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -325,7 +280,16 @@ async def hub_world(
             departures=leaving.departures,
         )
         completion = CompletionService(reader=store, protection=protection)
-        engine.follow(completion)
+        plans = PlanService(
+            reader=store,
+            runner=engine,
+            committer=committer,
+            clock=clock,
+            requests=requests,
+            plans=ItemPlans(reader=store, fabrics=fabrics),
+        )
+        engine.plan_children_with(plans)
+        engine.follow(AllFollowers((plans, completion)))
         reports = ProviderService(
             reader=store,
             committer=committer,
@@ -351,6 +315,7 @@ async def hub_world(
             fabrics=fabrics,
             servers=servers,
             jobs=JobService(reader=store, runner=engine, clock=clock, requests=requests),
+            plans=plans,
             leaving=leaving,
             results=dict(DEFAULT_RESULTS),
         )

@@ -1,0 +1,25 @@
+"""What a plan's job holds again when it is restarted."""
+
+from datetime import datetime
+
+from service_hub.domain.errors import JobRequestRefusedError
+from service_hub.domain.job_requests import gone
+from service_hub.domain.jobs import Job
+from service_hub.domain.plans import held_by_plan, members_of, refusal_when_any_busy
+from service_hub.domain.records import ProtectedItem
+from service_hub.ports import Change, Reader, Save
+
+
+async def held_again_by_plan(reader: Reader, job: Job, now: datetime) -> Change:
+    """Return the locks on all items of a plan; JobRequestRefusedError where one is held."""
+    found = {member: await reader.get(ProtectedItem, member) for member in members_of(job)}
+    present = [each for each in found.values() if each is not None]
+    if len(present) < len(found):
+        raise gone(job, "protected item")
+    busy = refusal_when_any_busy([each.record for each in present], now, for_plan=job.id)
+    if busy is not None:
+        words = (busy.message, busy.possible_causes, busy.recommended_action)
+        raise JobRequestRefusedError(busy.code, " ".join(words))
+    return Change(
+        saves=[Save(held_by_plan(each.record, job, now), each.version) for each in present]
+    )

@@ -1,0 +1,191 @@
+"""Plans: one job over many items, which it holds from its beginning to its end."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid5
+
+from pydantic import JsonValue
+
+from service_hub.domain.checks import refusal_of_state, refusal_when_busy
+from service_hub.domain.errors import (
+    JobRequestRefusedError,
+    NotFoundError,
+    SignatureRequiredError,
+    StaleVersionError,
+)
+from service_hub.domain.job_requests import held_again
+from service_hub.domain.jobs import Job, RestartRequested
+from service_hub.domain.operator_signatures import needs_signature
+from service_hub.domain.planning import (
+    JobIdentity,
+    begin_on_item,
+    plan_item_job,
+    refused,
+    stopped_at_prerequisites,
+)
+from service_hub.domain.plans import (
+    PlanRequest,
+    held_by_plan,
+    let_go,
+    members_of,
+    plan_job,
+    refusal_of_states,
+    refusal_when_any_busy,
+)
+from service_hub.domain.protection import Operation
+from service_hub.domain.records import ProtectedItem, Vault
+from service_hub.ports import (
+    Change,
+    Clock,
+    Committer,
+    JobRunner,
+    Reader,
+    RequestIdentity,
+    Save,
+    Versioned,
+)
+from service_hub.services.item_plans import ItemPlans
+from service_hub.services.policies import activity
+from service_hub.services.requests import RequestLedger
+from wire_contract.vocabulary import Direction
+
+RETRIES_MAX = 20
+"""How often a request is decided anew because an item had changed meanwhile."""
+
+
+class PlanService:
+    """Starts plans; the ChildPlanner of the hub's ports, and told when a plan has ended."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        runner: JobRunner,
+        committer: Committer,
+        clock: Clock,
+        requests: RequestLedger,
+        plans: ItemPlans,
+    ) -> None:
+        self._reader = reader
+        self._runner = runner
+        self._committer = committer
+        self._clock = clock
+        self._requests = requests
+        self._plans = plans
+
+    async def start_plan(
+        self, vault: Vault, request: PlanRequest, identity: RequestIdentity
+    ) -> Job:
+        """Begin an operation on the items of a plan; a refusal is a job that failed."""
+        if needs_signature(vault, request.operation):
+            # An operator signs for one item; a plan has none for each of its own.
+            raise SignatureRequiredError(request.operation.value, vault.name)
+        for _ in range(RETRIES_MAX):
+            if (earlier := await self._requests.earlier(identity)) is not None:
+                return earlier
+            try:
+                return await self._begin(vault, request, identity)
+            except StaleVersionError:
+                continue
+        msg = f"the plan {request.name} found no quiet moment in {RETRIES_MAX} tries"
+        raise StaleVersionError(msg)
+
+    async def _begin(self, vault: Vault, request: PlanRequest, identity: RequestIdentity) -> Job:
+        now = self._clock.now()
+        planned = JobIdentity(self._clock.new_id(), activity(identity), now)
+        job = plan_job(vault.id, request, planned)
+        remembered = self._requests.remember(identity, job)
+        present = [await self._plans.item(vault, member) for member in members_of(job)]
+        items = [each.record for each in present]
+        busy = refusal_when_any_busy(items, now)
+        if busy is not None:
+            return await self._stop(refused(job, busy, now), remembered)
+        against = refusal_of_states(request, items, now)
+        if against is not None:
+            return await self._stop(stopped_at_prerequisites(job, against, now), remembered)
+        saves = [Save(held_by_plan(each.record, job, now), each.version) for each in present]
+        await self._runner.start(job, Change(saves=saves) + remembered)
+        return job
+
+    async def _stop(self, job: Job, remembered: Change) -> Job:
+        await self._runner.record(job, remembered)
+        return job
+
+    # ------------------------------------------------------------------------------ its own jobs
+
+    async def child(
+        self, parent: Job, task_id: str, member: str, child_id: str
+    ) -> tuple[Job, Change]:
+        """Return the job of one member under this id, and its lock on the item."""
+        group = parent.spec(task_id).group
+        assert group is not None, "only groups have jobs of their own"
+        present, now = await self._item(member), self._clock.now()
+        item = present.record
+        arguments: dict[str, JsonValue] = dict(group.arguments)
+        if group.operation is Operation.TEST_FAILOVER:
+            # The same whenever it is asked for: planning it again must not make another machine.
+            arguments["test_machine_id"] = str(uuid5(UUID(child_id), "test machine"))
+        job = plan_item_job(
+            await self._plans.plan(item, None),
+            group.operation,
+            arguments,
+            JobIdentity(child_id, parent.activity_id, now),
+        ).model_copy(update={"parent_id": parent.id, "parent_task": task_id})
+        busy = refusal_when_busy(item, now, for_plan=parent.id)
+        if busy is not None:
+            return refused(job, busy, now), Change()
+        direction = arguments.get("failover_direction")
+        wanted = None if direction is None else Direction(str(direction))
+        against = refusal_of_state(item, group.operation, wanted, now)
+        if against is not None:
+            return stopped_at_prerequisites(job, against, now), Change()
+        return job, Change(saves=(Save(begin_on_item(item, job, now), present.version),))
+
+    async def restart(
+        self, parent: Job, child: Job, principal: str
+    ) -> tuple[RestartRequested, Change] | None:
+        """Return what restarts a job of the plan and holds its item, None where it fits no more."""
+        assert child.item_id is not None, "a plan's own jobs are about items"
+        assert child.parent_id == parent.id, "the job is of this plan"
+        present = await self._item(child.item_id)
+        try:
+            held, event = held_again(present.record, child, principal, self._clock.now())
+        except JobRequestRefusedError:
+            return None
+        return event, Change(saves=(Save(held, present.version),))
+
+    async def _item(self, member: str) -> Versioned[ProtectedItem]:
+        present = await self._reader.get(ProtectedItem, member)
+        if present is None:
+            raise NotFoundError(member)
+        return present
+
+    # --------------------------------------------------------------------------------- letting go
+
+    def awaits(self, job: Job) -> bool:
+        """Whether items are let go when this job has ended."""
+        return bool(members_of(job))
+
+    async def job_ended(self, job: Job) -> None:
+        """Let the items of a plan go; nothing happens when it was restarted meanwhile."""
+        members = members_of(job)
+        for _ in range(RETRIES_MAX):
+            saves = await self._saves_that_let_go(job, members)
+            if not saves:
+                return
+            try:
+                await self._committer.commit(Change(saves=saves))
+            except StaleVersionError:
+                continue
+            return
+        raise StaleVersionError(f"the items of {job.id} found no quiet moment")
+
+    async def _saves_that_let_go(self, job: Job, members: Sequence[str]) -> list[Save]:
+        present = await self._reader.get(Job, job.id)
+        if not members or (present is not None and not present.record.finished):
+            return []
+        saves = []
+        for member in members:
+            item = await self._reader.get(ProtectedItem, member)
+            if item is not None and (after := let_go(item.record, job)) is not item.record:
+                saves.append(Save(after, item.version))
+        return saves

@@ -1,0 +1,69 @@
+"""What the providers of a hub without network tell: machines, their replication, inventories."""
+
+from wire_contract.vmm_interface import (
+    CloudView,
+    DiskView,
+    HostView,
+    InventoryView,
+    MachineView,
+    ReplicationView,
+    VmmView,
+)
+from wire_contract.vocabulary import Health, ReplicationMode, ReplicationState, RunState
+
+MACHINE_ID = "11111111-1111-4111-8111-111111111111"
+
+
+def replication(state: ReplicationState, mode: ReplicationMode) -> ReplicationView:
+    """Return a relationship in that state."""
+    return ReplicationView(
+        relationship_id="r",
+        mode=mode,
+        state=state,
+        health=Health.NORMAL,
+        peer_host="peer",
+        peer_port=8084,
+        peer_machine_id="m",
+        interval_seconds=30,
+    )
+
+
+def machine(machine_id: str, site: str, view: ReplicationView | None = None) -> MachineView:
+    """Return a running machine of a site's cloud."""
+    return MachineView(
+        machine_id=machine_id,
+        hyperv_id=MACHINE_ID,
+        name="web01",
+        cloud_id=f"{site}-cloud",
+        host=f"{site}-host1.example",
+        generation=2,
+        run_state=RunState.RUNNING,
+        epoch=1,
+        fenced=False,
+        epoch_confirmed=True,
+        start_blocked_by=None,
+        protected_item=None,
+        disks=(DiskView(disk_id="d1", name="system", kind="OperatingSystem", size_bytes=1024),),
+        replication=view,
+    )
+
+
+def inventory(site: str, machines: tuple[MachineView, ...] = ()) -> InventoryView:
+    """Return a site's inventory."""
+    return InventoryView(
+        vmm=VmmView(vmm_id=f"{site}-vmm", fqdn=f"{site}.example", version="3.2.7510.0"),
+        clouds=(
+            CloudView(
+                cloud_id=f"{site}-cloud",
+                friendly_name=f"{site} cloud",
+                capability_profile="Hyper-V",
+                host_fqdns=(f"{site}-host1.example",),
+            ),
+        ),
+        hosts=(
+            HostView(fqdn=f"{site}-host1.example", version="2012R2", cloud_ids=(f"{site}-cloud",)),
+        ),
+        networks=(),
+        classifications=(),
+        machines=machines,
+    )

@@ -89,6 +89,12 @@ class JobSettings(Settings):
     lease_seconds: float = Field(default=15.0, ge=1, le=300)
     """How long a hub that says nothing keeps its jobs before another takes them over."""
 
+    retention_days: int = Field(default=180, ge=1, le=36_500)
+    """How long a job that has ended stays in the database; then it goes into the archive."""
+
+    archive_directory: Path | None = None
+    """Where the archive of jobs is; by default `archive` in the data directory."""
+
 
 class HubSettings(Settings):
     """All that a hub is told."""
@@ -130,6 +136,11 @@ class HubSettings(Settings):
     def database_file(self) -> Path:
         """The database of kind sqlite."""
         return self.data_directory / "hub.db"
+
+    @property
+    def archive_directory(self) -> Path:
+        """Where jobs go that ended long ago."""
+        return self.jobs.archive_directory or self.data_directory / "archive"
 
     @property
     def trust_directory(self) -> Path:

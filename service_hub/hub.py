@@ -1,12 +1,13 @@
 """The composition root of the hub: makes every part, hands each what it needs, owns them all.
 
-Parts of it: use_case_parts, operator_parts, server_parts, trust_parts, broker_parts,
+Parts of it: use_case_parts, operator_parts, looker_parts, server_parts, trust_parts, broker_parts,
 database_parts, several_hubs.
 """
 
 import asyncio
 import socket
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import structlog
 from pydantic import JsonValue
@@ -22,11 +23,13 @@ from service_hub.config import HubSettings
 from service_hub.database_parts import is_shared, open_database
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
+from service_hub.looker_parts import LookerParts, looker_parts
 from service_hub.operator_parts import operator_application, trust_decisions
 from service_hub.ports import PresenceSink
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
 from service_hub.root_files import settle
+from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.several_hubs import (
     AnnouncedPresence,
     KickedEverywhere,
@@ -100,12 +103,15 @@ async def run_hub(
             parts=parts,
             connections=cases.registered.connections,
         )
+        lookers = _lookers(settings, clock, cases, parts)
+        await stack.enter_async_context(lookers.running())
         operators = operator_application(
             settings,
             trust,
             clock,
             cases=cases,
             trust_api=decisions,
+            lookers=lookers,
             state=lambda: _state(settings, engine, faults),
         )
         await stack.enter_async_context(https_served(operators, listeners[0], tls.operator))
@@ -193,6 +199,20 @@ async def _channel(
         )
     )
     return endpoint
+
+
+def _lookers(settings: HubSettings, clock: Clock, cases: UseCases, parts: Parts) -> LookerParts:
+    """Return what serves whoever looks on; it sends nothing and decides on no job."""
+    reader, fabrics = parts.store, cases.fabrics
+    return looker_parts(
+        reader,
+        parts.committer,
+        clock,
+        fabrics=fabrics,
+        checker=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+        archive_directory=settings.archive_directory,
+        retention=timedelta(days=settings.jobs.retention_days),
+    )
 
 
 def _listeners(stack: AsyncExitStack, settings: HubSettings) -> list[socket.socket]:

@@ -9,10 +9,12 @@ from service_hub.arm.api import ArmApi
 from service_hub.arm.routes import arm_routes
 from service_hub.config import HubSettings
 from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
+from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
+from service_hub.looker_parts import LookerParts
 from service_hub.ports import Connections
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
@@ -57,6 +59,7 @@ def operator_application(
     *,
     cases: UseCases,
     trust_api: TrustApi,
+    lookers: LookerParts,
     state: Callable[[], Mapping[str, JsonValue]],
 ) -> web.Application:
     """Return the routes of operators; `state` is what the hub says of itself to anybody."""
@@ -88,6 +91,12 @@ def operator_application(
     authority_api = AuthorityApi(door=servers_api, authorities=cases.registered.authorities)
     application = web.Application()
     # The ARM routes end with a catch-all: the hub's own come first.
-    own = (*hub_routes(hub_api), *server_routes(servers_api), *trust_routes(trust_api))
-    application.add_routes([*own, *authority_routes(authority_api), *arm_routes(arm_api)])
+    own = [
+        *hub_routes(hub_api),
+        *server_routes(servers_api),
+        *trust_routes(trust_api),
+        *authority_routes(authority_api),
+        *looker_routes(lookers.api(servers_api)),
+    ]
+    application.add_routes([*own, *arm_routes(arm_api)])
     return application

@@ -25,8 +25,8 @@ from service_hub.channel.mosquitto_files import (
 )
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import BrokerKind, BrokerSettings, HubSettings
+from service_hub.database_parts import database_exists, open_database_readers
 from service_hub.ports import Clock, PresenceSink, Reader
-from service_hub.store.database import DatabaseUnusableError, open_readers
 from service_hub.trust import HubTrust, load
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
@@ -96,10 +96,7 @@ def files_command(
 
 
 async def _revoked(folder: Path, settings: HubSettings, trust: HubTrust, now: datetime) -> int:
-    if not settings.database_file.exists():
+    if not database_exists(settings):
         return await write_revoked(folder, trust, None, now)
-    try:
-        async with open_readers(settings.database_file) as reader:
-            return await write_revoked(folder, trust, reader, now)
-    except DatabaseUnusableError as error:
-        raise ProgramError(str(error)) from error
+    async with open_database_readers(settings) as reader:
+        return await write_revoked(folder, trust, reader, now)

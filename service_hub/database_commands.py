@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from service_hub.config import HubSettings
-from service_hub.store.backup import DatabaseInUseError, backup, restore
-from service_hub.store.database import DatabaseUnusableError
+from service_hub.store.backup import backup, restore
+from service_hub.store.errors import DatabaseInUseError, DatabaseUnusableError
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
 from service_shell.errors import ProgramError

@@ -10,6 +10,7 @@ import typer
 from certs.chain import DamagedTrustError
 from certs.trusted_chains import TrustedChains
 from service_hub.config import HubSettings
+from service_hub.database_parts import database_exists, open_database_readers
 from service_hub.domain.records import ManagementCertificate, Provider
 from service_hub.domain.root_rotation import RootProgress, progress
 from service_hub.root_files import (
@@ -21,7 +22,6 @@ from service_hub.root_files import (
     read_chains,
     rotation_lock,
 )
-from service_hub.store.database import DatabaseUnusableError, open_readers
 from service_hub.trust import key_password
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
@@ -122,14 +122,11 @@ def _chains(settings: HubSettings, now: datetime) -> TrustedChains:
 async def _servers(
     settings: HubSettings, chains: TrustedChains, now: datetime
 ) -> list[RootProgress]:
-    if not settings.database_file.exists():
+    if not database_exists(settings):
         return []  # a hub that never ran has no servers
-    try:
-        async with open_readers(settings.database_file) as reader:
-            providers = [each.record for each in await reader.find(Provider)]
-            certificates = [each.record for each in await reader.find(ManagementCertificate)]
-    except DatabaseUnusableError as error:
-        raise ProgramError(str(error)) from error
+    async with open_database_readers(settings) as reader:
+        providers = [each.record for each in await reader.find(Provider)]
+        certificates = [each.record for each in await reader.find(ManagementCertificate)]
     return progress(providers, certificates, chains.newest.root_thumbprint, now)
 
 

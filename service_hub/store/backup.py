@@ -15,15 +15,12 @@ from typing import Final
 import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.store.database import DatabaseUnusableError, check_and_upgrade
+from service_hub.store.database import check_and_upgrade
+from service_hub.store.errors import DatabaseInUseError, DatabaseUnusableError
 from service_hub.store.tables import TABLES
 
 SIDE_FILES: Final = ("-wal", "-shm")
 PAGES_PER_STEP: Final = 1024
-
-
-class DatabaseInUseError(Exception):
-    """A hub has the database open; the message says what to do."""
 
 
 @contextmanager

@@ -385,7 +385,7 @@ def _values(written: _Written) -> tuple[Any, ...]:
         written.version,
         written.created,
         written.change,
-        record.model_dump_json(),
+        record.model_dump_json(exclude_defaults=True),
     )
 
 

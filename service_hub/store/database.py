@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.ports import NO_FAULTS, FaultPoints
+from service_hub.store.errors import DatabaseUnusableError
 from service_hub.store.record_store import RecordStore
+from service_hub.store.schema import bring_up_to_date, newer_schema
 from service_hub.store.sqlite_store import READERS_MAX, SqliteStore
 from service_hub.store.unavailable import tell_unavailable
 
@@ -22,10 +21,6 @@ BUSY_SECONDS_MAX: Final = 30
 
 LEASE_SECONDS: Final = 15.0
 """Default life of a job's lease (configuration: jobs.lease_seconds)."""
-
-
-class DatabaseUnusableError(Exception):
-    """The database cannot be used; the message names the cause and the remedy."""
 
 
 def _configured(connection: Any, _record: object) -> None:
@@ -64,35 +59,23 @@ def _thread_engine(
     return engine
 
 
-def _migrations() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
-
-
 def check_and_upgrade(path: Path) -> None:
     """Refuse a damaged or newer database; bring an older one up to date, in one transaction."""
     engine = sa.create_engine(f"sqlite:///{path}")
     sa.event.listen(engine, "connect", _configured)
     sa.event.listen(engine, "begin", _begin_writing)
-    config = _migrations()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     try:
         with engine.begin() as connection:
             verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if verdict != "ok":
                 raise DatabaseUnusableError(_damaged(path, str(verdict)))
-            if sa.inspect(connection).has_table("alembic_version"):
-                present = connection.exec_driver_sql(
-                    "SELECT version_num FROM alembic_version"
-                ).scalar()
-                if present not in known:
-                    raise DatabaseUnusableError(
-                        f"the database {path} was made by a newer version (schema {present}): "
-                        "run that version of service-hub, or restore a backup made by this one"
-                    )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            newer = newer_schema(connection)
+            if newer is not None:
+                raise DatabaseUnusableError(
+                    f"the database {path} was made by a newer version (schema {newer}): "
+                    "run that version of service-hub, or restore a backup made by this one"
+                )
+            bring_up_to_date(connection)
     except sa.exc.DatabaseError as error:
         raise DatabaseUnusableError(_damaged(path, str(error.orig))) from error
     finally:

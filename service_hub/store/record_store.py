@@ -48,6 +48,10 @@ class RecordStore(ABC):
         """Have a question answered from what is committed now."""
 
     @abstractmethod
+    async def _read_moment(self, question: Callable[[sa.Connection], T]) -> T:
+        """Have a question of several statements answered as of one moment."""
+
+    @abstractmethod
     async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
         """Store a batch in one transaction, each change whole or not at all (ports: Store)."""
 
@@ -100,7 +104,7 @@ class RecordStore(ABC):
 
     async def pages(self, after: Mapping[str, int], limit: int) -> Mapping[str, StreamPage]:
         """Return for each provider its stream, and events above a number (ports)."""
-        return await self._read(lambda connection: stream_pages(connection, after, limit))
+        return await self._read_moment(lambda connection: stream_pages(connection, after, limit))
 
     async def _rows_of(self, query: sa.Select[Any]) -> Sequence[Any]:
         return await self._read(lambda connection: connection.execute(query).all())

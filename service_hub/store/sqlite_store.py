@@ -64,6 +64,8 @@ class SqliteStore(RecordStore):
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, answer)
 
+    _read_moment = _read
+
     async def _write(self, act: Callable[[sa.Connection], T]) -> T:
         def answer() -> T:
             with self._writer.begin() as connection:

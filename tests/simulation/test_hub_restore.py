@@ -11,8 +11,8 @@ from service_hub.domain.jobs import JobState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Alert, OutboxEvent, ProviderStream
 from service_hub.services.authority import AuthorityService
-from service_hub.store.backup import DatabaseInUseError, backup, exclusive, restore
-from service_hub.store.database import DatabaseUnusableError
+from service_hub.store.backup import backup, exclusive, restore
+from service_hub.store.errors import DatabaseInUseError, DatabaseUnusableError
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory, machine, replication
 from wire_contract.reports import SessionAnswer, SessionRequest

@@ -64,6 +64,8 @@ class PostgresServer:
     superuser_password: str
     password: str
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    shared_database: str | None = None
+    """A database that contract tests use one after the other, emptied in between."""
 
     @property
     def data(self) -> Path:
@@ -85,13 +87,12 @@ class PostgresServer:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [_program("postgres"), "-D", str(self.data), *options],
+                _as_owner([_program("postgres"), "-D", str(self.data), *options]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd=self.folder,
-                **_identity(),
             )
         limit = time.monotonic() + START_SECONDS_MAX
         while not self._is_ready():
@@ -154,6 +155,19 @@ class PostgresServer:
         self.run(f"CREATE DATABASE {name} OWNER {ROLE}")
         return name
 
+    def emptied_database(self) -> str:
+        """Return the shared database, its tables there and empty: quicker than a new one."""
+        if self.shared_database is None:
+            self.shared_database = self.create_database()
+            return self.shared_database
+        name = self.shared_database
+        tables = self.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", name)
+        kept = {"alembic_version", "change_counter"}
+        emptied = [f"DELETE FROM {table}" for table in tables.split() if table not in kept]  # noqa: S608 -- our own names
+        steps = ["BEGIN", *emptied, "UPDATE change_counter SET number = 0", "COMMIT"]
+        self.run("; ".join(steps), name)
+        return name
+
     def drop_database(self, name: str) -> None:
         """Remove a database with whoever is connected."""
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -207,24 +221,24 @@ def _make_cluster(server: PostgresServer) -> None:
     password_file.write_text(server.superuser_password)
     _own(password_file)
     # What initdb itself writes need not survive a power cut; what the server writes must.
+    command = [
+        _program("initdb"),
+        "--no-sync",
+        "--no-instructions",
+        f"--pgdata={server.data}",
+        f"--username={SYSTEM_USER}",
+        "--auth=scram-sha-256",
+        f"--pwfile={password_file}",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+    ]
     done = subprocess.run(
-        [
-            _program("initdb"),
-            "--no-sync",
-            "--no-instructions",
-            f"--pgdata={server.data}",
-            f"--username={SYSTEM_USER}",
-            "--auth=scram-sha-256",
-            f"--pwfile={password_file}",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-        ],
+        _as_owner(command),
         capture_output=True,
         text=True,
         timeout=START_SECONDS_MAX,
         check=False,
         cwd=server.folder,
-        **_identity(),
     )
     assert done.returncode == 0, f"initdb: {done.stderr}"
 
@@ -235,12 +249,13 @@ def _program(name: str) -> str:
     return str(folder / name)
 
 
-def _identity() -> dict[str, object]:
-    """Return whom to run as: PostgreSQL refuses root."""
+def _as_owner(command: list[str]) -> list[str]:
+    """Return a command that runs as somebody whom PostgreSQL does not refuse; same process id."""
     if os.geteuid() != 0:
-        return {}
+        return command
     entry = pwd.getpwnam(SYSTEM_USER)
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    become = [f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
+    return ["setpriv", *become, "--", *command]
 
 
 def _own(path: Path) -> None:

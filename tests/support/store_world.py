@@ -8,11 +8,14 @@ from typing import Final
 
 import pytest
 
+from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream, RequestKey, Vault
 from service_hub.ports import NEW, Change, EventReceipt, Lease, LogEntry, NewEvent, Save
 from service_hub.store.database import open_store
+from service_hub.store.postgres_database import open_postgres_store
 from service_hub.store.record_store import RecordStore
+from tests.support.postgres_server import PostgresServer
 from wire_contract.vocabulary import EventType
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,10 +30,15 @@ async def opened_store(
     request: pytest.FixtureRequest, folder: Path, lease_seconds: float = 15.0
 ) -> AsyncIterator[RecordStore]:
     """Open an empty store of the kind that the fixture's parameter names."""
-    if request.param != "sqlite":
-        pytest.skip("not yet")
-    async with open_store(folder / "hub.db", lease_seconds=lease_seconds) as store:
-        yield store
+    if request.param == "sqlite":
+        async with open_store(folder / "hub.db", lease_seconds=lease_seconds) as store:
+            yield store
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    told = server.settings(server.emptied_database(), folder / "password")
+    settings = DatabaseSettings.model_validate(told)
+    async with open_postgres_store(settings, lease_seconds=lease_seconds) as opened:
+        yield opened
 
 
 def stream(name: str) -> ProviderStream:

@@ -31,7 +31,8 @@ from service_hub.config import https_url
 from service_hub.provider_api.event_pull import SEQ_MAX, WAIT_SECONDS_MAX, read_query
 from service_hub.provider_api.problems import ProblemError
 from service_hub.store.backup import restore
-from service_hub.store.database import DatabaseUnusableError, check_and_upgrade
+from service_hub.store.database import check_and_upgrade
+from service_hub.store.errors import DatabaseUnusableError
 from service_shell.clock import SystemClock
 from service_shell.errors import ProgramError
 from service_shell.readiness import ready

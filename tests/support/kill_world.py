@@ -4,6 +4,7 @@ Each trial begins on a copy of the operation's start state, which is made once.
 """
 
 import asyncio
+import json
 import re
 import shutil
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import JsonValue
 
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider, ProviderStream
@@ -44,7 +46,20 @@ SITES = ("tokyo", "osaka")
 PROGRAMS = (HUB, *SITES)
 SECONDS_MAX = 20.0
 LOOK_SECONDS = 0.002
+CYCLE_SECONDS = 30.0
 DISK_BYTES = (3 * 65_536, 2 * 65_536)
+
+VOLATILE = {
+    "transferred_bytes",
+    "last_cut",
+    "last_cut_record",
+    "successful_cycles",
+    "missed_cycles",
+    "last_error",
+    "certificate_thumbprint",
+    # A copy that is fenced has learnt it from the other host or from the hub, who was first.
+    "fenced_at_epoch",
+}
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
@@ -265,16 +280,18 @@ async def _hub_lines(world: HubWorld) -> list[str]:
         errors = [error.code for error in job.errors]
         lines.append(f"job {job.scenario_key} {job.state.value} e{job.epoch} {errors} {tasks}")
     lines.sort()
-    kept = [*await world.store.find(ProtectedItem), *await world.store.find(ContainerMapping)]
-    lines += [f"{each.record.kind} {each.record.model_dump_json()}" for each in kept]
+    items = [each.record for each in await world.store.find(ProtectedItem)]
+    mappings = [each.record for each in await world.store.find(ContainerMapping)]
+    lines += [f"{each.kind} {each.model_dump_json()}" for each in (*items, *mappings)]
     lines += sorted(f"server {each.record.id}" for each in await world.store.find(Provider))
     return lines
 
 
-_VOLATILE = re.compile(
-    r'"(transferred_bytes|last_cut|last_cut_record|successful_cycles|missed_cycles|pending_bytes'
-    r'|last_error|certificate_thumbprint)":[^,}]*'
-)
+def _lasting(value: JsonValue) -> JsonValue:
+    """Return a record without what depends on how often and how fast something was done."""
+    if isinstance(value, dict):
+        return {key: _lasting(each) for key, each in value.items() if key not in VOLATILE}
+    return [_lasting(each) for each in value] if isinstance(value, list) else value
 
 
 async def _site_lines(name: str, site: Site) -> list[str]:
@@ -283,7 +300,7 @@ async def _site_lines(name: str, site: Site) -> list[str]:
         store.machines.values(), key=lambda each: (each.test_machine_of is not None, each.name)
     )
     records = [*store.clouds.values(), *store.hosts.values(), *machines]
-    lines = [f"{name} {_VOLATILE.sub('', record.model_dump_json())}" for record in records]
+    lines = [f"{name} {json.dumps(_lasting(each.model_dump(mode='json')))}" for each in records]
     for machine in machines:
         running = site.fabric.host_of(machine).guests.run_state(machine)
         lines.append(f"{name} {machine.name} {running}")
@@ -312,7 +329,9 @@ async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
         return SmallGuest(spec, storage)
 
     vmm = {"id": f"{name}-vmm", "fqdn": f"vmm.{name}.example"}
-    settings: SimulatorSettings = world.estate.settings(name, vmm=vmm)
+    settings: SimulatorSettings = world.estate.settings(
+        name, vmm=vmm, replication={"interval_seconds": CYCLE_SECONDS}
+    )
     async with open_site(settings, SystemClock(), GuestPrograms(start, images_locked)) as site:
         yield site
 

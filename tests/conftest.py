@@ -80,6 +80,17 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Return a function that gives a port that is free on 127.0.0.1, another one each time."""
+    return free_ports()
+
+
+@pytest.fixture(scope="module")
+def ports() -> Callable[[], int]:
+    """Return the same for what lives as long as a module."""
+    return free_ports()
+
+
+def free_ports() -> Callable[[], int]:
+    """Return a function that gives a free port, another one each time."""
     given: set[int] = set()
 
     def find() -> int:

@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 NONCE_BYTES: Final = 16
+ID_BYTES: Final = 16
+IDS_DRAWN: Final = 64
+"""Ids whose chance is drawn together: each visit to the kernel gives other threads their turn."""
 
 _RANDOM: Final = secrets.SystemRandom()
 
@@ -34,13 +37,23 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of the machine and the chance of its kernel."""
 
+    def __init__(self) -> None:
+        self._drawn: list[bytes] = []
+
     def now(self) -> datetime:
         """Return the present moment, aware and in UTC."""
         return datetime.now(UTC)
 
     def new_id(self) -> str:
         """Return a UUID of version 4."""
-        return str(uuid.uuid4())
+        try:
+            chance = self._drawn.pop()
+        except IndexError:
+            drawn = secrets.token_bytes(ID_BYTES * IDS_DRAWN)
+            chance, *self._drawn = (
+                drawn[at : at + ID_BYTES] for at in range(0, len(drawn), ID_BYTES)
+            )
+        return str(uuid.UUID(bytes=chance, version=4))
 
     def new_nonce(self) -> str:
         """Return 32 hexadecimal digits that nobody can guess."""

@@ -41,14 +41,20 @@ class _GatheringHandler(logging.handlers.WatchedFileHandler):
         """Hold the line until it is written."""
         try:
             self._held.append(self.format(record))
-            loop = _running_loop()
-            if loop is None or record.levelno >= logging.WARNING:
+            if record.levelno >= logging.WARNING:
                 self.flush()
-            elif loop is not self._writing_loop:
-                self._writing_loop = loop
-                loop.call_later(HELD_SECONDS_MAX, self.flush)
+            elif self._writing_loop is None or self._writing_loop.is_closed():
+                self._write_soon()
         except Exception:  # noqa: BLE001 -- as logging does: a log that fails must not stop the program
             self.handleError(record)
+
+    def _write_soon(self) -> None:
+        loop = _running_loop()
+        if loop is None:
+            self.flush()
+        else:
+            self._writing_loop = loop
+            loop.call_later(HELD_SECONDS_MAX, self.flush)
 
     def flush(self) -> None:
         """Write what is held."""
@@ -94,17 +100,19 @@ def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 def configure_logging(settings: LogSettings, program: str) -> None:
     """Send every log entry of this process, also those of libraries, to where `settings` say."""
-    shared: list[Processor] = [
+    first: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    # What only records of other libraries have.
+    shared: list[Processor] = [*first, structlog.stdlib.ExtraAdder(), stamped]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *first,
+            stamped,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -136,6 +144,8 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     root.addHandler(handler)
     root.setLevel(settings.level.upper())
     logging.captureWarnings(capture=True)
+    # No entry shows them (docs.python.org, logging, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def is_configured() -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 
 from service_hub.domain.jobs import Event, Job, Tick
 from service_hub.domain.records import ContainerMapping, ProtectedItem
@@ -150,12 +151,10 @@ class HeldJobs:
 
     def take(self, at_most: int) -> list[HeldJob]:
         """Return some that can decide now; each is busy until it is given back."""
-        taken: list[HeldJob] = []
-        while self._ready and len(taken) < at_most:
-            job_id = next(iter(self._ready))
-            held = self._ready.pop(job_id)
+        taken = list(islice(self._ready.values(), at_most))
+        for held in taken:
+            del self._ready[held.job.id]
             self.occupy(held)
-            taken.append(held)
         if not self._ready:
             self._some_ready.clear()
         return taken

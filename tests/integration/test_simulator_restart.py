@@ -5,7 +5,7 @@ import pytest
 
 from service_shell.errors import ProgramError
 from tests.support.simulator_estate import MACHINE, REPLICA, Estate, make_estate
-from tests.support.simulator_steps import digest, protect
+from tests.support.simulator_steps import digest, pair, place, protect
 from wire_contract.vocabulary import Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
@@ -45,6 +45,17 @@ async def test_protected_machine_waits_for_its_epoch_and_then_runs_as_before(
                 Verb.CONFIRM_EPOCH, MACHINE, confirmation(authoritative=True), id=command
             )
             assert (await tokyo.machine(MACHINE))["run_state"] == "Running"
+
+
+async def test_a_replica_that_is_only_placed_is_not_fenced_by_the_hubs_word(
+    estate: Estate,
+) -> None:
+    """Found by the kill matrix: an agent began a session between placing and enabling."""
+    async with estate.both() as (tokyo, osaka):
+        await pair(estate, tokyo, osaka)
+        await place(estate, osaka, await tokyo.machine(MACHINE))
+        await osaka.done(Verb.CONFIRM_EPOCH, REPLICA, confirmation(authoritative=False))
+        assert not (await osaka.machine(REPLICA))["fenced"]
 
 
 async def test_copy_that_is_not_the_active_one_is_fenced_and_stays_so(estate: Estate) -> None:

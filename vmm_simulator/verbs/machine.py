@@ -126,6 +126,10 @@ def is_off(call: Call[ShutDown]) -> bool:
 
 
 def _thinks_itself_active(machine: MachineRecord) -> bool:
+    if machine.reserved:
+        # Placed and not made yet: a fence would outlast the word, and keep the replica from
+        # starting after a failover.
+        return False
     if machine.mode is ReplicationMode.REPLICA:
         return machine.state in STARTABLE_REPLICA_STATES
     return True

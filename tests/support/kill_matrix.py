@@ -26,7 +26,7 @@ from tests.support.kill_world import (
     Boundary,
     Kill,
     kill_world,
-    light_sites,
+    light_world,
     restore,
     settle_files,
 )
@@ -186,7 +186,7 @@ def quiet_logs(level: int = logging.CRITICAL) -> Iterator[None]:
     """Keep what programs that are killed complain of out of the way."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
     try:
-        with light_sites():
+        with light_world():
             yield
     finally:
         structlog.reset_defaults()

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -46,6 +47,11 @@ SITES = ("tokyo", "osaka")
 PROGRAMS = (HUB, *SITES)
 SECONDS_MAX = 20.0
 LOOK_SECONDS = 0.002
+DATABASE_THREADS = (
+    "service_hub.store.sqlite_store.ThreadPoolExecutor",
+    "provider_agent.journal.ThreadPoolExecutor",
+    "vmm_simulator.journal.ThreadPoolExecutor",
+)
 CYCLE_SECONDS = 30.0
 DISK_BYTES = (3 * 65_536, 2 * 65_536)
 
@@ -345,11 +351,26 @@ async def _unserved(
     yield 0
 
 
+class SameThread(ThreadPoolExecutor):
+    """Does at once what it is given: a thread of its own would cost more than the statement."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        """Do it and return a future that is done."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(call(*args, **named))
+        except Exception as error:  # noqa: BLE001 -- it belongs to who awaits the future
+            done.set_exception(error)
+        return done
+
+
 @contextmanager
-def light_sites() -> Iterator[None]:
-    """Let sites open quickly: no HTTPS for callers there are none of, TLS contexts made once."""
+def light_world() -> Iterator[None]:
+    """Make trials quick: no HTTPS where nobody calls, TLS contexts made once, no thread hops."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vmm_simulator.site.serve", _unserved)
+        for place in DATABASE_THREADS:
+            patch.setattr(place, SameThread)
         for name in ("server_context", "client_context"):
             made = cache(getattr(host_credentials, name))
             patch.setattr(host_credentials, name, made)

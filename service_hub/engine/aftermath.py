@@ -6,6 +6,7 @@ Everything here is found again from what is stored, so that a kill at any place 
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -81,21 +82,21 @@ class AfterDecisions:
         self._unreachable = unreachable
         self._spawn = spawn
         self._timers = Timers()
-        self._followers: Followers | None = None
-        self._closing: dict[str, HeldJob] = {}
+        self._followers: list[Followers] = []
+        self._closing: dict[str, tuple[HeldJob, asyncio.Event]] = {}
 
     @property
     def closing(self) -> list[HeldJob]:
         """The jobs that have ended and whose lease stays until what follows has begun."""
-        return list(self._closing.values())
+        return [held for held, _ in self._closing.values()]
 
     def follow(self, followers: Followers) -> None:
-        """Tell these when a job has ended."""
-        self._followers = followers
+        """Tell these too when a job has ended."""
+        self._followers.append(followers)
 
     def ends_at_once(self, job: Job) -> bool:
         """Whether nothing else may follow from the job's end: its lease ends with it then."""
-        return self._followers is None or not self._followers.awaits(job)
+        return not any(each.awaits(job) for each in self._followers)
 
     # ---------------------------------------------------------------------------------- noting
 
@@ -113,6 +114,8 @@ class AfterDecisions:
             self._timers.set(job.id, None)
             self._unreachable.forget(job.id)
             self._jobs.drop(held)
+            if not self.ends_at_once(job):
+                self._closing.setdefault(job.id, (held, asyncio.Event()))
             return
         due = None if held.quarantined is not None else next_deadline(job)
         self._timers.set(job.id, due)
@@ -181,10 +184,9 @@ class AfterDecisions:
         if job.state is JobState.NOT_STARTED:
             self._jobs.offer(held, Fed(Begun(self._clock.now())))
         for task in job.tasks:
-            spec = job.spec(task.task_id)
-            mine = not task.parts and spec.group is None and spec.manual_action is None
             waits = task.retry_at is not None or job.undoing
-            if task.state is TaskState.IN_PROGRESS and mine and not waits:
+            runs = task.state is TaskState.IN_PROGRESS and not waits
+            if runs and job.spec(task.task_id).is_check:
                 self._spawn(self._check(job, RunCheck(task.task_id, task.attempt)))
         for task_id, attempt, is_cancelled in self._children.resume(held):
             do = self._children.cancel if is_cancelled else self._children.start
@@ -212,18 +214,28 @@ class AfterDecisions:
 
     async def _let_follow(self, held: HeldJob) -> None:
         """Until this is done the lease stays: after a kill another hub takes the job up."""
-        self._closing[held.job.id] = held
         try:
             await self._follow_until_done(held)
         finally:
-            self._closing.pop(held.job.id, None)
+            closed = self._closing.pop(held.job.id, None)
+            if closed is not None:
+                closed[1].set()
+
+    async def until_followed(self, job_id: str) -> None:
+        """Return when nothing more follows from the end of a job, at the latest after a while."""
+        closing = self._closing.get(job_id)
+        if closing is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FOLLOWING_PAUSE_SECONDS_MAX):
+                    await closing[1].wait()
 
     async def _follow_until_done(self, held: HeldJob) -> None:
-        assert self._followers is not None, "asked for where something may follow"
         pause = 0.1
         while True:
             try:
-                await self._followers.job_ended(held.job)
+                for followers in self._followers:
+                    if followers.awaits(held.job):
+                        await followers.job_ended(held.job)
                 change = Change(ends=(held.job.id,), guards=(Guard(held.job.id, held.fence),))
                 await self._committer.commit(change)
             except LeaseLostError:

@@ -131,7 +131,7 @@ class Engine:
         )
 
     def follow(self, followers: Followers) -> None:
-        """Tell these when a job has ended (set once, by the composition root)."""
+        """Tell these too when a job has ended (said by the composition root, before it runs)."""
         self._after.follow(followers)
 
     def plan_children_with(self, planner: ChildPlanner) -> None:
@@ -223,6 +223,7 @@ class Engine:
         for _ in range(RETRIES_MAX):
             held = self._jobs.get(job_id)
             if held is None or held.job.finished:
+                await self._after.until_followed(job_id)
                 if await self._hand_on(job_id, event, change):
                     return
                 continue
@@ -323,6 +324,9 @@ class Engine:
         if after.finished:
             await self._committer.commit(replace(step.change, guards=()))
             return
+        if self._jobs.get(job.id) is not None:
+            # Restarted by somebody else in the meantime: that holding stands.
+            raise StaleVersionError(f"job {job.id} is being restarted")
         begins = (Lease(job.id, self.tenure.hub_id, after.fence),)
         held.job, held.version, held.related = after, held.version + 1, step.related
         change = replace(step.change, guards=(), begins=begins)

@@ -19,6 +19,11 @@ def is_shared(settings: HubSettings) -> bool:
     return settings.database.kind is DatabaseKind.POSTGRESQL
 
 
+def database_place(settings: HubSettings) -> str:
+    """The database in words, without secrets."""
+    return f"the {settings.database.place}" if is_shared(settings) else str(settings.database_file)
+
+
 def database_exists(settings: HubSettings) -> bool:
     """Whether a hub has run here: without one, there is no file."""
     return is_shared(settings) or settings.database_file.exists()

@@ -5,6 +5,7 @@ asked again for what was open (design: channel, after a restore).
 """
 
 import fcntl
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
-from service_hub.domain.records import OutboxEvent, ProviderStream
+from service_hub.store.checking import FINDINGS_MAX, findings
 from service_hub.store.database import check_and_upgrade
 from service_hub.store.errors import DatabaseInUseError, DatabaseUnusableError
-from service_hub.store.tables import TABLES
+from service_hub.store.restoring import begin_anew
 
 SIDE_FILES: Final = ("-wal", "-shm")
 PAGES_PER_STEP: Final = 1024
@@ -81,31 +83,63 @@ def backup(database: Path, output: Path) -> None:
         ) from error
 
 
+@contextmanager
+def new_backup(output: Path) -> Iterator[sa.Connection]:
+    """Open a new database file (0600) to be filled; it is on disk at the end, or gone again."""
+    if output.exists():
+        raise DatabaseUnusableError(f"{output} exists: name a file that does not")
+    engine = sa.create_engine(f"sqlite:///{output}")
+    try:
+        try:
+            make_private(output)
+            with engine.begin() as connection:
+                yield connection
+            sync(output)
+        except (sa.exc.OperationalError, OSError) as error:
+            raise DatabaseUnusableError(
+                f"cannot write the backup {output}: {error}; check the disk and the folder"
+            ) from error
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+    finally:
+        engine.dispose()
+
+
 def restore(database: Path, source: Path, new_id: Callable[[], str]) -> int:
     """Put a backup in the database's place; return how many providers got a new stream.
 
     The former database stays beside it as `hub.db.replaced`. Nothing is changed when this raises
     (DatabaseUnusableError, DatabaseInUseError).
     """
-    if not source.exists():
-        raise DatabaseUnusableError(f"there is no backup {source}: check --input")
     with exclusive(database):
         staged = database.with_name(f"{database.name}.restoring")
-        _remove(staged)
+        with staged_copy(source, staged, new_id) as count:
+            _swap(database, staged)
+        return count
+
+
+@contextmanager
+def staged_copy(source: Path, staged: Path, new_id: Callable[[], str]) -> Iterator[int]:
+    """Copy a backup, bring it up to date and begin its streams; the copy is gone at the end.
+
+    Yields how many providers got a new stream; DatabaseUnusableError when it is no whole backup.
+    """
+    if not source.exists():
+        raise DatabaseUnusableError(f"there is no backup {source}: check --input")
+    _remove(staged)
+    try:
         try:
             _copy(source, staged)
             check_and_upgrade(staged)
-            count = _begin_streams(staged, new_id)
-        except (sqlite3.Error, OSError) as error:
-            _remove(staged)
+            count = _begin_anew(staged, new_id)
+        except (sqlite3.Error, OSError, ValidationError) as error:
             raise DatabaseUnusableError(
                 f"the backup {source} cannot be used ({error}): is it a whole backup of this hub?"
             ) from error
-        except DatabaseUnusableError:
-            _remove(staged)
-            raise
-        _swap(database, staged)
-        return count
+        yield count
+    finally:
+        _remove(staged)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -115,33 +149,14 @@ def _copy(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as copy,
     ):
         present.backup(copy, pages=PAGES_PER_STEP)
-    _sync(target)
+    sync(target)
 
 
-def _begin_streams(database: Path, new_id: Callable[[], str]) -> int:
-    """Give every provider a stream that begins now; what waited in the old ones is asked again."""
+def _begin_anew(database: Path, new_id: Callable[[], str]) -> int:
     engine = sa.create_engine(f"sqlite:///{database}")
-    streams = TABLES[ProviderStream]
     try:
         with engine.begin() as connection:
-            connection.execute(sa.delete(TABLES[OutboxEvent]))
-            rows = connection.execute(sa.select(streams.c.id, streams.c.document)).all()
-            for row in rows:
-                stream = ProviderStream.model_validate_json(row.document)
-                begun = stream.model_copy(
-                    update={
-                        "stream": new_id(),
-                        "next_seq": 1,
-                        "acknowledged_seq": 0,
-                        "asks_again": True,
-                    }
-                )
-                connection.execute(
-                    sa.update(streams)
-                    .where(streams.c.id == row.id)
-                    .values(document=begun.model_dump_json(), version=streams.c.version + 1)
-                )
-        return len(rows)
+            return begin_anew(connection, new_id)
     except sa.exc.DatabaseError as error:
         raise DatabaseUnusableError(f"the backup cannot be used ({error.orig})") from error
     finally:
@@ -152,7 +167,7 @@ def _swap(database: Path, staged: Path) -> None:
     with closing(sqlite3.connect(staged)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode=DELETE")
-    _sync(staged)
+    sync(staged)
     replaced = database.with_name(f"{database.name}.replaced")
     _remove(replaced)
     for suffix in ("", *SIDE_FILES):
@@ -160,7 +175,7 @@ def _swap(database: Path, staged: Path) -> None:
         if part.exists():
             part.rename(replaced.with_name(replaced.name + suffix))
     staged.rename(database)
-    _sync(database.parent)
+    sync(database.parent)
 
 
 def _remove(database: Path) -> None:
@@ -168,9 +183,26 @@ def _remove(database: Path) -> None:
         database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, written to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check(database: Path) -> list[str]:
+    """Return what is wrong with a database, also while a hub uses it; nothing when it is whole."""
+    if not database.exists():
+        raise DatabaseUnusableError(
+            f"there is no database {database}: check data_directory in the configuration"
+        )
+    engine = sa.create_engine(f"sqlite:///file:{database}?mode=ro&uri=true")
+    try:
+        with engine.connect() as connection:
+            return list(itertools.islice(findings(connection), FINDINGS_MAX))
+    except sa.exc.DatabaseError as error:
+        return [f"file: {error.orig}"]
+    finally:
+        engine.dispose()

@@ -25,74 +25,13 @@ from service_hub.ports import (
     Ring,
     Save,
 )
+from service_hub.store.batch_facts import Facts, Key, Present, Waiting
 from service_hub.store.tables import SHOWN, searched_values, sortable
 
-Key = tuple[type[Record], str]
 Outcome = int | StaleVersionError
 
 OUTBOX_TOPIC: Final = "outbox"
 INBOX_TOPIC: Final = "inbox"
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What is there of one record."""
-
-    version: int
-    created: int
-    vault_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An event that is not acknowledged; `received`: its receipt came before an earlier one's."""
-
-    event_id: str
-    received: bool
-
-
-@dataclass(slots=True)
-class Facts:
-    """What the database says of all that a batch names, read in the transaction that writes it."""
-
-    number: int = 0
-    records: dict[Key, Present] = field(default_factory=dict)
-    streams: dict[str, ProviderStream] = field(default_factory=dict)
-    waiting: dict[tuple[str, int], Waiting] = field(default_factory=dict)
-    fences: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Questions:
-    """What must be read before a batch can be decided on."""
-
-    records: dict[type[Record], set[str]] = field(default_factory=dict)
-    streams: set[str] = field(default_factory=set)
-    receipts: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of a provider: the lowest and the highest number that it has told."""
-
-    jobs: set[str] = field(default_factory=set)
-
-
-def questions(changes: Iterable[Change]) -> Questions:
-    """Return what the batch names."""
-    asked = Questions()
-    for change in changes:
-        for save in change.saves:
-            asked.records.setdefault(type(save.record), set()).add(save.record.id)
-        for delete in change.deletes:
-            asked.records.setdefault(delete.kind, set()).add(delete.record_id)
-        asked.streams.update(event.provider_id for event in change.events)
-        for receipt in change.receipts:
-            asked.streams.add(receipt.provider_id)
-            low, high = asked.receipts.get(receipt.provider_id, (receipt.seq, receipt.seq))
-            asked.receipts[receipt.provider_id] = (min(low, receipt.seq), max(high, receipt.seq))
-        asked.jobs.update(guard.job_id for guard in change.guards)
-        asked.jobs.update(lease.job_id for lease in change.begins)
-        asked.jobs.update(message.job_id for message in change.messages)
-    if asked.streams:
-        asked.records.setdefault(ProviderStream, set()).update(asked.streams)
-    return asked
 
 
 @dataclass(slots=True)

@@ -30,6 +30,8 @@ def _configured(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA wal_autocheckpoint=8000")
+    cursor.execute("PRAGMA cache_size=-16384")
     cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS_MAX * 1000}")
     cursor.close()
 

@@ -63,13 +63,13 @@ async def check_and_upgrade(settings: DatabaseSettings, lease_seconds: float) ->
                 )
             await connection.run_sync(bring_up_to_date)
     except sa.exc.DBAPIError as error:
-        raise DatabaseUnusableError(explained(settings, _cause(error))) from error
+        raise DatabaseUnusableError(explained(settings, cause_of(error))) from error
     finally:
         await engine.dispose()
     return where
 
 
-def _cause(error: sa.exc.DBAPIError) -> BaseException:
+def cause_of(error: sa.exc.DBAPIError) -> BaseException:
     """Return asyncpg's own error below SQLAlchemy's two wrappings."""
     cause: BaseException | None = error.orig
     while cause is not None and not isinstance(cause, asyncpg.PostgresError):
@@ -86,7 +86,7 @@ async def open_postgres_readers(settings: DatabaseSettings) -> AsyncIterator[Pos
     try:
         yield store
     except sa.exc.DBAPIError as error:
-        raise DatabaseUnusableError(explained(settings, _cause(error))) from error
+        raise DatabaseUnusableError(explained(settings, cause_of(error))) from error
     finally:
         await store.close()
 

@@ -15,7 +15,8 @@ from service_hub.domain.errors import (
     StorageUnavailableError,
 )
 from service_hub.ports import NO_FAULTS, Change, FaultPoints, Lease, Ring
-from service_hub.store.batch_plan import Outcome, plan, questions
+from service_hub.store.batch_facts import questions
+from service_hub.store.batch_plan import Outcome, plan
 from service_hub.store.postgres_connections import Address, Connection, told
 from service_hub.store.postgres_writer import (
     CHANNEL,

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
 from service_hub.ports import Ring
-from service_hub.store.batch_plan import Facts, Plan, Present, Questions, Waiting
+from service_hub.store.batch_facts import Facts, Present, Questions, Waiting
+from service_hub.store.batch_plan import Plan
 from service_hub.store.postgres_connections import Connection
 from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
 

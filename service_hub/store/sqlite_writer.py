@@ -13,16 +13,8 @@ import sqlalchemy as sa
 from service_hub.domain.errors import RefusedChangeError
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
 from service_hub.ports import Change, FaultPoints
-from service_hub.store.batch_plan import (
-    Facts,
-    Outcome,
-    Plan,
-    Present,
-    Questions,
-    Waiting,
-    plan,
-    questions,
-)
+from service_hub.store.batch_facts import Facts, Present, Questions, Waiting, questions
+from service_hub.store.batch_plan import Outcome, Plan, plan
 from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
 
 NOW_MS: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
@@ -105,10 +97,10 @@ def _facts(connection: sa.Connection, asked: Questions) -> Facts:
     number = int(run("SELECT number FROM change_counter WHERE id = 1").scalar_one())
     facts = Facts(number)
     for kind, ids in asked.records.items():
-        for row in run(_PRESENT[kind], (json.dumps(list(ids)),)):
+        for row in run(_PRESENT[kind], (json.dumps(list(ids)),)).all():
             facts.records[kind, row[0]] = Present(row[1], row[2], row[3])
     if asked.streams:
-        for row in run(_STREAMS, (json.dumps(list(asked.streams)),)):
+        for row in run(_STREAMS, (json.dumps(list(asked.streams)),)).all():
             facts.streams[row[0]] = ProviderStream.model_validate_json(row[1])
     if asked.receipts:
         told = json.dumps(
@@ -118,10 +110,12 @@ def _facts(connection: sa.Connection, asked: Questions) -> Facts:
                 if name in facts.streams
             }
         )
-        for row in run(_WAITING, (told, told)):
+        for row in run(_WAITING, (told, told)).all():
             facts.waiting[row[0], row[1]] = Waiting(row[2], bool(row[3]))
     if asked.jobs:
-        facts.fences = {row[0]: row[1] for row in run(_FENCES, (json.dumps(list(asked.jobs)),))}
+        facts.fences = {
+            row[0]: row[1] for row in run(_FENCES, (json.dumps(list(asked.jobs)),)).all()
+        }
     return facts
 
 

@@ -10,8 +10,11 @@ from typer.core import TyperGroup
 from service_shell.program import report_failure
 from site_recovery_cli import (
     authority_commands,
+    change_command,
     job_commands,
+    job_export_command,
     login_command,
+    preview_command,
     server_commands,
     vault_commands,
 )
@@ -48,8 +51,11 @@ application.add_typer(vault_commands.commands, name="vault")
 application.add_typer(server_commands.commands, name="server")
 application.add_typer(job_commands.commands, name="job")
 application.add_typer(authority_commands.commands, name="authority")
+job_export_command.add_export(job_commands.commands)
 application.command("login")(login_command.login)
 application.command("profiles")(login_command.list_profiles)
+application.command("changes")(change_command.changes)
+application.command("preview")(preview_command.preview)
 
 
 @application.command("exit-codes")

@@ -1,10 +1,10 @@
 """The hub's own routes (/hub/v1/...), which the ARM surface and so the SDK don't have."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
@@ -18,6 +18,10 @@ SERVERS: Final = "servers"
 APPROVALS: Final = "approvals"
 ALERTS: Final = "alerts"
 AUTHORITY_QUESTIONS: Final = "authority-questions"
+CHANGES: Final = "changes"
+PREVIEW: Final = "preview"
+EXPORT_SILENCE_SECONDS_MAX: Final = 60.0
+"""Longest that an export may say nothing."""
 
 
 class HubRoutes:
@@ -98,6 +102,40 @@ class HubRoutes:
         """Revoke a server's certificates: its connections end at once."""
         path = _place(vault_id, SERVERS, provider_id, "revoke")
         await self._send("POST", path, f"revoke server {provider_id}")
+
+    async def changes(
+        self, vault_id: str, since: int, limit: int, wait_seconds: int
+    ) -> Mapping[str, Any]:
+        """Return what changed above a number; waits for it that long at the hub."""
+        query = urlencode({"since": since, "limit": limit, "wait": wait_seconds})
+        answer = await self._json("GET", f"{_place(vault_id, CHANGES)}?{query}", "changes")
+        _rows(answer, "changes")
+        return answer
+
+    async def seen(self, vault_id: str, what: str) -> list[dict[str, Any]]:
+        """Return the newest views of what is named, `items` or `machines`."""
+        return _rows(await self._json("GET", _place(vault_id, what), what), what)
+
+    async def preview(self, vault_id: str, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what an operation would do; nothing is changed."""
+        what = "preview"
+        return self._object(
+            await self._send("POST", _place(vault_id, PREVIEW), what, question), what
+        )
+
+    async def export(self, vault_id: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Yield an export of jobs as it comes, however long it is."""
+        what = "export jobs"
+        path = f"{_place(vault_id, 'jobs', 'export')}?{urlencode(query)}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=EXPORT_SILENCE_SECONDS_MAX)
+        try:
+            async with self._session.get(f"{self._hub}{path}", timeout=timeout) as response:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise self._refusal(what, response.status, await _bounded(response) or b"")
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(what, self._hub, error) from error
 
     async def _json(self, method: str, path: str, what: str) -> Mapping[str, Any]:
         return self._object(await self._send(method, path, what), what)

@@ -15,8 +15,8 @@ TESTS ?=
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel format lint \
-	set-up set-up-test clean
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel bench-engine format lint \
+	set-up set-up-test set-up-bench clean
 
 help:
 	@echo 'make lab          build two sites on loopback, fail over, fail back, lose a site, report'
@@ -29,6 +29,7 @@ help:
 	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
 	@echo 'make test-long    the lab again and again: killed, twice at once, three times in a row'
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
+	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
 	@echo 'make format lint  rewrite the form; check form, types and imports'
 	@echo 'make clean        remove .venv, .lab and all caches'
 
@@ -37,6 +38,9 @@ set-up:
 
 set-up-test:
 	@sh .ci/set-up test
+
+set-up-bench:
+	@sh .ci/set-up bench
 
 lab: set-up
 	@exec $(LAB) run --ends-with $$PPID $(STORY_ARGUMENTS)
@@ -65,6 +69,9 @@ test-long: set-up-test
 # The peer that fan-out is measured beside; installed without being started (policy-rc.d).
 bench-channel: set-up-test
 	@exec .venv/bin/python -m benchmarks.channel
+
+bench-engine: set-up-bench
+	@exec .venv/bin/python -m benchmarks.engine
 
 format: set-up-test
 	@.venv/bin/ruff format .

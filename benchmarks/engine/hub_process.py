@@ -21,7 +21,8 @@ from typing import Any, Final
 from benchmarks.engine.databases import Database, opened
 from benchmarks.engine.played_providers import PlayedProviders
 from benchmarks.engine.workload import (
-    CHECK,
+    CHECKED_KEY,
+    PLAIN_KEY,
     TASKS,
     Plan,
     answer_seconds,
@@ -90,7 +91,7 @@ async def hub_side(order: dict[str, Any], *, answers: bool) -> AsyncIterator[Hub
     def answers_of(job: str) -> dict[str, float] | None:
         return answer_seconds(numbers[job]) if job in numbers else None
 
-    plan = Plan(clock.now(), (CHECK, *TASKS) if order.get("checks") else TASKS)
+    plan = Plan(clock.now(), CHECKED_KEY if order.get("checks") else PLAIN_KEY)
     database = Database(**order["database"])
     async with opened(database) as store, asyncio.TaskGroup() as group:
         if order["what"] != "take_up":
@@ -140,8 +141,11 @@ async def _start_all(hub: HubSide, items: int) -> None:
     clock = SystemClock()
     for start in range(0, items, STARTED_AT_ONCE):
         async with asyncio.TaskGroup() as group:
-            for number in range(start, min(start + STARTED_AT_ONCE, items)):
-                begin = hub.plan.begin(number)
+            made = time.thread_time()
+            numbers = range(start, min(start + STARTED_AT_ONCE, items))
+            begins = [hub.plan.begin(number) for number in numbers]
+            hub.played.own_seconds += time.thread_time() - made
+            for begin in begins:
                 change = Change(saves=begin.saves(clock.now()))
                 group.create_task(hub.engine.start(begin.job, change))
 

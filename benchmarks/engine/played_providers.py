@@ -19,7 +19,7 @@ from service_hub.ports import Change, Clock, Committer, EventReceipt, JobRunner,
 from wire_contract.events import parse_assignment_task
 from wire_contract.vocabulary import EventType
 
-REPORT_SECONDS: Final = 0.1
+REPORT_SECONDS: Final = 0.25
 """How often a provider reports its receipts."""
 
 OBSERVED: Final[dict[str, JsonValue]] = {"state": "Running", "epoch": 2, "result": {"cut": 12}}

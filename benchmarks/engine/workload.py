@@ -1,22 +1,22 @@
 """The plan that is measured: items, each with a job of eight dispatched tasks, and seeded answers.
 
 The jobs are made as the use cases make them (`plan_item_job`), so that they have the size of real
-ones; only their task list is our own: eight tasks of one end each, so that every task is one
-command and one answer.
+ones; only their task list is our own, a scenario beside those of the product: eight tasks of one
+end each, so that every task is one command and one answer.
 """
 
 import random
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 from service_hub.domain.jobs import Job, TaskRun
 from service_hub.domain.planning import ItemPlan, JobIdentity, begin_on_item, plan_item_job
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import ProtectedItem, Provider, ProviderStream, ReplicationPolicy
-from service_hub.domain.scenarios import TaskSpec
+from service_hub.domain.scenarios import PLANNED_FAILOVER, SCENARIOS, Scenario, TaskSpec
 from service_hub.ports import NEW, Save
 from wire_contract.vocabulary import Side, Verb
 
@@ -46,6 +46,16 @@ TASKS: Final = (
 
 CHECK: Final = TaskSpec("Check", "Check", "Prerequisites check")
 """A check of the hub's own: what a hub that starts anew makes again before it commands anything."""
+
+PLAIN_KEY: Final = "bench"
+CHECKED_KEY: Final = "bench_checked"
+
+
+def add_scenarios() -> None:
+    """Add the task lists to this process's table of scenarios, as those of real operations are."""
+    table = cast("dict[str, Scenario]", SCENARIOS)
+    for key, tasks in ((PLAIN_KEY, TASKS), (CHECKED_KEY, (CHECK, *TASKS))):
+        table[key] = replace(PLANNED_FAILOVER, tasks=tasks)
 
 
 def item_id(number: int) -> str:
@@ -89,9 +99,10 @@ class Begin:
 class Plan:
     """Everything that the jobs of a run are made from."""
 
-    def __init__(self, now: datetime, tasks: Sequence[TaskSpec] = TASKS) -> None:
+    def __init__(self, now: datetime, scenario_key: str = PLAIN_KEY) -> None:
+        add_scenarios()
         self._now = now
-        self._tasks = tuple(tasks)
+        self._key = scenario_key
         self._policy = ReplicationPolicy(
             id=str(uuid.uuid5(_NAMES, "policy")),
             vault_id=VAULT_ID,
@@ -127,8 +138,8 @@ class Plan:
         )
         identity = JobIdentity(job_id(number), job_id(number), self._now)
         job = plan_item_job(plan, Operation.PLANNED_FAILOVER, {}, identity)
-        tasks = tuple(TaskRun(task_id=spec.task_id) for spec in self._tasks)
-        return Begin(item, job.model_copy(update={"tasks": tasks, "own_specs": self._tasks}))
+        tasks = tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS[self._key].tasks)
+        return Begin(item, job.model_copy(update={"tasks": tasks, "scenario_key": self._key}))
 
     def _provider(self, pair: int, side: Side) -> Provider:
         provider_id = _provider_id(pair, side)

@@ -38,6 +38,11 @@ class HubProcess:
         assert self.running is not None
         return self.running.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there, paused or not."""
+        return self.running is not None and self.running.returncode is None
+
     async def start(self) -> None:
         """Start it and return when it serves."""
         self.ready.unlink(missing_ok=True)
@@ -69,17 +74,10 @@ class HubProcess:
         os.kill(self.pid, signal.SIGCONT)
 
     async def _end(self, number: signal.Signals) -> None:
-        if self.running is None or self.running.returncode is not None:
+        if self.running is None or not self.is_running:
             return
         self.running.send_signal(number)
-        if number is signal.SIGKILL:
-            self.resume_quietly()
         await asyncio.wait_for(self.running.wait(), STOP_SECONDS_MAX)
-
-    def resume_quietly(self) -> None:
-        """Resume it where it is paused: a paused process takes no signal but -9."""
-        if self.running is not None and self.running.returncode is None:
-            self.running.send_signal(signal.SIGCONT)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return what it has logged under a name."""

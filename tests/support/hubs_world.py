@@ -82,6 +82,11 @@ class HubsWorld:
         """The site where the machines run."""
         return "osaka" if self.away else "tokyo"
 
+    @property
+    def target(self) -> str:
+        """The site where they are to run."""
+        return "tokyo" if self.away else "osaka"
+
     def connect(self, hub: HubProcess) -> None:
         """Have both agents reach this hub."""
         self.sites.lead_to(hub.settings.provider.port, hub.settings.mqtt.port)

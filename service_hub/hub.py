@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import structlog
+from aiohttp import web
 from pydantic import JsonValue
 
 from service_hub.broker_parts import open_delivery
@@ -24,7 +25,7 @@ from service_hub.database_parts import is_shared, open_database
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.looker_parts import LookerParts, looker_parts
-from service_hub.operator_parts import operator_application, trust_decisions
+from service_hub.operator_parts import operator_application
 from service_hub.ports import PresenceSink
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
@@ -80,29 +81,8 @@ async def run_hub(
             cases=cases,
             parts=parts,
         )
-        provider_api = ProviderApi(
-            enrolment=cases.enrolment,
-            providers=cases.providers,
-            office=office,
-            tokens=office,
-            events=source,
-            clock=clock,
-            mqtt=WebSocketDoor(endpoint),
-            leaving=cases.servers,
-            arrivals=settings.accept.rate(),
-            faults=faults,
-        )
-        await stack.enter_async_context(
-            https_served(provider_application(provider_api), listeners[1], tls.provider)
-        )
-        decisions = trust_decisions(
-            settings,
-            trust,
-            clock,
-            cases=cases,
-            parts=parts,
-            connections=cases.registered.connections,
-        )
+        providers = _provider_application(settings, clock, cases, parts, WebSocketDoor(endpoint))
+        await stack.enter_async_context(https_served(providers, listeners[1], tls.provider))
         lookers = _lookers(settings, clock, cases, parts)
         await stack.enter_async_context(lookers.running())
         operators = operator_application(
@@ -110,7 +90,7 @@ async def run_hub(
             trust,
             clock,
             cases=cases,
-            trust_api=decisions,
+            parts=parts,
             lookers=lookers,
             state=lambda: _state(settings, engine, faults),
         )
@@ -199,6 +179,26 @@ async def _channel(
         )
     )
     return endpoint
+
+
+def _provider_application(
+    settings: HubSettings, clock: Clock, cases: UseCases, parts: Parts, door: WebSocketDoor
+) -> web.Application:
+    """Return the routes of providers; `door` is where MQTT comes in over HTTPS."""
+    return provider_application(
+        ProviderApi(
+            enrolment=cases.enrolment,
+            providers=cases.providers,
+            office=parts.office,
+            tokens=parts.office,
+            events=parts.source,
+            clock=clock,
+            mqtt=door,
+            leaving=cases.servers,
+            arrivals=settings.accept.rate(),
+            faults=parts.faults,
+        )
+    )
 
 
 def _lookers(settings: HubSettings, clock: Clock, cases: UseCases, parts: Parts) -> LookerParts:

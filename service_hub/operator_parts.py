@@ -15,7 +15,6 @@ from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.looker_parts import LookerParts
-from service_hub.ports import Connections
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
 from service_hub.services.operator_signatures import SignatureSettings
@@ -24,16 +23,16 @@ from service_hub.use_case_parts import Parts, UseCases
 from service_shell.clock import Clock
 
 
-def trust_decisions(
+def _trust_decisions(
     settings: HubSettings,
     trust: HubTrust,
     clock: Clock,
     *,
     cases: UseCases,
     parts: Parts,
-    connections: Connections,
 ) -> TrustApi:
     """Return what operators do about certificates and who may have them."""
+    connections = cases.registered.connections
     return TrustApi(
         vaults=cases.vaults,
         approvals=ApprovalService(
@@ -58,7 +57,7 @@ def operator_application(
     clock: Clock,
     *,
     cases: UseCases,
-    trust_api: TrustApi,
+    parts: Parts,
     lookers: LookerParts,
     state: Callable[[], Mapping[str, JsonValue]],
 ) -> web.Application:
@@ -94,7 +93,7 @@ def operator_application(
     own = [
         *hub_routes(hub_api),
         *server_routes(servers_api),
-        *trust_routes(trust_api),
+        *trust_routes(_trust_decisions(settings, trust, clock, cases=cases, parts=parts)),
         *authority_routes(authority_api),
         *looker_routes(lookers.api(servers_api)),
     ]

@@ -27,6 +27,7 @@ from service_hub.domain.jobs import (
     CheckPassed,
     ChildrenEnded,
     Decision,
+    EpochRaised,
     Event,
     Job,
     JobState,
@@ -77,6 +78,11 @@ def next_deadline(job: Job) -> datetime | None:
 def _taken_up(job: Job, event: TakenUp) -> Decision:
     higher = event.fence > job.fence
     return (job.model_copy(update={"fence": event.fence}) if higher else job), ()
+
+
+def _epoch_raised(job: Job, event: EpochRaised) -> Decision:
+    higher = event.epoch > job.epoch
+    return (job.model_copy(update={"epoch": event.epoch}) if higher else job), ()
 
 
 def _begun(job: Job, event: Begun | Tick) -> Decision:
@@ -243,6 +249,7 @@ def _restarted(job: Job, event: RestartRequested) -> Decision:
 _BY_EVENT: Final[Mapping[type[Event], Callable[[Job, Any], Decision]]] = {
     Begun: _begun,
     TakenUp: _taken_up,
+    EpochRaised: _epoch_raised,
     CheckPassed: _checked,
     CheckFailed: _checked,
     PartSucceeded: _part_succeeded,

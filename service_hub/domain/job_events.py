@@ -33,6 +33,13 @@ class TakenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochRaised:
+    """A provider knows a higher epoch of the item than this hub did (after a restore)."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckPassed:
     """The hub's own check found nothing against it."""
 
@@ -150,6 +157,7 @@ class Tick:
 Event = (
     Begun
     | TakenUp
+    | EpochRaised
     | CheckPassed
     | CheckFailed
     | PartSucceeded

@@ -20,7 +20,7 @@ from service_hub.ports import (
 )
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
-from service_hub.services.servers import leaving_by
+from service_hub.services.server_jobs import leaving_by
 from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 

@@ -32,7 +32,7 @@ from service_hub.services.event_faults import EventFaults, task_of
 from service_hub.services.observing import Observing
 from service_hub.services.reconnection import Reconnection
 from service_hub.services.rollups import RollUpService
-from service_hub.services.servers import end_refreshes
+from service_hub.services.server_jobs import end_refreshes
 from wire_contract.events import Presence
 from wire_contract.reports import (
     Authority,

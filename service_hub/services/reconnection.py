@@ -5,14 +5,15 @@ new journal gets a stream that begins now; open tasks are asked again under the 
 that the effect stays one and what is read back tells how they stand (design: channel, restore).
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 import structlog
 
 from service_hub.domain.errors import StaleVersionError
-from service_hub.domain.jobs import Job
+from service_hub.domain.jobs import EpochRaised, Job, TakenUp
 from service_hub.domain.records import (
     Alert,
     MachineObservation,
@@ -39,6 +40,11 @@ from wire_contract.vocabulary import Side
 
 RETRIES_MAX: Final = 20
 EVENTS_MAX: Final = 1_000_000
+
+DECIDED_SECONDS_MAX: Final = 10.0
+"""Longest a session waits for another hub to raise a job's figures; its provider tries again."""
+
+LOOK_SECONDS: Final = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -129,13 +135,15 @@ class Reconnection:
             f" at {item.active_location.value}. Which copy may run is told to nobody until both"
             " sites show that this is so, or an operator decides: site-recovery authority list"
         )
-        saves = [Save(raised, found.version), self._alert(provider, f"epoch/{item.id}", words, now)]
-        if item.current is not None:
-            job = await self._reader.get(Job, item.current.job_id)
-            if job is not None and not job.record.finished:
-                renewed = job.record.model_copy(update={"epoch": reported + 1})
-                saves.append(Save(renewed, job.version))
-        await self._committer.commit(Change(saves=saves))
+        alert = self._alert(provider, f"epoch/{item.id}", words, now)
+        change = Change(saves=(Save(raised, found.version), alert))
+        if item.current is None:
+            await self._committer.commit(change)
+        else:
+            # The job decides on it, so that memory and log of who holds it know of it too.
+            job_id = item.current.job_id
+            await self._runner.feed(job_id, EpochRaised(reported + 1), change)
+            await self._until(job_id, lambda job: job.epoch > reported)
         log.error(
             "restore_difference",
             provider_id=provider.id,
@@ -150,9 +158,22 @@ class Reconnection:
             return
         if provider.id not in found.record.providers.values():
             return
-        raised = found.record.model_copy(update={"fence": reported + 1})
-        await self._committer.commit(Change(saves=(Save(raised, found.version),)))
+        await self._runner.feed(job_id, TakenUp(reported + 1))
+        await self._until(job_id, lambda job: job.fence > reported)
         log.warning("fence_raised", provider_id=provider.id, job_id=job_id, fence=reported + 1)
+
+    async def _until(self, job_id: str, holds: Callable[[Job], bool]) -> None:
+        """Return once it holds of the stored job: another hub may have to decide on it first."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + DECIDED_SECONDS_MAX
+        while True:
+            found = await self._reader.get(Job, job_id)
+            if found is None or found.record.finished or holds(found.record):
+                return
+            if loop.time() > ends:
+                msg = f"the job {job_id} was not brought to what its provider knows; begin again"
+                raise StaleVersionError(msg)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _settle(self, found: Versioned[ProtectedItem]) -> None:
         item = found.record

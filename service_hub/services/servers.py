@@ -1,7 +1,6 @@
 """Registered servers: looked at, asked for their inventory, removed, forgotten."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -9,7 +8,7 @@ import structlog
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.errors import ConflictError, NotFoundError, StaleVersionError
-from service_hub.domain.jobs import Job, JobError, JobState, PartSucceeded, TaskState
+from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.planning import JobIdentity, refused
 from service_hub.domain.records import (
     Alert,
@@ -59,6 +58,7 @@ from service_hub.ports import (
 )
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
+from service_hub.services.server_jobs import leaving_by
 from wire_contract import paths
 from wire_contract.vocabulary import Side
 
@@ -128,13 +128,22 @@ class ServerService:
         if await self._departures.hold_back(provider):
             await self._refuse_used(provider)
         left = await self._departures.left_with_partners(provider)
-        await self._departures.forget(provider.id)
-        await self._tidy_partners(vault, provider, left)
+        jobs = await self._partner_jobs(vault, left)
 
-    async def _tidy_partners(
-        self, vault: Vault, gone: Provider, left: Sequence[tuple[str, str, str]]
-    ) -> None:
-        """Have connected partners remove what the purged server left with them."""
+        async def store(farewell: Change) -> None:
+            # In one transaction: a hub that dies in between has not forgotten the partners.
+            await self._runner.start_all(jobs, farewell)
+
+        await self._departures.forget(provider.id, store)
+        for job in jobs:
+            partner_id = job.providers[Side.PRIMARY]
+            log.info("partner_tidied", provider_id=partner_id, job_id=job.id, gone=provider.id)
+
+    async def _partner_jobs(
+        self, vault: Vault, left: Sequence[tuple[str, str, str]]
+    ) -> Sequence[Job]:
+        """Return what has connected partners remove what the purged server leaves with them."""
+        jobs = []
         for partner_id, cloud_id, gone_cloud_id in left:
             found = await self._reader.get(Provider, partner_id)
             if found is None:
@@ -144,9 +153,8 @@ class ServerService:
                 continue
             activity_id = f"{self._clock.new_id()} ActivityId: {self._clock.new_id()}"
             identity = JobIdentity(self._clock.new_id(), activity_id, self._clock.now())
-            job = plan_partner_job(found.record, cloud_id, gone_cloud_id, identity)
-            await self._runner.start(job, Change())
-            log.info("partner_tidied", provider_id=partner_id, cloud_id=cloud_id, gone=gone.id)
+            jobs.append(plan_partner_job(found.record, cloud_id, gone_cloud_id, identity))
+        return jobs
 
     async def leave(self, provider: Provider) -> Job:
         """Remove a server because its own provider asks for it; what still needs it is named."""
@@ -232,17 +240,21 @@ class Departures:
         }
         return [*items.values()]
 
-    async def forget(self, provider_id: str) -> None:
+    async def forget(
+        self, provider_id: str, store: Callable[[Change], Awaitable[object]] | None = None
+    ) -> None:
         """Revoke a server's certificates, drop what is known of it, and end its connections.
 
-        In one transaction; repeating it changes nothing.
+        In one transaction, which `store` may carry out with more in it; repeating it changes
+        nothing.
         """
+        store = store or self._committer.commit
         for _ in range(TRIES_MAX):
             found = await self._reader.get(Provider, provider_id)
             if found is None:
                 break
             try:
-                await self._committer.commit(await self._farewell(found.record))
+                await store(await self._farewell(found.record))
             except StaleVersionError:
                 continue
             log.info("server_forgotten", provider_id=provider_id, vmm_id=found.record.vmm_id)
@@ -359,38 +371,6 @@ class ServerTasks:
         detail = "it was deleted meanwhile"
         now = self._clock.now()
         return job_error(errors.NOT_CONNECTED, now, name=job.target_object_name, detail=detail)
-
-
-async def leaving_by(reader: Reader, provider: Provider) -> Job | None:
-    """Return the open job that deletes a server, or None."""
-    for found in await _open_jobs(reader, provider.vault_id):
-        job = found.record
-        if job.scenario_key == UNREGISTER and job.providers[Side.PRIMARY] == provider.id:
-            return job
-    return None
-
-
-async def end_refreshes(
-    reader: Reader, runner: JobRunner, provider: Provider, now: datetime
-) -> None:
-    """Tell the jobs that wait for a server's inventory that it has come."""
-    for found in await _open_jobs(reader, provider.vault_id):
-        job = found.record
-        if job.scenario_key != REFRESH or job.providers[Side.PRIMARY] != provider.id:
-            continue
-        for task in job.tasks:
-            if task.state is TaskState.IN_PROGRESS and task.parts:
-                side = task.parts[0].side
-                done = PartSucceeded(now, task.task_id, side, task.attempt, {}, now)
-                await runner.feed(job.id, done)
-
-
-async def _open_jobs(reader: Reader, vault_id: str) -> list[Versioned[Job]]:
-    return [
-        found
-        for state in (JobState.NOT_STARTED, JobState.IN_PROGRESS)
-        for found in await reader.find(Job, vault_id=vault_id, state=state.value)
-    ]
 
 
 def _deletes(kind: type[Record], found: Sequence[Versioned[Record]]) -> list[Delete]:

@@ -1,0 +1,41 @@
+"""The open jobs of registered servers: who leaves, and who waits for an inventory."""
+
+from datetime import datetime
+
+from service_hub.domain.jobs import Job, JobState, PartSucceeded, TaskState
+from service_hub.domain.records import Provider
+from service_hub.domain.servers import REFRESH, UNREGISTER
+from service_hub.ports import JobRunner, Reader, Versioned
+from wire_contract.vocabulary import Side
+
+
+async def leaving_by(reader: Reader, provider: Provider) -> Job | None:
+    """Return the open job that deletes a server, or None."""
+    for found in await _open_jobs(reader, provider.vault_id):
+        job = found.record
+        if job.scenario_key == UNREGISTER and job.providers[Side.PRIMARY] == provider.id:
+            return job
+    return None
+
+
+async def end_refreshes(
+    reader: Reader, runner: JobRunner, provider: Provider, now: datetime
+) -> None:
+    """Tell the jobs that wait for a server's inventory that it has come."""
+    for found in await _open_jobs(reader, provider.vault_id):
+        job = found.record
+        if job.scenario_key != REFRESH or job.providers[Side.PRIMARY] != provider.id:
+            continue
+        for task in job.tasks:
+            if task.state is TaskState.IN_PROGRESS and task.parts:
+                side = task.parts[0].side
+                done = PartSucceeded(now, task.task_id, side, task.attempt, {}, now)
+                await runner.feed(job.id, done)
+
+
+async def _open_jobs(reader: Reader, vault_id: str) -> list[Versioned[Job]]:
+    return [
+        found
+        for state in (JobState.NOT_STARTED, JobState.IN_PROGRESS)
+        for found in await reader.find(Job, vault_id=vault_id, state=state.value)
+    ]

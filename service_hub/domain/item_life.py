@@ -115,7 +115,7 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
     if state is ProtectionState.TEST_OPEN and job.operation is Operation.TEST_FAILOVER:
         update |= {
             "test_state": TestState.WAITING_FOR_COMPLETION,
-            "test_opened_at": job.started_at,
+            "test_opened_at": job.ended_at,
         }
     if job.state is JobState.SUCCEEDED:
         update |= _after_success(job)

@@ -6,7 +6,7 @@ taken back, and not earlier: a copy that may still run keeps it until it is know
 
 from datetime import datetime, timedelta
 
-from service_hub.domain.job_steps import gone_at, replace_task, replace_undo
+from service_hub.domain.job_steps import gone_at, open_parts, replace_task, replace_undo
 from service_hub.domain.jobs import (
     UNDO_SUFFIX,
     Decision,
@@ -26,6 +26,7 @@ from service_hub.domain.protection import ProtectionState
 
 def take_back(job: Job, now: datetime) -> Decision:
     """Begin to take back what the job did, or end it where there is nothing to take back."""
+    job = _without_late_effects(job)
     job = job.model_copy(update={"undo": undo_steps(job)})
     return _next_undo(job, now) if job.undo else close(job, now)
 
@@ -49,6 +50,21 @@ def undo_steps(job: Job) -> tuple[UndoRun, ...]:
             UndoRun(task_id=task.task_id, verb=spec.undo, side=part.side) for part in task.parts
         ]
     return tuple(steps)
+
+
+def _without_late_effects(job: Job) -> Job:
+    """Make void what the job went past without a final report, unless a later epoch did already.
+
+    A site that comes back must not shut down, for a job that was cancelled, what runs there.
+    """
+    if any(job.spec(task.task_id).raises_epoch and task.tries for task in job.tasks):
+        return job
+    unanswered = any(
+        task.state is TaskState.FAILED and open_parts(task)
+        for task in job.tasks
+        if job.spec(task.task_id).verb is not None
+    )
+    return job.model_copy(update={"epoch": job.epoch + 1}) if unanswered else job
 
 
 def close(job: Job, now: datetime) -> Decision:

@@ -166,10 +166,14 @@ class Program(Generic[FactsT]):
 
 async def _end(task: "asyncio.Task[None]") -> None:
     """End a life's task; what it says to that is of no interest any more."""
-    async with asyncio.timeout(END_SECONDS_MAX):
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=0.5)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + END_SECONDS_MAX
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.5)
+        if loop.time() > until:
+            others = "\n".join(str(each) for each in asyncio.all_tasks())
+            raise TimeoutError(f"{task} does not end; all there is:\n{others}")
     with suppress(asyncio.CancelledError, Exception):
         task.result()
 

@@ -83,7 +83,7 @@ class Boundary:
         return f"{self.program}/{self.name}@{self.nth}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Kill:
     """Who is killed when a boundary is reached."""
 

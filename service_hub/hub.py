@@ -22,6 +22,7 @@ from service_hub.channel.wakeups import Wakeups
 from service_hub.channel.websocket import WebSocketDoor
 from service_hub.config import HubSettings
 from service_hub.database_parts import is_shared, open_database
+from service_hub.engine.chores import doing
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.looker_parts import LookerParts, looker_parts
@@ -71,6 +72,7 @@ async def run_hub(
         parts = Parts(store, committer, office, source, tls, wakeups, faults, shared)
         engine, cases = use_cases(settings, trust, clock, parts)
         await stack.enter_async_context(engine.running())
+        await stack.enter_async_context(doing(cases.chores))
         endpoint = await _channel(
             stack,
             settings,

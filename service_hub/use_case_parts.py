@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from certs.profiles import LIFETIMES, Profile
 from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import HubSettings
+from service_hub.engine.chores import Chore
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
@@ -15,16 +17,16 @@ from service_hub.server_parts import ServerParts, server_parts
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
-from service_hub.services.followers import AllFollowers
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
+from service_hub.services.open_tests import OpenTestService
 from service_hub.services.pairing import PairingService
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
-from service_hub.services.requests import RequestLedger
+from service_hub.services.requests import RequestKeyPruning, RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.vaults import VaultService
 from service_hub.store.record_store import RecordStore
@@ -32,6 +34,11 @@ from service_hub.trust import HubTrust
 from service_hub.trust_parts import Tls
 from service_shell.clock import Clock, boottime
 from service_shell.failpoints import Failpoints
+
+OPEN_TESTS_SECONDS: Final = 600.0
+"""How often tests are looked at that have been open for two weeks."""
+
+REQUEST_KEYS_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class UseCases:
     providers: ProviderService
     servers: ServerService
     registered: ServerParts
+    chores: tuple[Chore, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +100,8 @@ def use_cases(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
     completion = CompletionService(reader=store, protection=protection)
-    plans = PlanService(
-        reader=store,
-        runner=engine,
-        committer=committer,
-        clock=clock,
-        requests=requests,
-        plans=ItemPlans(reader=store, fabrics=fabrics),
-    )
-    engine.plan_children_with(plans)
-    engine.follow(AllFollowers((plans, completion)))
+    engine.follow(_plans(engine, clock, parts, fabrics, requests))
+    engine.follow(completion)
     servers = ServerService(
         reader=store,
         runner=engine,
@@ -135,17 +135,60 @@ def use_cases(
         ),
         servers=servers,
         registered=registered,
-        providers=ProviderService(
-            reader=store,
-            committer=committer,
-            clock=clock,
-            runner=engine,
-            observers=completion,
-            resigner=parts.source,
-            heartbeat=heartbeat,
-            roots=trust.chains,
-            offered_version=settings.provider_version,
-        ),
+        chores=_chores(clock, parts, protection),
+        providers=_providers(settings, trust, clock, parts, runner=engine, observers=completion),
+    )
+
+
+def _providers(
+    settings: HubSettings,
+    trust: HubTrust,
+    clock: Clock,
+    parts: Parts,
+    *,
+    runner: Engine,
+    observers: CompletionService,
+) -> ProviderService:
+    return ProviderService(
+        reader=parts.store,
+        committer=parts.committer,
+        clock=clock,
+        runner=runner,
+        observers=observers,
+        resigner=parts.source,
+        heartbeat=timedelta(seconds=settings.heartbeat_seconds),
+        roots=trust.chains,
+        offered_version=settings.provider_version,
+    )
+
+
+def _plans(
+    engine: Engine,
+    clock: Clock,
+    parts: Parts,
+    fabrics: FabricService,
+    requests: RequestLedger,
+) -> PlanService:
+    """Return the plans; the engine has the jobs of groups made by them."""
+    plans = PlanService(
+        reader=parts.store,
+        runner=engine,
+        committer=parts.committer,
+        clock=clock,
+        requests=requests,
+        plans=ItemPlans(reader=parts.store, fabrics=fabrics),
+    )
+    engine.plan_children_with(plans)
+    return plans
+
+
+def _chores(clock: Clock, parts: Parts, protection: ProtectionService) -> tuple[Chore, ...]:
+    store, committer = parts.store, parts.committer
+    tests = OpenTestService(reader=store, committer=committer, clock=clock, protection=protection)
+    pruning = RequestKeyPruning(reader=store, committer=committer, clock=clock)
+    return (
+        Chore("open_tests", OPEN_TESTS_SECONDS, tests.end_overdue),
+        Chore("request_keys", REQUEST_KEYS_SECONDS, pruning.prune),
     )
 
 

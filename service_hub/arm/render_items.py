@@ -19,6 +19,7 @@ from service_hub.arm.item_health import health_errors, replication_health
 from service_hub.arm.render_containers import MACHINE_TYPE, disk_body
 from service_hub.arm.surroundings import clouds, title_of
 from service_hub.arm.times import NO_SCENARIO_TIME, fine_time, whole_seconds
+from service_hub.domain import open_tests
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     TEST_DESCRIPTIONS,
@@ -85,7 +86,9 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
         "protectionStateDescription": description,
         "activeLocation": item.active_location.value,
         "testFailoverState": item.test_state.value,
-        "testFailoverStateDescription": TEST_DESCRIPTIONS[item.test_state],
+        "testFailoverStateDescription": (
+            open_tests.waiting_for(item) or TEST_DESCRIPTIONS[item.test_state]
+        ),
         "allowedOperations": _allowed(item),
         "replicationHealth": replication_health(facts, errors),
         "failoverHealth": "Normal",

@@ -4,10 +4,28 @@ A key is the principal, method, path and client request id; it is stored in the 
 makes the job (arm-api.md, section 3, retries).
 """
 
+from datetime import timedelta
+from typing import Final
+
 from service_hub.domain.errors import ConflictError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import RequestKey
-from service_hub.ports import NEW, Change, Clock, Reader, RequestIdentity, Save
+from service_hub.ports import (
+    NEW,
+    Change,
+    Clock,
+    Committer,
+    Delete,
+    Reader,
+    RequestIdentity,
+    Save,
+    WideReader,
+)
+
+KEPT: Final = timedelta(hours=24)
+"""How long a repeated request is known; clients repeat for seconds (arm-api.md, section 3)."""
+
+PRUNED_AT_ONCE: Final = 500
 
 
 class RequestLedger:
@@ -40,6 +58,24 @@ class RequestLedger:
             created_at=self._clock.now(),
         )
         return Change(saves=(Save(key, NEW),))
+
+
+class RequestKeyPruning:
+    """Forgets requests that nobody sends again."""
+
+    def __init__(self, *, reader: WideReader, committer: Committer, clock: Clock) -> None:
+        self._reader = reader
+        self._committer = committer
+        self._clock = clock
+
+    async def prune(self) -> int:
+        """Forget what is older than a day, portion by portion; return how many."""
+        before, count = self._clock.now() - KEPT, 0
+        while found := await self._reader.old_request_keys(before, PRUNED_AT_ONCE):
+            deletes = [Delete(RequestKey, each) for each in found]
+            await self._committer.commit(Change(deletes=deletes))
+            count += len(found)
+        return count
 
 
 def _key(identity: RequestIdentity) -> str:

@@ -35,7 +35,6 @@ from service_hub.ports import (
 )
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
-from service_hub.services.followers import AllFollowers
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
 from service_hub.services.pairing import PairingService
@@ -289,7 +288,8 @@ async def hub_world(
             plans=ItemPlans(reader=store, fabrics=fabrics),
         )
         engine.plan_children_with(plans)
-        engine.follow(AllFollowers((plans, completion)))
+        engine.follow(plans)
+        engine.follow(completion)
         reports = ProviderService(
             reader=store,
             committer=committer,

@@ -99,6 +99,8 @@ ACTIONS: Final[Mapping[JobState, tuple[Action, ...]]] = {
 }
 """What is open to a person, by the job's state."""
 
+_FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
 
 class Job(Record):
     """One run; `scenario_key` names its plan, `context` the facts and results its tasks use.
@@ -150,7 +152,7 @@ class Job(Record):
     @property
     def finished(self) -> bool:
         """Whether nothing can happen any more."""
-        return self.state in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        return self.state in _FINAL
 
     @property
     def undoing(self) -> bool:

@@ -1,47 +1,35 @@
-"""Every operation, failing at every task: the item ends in a state of the table, and whole.
+"""Every operation, failing, cancelled and not taken back at every task: the item stays whole.
 
-Walks `begin_on_item`, `decide` and `reflect_on_item` together, from each state an operation starts
-from and for both directions.
+From each state that an operation starts from and for both directions: what follows is a state of
+the table, an allowed operation leads on from it, and a restart completes what was begun.
 """
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 
 import pytest
-from pydantic import JsonValue
 
-from service_hub.domain.decide import decide
-from service_hub.domain.jobs import (
-    AskInventory,
-    Begun,
-    CheckFailed,
-    CheckPassed,
-    Command,
-    Dispatch,
-    Event,
-    Job,
-    JobError,
-    PartFailed,
-    PartSucceeded,
-    RunCheck,
-    Withdraw,
-)
-from service_hub.domain.planning import (
-    ItemPlan,
-    JobIdentity,
-    begin_on_item,
-    plan_item_job,
-    reflect_on_item,
-)
+from service_hub.domain.errors import OperationNotAllowedError
+from service_hub.domain.item_life import begin_on_item, reflect_on_item, restart_on_item
+from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.planning import stopped_at_prerequisites
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
-from service_hub.domain.records import ProtectedItem, Provider, ReplicationPolicy
+from service_hub.domain.records import ProtectedItem
+from tests.support.item_walk import (
+    ERROR,
+    MOVES,
+    NOW,
+    Fate,
+    Reflect,
+    Run,
+    check_whole,
+    item_in,
+    new_job,
+    run_job,
+)
 from wire_contract.vocabulary import Side
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ERROR = JobError(code="1", message="no", created_at=NOW)
-RESULT: dict[str, JsonValue] = {"replica_host": "h", "replica_port": 8084, "last_cut": 1}
-MOVES = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER}
-UNPLANNED = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
+S, O = ProtectionState, Operation  # noqa: E741 -- one letter, as in the table itself
+ENDINGS = ("done", "failed", "withdrawn", "gone")
 
 
 def starts() -> Iterator[tuple[ProtectionState, Operation, Side]]:
@@ -51,89 +39,247 @@ def starts() -> Iterator[tuple[ProtectionState, Operation, Side]]:
                 yield state, operation, active
 
 
-def item(state: ProtectionState, active: Side) -> ProtectedItem:
-    return ProtectedItem(
-        id="i",
-        vault_id="v",
-        friendly_name="web01",
-        mapping_id="m",
-        policy_id="p",
-        primary_provider_id="a",
-        primary_cloud_id="ca",
-        primary_machine_id="i",
-        primary_host="ha",
-        recovery_provider_id="b",
-        recovery_cloud_id="cb",
-        recovery_machine_id="r",
-        recovery_host="hb",
-        relationship_id="rel",
-        state=state,
-        test_machine_id="t",
-        active_location=active,
-        authority=active,
-        epoch=5,
-        failed_over_unplanned=state in UNPLANNED,
+def fates(job: Job) -> Iterator[Fate]:
+    """Return every way to fail, to be cancelled, and to be stuck while taking back."""
+    tasks = [task.task_id for task in job.tasks]
+    undone = [each for each in tasks if job.spec(each).undo is not None]
+    stuck = [frozenset({each}) for each in undone]
+    for left in (frozenset[str](), *stuck, frozenset(undone)):
+        for task in tasks:
+            yield Fate(failing=task, stuck=left)
+            for then in ENDINGS:
+                yield Fate(cancelled=task, then=then, stuck=left)
+
+
+def leads_on(run: Run) -> bool:
+    """Whether some operation from the item's state runs to its end."""
+    present = run.item
+    for operation, arc in TRANSITIONS[present.state].items():
+        following = run_job(present, operation, Fate())
+        if following.item.state is arc.done:
+            return True
+    return False
+
+
+def walk(
+    state: ProtectionState, operation: Operation, active: Side, reflect: Reflect = reflect_on_item
+) -> tuple[set[ProtectionState], int]:
+    """Run an operation under every fate; return the states seen and how often a job decided."""
+    before = item_in(state, active)
+    ends, transitions = set(), 0
+    for fate in fates(new_job(before, operation)):
+        run = run_job(before, operation, fate, reflect)
+        check_whole(before, operation, run)
+        assert leads_on(run), f"{fate}: no way on from {run.item.state}"
+        ends.add(run.item.state)
+        transitions += run.transitions
+    return ends, transitions
+
+
+def test_failure_cancellation_and_failed_undo_anywhere_leave_a_whole_item_and_a_way_on(
+    tell: Callable[[str], None],
+) -> None:
+    seen, ends, transitions = 0, set(), 0
+    for start in starts():
+        reached, decided = walk(*start)
+        seen += len(reached)
+        ends |= reached
+        transitions += decided
+    tell(
+        f"protection table: {seen} ends in {len(ends)} states, {transitions} transitions,"
+        f" from {len(list(starts()))} beginnings"
     )
-
-
-def provider(name: str) -> Provider:
-    return Provider(id=name, vault_id="v", vmm_id=f"vmm-{name}", fabric_name=name, enrolled_at=NOW)
-
-
-def new_job(before: ProtectedItem, operation: Operation) -> Job:
-    policy = ReplicationPolicy(id="p", vault_id="v", name="p", provider_type="HyperVReplica2012R2")
-    plan = ItemPlan(before, policy, provider("a"), provider("b"), {}, None)
-    arguments: dict[str, JsonValue] = {"test_machine_id": "t", "source_operations_required": True}
-    return plan_item_job(plan, operation, arguments, JobIdentity("j", "activity", NOW))
-
-
-def answer(command: Command, failing: str | None) -> Event:
-    task, attempt = command.task_id, command.attempt
-    if isinstance(command, RunCheck):
-        if task == failing:
-            return CheckFailed(NOW, task, attempt, ERROR)
-        return CheckPassed(NOW, task, attempt)
-    assert isinstance(command, Dispatch | AskInventory | Withdraw)
-    if task == failing:
-        return PartFailed(NOW, task, command.side, attempt, ERROR)
-    return PartSucceeded(NOW, task, command.side, attempt, {"result": dict(RESULT)}, NOW)
-
-
-def run(before: ProtectedItem, operation: Operation, failing: str | None) -> ProtectedItem:
-    job = new_job(before, operation)
-    present = begin_on_item(before, job, NOW)
-    job, waiting = decide(job, Begun(NOW))
-    present = reflect_on_item(present, job)
-    epochs = [before.epoch]
-    for _ in range(200):
-        if job.finished:
-            break
-        command, *rest = waiting
-        job, more = decide(job, answer(command, failing))
-        waiting = (*rest, *more)
-        present = reflect_on_item(present, job)
-        epochs.append(present.epoch)
-    assert job.finished
-    assert epochs == sorted(epochs), "an epoch fell"
-    return present
+    assert {S.PLANNED_UNDO_FAILED, S.UNPLANNED_UNDO_FAILED, S.TEST_OPEN} <= ends
 
 
 @pytest.mark.parametrize(("state", "operation", "active"), list(starts()))
-def test_success_and_failure_at_any_task_leave_a_whole_item(
+def test_success_reaches_the_end_of_the_arc(
     state: ProtectionState, operation: Operation, active: Side
 ) -> None:
-    before = item(state, active)
-    tasks = [task.task_id for task in new_job(before, operation).tasks]
-    for failing in (None, *tasks):
-        after = run(before, operation, failing)
-        assert after.current is None
-        assert TRANSITIONS.get(after.state), f"{after.state} leads nowhere ({failing} failed)"
-        assert after.authority is after.active_location, f"{failing} failed"
-        moved = after.active_location is not before.active_location
-        assert moved <= (operation in MOVES), f"{failing} failed and the machine moved"
-        if failing is None:
-            assert moved == (operation in MOVES)
-            assert after.state is TRANSITIONS[state][operation].done
-        assert (after.epoch > before.epoch) or after.authority is before.authority
-        if after.state in UNPLANNED:
-            assert after.failed_over_unplanned, f"{failing} failed and the kind was forgotten"
+    before = item_in(state, active)
+    run = run_job(before, operation, Fate())
+    check_whole(before, operation, run)
+    assert run.item.state is TRANSITIONS[state][operation].done
+    assert (run.item.active_location is not active) == (operation in MOVES)
+
+
+@pytest.mark.parametrize(("state", "operation", "active"), list(starts()))
+def test_a_restart_after_any_failure_completes_what_was_begun(
+    state: ProtectionState, operation: Operation, active: Side
+) -> None:
+    before = item_in(state, active)
+    for fate in fates(new_job(before, operation)):
+        run = run_job(before, operation, fate)
+        if "Restart" not in run.job.allowed_actions:
+            continue
+        fence, state_left = run.job.fence, run.item.state
+        run.item, event = restart_on_item(run.item, run.job, "p", NOW)
+        assert run.item.state is TRANSITIONS[state][operation].via
+        run.fate = Fate()
+        run.waiting.clear()
+        run.feed(event)
+        run.to_its_end()
+        check_whole(before, operation, run)
+        assert run.job.state is JobState.SUCCEEDED, f"{fate}: restarted from {state_left}"
+        assert run.item.state is TRANSITIONS[state][operation].done
+        assert run.job.fence > fence
+
+
+def test_what_another_job_has_changed_is_not_gone_on_with() -> None:
+    run = run_job(
+        item_in(S.PROTECTED, Side.PRIMARY), O.PLANNED_FAILOVER, Fate(failing="FailoverTask")
+    )
+    assert run.item.state is S.PROTECTED
+    other = new_job(run.item, O.TEST_FAILOVER, "other")
+    busy = begin_on_item(run.item, other, NOW)
+    with pytest.raises(OperationNotAllowedError):
+        restart_on_item(busy, run.job, "p", NOW)
+    free = busy.model_copy(update={"current": None, "state": S.PROTECTED})
+    with pytest.raises(OperationNotAllowedError):
+        restart_on_item(free, run.job, "p", NOW)
+
+
+def test_a_job_that_was_refused_begins_when_its_plan_fits_again() -> None:
+    present = item_in(S.PROTECTED, Side.PRIMARY)
+    job = stopped_at_prerequisites(new_job(present, O.PLANNED_FAILOVER), ERROR, NOW)
+    assert job.began_in is None
+    locked, event = restart_on_item(present, job, "p", NOW)
+    assert locked.state is S.PLANNED_FAILING_OVER
+    assert event.began_in is S.PROTECTED
+    elsewhere = item_in(S.PROTECTED, Side.RECOVERY)
+    with pytest.raises(OperationNotAllowedError):
+        restart_on_item(elsewhere, job, "p", NOW)
+
+
+@pytest.mark.parametrize(
+    ("operation", "fate", "state"),
+    [
+        (O.PLANNED_FAILOVER, Fate(cancelled="ShutdownVmOnPrimary"), S.PROTECTED),
+        (O.PLANNED_FAILOVER, Fate(cancelled="StartVmOnSecondary"), S.PROTECTED),
+        (O.PLANNED_FAILOVER, Fate(failing="StartVmOnSecondary"), S.PLANNED_FAILED_OVER),
+        (
+            O.PLANNED_FAILOVER,
+            Fate(failing="FailoverTask", stuck=frozenset({"FailoverTask"})),
+            S.PLANNED_UNDO_FAILED,
+        ),
+        # A copy that could not be shut down still runs: the failover stands.
+        (
+            O.PLANNED_FAILOVER,
+            Fate(cancelled="StartVmOnSecondary", stuck=frozenset({"StartVmOnSecondary"})),
+            S.PLANNED_FAILED_OVER,
+        ),
+        (
+            O.UNPLANNED_FAILOVER,
+            Fate(cancelled="StartVmOnSecondary", stuck=frozenset({"FailoverTask"})),
+            S.UNPLANNED_UNDO_FAILED,
+        ),
+        (
+            O.TEST_FAILOVER,
+            Fate(cancelled="BootTestProtectedEntitiesTask"),
+            S.PROTECTED,
+        ),
+        (
+            O.TEST_FAILOVER,
+            Fate(
+                failing="BootTestProtectedEntitiesTask",
+                stuck=frozenset({"BeginTestFailoverTask"}),
+            ),
+            S.TEST_OPEN,
+        ),
+    ],
+)
+def test_where_a_cancellation_and_a_failed_undo_lead(
+    operation: Operation, fate: Fate, state: ProtectionState
+) -> None:
+    run = run_job(item_in(S.PROTECTED, Side.PRIMARY), operation, fate)
+    assert run.item.state is state
+
+
+def test_a_commit_that_was_cancelled_too_late_is_a_commit() -> None:
+    before = item_in(S.PLANNED_FAILED_OVER, Side.RECOVERY)
+    run = run_job(before, O.COMMIT, Fate(cancelled="VmCommitTask", then="done"))
+    assert (run.job.state, run.item.state) == (JobState.SUCCEEDED, S.PLANNED_COMMITTED)
+    run = run_job(before, O.COMMIT, Fate(cancelled="VmCommitTask", then="withdrawn"))
+    assert (run.job.state, run.item.state) == (JobState.CANCELLED, S.PLANNED_FAILED_OVER)
+
+
+def test_a_full_undo_mends_what_an_earlier_one_left() -> None:
+    before = item_in(S.PLANNED_UNDO_FAILED, Side.PRIMARY)
+    run = run_job(before, O.PLANNED_FAILOVER, Fate(cancelled="StartVmOnSecondary"))
+    assert run.item.state is S.PROTECTED
+    run = run_job(before, O.PLANNED_FAILOVER, Fate(cancelled="ShutdownVmOnPrimary"))
+    assert run.item.state is S.PLANNED_UNDO_FAILED
+
+
+# --------------------------------------------------------------------------------- planted bugs
+
+
+def _stays_locked(item: ProtectedItem, job: Job) -> ProtectedItem:
+    after = reflect_on_item(item, job)
+    return after.model_copy(update={"current": item.current}) if job.finished else after
+
+
+def _stays_busy(item: ProtectedItem, job: Job) -> ProtectedItem:
+    after = reflect_on_item(item, job)
+    return after.model_copy(update={"state": item.state})
+
+
+def _forgets_a_failed_undo(item: ProtectedItem, job: Job) -> ProtectedItem:
+    return reflect_on_item(item, job.model_copy(update={"undo_incomplete": False}))
+
+
+def _forgets_what_lasts(item: ProtectedItem, job: Job) -> ProtectedItem:
+    return reflect_on_item(item, job.model_copy(update={"failed_state": None}))
+
+
+def _keeps_the_authority(item: ProtectedItem, job: Job) -> ProtectedItem:
+    return reflect_on_item(item, job).model_copy(update={"authority": item.authority})
+
+
+def _keeps_the_epoch(item: ProtectedItem, job: Job) -> ProtectedItem:
+    return reflect_on_item(item, job).model_copy(update={"epoch": item.epoch})
+
+
+def _moves_the_machine_with_every_job(item: ProtectedItem, job: Job) -> ProtectedItem:
+    after = reflect_on_item(item, job)
+    moves = {"active_location": job.direction.place(Side.RECOVERY)}
+    return after.model_copy(update=moves) if job.finished else after
+
+
+def _forgets_the_test_machine(item: ProtectedItem, job: Job) -> ProtectedItem:
+    after = reflect_on_item(item, job)
+    failed = job.finished and job.state is not JobState.SUCCEEDED
+    return after.model_copy(update={"test_machine_id": None}) if failed else after
+
+
+def _lets_the_epoch_fall(item: ProtectedItem, job: Job) -> ProtectedItem:
+    after = reflect_on_item(item, job)
+    return after.model_copy(update={"epoch": after.epoch - 1}) if job.undoing else after
+
+
+BUGS = (
+    _stays_locked,
+    _stays_busy,
+    _forgets_a_failed_undo,
+    _forgets_what_lasts,
+    _keeps_the_authority,
+    _keeps_the_epoch,
+    _moves_the_machine_with_every_job,
+    _forgets_the_test_machine,
+    _lets_the_epoch_fall,
+)
+
+
+def caught(bug: Reflect) -> bool:
+    try:
+        for operation in (O.PLANNED_FAILOVER, O.UNPLANNED_FAILOVER, O.TEST_FAILOVER):
+            walk(S.PROTECTED, operation, Side.PRIMARY, bug)
+    except (AssertionError, OperationNotAllowedError):
+        return True
+    return False
+
+
+def test_planted_bugs_of_the_table_are_caught(tell: Callable[[str], None]) -> None:
+    missed = [bug.__name__ for bug in BUGS if not caught(bug)]
+    tell(f"protection table: {len(BUGS) - len(missed)} of {len(BUGS)} planted bugs caught")
+    assert not missed

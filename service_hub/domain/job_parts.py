@@ -4,8 +4,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from service_hub.domain.immutable import Immutable
 from wire_contract.vocabulary import Side, Verb
 
 UNDO_SUFFIX: Final = "!undo"
@@ -41,10 +42,8 @@ Action = Literal["Cancel", "Restart", "Resume"]
 """What a person may ask of a job, as the ARM surface spells it."""
 
 
-class Part(BaseModel):
+class Part(Immutable):
     """The base of all that a job consists of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class JobError(Part):

@@ -9,15 +9,15 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from service_hub.domain.immutable import Immutable
 from service_hub.domain.protection import ProtectionState, TestState
 from wire_contract.vmm_interface import InventoryView, MachineView
 from wire_contract.vocabulary import EventType, Side
 
 
-class Record(BaseModel):
+class Record(Immutable):
     """The base of all that is stored; `kind` names its table."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
 
     id: str

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.engine.databases import Database, opened
+from benchmarks.engine.databases import opened
 from benchmarks.engine.played_providers import PlayedProviders
 from benchmarks.engine.workload import (
     CHECKED_KEY,
@@ -32,7 +32,8 @@ from benchmarks.engine.workload import (
 from service_hub.domain.jobs import Job, JobError, JobState
 from service_hub.domain.records import OutboxEvent, ProviderStream
 from service_hub.engine.committer import GroupCommitter
-from service_hub.engine.runner import Engine
+from service_hub.engine.runner import Engine, Terms
+from service_hub.engine.tenure import LEASE_SECONDS
 from service_hub.ports import Change
 from service_hub.store.record_store import RecordStore
 from service_shell.clock import SystemClock
@@ -92,8 +93,13 @@ async def hub_side(order: dict[str, Any], *, answers: bool) -> AsyncIterator[Hub
         return answer_seconds(numbers[job]) if job in numbers else None
 
     plan = Plan(clock.now(), CHECKED_KEY if order.get("checks") else PLAIN_KEY)
-    database = Database(**order["database"])
-    async with opened(database) as store, asyncio.TaskGroup() as group:
+    lease_seconds = order.get("lease_seconds", LEASE_SECONDS)
+    database = opened(
+        order["database"],
+        lease_seconds=lease_seconds,
+        frees_leases=order["what"] == "take_up",
+    )
+    async with database as store, asyncio.TaskGroup() as group:
         if order["what"] != "take_up":
             await _lay_ground(store, plan, order["items"])
         played = PlayedProviders(
@@ -113,6 +119,7 @@ async def hub_side(order: dict[str, Any], *, answers: bool) -> AsyncIterator[Hub
                 clock=clock,
                 leases=store,
                 boottime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+                terms=Terms(lease_seconds=lease_seconds, shared="file" not in order["database"]),
             )
             played.answer_to(engine)
             async with engine.running():

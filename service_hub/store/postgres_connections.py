@@ -119,7 +119,7 @@ def explained(settings: DatabaseSettings, error: BaseException) -> str:
         case asyncpg.TooManyConnectionsError() | asyncpg.CannotConnectNowError():
             remedy = f"the server takes no connection now ({_words(error)}); try again, or raise"
             remedy += " max_connections"
-        case ssl.SSLError():
+        case OSError() if isinstance(error, ssl.SSLError) or "SSL" in str(error):
             remedy = f"TLS fails ({_words(error)}): check database.tls and database.tls_root_file"
         case OSError():
             remedy = f"it cannot be reached ({_words(error)}): start the server, or correct"

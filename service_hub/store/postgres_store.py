@@ -92,9 +92,12 @@ class PostgresStore(RecordStore):
 
         try:
             return await answer()
-        except StorageUnavailableError:
+        except (StorageUnavailableError, *_BROKEN):
             # The connection may have been broken long before it was used: once more on a new one.
-            return await answer()
+            try:
+                return await answer()
+            except _BROKEN as error:
+                self._raise(error)
 
     # ------------------------------------------------------------------------------- writing
 

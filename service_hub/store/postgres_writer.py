@@ -218,5 +218,5 @@ def rings_in(payload: str) -> list[Ring]:
     try:
         found = json.loads(payload)
         return [Ring(str(topic), str(key)) for topic, key in found]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []

@@ -1,11 +1,14 @@
 """Vaults and their registration keys."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
+from service_hub.domain.durations import duration_id
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
+from service_hub.domain.looker_records import LearningPlace, TaskReceipt, UsualDuration
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
@@ -14,6 +17,7 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.scenarios import SCENARIOS
 from service_hub.domain.servers import refusal_of_vault_deletion, title_of
 from service_hub.ports import (
     NEW,
@@ -134,8 +138,17 @@ class VaultService:
         for kind in (RegistrationKey, ReplicationPolicy, ContainerMapping, Job, Alert):
             found = await self._reader.find(kind, vault_id=vault.id)
             deletes += [Delete(kind, each.record.id) for each in found]
-        await self._committer.commit(Change(deletes=deletes))
+            if kind is Job:
+                deletes += await self._receipts([each.record.id for each in found])
+        await self._committer.commit(Change(deletes=[*deletes, *_learnt(vault)]))
         log.info("vault_deleted", vault_id=vault.id, name=vault.name)
+
+    async def _receipts(self, job_ids: Sequence[str]) -> Sequence[Delete]:
+        return [
+            Delete(TaskReceipt, found.record.id)
+            for job_id in job_ids
+            for found in await self._reader.find(TaskReceipt, job_id=job_id)
+        ]
 
     async def upload_certificate(self, vault: Vault, name: str, certificate: bytes) -> UploadedKey:
         """Take a self-signed registration certificate; valid 120 h from now, whatever it says.
@@ -171,3 +184,13 @@ class VaultService:
             await self._committer.commit(Change(saves=(Save(key, NEW),)))
         self._authority.admit(key.certificate_pem)
         return UploadedKey(key, self._provider_url)
+
+
+def _learnt(vault: Vault) -> list[Delete]:
+    """Return what was learnt in a vault; figures go with the items, of which none is left."""
+    durations = [
+        Delete(UsualDuration, duration_id(vault.id, key, spec.task_id))
+        for key, scenario in SCENARIOS.items()
+        for spec in scenario.tasks
+    ]
+    return [*durations, Delete(LearningPlace, vault.id)]

@@ -9,6 +9,7 @@ import pytest
 
 from service_hub.domain.errors import ConflictError, NotFoundError
 from service_hub.domain.jobs import Job, JobState, TaskState
+from service_hub.domain.looker_records import TaskReceipt
 from service_hub.domain.records import (
     Alert,
     FabricInventory,
@@ -330,12 +331,15 @@ async def test_a_vault_with_servers_is_not_deleted(world: HubWorld) -> None:
 
 
 async def test_a_vault_goes_with_what_it_remembers(world: HubWorld) -> None:
+    await paired(world)
+    assert await world.store.find(TaskReceipt) != []
     for site in ("tokyo", "osaka"):
         await world.leaving.departures.forget(f"{site}-provider")
     enrolled = world.providers["tokyo"].model_copy(update={"registered_at": None})
     await world.committer.commit(Change(saves=(Save(enrolled, None),)))
     await vaults(world).delete(world.vault)
     assert await world.store.get(Vault, world.vault.id) is None
+    assert await world.store.find(TaskReceipt) == []
     assert await gone(world, "tokyo"), "who enrolled and never registered goes with the vault"
 
 

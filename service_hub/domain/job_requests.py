@@ -7,7 +7,7 @@ from typing import Final
 from service_hub.domain.checks import refusal_when_busy
 from service_hub.domain.errors import JobRequestRefusedError, OperationNotAllowedError
 from service_hub.domain.item_life import restart_on_item
-from service_hub.domain.jobs import Action, Job, RestartRequested
+from service_hub.domain.jobs import Action, Job, JobError, RestartRequested
 from service_hub.domain.records import ContainerMapping, ProtectedItem
 
 NOT_FAILED: Final = "CannotRemediateSucceededWorkflow"
@@ -57,8 +57,7 @@ def held_again(
     """
     busy = refusal_when_busy(item, now, for_plan=job.parent_id)
     if busy is not None:
-        words = (busy.message, busy.possible_causes, busy.recommended_action)
-        raise JobRequestRefusedError(busy.code, " ".join(words))
+        raise refused_by(busy)
     try:
         return restart_on_item(item, job, principal, now)
     except OperationNotAllowedError as error:
@@ -79,6 +78,12 @@ def paired_again(mapping: ContainerMapping, job: Job) -> ContainerMapping:
             f" since, by the job {mapping.job_id}.",
         )
     return mapping.model_copy(update={"mapping_state": "PairingInProgress"})
+
+
+def refused_by(error: JobError) -> JobRequestRefusedError:
+    """Return a catalogued reason as the refusal of what was asked of a job."""
+    words = (error.message, error.possible_causes, error.recommended_action)
+    return JobRequestRefusedError(error.code, " ".join(words))
 
 
 def gone(job: Job, what: str) -> JobRequestRefusedError:

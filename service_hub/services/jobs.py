@@ -5,11 +5,20 @@ Whatever is asked goes to the engine as an event, so that any hub of a database 
 
 from collections.abc import Sequence
 
-from service_hub.domain.errors import NotFoundError, StaleVersionError
-from service_hub.domain.job_requests import check_action, gone, held_again, paired_again
+from service_hub.domain import errors
+from service_hub.domain.checks import job_error, refusal_of_pairing
+from service_hub.domain.errors import NotFoundError
+from service_hub.domain.job_requests import (
+    check_action,
+    gone,
+    held_again,
+    paired_again,
+    refused_by,
+)
 from service_hub.domain.jobs import CancelRequested, Job, RestartRequested, Resumed
 from service_hub.domain.plans import members_of
-from service_hub.domain.records import ContainerMapping, ProtectedItem, Vault
+from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider, Vault
+from service_hub.domain.servers import title_of
 from service_hub.ports import (
     Change,
     Clock,
@@ -20,9 +29,7 @@ from service_hub.ports import (
 )
 from service_hub.services.plan_locks import held_again_by_plan
 from service_hub.services.requests import RequestLedger
-
-RETRIES_MAX = 20
-"""How often a request is decided anew because what it is about had changed meanwhile."""
+from service_hub.services.server_jobs import leaving_by
 
 
 class JobService:
@@ -63,70 +70,91 @@ class JobService:
 
     async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Have what runs withdrawn and what was done taken back."""
-        for _ in range(RETRIES_MAX):
-            if (earlier := await self._requests.earlier(identity)) is not None:
-                return earlier
+
+        async def decide() -> Job:
             job = await self.find(vault, job_id)
             check_action(job, "Cancel")
             event = CancelRequested(self._clock.now(), identity.principal)
-            try:
-                await self._runner.feed(job.id, event, self._requests.remember(identity, job))
-            except StaleVersionError:
-                continue
-            return await self._cancelled(vault, job)
-        raise _no_quiet_moment(job_id)
+            await self._runner.feed(job.id, event, self._requests.remember(identity, job))
+            after = await self.find(vault, job_id)
+            if after.finished and after.cancel is None:
+                # It had ended before the request was decided on.
+                check_action(after, "Cancel")
+            return after
+
+        return await self._requests.once(identity, decide)
 
     async def restart(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Have a failed job go on from the task that failed, holding again what it is about."""
-        for _ in range(RETRIES_MAX):
-            if (earlier := await self._requests.earlier(identity)) is not None:
-                return earlier
+
+        async def decide() -> Job:
             job = await self.find(vault, job_id)
             check_action(job, "Restart")
             event, locks = await self._restart(job, identity.principal)
             change = locks + self._requests.remember(identity, job)
-            try:
-                await self._runner.feed(job.id, event, change)
-            except StaleVersionError:
-                continue
+            await self._runner.feed(job.id, event, change)
             return await self.find(vault, job_id)
-        raise _no_quiet_moment(job_id)
+
+        return await self._requests.once(identity, decide)
 
     async def resume(
         self, vault: Vault, job_id: str, comments: str, identity: RequestIdentity
     ) -> Job:
         """Have a suspended job go on: its manual action is done."""
-        for _ in range(RETRIES_MAX):
-            if (earlier := await self._requests.earlier(identity)) is not None:
-                return earlier
+
+        async def decide() -> Job:
             job = await self.find(vault, job_id)
             check_action(job, "Resume")
             event = Resumed(self._clock.now(), identity.principal, comments)
-            try:
-                await self._runner.feed(job.id, event, self._requests.remember(identity, job))
-            except StaleVersionError:
-                continue
+            await self._runner.feed(job.id, event, self._requests.remember(identity, job))
             return await self.find(vault, job_id)
-        raise _no_quiet_moment(job_id)
+
+        return await self._requests.once(identity, decide)
 
     # ---------------------------------------------------------------------------------- restarting
 
     async def _restart(self, job: Job, principal: str) -> tuple[RestartRequested, Change]:
         """Return the event, and what holds again what the job is about."""
         now = self._clock.now()
+        event = RestartRequested(now, principal)
         if members_of(job):
-            held = await held_again_by_plan(self._reader, job, now)
-            return RestartRequested(now, principal), held
+            return event, await held_again_by_plan(self._reader, job, now)
         if job.item_id is not None:
             return await self._restart_on_item(job, job.item_id, principal)
+        await self._look_at_servers(job)
         mapping_id = job.context.get("mapping_id")
-        if not isinstance(mapping_id, str):
-            return RestartRequested(now, principal), Change()
-        mapping = await self._reader.get(ContainerMapping, mapping_id)
-        if mapping is None:
+        if isinstance(mapping_id, str):
+            return event, await self._pair_again(job, mapping_id)
+        return event, Change()
+
+    async def _pair_again(self, job: Job, mapping_id: str) -> Change:
+        found = await self._reader.find(ContainerMapping, vault_id=job.vault_id)
+        mine = next((each for each in found if each.record.id == mapping_id), None)
+        if mine is None:
             raise gone(job, "pairing")
-        pairing = Save(paired_again(mapping.record, job), mapping.version)
-        return RestartRequested(now, principal), Change(saves=(pairing,))
+        mapping = paired_again(mine.record, job)
+        present, facts = [each.record for each in found], job.affected
+        names = {
+            facts[f"{end}CloudId"]: facts[f"{end}CloudName"]
+            for end in ("primary", "recovery")
+            if f"{end}CloudId" in facts
+        }
+        against = refusal_of_pairing(mapping, present, names, self._clock.now())
+        if against is not None:
+            raise refused_by(against)
+        return Change(saves=(Save(mapping, mine.version),))
+
+    async def _look_at_servers(self, job: Job) -> None:
+        """Refuse where a server of the job is gone, or is being deleted by another job."""
+        for provider_id in job.providers.values():
+            provider = await self._reader.get(Provider, provider_id)
+            if provider is None:
+                raise gone(job, "server")
+            leaving = await leaving_by(self._reader, provider.record)
+            if leaving is not None:
+                name, now = title_of(provider.record), self._clock.now()
+                detail = f"{leaving.scenario.name} since {leaving.created_at:%Y-%m-%dT%H:%M:%SZ}"
+                raise refused_by(job_error(errors.BUSY, now, name=name, detail=detail))
 
     async def _restart_on_item(
         self, job: Job, item_id: str, principal: str
@@ -136,14 +164,3 @@ class JobService:
             raise gone(job, "protected item")
         held, event = held_again(item.record, job, principal, self._clock.now())
         return event, Change(saves=(Save(held, item.version),))
-
-    async def _cancelled(self, vault: Vault, job: Job) -> Job:
-        """Return the job as it is now; refused after all where it had ended in the meantime."""
-        after = await self.find(vault, job.id)
-        if after.finished and after.cancel is None:
-            check_action(after, "Cancel")
-        return after
-
-
-def _no_quiet_moment(job_id: str) -> StaleVersionError:
-    return StaleVersionError(f"the job {job_id} found no quiet moment in {RETRIES_MAX} tries")

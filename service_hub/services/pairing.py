@@ -58,8 +58,29 @@ class PairingService:
         identity: RequestIdentity,
     ) -> Job:
         """Pair two clouds, each given as (fabric name, cloud id); repeating it is accepted."""
-        if (earlier := await self._requests.earlier(identity)) is not None:
-            return earlier
+
+        async def decide() -> Job:
+            return await self._pair(
+                vault,
+                name=name,
+                primary=primary,
+                recovery=recovery,
+                policy_name=policy_name,
+                identity=identity,
+            )
+
+        return await self._requests.once(identity, decide)
+
+    async def _pair(
+        self,
+        vault: Vault,
+        *,
+        name: str,
+        primary: tuple[str, str],
+        recovery: tuple[str, str],
+        policy_name: str,
+        identity: RequestIdentity,
+    ) -> Job:
         policy = await self._policies.find(vault, policy_name)
         ends = {
             Side.PRIMARY: (await self._fabrics.find(vault, primary[0]), primary[1].lower()),

@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from service_hub.domain.errors import JobRequestRefusedError
-from service_hub.domain.job_requests import gone
+from service_hub.domain.job_requests import gone, refused_by
 from service_hub.domain.jobs import Job
 from service_hub.domain.plans import held_by_plan, members_of, refusal_when_any_busy
 from service_hub.domain.records import ProtectedItem
@@ -18,8 +17,7 @@ async def held_again_by_plan(reader: Reader, job: Job, now: datetime) -> Change:
         raise gone(job, "protected item")
     busy = refusal_when_any_busy([each.record for each in present], now, for_plan=job.id)
     if busy is not None:
-        words = (busy.message, busy.possible_causes, busy.recommended_action)
-        raise JobRequestRefusedError(busy.code, " ".join(words))
+        raise refused_by(busy)
     return Change(
         saves=[Save(held_by_plan(each.record, job, now), each.version) for each in present]
     )

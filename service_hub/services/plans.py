@@ -79,15 +79,7 @@ class PlanService:
         if needs_signature(vault, request.operation):
             # An operator signs for one item; a plan has none for each of its own.
             raise SignatureRequiredError(request.operation.value, vault.name)
-        for _ in range(RETRIES_MAX):
-            if (earlier := await self._requests.earlier(identity)) is not None:
-                return earlier
-            try:
-                return await self._begin(vault, request, identity)
-            except StaleVersionError:
-                continue
-        msg = f"the plan {request.name} found no quiet moment in {RETRIES_MAX} tries"
-        raise StaleVersionError(msg)
+        return await self._requests.once(identity, lambda: self._begin(vault, request, identity))
 
     async def _begin(self, vault: Vault, request: PlanRequest, identity: RequestIdentity) -> Job:
         now = self._clock.now()

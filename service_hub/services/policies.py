@@ -29,8 +29,13 @@ class PolicyService:
         self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
     ) -> Job:
         """Create a policy by a job; a policy of that name must not be in the way."""
-        if (earlier := await self._requests.earlier(identity)) is not None:
-            return earlier
+        return await self._requests.once(
+            identity, lambda: self._create(vault, name, settings, identity)
+        )
+
+    async def _create(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
         policy_id = self._clock.new_id()
         try:
             policy = ReplicationPolicy(id=policy_id, vault_id=vault.id, name=name, **settings)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from service_hub.domain.checks import refusal_of_state, refusal_when_busy
-from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleVersionError
+from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.operator_signatures import check_signature, with_signature
 from service_hub.domain.planning import (
@@ -43,9 +43,6 @@ from service_hub.services.requests import RequestLedger
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction
 
-RETRIES_MAX = 20
-"""How often a request is decided anew because the item had changed meanwhile."""
-
 
 class ProtectionService:
     """The ProtectionUseCases of the hub's ports."""
@@ -77,8 +74,6 @@ class ProtectionService:
         identity: RequestIdentity,
     ) -> Job:
         """Protect a machine of a paired cloud; an item whose enabling failed is tried again."""
-        if (earlier := await self._requests.earlier(identity)) is not None:
-            return earlier
         if item_name.lower() != machine_id.lower():
             raise InvalidRequestError(
                 "the protected item is named as its protectable item", "protectableItemId"
@@ -87,14 +82,17 @@ class ProtectionService:
         cloud = cloud_of(facts, container[1])
         machine = _machine(facts, machine_id, cloud.cloud_id)
         mapping = await self._plans.mapping(vault, cloud.cloud_id, policy_name)
-        present = await self._reader.get(ProtectedItem, machine.machine_id)
-        if present is None:
-            ids = (self._clock.new_id(), self._clock.new_id())
-            item = new_item(vault, machine, mapping, facts, ids)
-            present = Versioned(item, NEW)
         signature = identity.operator_signature
-        check_signature(vault, Operation.ENABLE, present.record.id, None, signature)
-        return await self._begin(present, Operation.ENABLE, {}, identity, machine=machine)
+        check_signature(vault, Operation.ENABLE, machine.machine_id, None, signature)
+
+        async def decide() -> Job:
+            present = await self._reader.get(ProtectedItem, machine.machine_id)
+            if present is None:
+                ids = (self._clock.new_id(), self._clock.new_id())
+                present = Versioned(new_item(vault, machine, mapping, facts, ids), NEW)
+            return await self._begin(present, Operation.ENABLE, {}, identity, machine=machine)
+
+        return await self._requests.once(identity, decide)
 
     async def request(
         self,
@@ -105,23 +103,15 @@ class ProtectionService:
         identity: RequestIdentity,
     ) -> Job:
         """Begin an operation; a refusal is a job that failed, never an exception."""
-        if (earlier := await self._requests.earlier(identity)) is not None:
-            return earlier
-        for _ in range(RETRIES_MAX):
+        asked = Operation(operation)
+
+        async def decide() -> Job:
             present = await self._plans.item(vault, item_name)
-            check_signature(
-                vault,
-                Operation(operation),
-                present.record.id,
-                _direction(arguments),
-                identity.operator_signature,
-            )
-            try:
-                return await self._begin(present, Operation(operation), arguments, identity)
-            except StaleVersionError:
-                continue
-        msg = f"{item_name} found no quiet moment in {RETRIES_MAX} tries"
-        raise StaleVersionError(msg)
+            direction, signature = _direction(arguments), identity.operator_signature
+            check_signature(vault, asked, present.record.id, direction, signature)
+            return await self._begin(present, asked, arguments, identity)
+
+        return await self._requests.once(identity, decide)
 
     async def begin_internal(self, item_id: str, operation: Operation) -> None:
         """Begin what the hub itself begins; nothing happens when it is not allowed now."""

@@ -4,10 +4,11 @@ A key is the principal, method, path and client request id; it is stored in the 
 makes the job (arm-api.md, section 3, retries).
 """
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
-from service_hub.domain.errors import ConflictError
+from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import RequestKey
 from service_hub.ports import (
@@ -26,6 +27,9 @@ KEPT: Final = timedelta(hours=24)
 """How long a repeated request is known; clients repeat for seconds (arm-api.md, section 3)."""
 
 PRUNED_AT_ONCE: Final = 500
+
+TRIES_MAX: Final = 20
+"""How often a request is decided anew because what it is about had changed meanwhile."""
 
 
 class RequestLedger:
@@ -47,6 +51,21 @@ class RequestLedger:
             )
         job = await self._reader.get(Job, found.record.job_id)
         return None if job is None else job.record
+
+    async def once(self, identity: RequestIdentity, decide: Callable[[], Awaitable[Job]]) -> Job:
+        """Return the job of the same request, or what `decide` makes of it.
+
+        `decide` stores what `remember` returns, and is asked again when what it decided on had
+        changed meanwhile; the same request at the same moment is such a change.
+        """
+        for _ in range(TRIES_MAX):
+            if (earlier := await self.earlier(identity)) is not None:
+                return earlier
+            try:
+                return await decide()
+            except StaleVersionError:
+                continue
+        raise StaleVersionError(f"{identity.path} found no quiet moment in {TRIES_MAX} tries")
 
     def remember(self, identity: RequestIdentity, job: Job) -> Change:
         """Return the change that notes which job this request made."""

@@ -184,8 +184,13 @@ class ServerService:
     async def _begin(
         self, key: str, vault: Vault, fabric_name: str, identity: RequestIdentity
     ) -> Job:
-        if (earlier := await self._requests.earlier(identity)) is not None:
-            return earlier
+        return await self._requests.once(
+            identity, lambda: self._decide(key, vault, fabric_name, identity)
+        )
+
+    async def _decide(
+        self, key: str, vault: Vault, fabric_name: str, identity: RequestIdentity
+    ) -> Job:
         facts = await self._fabrics.find(vault, fabric_name)
         now = self._clock.now()
         job = plan_server_job(

@@ -10,7 +10,8 @@ import pytest
 from service_hub.domain.errors import JobRequestRefusedError, NotFoundError
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.protection import Operation, ProtectionState
-from service_hub.domain.records import Vault
+from service_hub.domain.records import ContainerMapping, ProtectedItem, Vault
+from service_hub.ports import Change, Delete
 from tests.support.hub_stories import ended
 from tests.support.hub_world import HubWorld, hub_world
 from tests.support.many_items import Sites, an_item, furnish, item_id, stored_item
@@ -237,6 +238,47 @@ async def test_a_job_restarted_before_the_hub_was_killed_is_finished_after_it(
         assert (await stored_item(world, 1)).current is None
 
 
+async def test_the_same_request_sent_twice_at_once_is_one_job(world: HubWorld) -> None:
+    identity, operation = world.identity("twice"), Operation.PLANNED_FAILOVER.value
+    both = await asyncio.gather(
+        *(
+            world.protection.request(world.vault, item_id(1), operation, FORWARD, identity)
+            for _ in range(2)
+        )
+    )
+    assert both[0].id == both[1].id
+    assert (await Sites(world).ended(both[0].id)).state is JobState.SUCCEEDED
+
+
+async def test_other_requests_at_once_are_a_job_that_runs_and_one_that_failed(
+    world: HubWorld,
+) -> None:
+    both = await asyncio.gather(planned(world), planned(world))
+    assert sorted([error.code for error in each.errors] for each in both) == [[], ["532"]]
+
+
+async def test_a_failed_removal_is_restarted_unless_another_removes_the_server(
+    world: HubWorld,
+) -> None:
+    deletes = [Delete(ProtectedItem, item_id(1)), Delete(ContainerMapping, "mapping")]
+    await world.committer.commit(Change(deletes=deletes))
+
+    async def remove() -> Job:
+        return await world.servers.remove(world.vault, "tokyo-fabric", world.identity())
+
+    sites, first = Sites(world), await remove()
+    assert (await sites.ended(first.id, failing("clean_up"))).state is JobState.FAILED
+    second = await remove()
+    with pytest.raises(JobRequestRefusedError) as refused:
+        await world.jobs.restart(world.vault, first.id, world.identity())
+    assert refused.value.code == "532"
+    assert (await sites.ended(second.id, failing("clean_up"))).state is JobState.FAILED
+    await world.jobs.restart(world.vault, first.id, world.identity())
+    assert (await sites.ended(first.id)).state is JobState.SUCCEEDED
+    with pytest.raises(JobRequestRefusedError, match="server is gone"):
+        await world.jobs.restart(world.vault, second.id, world.identity())
+
+
 async def test_a_failed_pairing_is_restarted_unless_it_was_requested_anew(
     tmp_path: Path,
 ) -> None:
@@ -272,3 +314,32 @@ async def test_a_failed_pairing_is_restarted_unless_it_was_requested_anew(
         assert refused.value.code == "JobCannotBeRestarted"
         assert (await sites.ended(second.id)).state is JobState.SUCCEEDED
         assert await state() == "Paired"
+
+
+async def test_a_failed_pairing_is_not_restarted_over_the_pair_that_took_its_cloud(
+    tmp_path: Path,
+) -> None:
+    async with hub_world(tmp_path) as world:
+        policy = await world.policies.create(
+            world.vault, "p", {"provider_type": "HyperVReplica2012R2"}, world.identity()
+        )
+        assert await ended(world, policy.id) is JobState.SUCCEEDED
+
+        async def pair(name: str) -> Job:
+            return await world.pairing.pair(
+                world.vault,
+                name=name,
+                primary=("tokyo-fabric", "tokyo-cloud"),
+                recovery=("osaka-fabric", "osaka-cloud"),
+                policy_name="p",
+                identity=world.identity(),
+            )
+
+        sites, first = Sites(world), await pair("first")
+        assert (await sites.ended(first.id, failing("pair_cloud"))).state is JobState.FAILED
+        second = await pair("second")
+        assert (await sites.ended(second.id)).state is JobState.SUCCEEDED
+        with pytest.raises(JobRequestRefusedError) as refused:
+            await world.jobs.restart(world.vault, first.id, world.identity())
+        assert refused.value.code == "90015"
+        assert "second" in str(refused.value)

@@ -22,6 +22,8 @@ _MACHINERY: Final = frozenset({"_record", "_from_structlog", "exc_info", "stack_
 _HANDLER_NAME: Final = "service_shell"
 """Marks our handler: what a host of this process, such as a test runner, has added stays."""
 
+_LEVELS: Final = {name.lower(): at for name, at in logging.getLevelNamesMapping().items()}
+
 HELD_SECONDS_MAX: Final = 0.05
 """Longest that a line waits for those behind it: a busy hub would spend its time on writing."""
 
@@ -40,13 +42,18 @@ class _GatheringHandler(logging.handlers.WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hold the line until it is written."""
         try:
-            self._held.append(self.format(record))
-            if record.levelno >= logging.WARNING:
+            self.take(self.format(record), record.levelno)
+        except Exception:  # noqa: BLE001 -- as logging does: a log that fails must not stop the program
+            self.handleError(record)
+
+    def take(self, line: str, level: int) -> None:
+        """Hold a line of this level until it is written."""
+        with self.lock or contextlib.nullcontext():
+            self._held.append(line)
+            if level >= logging.WARNING:
                 self.flush()
             elif self._writing_loop is None or self._writing_loop.is_closed():
                 self._write_soon()
-        except Exception:  # noqa: BLE001 -- as logging does: a log that fails must not stop the program
-            self.handleError(record)
 
     def _write_soon(self) -> None:
         loop = _running_loop()
@@ -57,30 +64,39 @@ class _GatheringHandler(logging.handlers.WatchedFileHandler):
             loop.call_later(HELD_SECONDS_MAX, self.flush)
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write what is held; what cannot be written is said on standard error and given up."""
         with self.lock or contextlib.nullcontext():
             held, self._held = self._held, []
             self._writing_loop = None
-            if held:
-                self.reopenIfNeeded()
-                self.stream.write("\n".join(held) + "\n")
-            super().flush()
+            try:
+                if held:
+                    self.reopenIfNeeded()
+                if held and self.stream is not None:
+                    self.stream.write("\n".join(held) + "\n")
+                super().flush()
+            except OSError:
+                self.handleError(logging.makeLogRecord({"msg": "%d lines lost", "args": len(held)}))
 
 
-class _LineFormatter(structlog.stdlib.ProcessorFormatter):
-    """Renders our own entries without a detour: a busy hub logs thousands in a second."""
+class _ToFile:
+    """Processor: renders our own entries without a detour; a busy hub logs thousands in a second.
 
-    def __init__(self, program: str, shared: list[Processor], processors: list[Processor]) -> None:
-        super().__init__(foreign_pre_chain=shared, processors=processors)
+    What has a traceback goes the way of all entries, and everything does while another handler,
+    such as a test runner's, wants to see it.
+    """
+
+    def __init__(self, program: str, handler: _GatheringHandler) -> None:
         self._program = program
+        self._handler = handler
         self._encode = json.JSONEncoder(default=str).encode
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the entry as one line."""
-        entry: Any = record.msg
-        if not isinstance(entry, dict) or _MACHINERY & entry.keys():
-            return super().format(record)
-        return self._encode(redact({**entry, "program": self._program}))
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        """Write the entry, or hand it on."""
+        if _MACHINERY & event.keys() or logging.getLogger().handlers != [self._handler]:
+            return event
+        line = self._encode(redact({**event, "program": self._program}))
+        self._handler.take(line, _LEVELS.get(method, logging.INFO))
+        raise structlog.DropEvent
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -108,18 +124,20 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
     # What only records of other libraries have.
     shared: list[Processor] = [*first, structlog.stdlib.ExtraAdder(), stamped]
+    handler = _open_handler(settings.file)
+    quick = [_ToFile(program, handler)] if isinstance(handler, _GatheringHandler) else []
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *first,
             stamped,
+            *quick,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=_named_logger,
         cache_logger_on_first_use=True,
     )
-    handler = _open_handler(settings.file)
     rendering: list[Processor] = [
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
@@ -129,12 +147,9 @@ def configure_logging(settings: LogSettings, program: str) -> None:
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _renderer(to_file=settings.file is not None),
     ]
-    if settings.file is None:
-        handler.setFormatter(
-            structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering)
-        )
-    else:
-        handler.setFormatter(_LineFormatter(program, shared, rendering))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering)
+    )
     handler.name = _HANDLER_NAME
     root = logging.getLogger()
     former = _our_handler()

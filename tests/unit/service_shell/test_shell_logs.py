@@ -20,10 +20,14 @@ COMPACT_JWS = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJlLXZhbHVl"
 PEM = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n"
 
 
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    level = logging.getLogger().level
+@pytest.fixture(autouse=True, params=["alone", "beside the test runner's handlers"])
+def _restore_logging(request: pytest.FixtureRequest) -> Iterator[None]:
+    level, others = logging.getLogger().level, logging.getLogger().handlers[:]
+    if request.param == "alone":
+        logging.getLogger().handlers.clear()
     yield
+    if request.param == "alone":
+        logging.getLogger().handlers.extend(others)
     for handler in logging.getLogger().handlers[:]:
         if handler.name == "service_shell":
             logging.getLogger().removeHandler(handler)

@@ -6,19 +6,23 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from certs.tokens import issue_operator_token
 from service_hub.config import HubSettings
+from service_hub.trust import initialise, load
+from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
+from service_shell.secret_files import write_secret
 
 HOST = "127.0.0.1"
 PROGRAM = Path(sys.executable).with_name("service-hub")
 READY_SECONDS_MAX = 40.0
 STOP_SECONDS_MAX = 40.0
-COMMAND_SECONDS_MAX = 40.0
 
 
 @dataclass
@@ -137,22 +141,20 @@ def configure_hub(
     return HubProcess(name, config, ready, log, load_configuration(config, HubSettings))
 
 
-async def command(*words: str | Path) -> str:
-    """Give a command of the hub's program, which must succeed; its output."""
-    process = await asyncio.create_subprocess_exec(
-        PROGRAM, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS_MAX)
-    assert process.returncode == 0, output.decode()
-    return output.decode()
-
-
-async def initialise(hubs: list[HubProcess], token: Path) -> None:
-    """Make one chain for all hubs, and an operator's token in a file."""
-    first = hubs[0]
-    await command("init", "--config", first.config)
+def initialise_hubs(hubs: Sequence[HubProcess], token: Path) -> None:
+    """Make one chain for all hubs, and an operator's token in a file, as the commands do."""
+    first, clock = hubs[0], SystemClock()
+    initialise(first.settings, clock.now())
     for other in hubs[1:]:
         other.settings.data_directory.mkdir(mode=0o700)
         shutil.copytree(first.settings.trust_directory, other.settings.trust_directory)
-    issue = ("--principal", "anna", "--role", "Contributor", "--output", token)
-    await command("token", "issue", "--config", first.config, *issue)
+    issued = issue_operator_token(
+        load(first.settings, clock.now()).token_key,
+        issuer=first.settings.public_url,
+        principal="anna",
+        role="Contributor",
+        now=clock.now(),
+        lifetime=timedelta(hours=24),
+        token_id=clock.new_id(),
+    )
+    write_secret(token, issued.encode())

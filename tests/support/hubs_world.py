@@ -29,7 +29,7 @@ from lab.registration import create_vault, wait_connected, write_registration_ke
 from lab.story_protection import wait_protected
 from lab.waiting import wait_for
 from tests.support.busy_estate import EstateWithAgents, busy_estate, vmm_fqdn
-from tests.support.hub_process import FrontDoors, HubProcess, configure_hub, initialise
+from tests.support.hub_process import FrontDoors, HubProcess, configure_hub, initialise_hubs
 from tests.support.relay import HOST, Relay
 from tests.support.simulator_estate import CLOUD
 from wire_contract.vocabulary import Direction
@@ -192,7 +192,7 @@ async def hubs_world(
         for hub in hubs:
             stack.push_async_callback(hub.kill)
         token = folder / "operator.token"
-        await initialise(hubs, token)
+        initialise_hubs(hubs, token)
         async with asyncio.TaskGroup() as group:
             for hub in hubs:
                 group.create_task(hub.start())

@@ -144,17 +144,15 @@ async def _streams(store: RecordStore) -> dict[str, str]:
 
 
 async def _start_all(hub: HubSide, items: int) -> None:
-    """Start all jobs, paced as the engine paces large plans."""
+    """Start all jobs in portions, as the engine starts the jobs of a large plan."""
     clock = SystemClock()
     for start in range(0, items, STARTED_AT_ONCE):
-        async with asyncio.TaskGroup() as group:
-            made = time.thread_time()
-            numbers = range(start, min(start + STARTED_AT_ONCE, items))
-            begins = [hub.plan.begin(number) for number in numbers]
-            hub.played.own_seconds += time.thread_time() - made
-            for begin in begins:
-                change = Change(saves=begin.saves(clock.now()))
-                group.create_task(hub.engine.start(begin.job, change))
+        made = time.thread_time()
+        numbers = range(start, min(start + STARTED_AT_ONCE, items))
+        begins = [hub.plan.begin(number) for number in numbers]
+        saves = tuple(save for begin in begins for save in begin.saves(clock.now()))
+        hub.played.own_seconds += time.thread_time() - made
+        await hub.engine.start_all([begin.job for begin in begins], Change(saves=saves))
 
 
 async def run_plan(order: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from wire_contract.vocabulary import Verb
 HUB = "hub"
 SITES = ("tokyo", "osaka")
 PROGRAMS = (HUB, *SITES)
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.002
 DATABASE_THREADS = (
     "service_hub.store.sqlite_store.ThreadPoolExecutor",
@@ -200,7 +200,10 @@ class KillWorld:
             present = await self._servers()
             return present is not None and await self._are_idle(present)
 
-        await self.until(holds, "the operation is over and nothing is on its way")
+        try:
+            await self.until(holds, "the operation is over and nothing is on its way")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{await self._standstill()}") from error
         self.switch.disarm()
         await self._told_again()
 
@@ -228,6 +231,29 @@ class KillWorld:
             )
 
         await self.until(holds, "every agent has had a new session")
+
+    async def _standstill(self) -> str:
+        """Return in words what everybody waits for."""
+        lines = [f"reached last: {', '.join(map(str, self.switch.trace[-6:]))}"]
+        for name, agent in self.agents.items():
+            facts = agent.facts
+            if facts is None:
+                lines.append(f"{name}: is not there")
+                continue
+            unfinished = [each.assignment.command_id for each in await facts.journal.unfinished()]
+            waiting = [each.report_id for each in await facts.journal.outbox(9, 99_999)]
+            lines.append(
+                f"{name}: ready {facts.is_ready}, connected {facts.session.connected.is_set()},"
+                f" confirmed {facts.session.confirmed.is_set()}, mail"
+                f" {facts.subscriber.connected.is_set()}, unfinished {unfinished}, to report"
+                f" {waiting}, at {await facts.journal.position()}"
+            )
+        running = self.hub.facts
+        if running is None:
+            return "\n".join([*lines, "hub: is not there"])
+        streams = [each.record for each in await running.world.store.find(ProviderStream)]
+        lines += [f"stream {stream.model_dump_json()}" for stream in streams]
+        return "\n".join([*lines, *await _hub_lines(running.world)])
 
     async def _servers(self) -> set[str] | None:
         """Return the sites whose servers the hub knows; None: nobody answers."""

@@ -116,6 +116,7 @@ class HubSettings(Settings):
     organization: str = Field(default="Site Recovery Hub", min_length=1, max_length=60)
     retry_after_seconds: int = Field(default=30, ge=1, le=3600)
     heartbeat_seconds: int = Field(default=60, ge=1, le=3600)
+    inventory_seconds: int = Field(default=300, ge=1, le=86_400)
     missed_heartbeats_max: int = Field(default=5, ge=1, le=100)
     management_certificate_days: int = Field(default=30, ge=7, le=90)
     provider_version: str | None = Field(default=None, pattern=r"^[0-9]{1,9}(\.[0-9]{1,9}){1,3}$")

@@ -214,6 +214,7 @@ def _lookers(settings: HubSettings, clock: Clock, cases: UseCases, parts: Parts)
         checker=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
         archive_directory=settings.archive_directory,
         retention=timedelta(days=settings.jobs.retention_days),
+        interval=timedelta(seconds=settings.inventory_seconds),
     )
 
 

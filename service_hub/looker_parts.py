@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from service_hub.domain.liveness import OBSERVATION_INTERVAL
 from service_hub.hub_api.looker_routes import LookerApi
 from service_hub.hub_api.server_routes import ServersApi
 from service_hub.job_archive import FileArchive
@@ -21,9 +22,6 @@ from service_hub.services.observations import ObservationService
 from service_hub.services.preview import PreviewService
 from service_hub.services.retention import ExportService, Retention
 from service_hub.services.rollups import RollUpService
-
-OBSERVATION_INTERVAL: Final = timedelta(seconds=300)
-"""How often a provider sends its inventory, also when nothing changed (inventory_seconds)."""
 
 LEARN_SECONDS: Final = 10.0
 RETENTION_SECONDS: Final = 3600.0
@@ -92,14 +90,18 @@ def looker_parts(
     checker: Checker,
     archive_directory: Path,
     retention: timedelta,
+    interval: timedelta = OBSERVATION_INTERVAL,
 ) -> LookerParts:
-    """Make the parts; `checker` makes the hub's own checks of jobs on items."""
+    """Make the parts; `checker` makes the hub's own checks of jobs on items.
+
+    `interval` is how often providers promise to tell what they manage.
+    """
     durations = DurationService(reader=reader)
     figures = RollUpService(reader=reader, committer=committer, clock=clock)
     return LookerParts(
         changes=ChangeService(reader=reader),
         observations=ObservationService(
-            reader=reader, clock=clock, durations=durations, interval=OBSERVATION_INTERVAL
+            reader=reader, clock=clock, durations=durations, interval=interval
         ),
         figures=figures,
         previews=PreviewService(
@@ -108,7 +110,7 @@ def looker_parts(
             fabrics=fabrics,
             checker=checker,
             durations=durations,
-            observation_interval=OBSERVATION_INTERVAL,
+            observation_interval=interval,
         ),
         exports=ExportService(reader=reader),
         learning=Learning(reader=reader, committer=committer, rollups=figures),

@@ -1,6 +1,7 @@
 """Part of the composition root: what operators reach, as one application."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from aiohttp import web
 from pydantic import JsonValue
@@ -85,7 +86,12 @@ def operator_application(
     )
     keys = cases.registered.keys
     servers_api = ServersApi(
-        vaults=cases.vaults, keys=keys, servers=cases.servers, tokens=tokens, clock=clock
+        vaults=cases.vaults,
+        keys=keys,
+        servers=cases.servers,
+        tokens=tokens,
+        clock=clock,
+        observation_interval=timedelta(seconds=settings.inventory_seconds),
     )
     authority_api = AuthorityApi(door=servers_api, authorities=cases.registered.authorities)
     application = web.Application()

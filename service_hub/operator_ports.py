@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from service_hub.domain.jobs import Job
+from service_hub.domain.liveness import Stamp
 from service_hub.domain.records import ProtectedItem, Provider, RegistrationKey, Vault
 from service_hub.ports import Change, FabricFacts, RequestIdentity, UploadedCertificate
 from wire_contract.vmm_interface import MachineView
@@ -105,6 +106,7 @@ class ShownCopy:
     server: str
     machine: MachineView | None
     seen_at: datetime | None
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,10 @@ MISSED_MAX: Final = 2
 """So many promised observations may be outstanding before a fact counts as stale."""
 
 
+OBSERVATION_INTERVAL: Final = timedelta(seconds=300)
+"""Default of how often a provider sends its inventory (configuration: inventory_seconds)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Who saw a fact and when; `boot_id` tells which run of the provider said so.

@@ -8,6 +8,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from service_hub.domain.errors import InvalidRequestError
+from service_hub.domain.liveness import freshness
+from service_hub.hub_api.looker_bodies import stamp_body
 from service_hub.hub_api.server_routes import (
     CHANGING_ROLES,
     READING_ROLES,
@@ -31,7 +33,7 @@ class AuthorityApi:
     async def list(self, call: OperatorCall) -> web.Response:
         """Give every machine in question, with what both sites show and what to think of."""
         found = await self.authorities.list(call.vault.id)
-        return _json({"questions": [_question(each) for each in found]})
+        return _json({"questions": [self._question(each) for each in found]})
 
     async def decide(self, call: OperatorCall) -> web.Response:
         """Make one end authoritative; refused where nothing is in question."""
@@ -44,7 +46,19 @@ class AuthorityApi:
             )
         item_id = call.names["item_id"]
         made = await self.authorities.decide(call.vault.id, item_id, side, call.principal)
-        return _json(_question(made))
+        return _json(self._question(made))
+
+    def _question(self, question: AuthorityQuestion) -> dict[str, Any]:
+        body = _question(question)
+        for side, copy in question.copies.items():
+            if copy.stamp is not None:
+                fresh = freshness(
+                    copy.stamp.observed_at,
+                    self.door.observation_interval,
+                    self.door.clock.now(),
+                )
+                body["copies"][side.value] |= stamp_body(copy.stamp, fresh)
+        return body
 
 
 def authority_routes(api: AuthorityApi) -> list[web.RouteDef]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,8 +21,10 @@ from service_hub.domain.errors import (
     StorageUnavailableError,
     UnauthenticatedError,
 )
+from service_hub.domain.liveness import OBSERVATION_INTERVAL, Stamp, freshness
 from service_hub.domain.records import Vault
 from service_hub.domain.servers import title_of
+from service_hub.hub_api.looker_bodies import stamp_body
 from service_hub.operator_ports import (
     KeyFacts,
     RegistrationKeyUseCases,
@@ -73,6 +76,7 @@ class ServersApi:
     servers: ServerUseCases
     tokens: OperatorTokens
     clock: Clock
+    observation_interval: timedelta = OBSERVATION_INTERVAL
 
     async def create_key(self, call: OperatorCall) -> web.Response:
         """Give a new vault credentials file; the only time that its private key is seen."""
@@ -113,7 +117,16 @@ class ServersApi:
     async def list_servers(self, call: OperatorCall) -> web.Response:
         """Give a vault's registered servers."""
         found = await self.servers.list(call.vault)
-        return _json(HTTPStatus.OK, {"servers": [_server(each) for each in found]})
+        return _json(HTTPStatus.OK, {"servers": [self._server(each) for each in found]})
+
+    def _server(self, facts: ServerFacts) -> dict[str, Any]:
+        inventory, told = facts.fabric.inventory, None
+        if inventory is not None:
+            stamp = Stamp(inventory.observed_at, inventory.id, inventory.boot_id)
+            fresh = freshness(stamp.observed_at, self.observation_interval, self.clock.now())
+            told = stamp_body(stamp, fresh)
+        # What the server says of itself is as old as its inventory.
+        return {**_server(facts), "inventory": told}
 
     def guarded(
         self, use: Use, roles: frozenset[str]

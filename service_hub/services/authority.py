@@ -6,6 +6,7 @@ import structlog
 
 from service_hub.domain.authority import decided, refusal_of, warnings_of
 from service_hub.domain.errors import ConflictError, NotFoundError
+from service_hub.domain.liveness import Stamp
 from service_hub.domain.records import Alert, MachineObservation, ProtectedItem, Provider
 from service_hub.domain.servers import title_of
 from service_hub.operator_ports import AuthorityQuestion, ShownCopy
@@ -96,7 +97,9 @@ class AuthorityService:
         # What was seen before the question is of before the restore: it proves nothing.
         if seen is None or (asked is not None and seen.record.observed_at < asked):
             return ShownCopy(name, None, None)
-        return ShownCopy(name, seen.record.machine, seen.record.observed_at)
+        at = seen.record.observed_at
+        stamp = Stamp(at, provider_id, seen.record.boot_id)
+        return ShownCopy(name, seen.record.machine, at, stamp)
 
 
 def refresh_event(clock: Clock, vault_id: str, provider_id: str, now: datetime) -> NewEvent:

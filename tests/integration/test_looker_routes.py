@@ -16,10 +16,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from service_hub.domain.jobs import Job
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
+from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.looker_routes import looker_routes
-from service_hub.hub_api.server_routes import ServersApi
+from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.looker_parts import looker_parts
 from service_hub.ports import Change, Save
+from service_hub.services.authority import AuthorityService
 from service_hub.services.prerequisites import PrerequisitesService
 from tests.support.hub_stories import ask, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
@@ -106,7 +108,11 @@ async def served(folder: Path, *, bare: bool = False) -> AsyncIterator[Routes]:
             clock=world.clock,
         )
         application = web.Application()
-        application.add_routes(looker_routes(parts.api(door)))
+        application.add_routes([*looker_routes(parts.api(door)), *server_routes(door)])
+        authorities = AuthorityService(
+            reader=world.store, committer=world.committer, clock=world.clock
+        )
+        application.add_routes(authority_routes(AuthorityApi(door=door, authorities=authorities)))
         async with parts.running(), TestClient(TestServer(application)) as client:
             yield Routes(world, client)
 
@@ -148,6 +154,21 @@ async def test_facts_say_who_saw_them_when(tmp_path: Path) -> None:
         place = progress["tasks"][1]["receipts"]
         linked = (await routes.body(place))["receipts"]
         assert [each["task_id"] for each in linked] == ["ShutdownVmOnPrimary"]
+
+
+async def test_older_routes_say_too_how_old_what_they_show_is(tmp_path: Path) -> None:
+    async with served(tmp_path) as routes:
+        world = routes.world
+        questioned = {"authority_questioned_at": world.clock.now()}
+        item = (await world.item()).model_copy(update=questioned)
+        await world.committer.commit(Change(saves=(Save(item, None),)))
+        (question,) = (await routes.body(f"{V}/authority-questions"))["questions"]
+        facts = [*question["copies"].values()]
+        facts += [each["inventory"] for each in (await routes.body(f"{V}/servers"))["servers"]]
+        assert len(facts) == 4
+        for fact in facts:
+            assert set(fact["observed_by"]) == {"provider_id", "boot_id"}
+            assert isinstance(fact["stale"], bool)
 
 
 async def test_changes_are_given_from_a_number_on(tmp_path: Path) -> None:

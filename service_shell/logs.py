@@ -114,6 +114,25 @@ def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     return {**cleaned, **machinery}
 
 
+def drop_needless_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Processor: of an error that says of itself `needs_no_trace` its words are enough.
+
+    That is a full disk, or a server that restarts: a trace would hide, not explain.
+    """
+    given = event.get("exc_info")
+    match given:
+        case True:
+            error = sys.exc_info()[1]
+        case tuple():
+            error = given[1]
+        case _:
+            error = given
+    if getattr(error, "needs_no_trace", False):
+        event.pop("exc_info")
+        event.setdefault("cause", str(error))
+    return event
+
+
 def configure_logging(settings: LogSettings, program: str) -> None:
     """Send every log entry of this process, also those of libraries, to where `settings` say."""
     first: list[Processor] = [
@@ -129,6 +148,7 @@ def configure_logging(settings: LogSettings, program: str) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            drop_needless_trace,
             *first,
             stamped,
             *quick,

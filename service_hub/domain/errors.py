@@ -5,7 +5,7 @@ five digits. The words are ours.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 
 class DomainError(Exception):
@@ -102,6 +102,9 @@ class StorageUnavailableError(DomainError):
 
     The one error of this family that an operator of the hub mends, not who asks.
     """
+
+    needs_no_trace: ClassVar[bool] = True
+    """To logs: the words are enough."""
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from service_hub.domain.errors import StaleVersionError, StorageUnavailableError
+from service_hub.domain.errors import StaleVersionError
 from service_hub.ports import Change, Outbox, Store
 
 BATCH_MAX: Final = 100
@@ -96,9 +96,7 @@ class GroupCommitter:
         try:
             outcomes = await self._store.apply(changes)
         except Exception as error:
-            # A full disk or a database server that restarts: a trace would tell nothing more.
-            trace = None if isinstance(error, StorageUnavailableError) else error
-            log.error("commit_failed", changes=len(changes), cause=str(error), exc_info=trace)  # noqa: TRY400 -- as above
+            log.exception("commit_failed", changes=len(changes))
             for each in asked:
                 if not each.answer.done():
                     each.answer.set_exception(error)

@@ -167,6 +167,26 @@ def test_secrets_never_reach_the_file(tmp_path: Path) -> None:
     assert "Traceback" in entries[2]["exception"]
 
 
+class FullDiskError(Exception):
+    """An error whose words are enough."""
+
+    needs_no_trace = True
+
+
+def test_an_error_that_needs_no_trace_has_none(tmp_path: Path) -> None:
+    file = _log_to(tmp_path)
+    log = structlog.get_logger()
+    for error in (FullDiskError("the disk is full"), ValueError("a fault")):
+        try:
+            raise error
+        except (FullDiskError, ValueError):
+            log.exception("commit_failed")
+    without, whole = _entries(file)
+    assert without["cause"] == "the disk is full"
+    assert "exception" not in without
+    assert "Traceback" in whole["exception"]
+
+
 def test_the_console_is_readable_and_keeps_secrets_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -126,23 +126,18 @@ def test_the_first_entry_holds_the_job_as_it_was_made() -> None:
 
 def test_a_log_replays_to_the_same_job() -> None:
     made = scenario_job("planned_failover")
-    log: list[str] = []
-    job = made
-
-    def feed(event: Event) -> None:
-        nonlocal job, waiting
-        job, commands = decide(job, event)
-        waiting = [*waiting, *commands]
-        log.append(encode(event))
-
-    waiting: list[object] = []
-    feed(Begun(NOW))
-    feed(TakenUp(3))
-    feed(CheckPassed(NOW, "PlannedFailoverPreflightChecksTask", 1))
-    feed(PartSucceeded(NOW, "ShutdownVmOnPrimary", Side.PRIMARY, 1, {"result": {"a": 1}}, NOW))
-    feed(PartFailed(NOW, "PrepareForFailoverTask", Side.PRIMARY, 1, ERROR))
-    feed(CancelRequested(NOW, "ann", "not now"))
-    feed(RestartRequested(NOW + timedelta(seconds=1), "bob"))
+    events: list[Event] = [
+        Begun(NOW),
+        TakenUp(3),
+        CheckPassed(NOW, "PlannedFailoverPreflightChecksTask", 1),
+        PartSucceeded(NOW, "ShutdownVmOnPrimary", Side.PRIMARY, 1, {"result": {"a": 1}}, NOW),
+        PartFailed(NOW, "PrepareForFailoverTask", Side.PRIMARY, 1, ERROR),
+        CancelRequested(NOW, "ann", "not now"),
+        RestartRequested(NOW + timedelta(seconds=1), "bob"),
+    ]
+    job, log = made, [encode(event) for event in events]
+    for event in events:
+        job, _ = decide(job, event)
     assert replay(made, (decode(text) for text in log)) == job
     assert job.fence == 3
     assert replay(Job.model_validate_json(made.model_dump_json()), map(decode, log)) == job

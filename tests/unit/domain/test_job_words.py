@@ -10,6 +10,7 @@ from service_hub.domain.jobs import (
     CancelRequested,
     CheckPassed,
     ChildrenEnded,
+    Event,
     Job,
     JobState,
     PartFailed,
@@ -117,7 +118,7 @@ def test_a_plan_goes_from_group_to_person_to_group() -> None:
 
 @pytest.mark.parametrize("action", ["Cancel", "Restart", "Resume"])
 def test_what_is_not_offered_changes_nothing(action: str) -> None:
-    events = {
+    events: dict[str, Event] = {
         "Cancel": CancelRequested(NOW, "p"),
         "Restart": RestartRequested(NOW, "p"),
         "Resume": Resumed(NOW, "p"),

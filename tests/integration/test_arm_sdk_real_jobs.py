@@ -1,0 +1,203 @@
+"""The official SDK over TLS against the real engine: cancel, restart and resume to their ends."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from azure.core.exceptions import HttpResponseError
+from azure.mgmt.recoveryservicessiterecovery import models as m
+from azure.mgmt.recoveryservicessiterecovery.aio import SiteRecoveryManagementClient
+
+from certs.chain import TrustChain
+from certs.identity import new_private_key, private_key_pem
+from certs.profiles import Profile
+from certs.tls import server_context
+from service_hub.arm.api import ArmApi
+from service_hub.arm.routes import arm_routes
+from service_hub.domain.errors import NotFoundError
+from service_hub.domain.jobs import JobState
+from service_hub.domain.plans import PlanGroup, PlanRequest
+from service_hub.domain.protection import Operation, ProtectionState
+from service_hub.domain.records import Vault
+from service_shell.listener import open_listener
+from tests.integration.arm_server import AsyncCredential, drop_connections
+from tests.support.hub_world import HubWorld, hub_world
+from tests.support.many_items import Sites, an_item, furnish, item_id, stored_item
+from tests.unit.arm.arm_estate import KnownTokens
+from wire_contract.events import Assignment
+from wire_contract.reports import ProviderError
+
+HOST = "127.0.0.1"
+VAULT_NAME = ("rg", "v")
+ITEM = (*VAULT_NAME, "tokyo-fabric", "tokyo-cloud", item_id(1))
+PLANNED = m.PlannedFailoverInput(
+    properties=m.PlannedFailoverInputProperties(failover_direction="PrimaryToRecovery")
+)
+
+
+@dataclass
+class OneVault:
+    """Finds the world's vault by its name."""
+
+    vault: Vault
+
+    async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
+        """Return it, whatever the subscription."""
+        del subscription_id, resource_group
+        if name.lower() != self.vault.name:
+            raise NotFoundError(name)
+        return self.vault
+
+
+@dataclass
+class Desk:
+    """A hub with its providers, and an operator's client of it."""
+
+    world: HubWorld
+    sites: Sites
+    client: SiteRecoveryManagementClient
+
+
+@asynccontextmanager
+async def desk(folder: Path) -> AsyncIterator[Desk]:
+    """Serve a hub without network over TLS."""
+    now, key = datetime.now(UTC), new_private_key()
+    trust = TrustChain.create(now, "Contoso")
+    issued = trust.issue(Profile.HUB_SERVER, key.public_key(), HOST, now, ip_addresses=[HOST])
+    (folder / "root.pem").write_text(trust.root_pem, encoding="ascii")
+    async with hub_world(folder) as world:
+        await furnish(world, an_item(1), an_item(2))
+        listener = open_listener(HOST, 0)
+        url = f"https://{HOST}:{listener.getsockname()[1]}"
+        vaults: Any = OneVault(world.vault)
+        api = ArmApi(
+            vaults=vaults,
+            fabrics=world.fabrics,
+            policies=world.policies,
+            pairing=world.pairing,
+            protection=world.protection,
+            jobs=world.jobs,
+            servers=world.servers,
+            tokens=KnownTokens(),
+            clock=world.clock,
+            public_url=url,
+            retry_after_seconds=0,
+        )
+        application = web.Application()
+        application.add_routes(arm_routes(api))
+        runner = web.AppRunner(application)
+        await runner.setup()
+        try:
+            tls = server_context(issued.chain_pem, private_key_pem(key))
+            await web.SockSite(runner, listener, ssl_context=tls).start()
+            async with SiteRecoveryManagementClient(
+                AsyncCredential("good"),
+                "s",
+                base_url=url,
+                credential_scopes=[f"{url}/.default"],
+                connection_verify=str(folder / "root.pem"),
+                polling_interval=0,
+            ) as client:
+                yield Desk(world, Sites(world), client)
+            await drop_connections(runner)
+        finally:
+            await runner.cleanup()
+
+
+def no_start(assignment: Assignment) -> ProviderError | None:
+    """Answer that the replica does not start."""
+    return ProviderError(code=32768, message="no") if assignment.verb == "start" else None
+
+
+async def newest(desk: Desk) -> Any:
+    """Return the newest job as the SDK reads it."""
+    listed = [each async for each in desk.client.replication_jobs.list(*VAULT_NAME)]
+    return await desk.client.replication_jobs.get(*VAULT_NAME, str(listed[0].name))
+
+
+async def test_a_failover_is_cancelled_and_leaves_the_item_as_it_was(tmp_path: Path) -> None:
+    async with desk(tmp_path) as hub:
+        jobs, items = hub.client.replication_jobs, hub.client.replication_protected_items
+        await items.begin_planned_failover(*ITEM, PLANNED, polling=False)
+        job = await newest(hub)
+        assert (job.properties.state, job.properties.allowed_actions) == ("InProgress", ["Cancel"])
+        await hub.sites.until(job.name, lambda _: "tokyo shut_down 1" in hub.sites.done)
+        busy: Any = await items.get(*ITEM)
+        assert busy.properties.current_scenario.scenario_name == "PlannedFailover"
+        poller = await jobs.begin_cancel(
+            *VAULT_NAME, job.name, headers={"x-ms-client-request-id": "stop-it"}
+        )
+        cancelling: Any = await poller.result()
+        assert cancelling.properties.state == "Cancelling"
+        done = await hub.sites.ended(job.name)
+        assert done.state is JobState.CANCELLED
+        again = await jobs.begin_cancel(
+            *VAULT_NAME, job.name, headers={"x-ms-client-request-id": "stop-it"}
+        )
+        repeated: Any = await again.result()
+        assert repeated.properties.state == "Cancelled"
+        with pytest.raises(HttpResponseError) as refused:
+            await jobs.begin_restart(*VAULT_NAME, job.name)
+        assert refused.value.error is not None
+        assert refused.value.error.code == "CannotRemediateSucceededWorkflow"
+        free: Any = await items.get(*ITEM)
+        assert free.properties.current_scenario.scenario_name == "None"
+        assert "PlannedFailover" in free.properties.allowed_operations
+
+
+async def test_a_failed_failover_is_restarted_and_its_poller_ends_well(tmp_path: Path) -> None:
+    async with desk(tmp_path) as hub:
+        jobs, items = hub.client.replication_jobs, hub.client.replication_protected_items
+        await items.begin_planned_failover(*ITEM, PLANNED, polling=False)
+        job = await newest(hub)
+        await hub.sites.ended(job.name, no_start)
+        failed: Any = await jobs.get(*VAULT_NAME, job.name)
+        assert failed.properties.allowed_actions == ["Restart"]
+        (error,) = failed.properties.errors
+        assert error.service_error_details.code == "28020"
+        assert error.provider_error_details.error_code == 32768
+        assert error.task_id == "StartVmOnSecondary"
+        poller = await jobs.begin_restart(*VAULT_NAME, job.name)
+        restarted: Any = await poller.result()
+        assert (restarted.name, restarted.properties.errors) == (job.name, [])
+        await hub.sites.ended(job.name)
+        done: Any = await jobs.get(*VAULT_NAME, job.name)
+        assert done.properties.state_description == "Completed"
+        item = await stored_item(hub.world, 1)
+        assert item.state is ProtectionState.PLANNED_FAILED_OVER
+
+
+async def test_a_plan_is_a_tree_and_waits_for_a_person(tmp_path: Path) -> None:
+    async with desk(tmp_path) as hub:
+        jobs, world = hub.client.replication_jobs, hub.world
+        groups = (
+            PlanGroup("Group 1", (item_id(1),)),
+            PlanGroup("Group 2", (item_id(2),), "Look at the door."),
+        )
+        direction = {"failover_direction": "PrimaryToRecovery"}
+        plan = PlanRequest("plan-id", "Payroll", Operation.PLANNED_FAILOVER, groups, direction)
+        begun = await world.plans.start_plan(world.vault, plan, world.identity())
+        await hub.sites.until(begun.id, lambda job: job.state is JobState.SUSPENDED)
+        job: Any = await jobs.get(*VAULT_NAME, begun.id)
+        assert job.properties.target_instance_type == "RecoveryPlan"
+        assert job.properties.state_description == "WaitingForManualAction"
+        _, first, action, second = job.properties.tasks
+        (child,) = first.group_task_custom_details.child_tasks
+        assert (child.state, child.friendly_name) == ("Succeeded", "web01")
+        assert len(child.group_task_custom_details.child_tasks) == 5
+        assert action.custom_details.instructions == "Look at the door."
+        assert second.group_task_custom_details.child_tasks[0].state == "NotStarted"
+        resume = m.ResumeJobParams(properties=m.ResumeJobParamsProperties(comments="it is locked"))
+        poller = await jobs.begin_resume(*VAULT_NAME, begun.id, resume)
+        await poller.result()
+        await hub.sites.ended(begun.id)
+        done: Any = await jobs.get(*VAULT_NAME, begun.id)
+        assert done.properties.state == "Succeeded"
+        assert done.properties.tasks[2].custom_details.observation == "it is locked"
+        listed = [each.name async for each in jobs.list(*VAULT_NAME)]
+        assert listed == [begun.id]

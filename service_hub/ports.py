@@ -213,6 +213,10 @@ class Changed:
     deleted: bool
 
 
+CHANGES_REMEMBERED: Final = 1_000_000
+"""Deletions are told so many changes long; a view that was away for longer begins anew."""
+
+
 class WideReader(Reader, Protocol):
     """Reads many records at once, and what goes beyond records."""
 

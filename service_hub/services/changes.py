@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from service_hub.looker_ports import ChangePage
-from service_hub.ports import WideReader
+from service_hub.ports import CHANGES_REMEMBERED, WideReader
 
 POLL_SECONDS: Final = 0.5
 """How often the database is asked while somebody waits: another hub may have changed it."""
@@ -57,7 +57,7 @@ class ChangeService:
     async def _page(self, vault_id: str, number: int, limit: int) -> ChangePage:
         # Read first: what is committed after it has a higher number and is told next time.
         newest = await self._reader.last_number()
-        if number > newest:
+        if number > newest or 0 < number < newest - CHANGES_REMEMBERED:
             return ChangePage((), newest, restarted=True)
         rows = await self._reader.changes_since(vault_id, number, limit)
         return ChangePage(rows, rows[-1].number if rows else newest, restarted=False)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
-from service_hub.ports import Ring
+from service_hub.ports import CHANGES_REMEMBERED, Ring
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting
 from service_hub.store.batch_plan import Plan
 from service_hub.store.postgres_connections import Connection
@@ -165,6 +165,9 @@ async def write(connection: Connection, made: Plan, lease_ms: int) -> None:
     ):
         if given:
             await run(statement, *_columns(given))
+    if made.forgotten:
+        limit = made.number - CHANGES_REMEMBERED
+        await run("DELETE FROM deleted_record WHERE change < $1", limit)
     for table, column, ids in (
         ("job_inbox", "message_id", made.taken),
         ("job_lease", "job_id", made.ended),

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from service_hub.domain.errors import RefusedChangeError
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
-from service_hub.ports import Change, FaultPoints
+from service_hub.ports import CHANGES_REMEMBERED, Change, FaultPoints
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting, questions
 from service_hub.store.batch_plan import Outcome, Plan, plan
 from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
@@ -148,6 +148,8 @@ def _write(connection: sa.Connection, made: Plan, lease_ms: int) -> None:
         " SET vault_id = excluded.vault_id, change = excluded.change",
         made.forgotten,
     )
+    if made.forgotten:
+        run("DELETE FROM deleted_record WHERE change < ?", [(made.number - CHANGES_REMEMBERED,)])
     run("INSERT INTO job_log (job_id, number, at, change, event) VALUES (?, ?, ?, ?, ?)", made.log)
     run(_BEGIN, ((*lease, lease_ms) for lease in made.begun))
     run(

@@ -219,6 +219,7 @@ DELETED_RECORD: Final = Table(
 
 Index("ix_job_lease_held_until", JOB_LEASE.c.held_until)
 Index("ix_job_inbox_job_id", JOB_INBOX.c.job_id)
+Index("ix_deleted_record_change", DELETED_RECORD.c.change)
 Index("ix_deleted_record_vault_change", DELETED_RECORD.c.vault_id, DELETED_RECORD.c.change)
 
 

@@ -10,6 +10,7 @@ import pytest
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import OutboxEvent, RequestKey, Vault
 from service_hub.ports import NEW, Change, Changed, Delete, Guard, Lease, Save
+from service_hub.store import postgres_writer, sqlite_writer
 from service_hub.store.record_store import RecordStore
 from tests.support.store_world import (
     BOTH,
@@ -68,6 +69,18 @@ async def test_what_changed_since_a_number_is_told_in_order_and_once(store: Reco
     await store.apply([Change(saves=[Save(job("two"), NEW)])])
     newest = {each.record_id: each for each in await store.changes_since(VAULT_ID, 4, 100)}
     assert newest["two"] == Changed("job", "two", 6, deleted=False)
+
+
+async def test_deletions_are_not_remembered_for_ever(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for writer in (sqlite_writer, postgres_writer):
+        monkeypatch.setattr(writer, "CHANGES_REMEMBERED", 3)
+    await store.apply([Change(saves=[Save(job(f"j{n}"), NEW) for n in range(6)])])
+    for number in range(6):
+        await store.apply([Change(deletes=[Delete(Job, f"j{number}")])])
+    told = await store.changes_since(VAULT_ID, 0, 100)
+    assert [each.record_id for each in told] == ["j2", "j3", "j4", "j5"]
 
 
 async def test_a_change_is_told_whole_whatever_the_limit(store: RecordStore) -> None:

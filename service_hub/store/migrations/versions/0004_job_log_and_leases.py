@@ -133,4 +133,5 @@ def _create_tables() -> None:
         sa.Column("change", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_deleted_record_change", "deleted_record", ["change"])
     op.create_index("ix_deleted_record_vault_change", "deleted_record", ["vault_id", "change"])

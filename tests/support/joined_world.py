@@ -67,6 +67,7 @@ class MovedClock(HastyClock):
     """A clock that is `ahead` of the real time; a test may let it jump."""
 
     def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        super().__init__()
         self.ahead = ahead
 
     def now(self) -> datetime:

@@ -46,6 +46,7 @@ class MovedClock(SystemClock):
     """The real time, moved by `ahead`."""
 
     def __init__(self, ahead: timedelta = timedelta(0)) -> None:
+        super().__init__()
         self.ahead = ahead
 
     def now(self) -> datetime:

@@ -89,10 +89,14 @@ class TaskProgress:
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far a job is, and for whom it waits."""
+    """How far a job is, and for whom it waits.
+
+    `remaining_seconds` is what its tasks usually still take; None when one of them is not known.
+    """
 
     job: Job
     tasks: Sequence[TaskProgress]
+    remaining_seconds: float | None
 
 
 class ObservationUseCases(Protocol):

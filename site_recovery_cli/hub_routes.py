@@ -17,6 +17,7 @@ REGISTRATION_KEYS: Final = "registration-keys"
 SERVERS: Final = "servers"
 APPROVALS: Final = "approvals"
 ALERTS: Final = "alerts"
+WAITING: Final = "waiting"
 AUTHORITY_QUESTIONS: Final = "authority-questions"
 CHANGES: Final = "changes"
 PREVIEW: Final = "preview"
@@ -87,6 +88,10 @@ class HubRoutes:
         """Return what the hub knows of a vault's servers beyond the ARM surface."""
         return _rows(await self._json("GET", _place(vault_id, SERVERS), "servers"), "servers")
 
+    async def waiting(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return everything of a vault that is not final, what has waited longest first."""
+        return _rows(await self._json("GET", _place(vault_id, WAITING), "waiting"), "waiting")
+
     async def authority_questions(self, vault_id: str) -> list[dict[str, Any]]:
         """Return the machines of which a restored hub cannot tell which copy may run."""
         answer = await self._json("GET", _place(vault_id, AUTHORITY_QUESTIONS), "authority")
@@ -115,6 +120,12 @@ class HubRoutes:
     async def seen(self, vault_id: str, what: str) -> list[dict[str, Any]]:
         """Return the newest views of what is named, `items` or `machines`."""
         return _rows(await self._json("GET", _place(vault_id, what), what), what)
+
+    async def progress(self, vault_id: str, job: str) -> Mapping[str, Any]:
+        """Return how long a job's tasks usually take, and how long they have run."""
+        answer = await self._json("GET", _place(vault_id, "jobs", job, "progress"), "progress")
+        _rows(answer, "tasks")
+        return answer
 
     async def preview(self, vault_id: str, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what an operation would do; nothing is changed."""

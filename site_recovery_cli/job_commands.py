@@ -18,6 +18,7 @@ from site_recovery_cli.job_report import (
     waits_for,
 )
 from site_recovery_cli.job_tree import tree
+from site_recovery_cli.job_usual import usual_lines
 from site_recovery_cli.options import (
     WAIT_SECONDS,
     JobArgument,
@@ -98,10 +99,12 @@ def show(
 ) -> None:
     """Show a job with its tasks and errors, and what may be done about it."""
 
-    async def work(connection: Connection) -> models.Job:
-        return await read_job(connection, connection.scope(vault), job)
+    async def work(connection: Connection) -> tuple[models.Job, list[str]]:
+        read = await read_job(connection, connection.scope(vault), job)
+        shows = output is Format.TABLE
+        return read, await usual_lines(connection, vault, read) if shows else []
 
-    found = connected(profile, work)
+    found, usual = connected(profile, work)
     row = full_row(found)
     if output is not Format.TABLE:
         show_one(row, output)
@@ -113,6 +116,7 @@ def show(
         [
             *(line.text for line in tree(properties_of(found).tasks)),
             *failure_lines(found),
+            *usual,
             *([f"  {waiting}"] if waiting else []),
             *(f"  {each}" for each in row["next"]),
         ]

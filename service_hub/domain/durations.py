@@ -4,11 +4,12 @@ The newest attempts alone are kept, so that an estate which became faster is bel
 90th percentile of those are not moved by a single one that took very long.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from service_hub.domain.jobs import Job, TaskState
+from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.looker_records import DurationSample, UsualDuration
 
 SAMPLES_MAX: Final = 64
@@ -66,6 +67,29 @@ def usual(known: UsualDuration | None) -> Usual | None:
         return None
     ordered = sorted(sample.seconds for sample in known.samples)
     return Usual(known.count, _quantile(ordered, 0.5), _quantile(ordered, 0.9))
+
+
+def remaining_seconds(job: Job, learnt: Mapping[str, Usual], now: datetime) -> float | None:
+    """Return what a job's tasks usually still take, or None when one of them is not known.
+
+    Nobody knows how long a person takes, or a provider that is gone.
+    """
+    if job.finished or job.undoing or job.state is JobState.SUSPENDED:
+        return None
+    seconds = 0.0
+    for task in job.tasks:
+        if task.state is TaskState.NOT_STARTED and job.spec(task.task_id).skipped_if in job.flags:
+            continue
+        if task.state not in {TaskState.NOT_STARTED, TaskState.IN_PROGRESS}:
+            continue
+        known = learnt.get(task.task_id)
+        if known is None or task.withdrawing is not None:
+            return None
+        ran = 0.0
+        if task.state is TaskState.IN_PROGRESS and task.started_at is not None:
+            ran = max((now - task.started_at).total_seconds(), 0.0)
+        seconds += max(known.median_seconds - ran, 0.0)
+    return seconds
 
 
 def in_words(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from service_hub.domain.durations import Usual
+from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.liveness import Freshness, Stamp
 from service_hub.domain.rollups import Figure
@@ -153,6 +153,10 @@ def progress_body(progress: JobProgress, receipts: str) -> dict[str, Any]:
         "scenario": job.scenario.name,
         "state": job.state.value,
         "waiting_for": job.waiting_for,
+        "remaining_seconds": progress.remaining_seconds,
+        "words": None
+        if progress.remaining_seconds is None
+        else f"usually {in_words(progress.remaining_seconds)} more",
         "receipts": receipts,
         "tasks": [_task_progress(each, receipts) for each in progress.tasks],
     }

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from service_hub.domain.durations import Usual, in_words
+from service_hub.domain.durations import Usual, in_words, remaining_seconds
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job, TaskRun, TaskState
 from service_hub.domain.liveness import Stamp, freshness
@@ -98,7 +98,8 @@ class ObservationService:
         job = await self._job(vault, job_id)
         learnt = await self._durations.all_of(job)
         now = self._clock.now()
-        return JobProgress(job, [_progress(run, learnt.get(run.task_id), now) for run in job.tasks])
+        tasks = [_progress(run, learnt.get(run.task_id), now) for run in job.tasks]
+        return JobProgress(job, tasks, remaining_seconds(job, learnt, now))
 
     async def _job(self, vault: Vault, job_id: str) -> Job:
         found = await self._reader.get(Job, job_id.lower())

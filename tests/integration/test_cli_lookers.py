@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from service_hub.domain.planning import JobIdentity, plan_policy_job
 from site_recovery_cli.exit_codes import ExitCode
 from tests.support.cli_world import Shell, cli_hub
+from tests.unit.arm.arm_estate import NOW
 
 VAULT = "/hub/v1/vaults/v"
 PREVIEW = {
@@ -187,3 +189,22 @@ def test_a_refused_export_leaves_no_file(shell: Shell) -> None:
     text = shell.run("job", "export", "--from", "x", "--file", str(file), code=ExitCode.REFUSED)
     assert "The parameter 'from' is wrong" in text
     assert not file.exists()
+
+
+def test_a_running_job_says_how_long_it_usually_takes(shell: Shell) -> None:
+    hub = shell.hub.hub
+    hub.finish_jobs = False
+    policy = next(iter(hub.policies.values()))
+    identity = JobIdentity("job-1", "activity", NOW)
+    hub.start(plan_policy_job(policy, identity))
+    assert "usual" not in shell.run("job", "show", "job-1"), "a hub that has learnt nothing"
+    task = {"task_id": "T1", "state": "InProgress", "words": "usually 40 s, running for 12 s"}
+    waits = {"task_id": "T2", "state": "NotStarted", "words": "usually 5 s"}
+    answer = {"tasks": [task, waits], "words": "usually 33 s more"}
+    path = ("GET", f"{VAULT}/jobs/job-1/progress")
+    shell.hub.answers[path] = web.json_response(answer)
+    text = shell.run("job", "show", "job-1")
+    assert "usual    T1: usually 40 s, running for 12 s" in text
+    assert "usual    the job: usually 33 s more" in text
+    assert "T2" not in text
+    assert "usual" not in shell.out("job", "show", "job-1", "-o", "json")

@@ -306,6 +306,9 @@ async def test_a_running_task_says_how_long_it_usually_takes(tmp_path: Path) -> 
         assert words["ShutdownVmOnPrimary"] == "usually 40 s, running for 12 s"
         assert words["FailoverTask"] == "usually 40 s"
         assert words["PlannedFailoverPreflightChecksTask"] is None, "it has ended"
+        assert progress.remaining_seconds == 4 * 40 - 12
+        await until_done(world, job_id)
+        assert (await parts.observations.progress(world.vault, job_id)).remaining_seconds is None
 
 
 # ---------------------------------------------------------------------------------------- changes

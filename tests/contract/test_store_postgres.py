@@ -3,13 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 import asyncpg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from service_hub.database_settings import DatabaseSettings
+from service_hub.database_settings import DatabaseSettings, DatabaseTls
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.jobs import Job
 from service_hub.ports import NEW, Change, Message, Ring, Save
@@ -37,6 +43,31 @@ opened = partial(open_postgres_store, lease_seconds=LEASE_SECONDS)
 def settings(postgres_server: PostgresServer, tmp_path: Path) -> DatabaseSettings:
     told = postgres_server.settings(postgres_server.emptied_database(), tmp_path / "password")
     return DatabaseSettings.model_validate(told)
+
+
+def self_signed(address: str) -> tuple[str, str]:
+    """Return a certificate for an address, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "database")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), False)  # noqa: FBT003 -- not critical
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)  # noqa: FBT003 -- critical
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
 def saved(name: str) -> Change:
@@ -291,11 +322,33 @@ async def test_what_is_wrong_is_said_in_one_line_without_the_password(
     assert "password_file" in await refusal(user="nobody")
     assert "CREATE DATABASE nowhere OWNER hub" in await refusal(name="nowhere")
     assert "cannot be reached" in await refusal(**unreachable)
-    assert "TLS" in await refusal(tls="verify")
+    assert "TLS" in await refusal(tls=DatabaseTls.VERIFY)
     name = postgres_server.create_database()
     postgres_server.run(f"ALTER DATABASE {name} OWNER TO postgres")
     assert f"ALTER DATABASE {name} OWNER TO hub" in await refusal(name=name)
     postgres_server.drop_database(name)
+
+
+async def test_tls_is_checked(
+    settings: DatabaseSettings, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pem"
+    other.write_text(self_signed("127.0.0.1")[0])
+    root = tmp_path / "root.pem"
+    root.write_text(postgres_server.offer_tls(*self_signed("127.0.0.1")))
+    try:
+        for tls, file in (("verify", root), ("require", None)):
+            told = settings.model_copy(update={"tls": DatabaseTls(tls), "tls_root_file": file})
+            async with opened(told) as store:
+                await store.apply([Change()])
+                used = postgres_server.run("SELECT count(*) FROM pg_stat_ssl WHERE ssl")
+                assert int(used) >= 2
+        told = settings.model_copy(update={"tls": DatabaseTls.VERIFY, "tls_root_file": other})
+        with pytest.raises(DatabaseUnusableError, match="TLS fails"):
+            async with opened(told):
+                pass
+    finally:
+        postgres_server.offer_no_tls()
 
 
 async def test_a_server_that_is_too_old_is_refused(

@@ -162,6 +162,8 @@ class PostgresServer:
             return self.shared_database
         name = self.shared_database
         tables = self.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", name)
+        if not tables:
+            return name
         kept = {"alembic_version", "change_counter"}
         emptied = [f"DELETE FROM {table}" for table in tables.split() if table not in kept]  # noqa: S608 -- our own names
         steps = ["BEGIN", *emptied, "UPDATE change_counter SET number = 0", "COMMIT"]
@@ -179,6 +181,29 @@ class PostgresServer:
             f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {mine}"  # noqa: S608 -- our own name
         )
         return int(ended)
+
+    def offer_tls(self, certificate: str, key: str) -> str:
+        """Offer TLS to who connects from now on; return the certificate."""
+        for name, text in (("server.crt", certificate), ("server.key", key)):
+            file = self.data / name
+            file.touch(mode=0o600)
+            file.write_text(text)
+            _own(file)
+        self.run("ALTER SYSTEM SET ssl = on")
+        self._reload("on")
+        return certificate
+
+    def offer_no_tls(self) -> None:
+        """Speak in clear again."""
+        self.run("ALTER SYSTEM RESET ssl")
+        self._reload("off")
+
+    def _reload(self, ssl: str) -> None:
+        self.run("SELECT pg_reload_conf()")
+        limit = time.monotonic() + START_SECONDS_MAX
+        while self.run("SHOW ssl") != ssl:
+            assert time.monotonic() < limit, f"ssl is not {ssl} in time:\n{self.log}"
+            time.sleep(POLL_SECONDS)
 
     def settings(
         self, database: str, password_file: Path, port: int | None = None

@@ -15,6 +15,7 @@ from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
+from service_hub.hub_api.waiting_routes import WaitingApi, waiting_routes
 from service_hub.looker_parts import LookerParts
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
@@ -102,6 +103,7 @@ def operator_application(
         *trust_routes(_trust_decisions(settings, trust, clock, cases=cases, parts=parts)),
         *authority_routes(authority_api),
         *looker_routes(lookers.api(servers_api)),
+        *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
     ]
     application.add_routes([*own, *arm_routes(arm_api)])
     return application

@@ -1,6 +1,6 @@
 """Registration keys and registered servers, as operators and the edges see them (see ports)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -9,6 +9,7 @@ from typing import Protocol
 from service_hub.domain.jobs import Job
 from service_hub.domain.liveness import Stamp
 from service_hub.domain.records import ProtectedItem, Provider, RegistrationKey, Vault
+from service_hub.domain.waiting import Waiting
 from service_hub.ports import Change, FabricFacts, RequestIdentity, UploadedCertificate
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
@@ -138,3 +139,10 @@ class RegistrationJobs(Protocol):
 
     async def registered(self, provider: Provider, change: Change) -> None:
         """Store the change that registers a server, together with its jobs."""
+
+
+class WaitingUseCases(Protocol):
+    """Everything that is not final."""
+
+    async def list(self, vault: Vault) -> Sequence[Waiting]:
+        """Return all that waits in a vault, what has waited longest first."""

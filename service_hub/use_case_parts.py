@@ -29,6 +29,7 @@ from service_hub.services.providers import ProviderService
 from service_hub.services.requests import RequestKeyPruning, RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.vaults import VaultService
+from service_hub.services.waiting import WaitingService
 from service_hub.store.record_store import RecordStore
 from service_hub.trust import HubTrust
 from service_hub.trust_parts import Tls
@@ -55,6 +56,7 @@ class UseCases:
     providers: ProviderService
     servers: ServerService
     registered: ServerParts
+    waiting: WaitingService
     chores: tuple[Chore, ...]
 
 
@@ -135,6 +137,7 @@ def use_cases(
         ),
         servers=servers,
         registered=registered,
+        waiting=WaitingService(reader=store),
         chores=_chores(clock, parts, protection),
         providers=_providers(settings, trust, clock, parts, runner=engine, observers=completion),
     )

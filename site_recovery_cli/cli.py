@@ -17,6 +17,7 @@ from site_recovery_cli import (
     preview_command,
     server_commands,
     vault_commands,
+    waiting_command,
 )
 from site_recovery_cli.exit_codes import MEANINGS, ExitCode
 from site_recovery_cli.options import OutputFormat
@@ -56,6 +57,7 @@ application.command("login")(login_command.login)
 application.command("profiles")(login_command.list_profiles)
 application.command("changes")(change_command.changes)
 application.command("preview")(preview_command.preview)
+application.command("waiting")(waiting_command.waiting)
 
 
 @application.command("exit-codes")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.planning import plan_policy_job
@@ -198,3 +199,13 @@ def test_a_reader_asks_nothing_of_jobs(shell: Shell, command: str) -> None:
     shell.run("job", command, job.id, *more, code=ExitCode.NOT_PERMITTED)
     assert shell.hub.hub.jobs[job.id].requests == ()
     assert job.id in shell.out("job", "list")
+
+
+def test_what_waits_is_listed(shell: Shell) -> None:
+    row = {"kind": "item", "id": "i", "name": "web01", "waiting_for": "waiting for somebody"}
+    path = "/hub/v1/vaults/v/waiting"
+    shell.hub.answers["GET", path] = web.json_response({"waiting": [row]})
+    assert "waiting for somebody" in shell.out("waiting")
+    assert json.loads(shell.out("waiting", "-o", "json")) == [row]
+    shell.hub.answers["GET", path] = web.json_response({"waiting": []})
+    assert shell.out("waiting") == "(none)\n"

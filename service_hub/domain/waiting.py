@@ -1,0 +1,103 @@
+"""Everything that is not final, in words: what it waits for, since when, and what can end it; pure.
+
+Nothing may stay unfinished without a name (design: architecture, decision 5).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from service_hub.domain import open_tests
+from service_hub.domain.jobs import Job
+from service_hub.domain.protection import ProtectionState, allowed_operations
+from service_hub.domain.records import PendingApproval, ProtectedItem
+
+PENDING: Final = "pending"
+
+
+class WaitingKind(StrEnum):
+    """What waits."""
+
+    JOB = "job"
+    ITEM = "item"
+    APPROVAL = "approval"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something that is not final; `words` say what for, since when and what can end it."""
+
+    kind: WaitingKind
+    id: str
+    name: str
+    since: datetime | None
+    words: str
+
+
+_ITEMS_WAIT_FOR: Final[Mapping[ProtectionState, str]] = {
+    ProtectionState.ENABLE_FAILED: "its protection to be enabled anew",
+    ProtectionState.INITIAL_REPLICATION: "its initial replication to end",
+    ProtectionState.PRIMARY_COMPLETED: "its protection to be finalized on the recovery side",
+    ProtectionState.PLANNED_FAILED_OVER: "its failover to be accepted",
+    ProtectionState.UNPLANNED_FAILED_OVER: "its failover to be accepted",
+    ProtectionState.PLANNED_COMMITTED: "replication in the other direction",
+    ProtectionState.UNPLANNED_COMMITTED: "replication in the other direction",
+    ProtectionState.PLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
+    ProtectionState.UNPLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
+}
+_BY_ITSELF: Final = frozenset(
+    {ProtectionState.INITIAL_REPLICATION, ProtectionState.PRIMARY_COMPLETED}
+)
+
+
+def of_job(job: Job) -> Waiting | None:
+    """Return what a job waits for; None once it has ended."""
+    words = job.waiting_for
+    if words is None:
+        return None
+    name = f"{job.scenario.friendly_name} of {job.target_object_name}"
+    return Waiting(WaitingKind.JOB, job.id, name, job.started_at or job.created_at, words)
+
+
+def of_item(item: ProtectedItem, left_at: datetime | None) -> Waiting | None:
+    """Return what an item waits for, since a job left it so; None while one works on it."""
+    if item.authority_questioned_at is not None:
+        since = item.authority_questioned_at
+        words = (
+            f"waiting for an operator to say which copy may run{_since(since)};"
+            " can be ended by site-recovery authority decide"
+        )
+        return Waiting(WaitingKind.ITEM, item.id, item.friendly_name, since, words)
+    if item.current is not None or item.plan is not None:
+        return None
+    test = open_tests.waiting_for(item)
+    if test is not None:
+        opened_at = item.test_opened_at or item.last_test_failover_at
+        return Waiting(WaitingKind.ITEM, item.id, item.friendly_name, opened_at, test)
+    what = _ITEMS_WAIT_FOR.get(item.state)
+    if what is None:
+        return None
+    allowed = " or ".join(each.value for each in allowed_operations(item.state))
+    ends = f"can be ended by {allowed}" if allowed else "can be ended by enabling it again"
+    if item.state in _BY_ITSELF:
+        ends = "it ends by itself when both sites report it"
+    words = f"waiting for {what}{_since(left_at)}; {ends}"
+    return Waiting(WaitingKind.ITEM, item.id, item.friendly_name, left_at, words)
+
+
+def of_approval(approval: PendingApproval) -> Waiting | None:
+    """Return what a known server with a new key waits for; None once it was decided."""
+    if approval.decision != PENDING:
+        return None
+    words = (
+        f"waiting for an operator to decide on its new key{_since(approval.requested_at)};"
+        f" can be ended by site-recovery server approve or reject {approval.id}"
+    )
+    name, since = approval.friendly_name, approval.requested_at
+    return Waiting(WaitingKind.APPROVAL, approval.id, name, since, words)
+
+
+def _since(moment: datetime | None) -> str:
+    return "" if moment is None else f" since {moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,107 @@
+"""Everything that is not final has words: what for, since when, what can end it."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from service_hub.domain.protection import BUSY_STATES, Operation, ProtectionState
+from service_hub.domain.records import CurrentScenario, PendingApproval, ProtectedItem
+from service_hub.domain.waiting import WaitingKind, of_approval, of_item
+from service_hub.ports import Change, Save
+from service_hub.services.waiting import WaitingService
+from tests.support.hub_world import BEGIN, hub_world
+from tests.support.many_items import Sites, an_item, furnish, item_id
+
+SINCE = datetime(2026, 3, 4, tzinfo=UTC)
+FINAL = {ProtectionState.UNPROTECTED, ProtectionState.PROTECTED}
+
+
+def item_in(state: ProtectionState) -> ProtectedItem:
+    """Return an item that a job has left in this state."""
+    update = {"test_opened_at": SINCE} if state is ProtectionState.TEST_OPEN else {}
+    return an_item(1, state).model_copy(update=update)
+
+
+@pytest.mark.parametrize("state", sorted(set(ProtectionState) - BUSY_STATES))
+def test_every_state_that_is_not_final_says_what_it_waits_for(state: ProtectionState) -> None:
+    waiting = of_item(item_in(state), SINCE)
+    if state in FINAL:
+        assert waiting is None
+        return
+    assert waiting is not None
+    assert waiting.since == SINCE
+    assert "waiting for" in waiting.words
+    assert "since 2026-03-04T00:00:00Z" in waiting.words
+    assert "can be ended by " in waiting.words or "ends by itself" in waiting.words
+    assert not waiting.words.endswith("by ")
+
+
+def test_an_item_that_a_job_works_on_leaves_the_words_to_the_job() -> None:
+    holder = CurrentScenario(scenario_name="Commit", job_id="j", started_at=SINCE)
+    item = item_in(ProtectionState.PLANNED_FAILED_OVER)
+    for field in ("current", "plan"):
+        assert of_item(item.model_copy(update={field: holder}), SINCE) is None
+
+
+def test_a_question_of_authority_comes_before_the_state() -> None:
+    item = item_in(ProtectionState.PROTECTED).model_copy(update={"authority_questioned_at": SINCE})
+    waiting = of_item(item, None)
+    assert waiting is not None
+    assert "authority decide" in waiting.words
+
+
+def approval(decision: str) -> PendingApproval:
+    """Return a server's request to come back."""
+    return PendingApproval.model_validate(
+        {
+            "id": "a1",
+            "vault_id": "vault",
+            "provider_id": "p",
+            "vmm_id": "v",
+            "friendly_name": "vmm1",
+            "request_pem": "",
+            "new_key_thumbprint": "",
+            "new_address": "",
+            "old_certificate_thumbprint": "",
+            "old_key_thumbprint": "",
+            "old_address": "",
+            "requested_at": SINCE + timedelta(days=1),
+            "decision": decision,
+        }
+    )
+
+
+def test_an_approval_waits_until_it_is_decided() -> None:
+    waiting = of_approval(approval("pending"))
+    assert waiting is not None
+    assert waiting.kind is WaitingKind.APPROVAL
+    assert "approve or reject a1" in waiting.words
+    assert of_approval(approval("approved")) is None
+
+
+async def test_all_of_a_vault_is_listed_longest_first(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        opened = item_in(ProtectionState.TEST_OPEN).model_copy(
+            update={"test_opened_at": BEGIN - timedelta(days=1)}
+        )
+        await furnish(world, opened, an_item(2), an_item(3))
+        foreign = an_item(4, ProtectionState.ENABLE_FAILED).model_copy(update={"vault_id": "other"})
+        saves = (Save(approval("pending"), None), Save(foreign, None))
+        await world.committer.commit(Change(saves=saves))
+        job = await world.protection.request(
+            world.vault,
+            item_id(2),
+            Operation.PLANNED_FAILOVER.value,
+            {"failover_direction": "PrimaryToRecovery"},
+            world.identity(),
+        )
+        service = WaitingService(reader=world.store)
+        found = await service.list(world.vault)
+        assert [each.id for each in found] == [item_id(1), job.id, "a1"]
+        assert all("since" in each.words for each in found)
+        await Sites(world).ended(job.id)
+        after = {each.id: each for each in await service.list(world.vault)}
+        assert job.id not in after
+        assert "Commit" in after[item_id(2)].words
+        assert after[item_id(2)].since == BEGIN

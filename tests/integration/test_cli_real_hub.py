@@ -91,6 +91,14 @@ def test_a_vault_and_its_registration_keys(hub_url: str, tmp_path: Path) -> None
     assert json.loads(run("server", "list", "--vault", "prod", "-o", "json")) == []
     assert json.loads(run("server", "approvals", "--vault", "prod", "-o", "json")) == []
     assert json.loads(run("server", "alerts", "--vault", "prod", "-o", "json")) == []
+    where = ("--vault", "prod")
+    changed = json.loads(run("changes", *where, "-o", "json"))
+    assert {"vault", "registration_key"} <= {row["kind"] for row in changed}
+    newest = max(row["change"] for row in changed)
+    since = ("--since", str(newest))
+    assert json.loads(run("changes", *where, *since, "-o", "json")) == []
+    assert json.loads(run("job", "export", *where)) == {"jobs": []}
+    run("preview", "commit", "web01", *where, code=ExitCode.NOT_FOUND)
     run("vault", "delete", "prod", "--yes")
     run("vault", "show", "prod", code=ExitCode.NOT_FOUND)
     assert json.loads(run("vault", "list", "-o", "json")) == []

@@ -172,7 +172,12 @@ class Decider:
             held.related = None
         held.failures = 0
         self._told(held, step.fed, Taken.DECIDED)
-        self._aftermath.stored(step)
+        try:
+            self._aftermath.stored(step)
+        except Exception as error:
+            # Stored it is; what it waits for nobody knows, so it stands still alone.
+            log.exception("job_not_noted", job_id=held.job.id)
+            held.quarantined = repr(error)
 
     async def _act(self, stored: Sequence[Step]) -> None:
         try:

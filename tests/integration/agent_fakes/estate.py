@@ -12,6 +12,7 @@ from certs.profiles import Profile
 from provider_agent.agent import run_agent
 from provider_agent.config import AgentSettings
 from provider_agent.credentials import Identity, IdentityFacts, save_identity
+from service_shell.failpoints import NONE, Failpoints
 from service_shell.secret_files import write_secret
 from tests.integration.agent_fakes.fake_hub import FakeHub
 from tests.integration.agent_fakes.fake_vmm import TOKEN, FakeVmm
@@ -76,11 +77,13 @@ class Estate:
         save_identity(self.folder / "agent", Identity(facts, key, chain_pem, root_pem))
 
     @contextlib.asynccontextmanager
-    async def agent(self, *, ready: bool = True) -> AsyncIterator["RunningAgent"]:
+    async def agent(
+        self, *, ready: bool = True, faults: Failpoints = NONE
+    ) -> AsyncIterator["RunningAgent"]:
         """Run the provider; leaving the block asks it to stop."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(run_agent(self.settings(), HastyClock(), stop))
+            task = group.create_task(run_agent(self.settings(), HastyClock(), stop, faults))
             running = RunningAgent(task)
             try:
                 if ready:

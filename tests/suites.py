@@ -49,10 +49,10 @@ SUITES: Final = (
     _pytest("tidy", 60),
     _pytest("unit", 120),
     _pytest("model", 120),
-    _pytest("simulation", 120),
+    _pytest("simulation", 300),
     _pytest("contract", 120),
     _pytest("integration", 280),
-    _pytest("e2e", 200),
+    _pytest("e2e", 300),
 )
 LONG_SUITES: Final = (_pytest("long", 3600),)
 

@@ -99,7 +99,7 @@ class Engine:
         self._work = Work()
         self._freed = asyncio.Event()
         self._consequences = Consequences(clock)
-        self._unreachable = Unreachable(self._jobs, liveness, clock)
+        self._unreachable = Unreachable(self._jobs, liveness, clock, boottime)
         self._children = Children(jobs=self._jobs, reader=reader, runner=self, clock=clock)
         self._after = AfterDecisions(
             jobs=self._jobs,

@@ -101,9 +101,12 @@ class ServerService:
         """Store the change that registers a server, together with its two jobs (recorded, 12)."""
         now = self._clock.now()
         group = f"{self._clock.new_id()} ActivityId: {self._clock.new_id()}"
-        for key, part in ((CREATE_SITE, change), (REGISTER, Change())):
-            identity = JobIdentity(self._clock.new_id(), group, now)
-            await self._runner.start(plan_server_job(key, provider, identity), part)
+        jobs = [
+            plan_server_job(key, provider, JobIdentity(self._clock.new_id(), group, now))
+            for key in (CREATE_SITE, REGISTER)
+        ]
+        # In one transaction: a registration that is repeated begins no jobs any more.
+        await self._runner.start_all(jobs, change)
 
     async def remove(self, vault: Vault, fabric_name: str, identity: RequestIdentity) -> Job:
         """Have a connected server clean up, then forget it (behaviour.md, 2.15)."""

@@ -16,11 +16,14 @@ from service_hub.domain.protection import (
     ProtectionState,
     expected_direction,
 )
-from service_hub.domain.records import ProtectedItem
+from service_hub.domain.records import ProtectedItem, Provider, ProviderStream
 from service_hub.domain.scenarios import scenario_key
+from service_hub.ports import NEW, Change, Save
 from tests.support.hub_world import HubWorld
+from tests.support.kill_programs import RunningHub
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import CLOUD, MACHINE
+from wire_contract.reports import Registration
 
 FOLLOWED = INTERNAL_OPERATIONS - {Operation.ENABLE}
 """What the hub begins by itself once an item is in the state for it."""
@@ -92,10 +95,44 @@ async def _unregister(world: KillWorld) -> None:
     await world.call(lambda hub: hub.servers.remove(hub.vault, "tokyo-fabric", identity))
 
 
+async def _register(world: KillWorld) -> None:
+    """Register a third server, as its provider does that repeats it until it is answered."""
+    provider = Provider(
+        id="nagoya-provider",
+        vault_id="vault",
+        vmm_id="nagoya-vmm",
+        fabric_name="nagoya-fabric",
+        enrolled_at=world.begun_at,
+    )
+    stream = ProviderStream(id=provider.id, vault_id="vault", stream="nagoya-stream")
+    registration = Registration(
+        vmm_id=provider.vmm_id,
+        vmm_fqdn="nagoya.example",
+        friendly_name="nagoya",
+        provider_version="0.1.0",
+        vmm_version="3.2.7510.0",
+    )
+
+    async def register(running: RunningHub) -> None:
+        if await running.world.store.get(Provider, provider.id) is None:
+            enrolled = Change(saves=(Save(provider, NEW), Save(stream, NEW)))
+            await running.world.committer.commit(enrolled)
+        await running.enrolment.register(provider, registration)
+
+    await world.ask(register)
+
+
 BESIDE_ITEMS = (
     Story("create_policy", None, frozenset({"create_policy"}), _create_policy, no_job_runs),
     Story("pair_clouds", "create_policy", frozenset({"pair_clouds"}), _pair, no_job_runs),
     Story("refresh_server", None, frozenset({"refresh_server"}), _refresh, no_job_runs),
+    Story(
+        "register_provider",
+        None,
+        frozenset({"create_site", "register_provider"}),
+        _register,
+        no_job_runs,
+    ),
     Story("unregister_server", None, frozenset({"unregister_server"}), _unregister, no_job_runs),
 )
 

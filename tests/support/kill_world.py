@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -140,15 +141,20 @@ class KillWorld:
     sites: dict[str, Site] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
     begun: str = field(default_factory=lambda: SystemClock().new_id())
+    begun_at: datetime = field(default_factory=lambda: SystemClock().now())
     requests: int = 0
 
     async def call(self, ask: Callable[[HubWorld], Any]) -> Any:
         """Have the hub do something, as a client that repeats a request until it is answered."""
+        return await self.ask(lambda running: ask(running.world))
+
+    async def ask(self, ask: Callable[[RunningHub], Any]) -> Any:
+        """Do the same with all parts of the hub."""
         while True:
             running = self.hub.facts
             if running is not None:
                 try:
-                    return await running.door.life.serve(ask(running.world))
+                    return await running.door.life.serve(ask(running))
                 except ConnectionError:
                     continue
             await asyncio.sleep(LOOK_SECONDS)
@@ -267,7 +273,7 @@ class KillWorld:
         return {each.record.friendly_name for each in found}
 
     async def _are_idle(self, names: set[str]) -> bool:
-        for name in names:
+        for name in names & self.agents.keys():
             agent = self.agents[name].facts
             if agent is None:
                 return False

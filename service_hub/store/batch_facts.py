@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from service_hub.domain.records import ProviderStream, Record
 from service_hub.ports import Change
@@ -9,8 +10,7 @@ from service_hub.ports import Change
 Key = tuple[type[Record], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(NamedTuple):
     """What is there of one record."""
 
     version: int
@@ -18,8 +18,7 @@ class Present:
     vault_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """An event that is not acknowledged; `received`: its receipt came before an earlier one's."""
 
     event_id: str

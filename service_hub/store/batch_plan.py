@@ -7,7 +7,9 @@ is written with one statement per table and kind, however many changes there are
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import to_json
 
 from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
@@ -60,9 +62,16 @@ class Plan:
     rings: list[Ring] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    record: Record
+class _Numbered(NamedTuple):
+    """A new event with its place."""
+
+    event: NewEvent
+    stream: str
+    seq: int
+
+
+class _Written(NamedTuple):
+    record: Record | _Numbered
     version: int
     created: int
     change: int
@@ -86,7 +95,7 @@ class _Batch:
         self.log: dict[tuple[str, int], tuple[LogEntry, int]] = {}
         self.leases: dict[str, Lease | None] = {}
         self.messages: dict[str, tuple[Message, int, int] | None] = {}
-        self.rings: dict[Ring, None] = {}
+        self.rings: dict[tuple[str, str], None] = {}
         self.number = facts.number
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
@@ -114,8 +123,9 @@ class _Batch:
         if key in where:
             self._set(where, key, _GONE)
 
-    def _ring(self, ring: Ring) -> None:
-        self._set(self.rings, ring, None)
+    def _ring(self, topic: str, key: str) -> None:
+        if (topic, key) not in self.rings:
+            self._set(self.rings, (topic, key), None)
 
     def _apply(self, change: Change) -> None:
         for guard in change.guards:
@@ -130,7 +140,7 @@ class _Batch:
             self._acknowledge(change.receipts)
         self._apply_to_jobs(change)
         for ring in change.rings:
-            self._ring(ring)
+            self._ring(ring.topic, ring.key)
 
     # ------------------------------------------------------------------------------------- records
 
@@ -192,13 +202,15 @@ class _Batch:
             seq = following.get(stream.id, stream.next_seq)
             following[stream.id] = seq + 1
             key = (OutboxEvent, event.event_id)
-            if self.written.get(key) is not None:
+            if self.records.get(key) is not None:
                 raise StaleVersionError(f"the event {event.event_id} exists already")
-            self._write(key, _numbered(event, stream.stream, seq))
+            numbered = _Numbered(event, stream.stream, seq)
+            self._set(self.records, key, Present(NEW + 1, self.number, ""))
+            self._set(self.written, key, _Written(numbered, NEW + 1, self.number, self.number))
             self._set(self.waiting, (stream.id, seq), Waiting(event.event_id, received=False))
         for provider_id, seq in following.items():
             self._keep_stream(self._stream(provider_id).model_copy(update={"next_seq": seq}))
-            self._ring(Ring(OUTBOX_TOPIC, provider_id))
+            self._ring(OUTBOX_TOPIC, provider_id)
 
     def _acknowledge(self, receipts: Sequence[EventReceipt]) -> None:
         """Note receipts; drop every event that is acknowledged without a gap below it."""
@@ -228,7 +240,7 @@ class _Batch:
             self._drop(self.waiting, (stream.id, acknowledged))
             self._remove((OutboxEvent, there.event_id))
         self._keep_stream(stream.model_copy(update={"acknowledged_seq": acknowledged}))
-        self._ring(Ring(OUTBOX_TOPIC, stream.id))
+        self._ring(OUTBOX_TOPIC, stream.id)
 
     # ---------------------------------------------------------------------------------------- jobs
 
@@ -270,14 +282,14 @@ class _Batch:
             return
         if message.message_id not in self.messages:
             self._set(self.messages, message.message_id, (message, self.number, position))
-        self._ring(Ring(INBOX_TOPIC, message.job_id))
+        self._ring(INBOX_TOPIC, message.job_id)
 
 
 def plan(changes: Iterable[Change], facts: Facts) -> Plan:
     """Return what each change comes to, and what to write."""
     batch = _Batch(facts)
     outcomes = [batch.apply(change) for change in changes]
-    made = Plan(outcomes, batch.number, rings=list(batch.rings))
+    made = Plan(outcomes, batch.number, rings=[Ring(topic, key) for topic, key in batch.rings])
     for (kind, record_id), written in batch.written.items():
         if written is None:
             # Also what the batch itself has made: nothing is there then, and nothing happens.
@@ -316,30 +328,33 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
 
 
 def _values(written: _Written) -> tuple[Any, ...]:
-    record = written.record
-    numbered = (record.seq,) if isinstance(record, OutboxEvent) else ()
-    return (
-        *searched_values(record),
-        *numbered,
-        written.version,
-        written.created,
-        written.change,
-        record.model_dump_json(exclude_defaults=True),
-    )
+    record, version, created, change = written
+    if isinstance(record, _Numbered):
+        columns: tuple[Any, ...] = (record.event.provider_id.lower(), record.seq)
+        document = _event_document(record)
+    else:
+        columns = tuple(searched_values(record))
+        if isinstance(record, OutboxEvent):
+            columns = (*columns, record.seq)
+        document = record.model_dump_json()
+    return (*columns, version, created, change, document)
 
 
-def _numbered(event: NewEvent, stream: str, seq: int) -> OutboxEvent:
-    # Not checked again: NewEvent's fields are the hub's own, and this is every command's way out.
-    return OutboxEvent.model_construct(
-        id=event.event_id,
-        vault_id=event.vault_id,
-        provider_id=event.provider_id,
-        stream=stream,
-        seq=seq,
-        type=event.type,
-        issued_at=event.issued_at,
-        expires_at=event.expires_at,
-        body=dict(event.body),
-        receipt=None,
-        unverifiable_reports=(),
-    )
+def _event_document(numbered: _Numbered) -> str:
+    """Return what OutboxEvent would write of itself: this is the way out of every command."""
+    event = numbered.event
+    return to_json(
+        {
+            "id": event.event_id,
+            "vault_id": event.vault_id,
+            "provider_id": event.provider_id,
+            "stream": numbered.stream,
+            "seq": numbered.seq,
+            "type": event.type,
+            "issued_at": event.issued_at,
+            "expires_at": event.expires_at,
+            "body": event.body,
+            "receipt": None,
+            "unverifiable_reports": (),
+        }
+    ).decode()

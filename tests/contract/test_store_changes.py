@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from service_hub.domain.errors import LeaseLostError, RefusedChangeError, StaleVersionError
 from service_hub.domain.jobs import Job, JobState
@@ -220,6 +223,24 @@ async def test_an_event_that_is_saved_again_keeps_its_early_receipt(store: Recor
     await store.apply([Change(saves=[Save(reported, found.version)])])
     await store.apply([Change(receipts=[receipt("a", 1)])])
     assert not await sequence(store, "a")
+
+
+async def test_an_event_is_kept_as_it_was_given(store: RecordStore) -> None:
+    body: dict[str, JsonValue] = {"text": 'Ω"\0', "deep": {"list": [1, 2.5, None, True]}}
+    given = replace(event("B", "e"), body=body, issued_at=datetime(2026, 1, 1, 1, 2, 3, 4, UTC))
+    await store.apply([Change(events=[given])])
+    (read,) = await store.events_after("B", 0, 10)
+    assert read == OutboxEvent(
+        id="e",
+        vault_id=given.vault_id,
+        provider_id="B",
+        stream="stream-of-B",
+        seq=1,
+        type=given.type,
+        issued_at=given.issued_at,
+        expires_at=given.expires_at,
+        body=body,
+    )
 
 
 async def test_a_server_that_is_deleted_takes_no_events(store: RecordStore) -> None:

@@ -25,8 +25,8 @@ DECISIONS_MAX: Final = 100
 
 DECIDING_SECONDS_MAX: Final = 0.005
 
-BATCHES_AT_ONCE: Final = 2
-"""While one is committed, the next is decided."""
+BATCHES_AT_ONCE: Final = 4
+"""While one is committed, the next are decided; they then share a transaction."""
 
 TRIES_MAX: Final = 20
 """How often an event is decided anew because what it was decided on had changed meanwhile."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service_hub.domain.errors import ConflictError, NotFoundError
+from service_hub.domain.errors import ConflictError, NotFoundError, StorageUnavailableError
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.looker_records import TaskReceipt
 from service_hub.domain.records import (
@@ -362,3 +362,38 @@ async def test_a_provider_with_protected_machines_stays(world: HubWorld) -> None
     with pytest.raises(ConflictError, match="still in use"):
         await world.servers.leave(world.providers["tokyo"])
     assert not await gone(world, "tokyo")
+
+
+async def test_a_hub_that_dies_in_a_purge_has_forgotten_nothing_or_tidies_the_partner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partner's job and the farewell are one transaction: there is no time in between."""
+    async with hub_world(tmp_path, lease=60 * SECONDS) as world:
+        await paired(world)
+        world.clock.time += 61 * SECONDS
+        await world.reports.heartbeat(
+            world.providers["osaka"], Heartbeat(boot_id="osaka-boot", last=None)
+        )
+        before = await world.store.last_number()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "apply", _dies)
+            with pytest.raises(StorageUnavailableError):
+                await world.servers.purge(world.vault, "tokyo-fabric")
+        assert not await gone(world, "tokyo")
+        await world.servers.purge(world.vault, "tokyo-fabric")
+        (job,) = [
+            found
+            for found in await world.store.find(Job)
+            if found.record.scenario.name == "CloudUnPairing"
+        ]
+        since = await world.store.changes_since(world.vault.id, before, 1000)
+        assert await gone(world, "tokyo")
+        numbers = {each.number for each in since if each.kind in {"job", "provider"}}
+        assert numbers == {before + 1}
+    async with hub_world(tmp_path, lease=60 * SECONDS, clock=world.clock) as world:
+        assert await until_done(world, job.record.id) == ["osaka unpair_cloud e0"]
+
+
+async def _dies(changes: object) -> None:
+    del changes
+    raise StorageUnavailableError("the hub dies here", "start it")

@@ -13,19 +13,6 @@ class Immutable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @classmethod
-    def of_own(cls, **values: Any) -> Self:
-        """Return it with exactly these values, every field among them; nothing is checked.
-
-        For what the hub has made itself, thousands of times in a second.
-        """
-        made = cls.__new__(cls)
-        _set(made, "__dict__", values)
-        _set(made, "__pydantic_fields_set__", set(values))
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
-        return made
-
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return it with these fields changed; they are not checked, as in pydantic's own copy.
 

@@ -33,12 +33,3 @@ def test_a_deep_copy_shares_nothing() -> None:
     copy = TASK.model_copy(deep=True)
     assert copy == TASK
     assert copy.parts[0].observed is not TASK.parts[0].observed
-
-
-def test_what_is_made_unchecked_equals_what_is_made_checked() -> None:
-    values = {"side": Side.PRIMARY, "state": TaskState.FAILED, "observed_at": None}
-    whole = {**values, "observed": {"a": 1}, "percent": 2.5}
-    assert set(whole) == set(TaskPart.model_fields)
-    made = TaskPart.of_own(**whole)
-    assert made == TaskPart.model_validate(whole)
-    assert made.model_dump_json() == TaskPart.model_validate(whole).model_dump_json()

@@ -23,11 +23,14 @@ from tests.support.hub_world import HubWorld
 from tests.support.kill_programs import RunningHub
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import CLOUD, MACHINE
+from vmm_simulator.faults import Fault
 from wire_contract.reports import Registration
+from wire_contract.vocabulary import FaultKind, Verb
 
 FOLLOWED = INTERNAL_OPERATIONS - {Operation.ENABLE}
 """What the hub begins by itself once an item is in the state for it."""
 
+REFUSED_CODE = 32768
 UNPLANNED_STATES = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
 QUICK_WATCH_SECONDS, SLOW_WATCH_SECONDS = 0.03, 60.0
 
@@ -46,15 +49,21 @@ class Story:
 
 async def no_job_runs(world: HubWorld) -> bool:
     """Whether every job has ended, and none of them failed."""
+    return await _all_ended(world, {JobState.SUCCEEDED})
+
+
+async def _all_ended(world: HubWorld, ends: set[JobState]) -> bool:
     jobs = [each.record for each in await world.store.find(Job)]
-    failed = [job for job in jobs if job.finished and job.state is not JobState.SUCCEEDED]
-    assert not failed, f"{failed[0].scenario_key} {failed[0].state}: {failed[0].errors}"
+    others = [job for job in jobs if job.finished and job.state not in ends]
+    assert not others, f"{others[0].scenario_key} {others[0].state}: {others[0].errors}"
     return bool(jobs) and all(job.finished for job in jobs)
 
 
-def _rests_in(state: ProtectionState) -> Callable[[HubWorld], Awaitable[bool]]:
+def _rests_in(
+    state: ProtectionState, end: JobState = JobState.SUCCEEDED
+) -> Callable[[HubWorld], Awaitable[bool]]:
     async def holds(world: HubWorld) -> bool:
-        if not await no_job_runs(world):
+        if not await _all_ended(world, {JobState.SUCCEEDED, end}):
             return False
         item = await world.store.get(ProtectedItem, MACHINE)
         return item is not None and item.record.state is state and item.record.current is None
@@ -206,6 +215,79 @@ def item_stories() -> Iterator[Story]:
                 waiting.append(rest)
 
 
+# ------------------------------------------------------------------- failed, restarted, cancelled
+
+
+async def _refused(world: KillWorld) -> None:
+    """Ask for a planned failover that the recovery site refuses: it is taken back."""
+    refusal = Fault(verb=Verb.FAIL_OVER, kind=FaultKind.REFUSE, code=REFUSED_CODE)
+    world.sites["osaka"].faults.replace((refusal,))
+    await _asking(Operation.PLANNED_FAILOVER)(world)
+
+
+async def _restarted(world: KillWorld) -> None:
+    """Restart the job that failed; the recovery site has come to its senses."""
+    identity = world.identity()
+
+    async def restart(hub: HubWorld) -> Job:
+        (job,) = [
+            each.record
+            for each in await hub.store.find(Job)
+            if each.record.scenario_key == "planned_failover"
+        ]
+        return await hub.jobs.restart(hub.vault, job.id, identity)
+
+    await world.call(restart)
+
+
+async def _cancelled(world: KillWorld) -> None:
+    """Cancel a planned failover while the source prepares it."""
+    held = Fault(verb=Verb.PREPARE_FAILOVER, kind=FaultKind.HOLD, times=1)
+    faults = world.sites["tokyo"].faults
+    faults.replace((held,))
+    await _asking(Operation.PLANNED_FAILOVER)(world)
+    identity = world.identity()
+
+    async def is_held() -> bool:
+        return any(each.waiting for each in faults.view())
+
+    async def current(hub: HubWorld) -> str:
+        found = await hub.store.get(ProtectedItem, MACHINE)
+        assert found is not None
+        assert found.record.current is not None
+        return found.record.current.job_id
+
+    await world.until(is_held, "the source prepares the failover")
+    job_id = await world.call(current)
+    await world.call(lambda hub: hub.jobs.cancel(hub.vault, job_id, identity))
+    faults.replace(())
+
+
+AFTERWARDS = (
+    Story(
+        "refused planned_failover",
+        "EnableProtection of Unprotected",
+        frozenset({"planned_failover"}),
+        _refused,
+        _rests_in(ProtectionState.PROTECTED, JobState.FAILED),
+    ),
+    Story(
+        "restarted planned_failover",
+        "refused planned_failover",
+        frozenset({"planned_failover"}),
+        _restarted,
+        _rests_in(ProtectionState.PLANNED_FAILED_OVER),
+    ),
+    Story(
+        "cancelled planned_failover",
+        "EnableProtection of Unprotected",
+        frozenset({"planned_failover"}),
+        _cancelled,
+        _rests_in(ProtectionState.PROTECTED, JobState.CANCELLED),
+    ),
+)
+
+
 def stories() -> dict[str, Story]:
     """Return every story by its name; what one builds on stands before it."""
-    return {story.name: story for story in (*BESIDE_ITEMS, *item_stories())}
+    return {story.name: story for story in (*BESIDE_ITEMS, *item_stories(), *AFTERWARDS)}

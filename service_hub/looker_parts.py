@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.liveness import OBSERVATION_INTERVAL
 from service_hub.hub_api.looker_routes import LookerApi
 from service_hub.hub_api.server_routes import ServersApi
@@ -76,6 +77,9 @@ async def _again_and_again(name: str, seconds: float, work: Callable[[], Awaitab
         await asyncio.sleep(seconds)
         try:
             await work()
+        except StorageUnavailableError as error:
+            # Said once by who writes; a trace would tell nothing more.
+            log.warning("round_put_off", round=name, cause=str(error))
         except Exception:
             # Nothing that a job or a site waits for: the next round finds what this one left.
             log.exception("round_broke_off", round=name)

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from service_hub.domain.errors import StorageUnavailableError
 from service_hub.looker_ports import ChangePage
 from service_hub.ports import CHANGES_REMEMBERED, WideReader
 
@@ -80,8 +81,11 @@ class ChangeService:
                 await self._asked.wait()
             try:
                 present = await self._reader.last_number()
-            except Exception:
+            except StorageUnavailableError as error:
                 # Who waits is answered when its time is over; looked at again in a moment.
+                log.warning("changes_not_read", cause=str(error))
+                present = newest
+            except Exception:
                 log.exception("changes_not_read")
                 present = newest
             if present != newest:

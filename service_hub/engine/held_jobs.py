@@ -70,7 +70,8 @@ class HeldJob:
     """One job; `version` is that of the stored record, `fence` its lease's.
 
     `is_busy`: a decision is being committed or the job is being read. `related` is None until it
-    is needed, or when it may have changed. `is_doubtful`: to be read again first.
+    is needed, or when it may have changed. `is_doubtful`: to be read again first. `has_lease`: what
+    begins the lease is stored.
     """
 
     job: Job
@@ -80,6 +81,7 @@ class HeldJob:
     waiting: deque[Fed] = field(default_factory=deque)
     is_busy: bool = False
     is_doubtful: bool = False
+    has_lease: bool = True
     is_resumed_after_reading: bool = False
     quarantined: str | None = None
     due: datetime | None = None

@@ -272,11 +272,14 @@ class Engine:
     ) -> None:
         """Commit a change that begins leases; the jobs are held, busy, before anybody hears."""
         for held, _ in begun:
+            held.has_lease = False
             self._jobs.add(held)
             self._jobs.occupy(held)
         try:
             await self._faults.reach("engine.before_commit")
             await self._committer.commit(change)
+            for held, _ in begun:
+                held.has_lease = True
             await self._faults.reach("engine.after_commit")
         except BaseException:
             for held, _ in begun:
@@ -356,8 +359,9 @@ class Engine:
                 self._jobs.drop(held)
 
     def _leases(self) -> list[Lease]:
+        # A lease that is not stored yet cannot be lost: renewing it would say that it was.
         held = (*self._jobs, *self._after.closing)
-        return [each.lease(self.tenure.hub_id) for each in held]
+        return [each.lease(self.tenure.hub_id) for each in held if each.has_lease]
 
     async def _claim(self, more: int) -> None:
         """Take up what is free, portion by portion; other hubs have their turn in between."""

@@ -146,3 +146,36 @@ async def test_a_jump_ahead_makes_no_site_gone(tmp_path: Path, told: list[Any]) 
         assert not await world.fabrics.connected("tokyo-provider")
         assert [each[:5] for each in await until_done(world, job_id)][:2] == ["tokyo", "tokyo"]
         assert (await world.job(job_id)).errors == ()
+
+
+class SlowCommit:
+    """Holds what is about to be committed until a test lets it go."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def reach(self, name: str) -> None:
+        """Wait there."""
+        if self.is_on and name == "engine.before_commit":
+            self.reached.set()
+            await self.let_go.wait()
+
+    def reach_now(self, name: str) -> None:
+        """Go on."""
+
+
+async def test_a_lease_that_is_not_stored_yet_is_not_lost(tmp_path: Path, told: list[Any]) -> None:
+    """Renewed in that moment, the database does not know it: the job is this hub's all the same."""
+    slow = SlowCommit()
+    async with hub_world(tmp_path, faults=slow) as world:
+        await protected(world)
+        slow.is_on = True
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(ask(world, Operation.PLANNED_FAILOVER))
+            await slow.reached.wait()
+            await world.engine._renew()
+            slow.is_on = False
+            slow.let_go.set()
+        await until_done(world, asking.result())
+    assert [each for each in told if each["event"] in {"lease_lost", "job_taken_up"}] == []

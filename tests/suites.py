@@ -54,7 +54,7 @@ SUITES: Final = (
     _pytest("integration", 280),
     _pytest("e2e", 300),
 )
-LONG_SUITES: Final = (_pytest("long", 3600),)
+LONG_SUITES: Final = (_pytest("long", 10_800),)
 
 
 @dataclass

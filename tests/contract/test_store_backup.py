@@ -1,7 +1,7 @@
 """Backup, restore and check of each database, and of one into the other."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from itertools import count
@@ -75,13 +75,15 @@ class Database:
             return file_backup.check(self.file)
         return await postgres_backup.check(self.settings)
 
-    async def findings_after(self, statement: str) -> list[str]:
-        """Return what is found after a statement, which is undone again."""
+    async def findings_after(self, statements: Iterable[str]) -> list[list[str]]:
+        """Return what is found after each statement, which is undone again."""
 
-        def look(connection: sa.Connection) -> list[str]:
-            connection.exec_driver_sql(statement)
-            found = list(findings(connection))
-            connection.rollback()
+        def look(connection: sa.Connection) -> list[list[str]]:
+            found = []
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+                found.append(list(findings(connection)))
+                connection.rollback()
             return found
 
         if self.settings is None:
@@ -233,8 +235,8 @@ async def test_damage_is_found(database: Database) -> None:
     async with database.open() as store:
         await fill(store)
     assert await database.findings() == []
-    for statement, words in DAMAGE.items():
-        found = await database.findings_after(statement)
+    told = await database.findings_after(DAMAGE)
+    for (statement, words), found in zip(DAMAGE.items(), told, strict=True):
         assert any(words in each for each in found), (statement, found)
     assert await database.findings() == []
 

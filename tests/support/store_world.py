@@ -1,9 +1,12 @@
 """The hub's store in whichever database, empty, and what tests put into it."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
@@ -12,7 +15,7 @@ from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream, RequestKey, Vault
 from service_hub.ports import NEW, Change, EventReceipt, Lease, LogEntry, NewEvent, Save
-from service_hub.store.database import open_store
+from service_hub.store.database import check_and_upgrade, open_store
 from service_hub.store.postgres_database import open_postgres_store
 from service_hub.store.record_store import RecordStore
 from tests.support.postgres_server import PostgresServer
@@ -25,12 +28,24 @@ BOTH: Final = ("sqlite", pytest.param("postgresql", marks=pytest.mark.needs("pos
 """Parameters of a fixture: each database that the hub can use."""
 
 
+@cache
+def empty_database() -> bytes:
+    """Return the file of an empty database, its tables made: quicker than making them each time."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "hub.db"
+        check_and_upgrade(file)
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return file.read_bytes()
+
+
 @asynccontextmanager
 async def opened_store(
     request: pytest.FixtureRequest, folder: Path, lease_seconds: float = 15.0
 ) -> AsyncIterator[RecordStore]:
     """Open an empty store of the kind that the fixture's parameter names."""
     if request.param == "sqlite":
+        (folder / "hub.db").write_bytes(empty_database())
         async with open_store(folder / "hub.db", lease_seconds=lease_seconds) as store:
             yield store
         return

@@ -29,7 +29,7 @@ from benchmarks.engine.workload import (
     job_id,
     provider_ids,
 )
-from service_hub.domain.jobs import Job, JobError, JobState
+from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import OutboxEvent, ProviderStream
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
@@ -62,7 +62,7 @@ class NoDelivery:
 class NothingAgainst:
     """The hub's own checks, and the leases of providers: nothing to say against anything."""
 
-    async def check(self, job: Job, task_id: str) -> JobError | None:
+    async def check(self, job: Job, task_id: str) -> None:
         """Return nothing."""
         del job, task_id
 

@@ -55,7 +55,7 @@ async def test_a_small_plan_is_measured_to_its_end(
     monkeypatch.setattr(
         hub_process, "answer_seconds", lambda _number: {spec.task_id: 0.001 for spec in TASKS}
     )
-    order = {"what": "plan", "database": Databases(tmp_path).new("SQLite"), "items": 12}
+    order = {"what": "plan", "database": Databases(tmp_path, None).new("SQLite"), "items": 12}
     async with asyncio.timeout(30):
         told = await hub_process.run_plan(order)
     assert told["seconds"] > 0
@@ -69,6 +69,6 @@ async def test_a_plan_whose_jobs_fail_is_no_measurement(
         hub_process, "answer_seconds", lambda _number: {spec.task_id: 0.001 for spec in TASKS}
     )
     monkeypatch.setattr(hub_process, "TASKS", TASKS[:-1])
-    order = {"what": "plan", "database": Databases(tmp_path).new("SQLite"), "items": 2}
+    order = {"what": "plan", "database": Databases(tmp_path, None).new("SQLite"), "items": 2}
     with pytest.RaisesGroup(AssertionError, flatten_subgroups=True):
         await hub_process.run_plan(order)

@@ -44,7 +44,10 @@ class DatabaseSettings(Settings):
     @model_validator(mode="after")
     def _is_whole(self) -> "DatabaseSettings":
         if self.kind is DatabaseKind.SQLITE:
-            superfluous = sorted(self.model_fields_set - {"kind"})
+            meant = type(self).model_fields
+            superfluous = sorted(
+                name for name in meant if getattr(self, name) != meant[name].default
+            )
             if superfluous:
                 raise ValueError(f"kind sqlite takes no {superfluous[0]}: it is a file")
         elif bool(self.host) == (self.socket_directory is not None):

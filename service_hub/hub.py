@@ -111,6 +111,7 @@ async def run_hub(
             )
         )
         stack.callback(wakeups.close)
+        stack.callback(lookers.changes.close)
         stack.callback(endpoint.stop)
         facts = {**_addresses(settings), "hub_id": engine.tenure.hub_id}
         stack.enter_context(ready(settings.ready_file, facts))

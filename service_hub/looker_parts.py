@@ -26,6 +26,7 @@ from service_hub.services.rollups import RollUpService
 
 LEARN_SECONDS: Final = 10.0
 RETENTION_SECONDS: Final = 3600.0
+FIRST_SECONDS_MAX: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +61,9 @@ class LookerParts:
             await stack.enter_async_context(self.changes.watching())
             group = await stack.enter_async_context(asyncio.TaskGroup())
             rounds = [
-                group.create_task(_again_and_again("learning", LEARN_SECONDS, self.learning.look)),
+                group.create_task(_again_and_again("learning", self.learning.look, LEARN_SECONDS)),
                 group.create_task(
-                    _again_and_again("retention", RETENTION_SECONDS, self.retention.round)
+                    _again_and_again("retention", self.retention.round, RETENTION_SECONDS)
                 ),
             ]
             try:
@@ -72,9 +73,12 @@ class LookerParts:
                     each.cancel()
 
 
-async def _again_and_again(name: str, seconds: float, work: Callable[[], Awaitable[int]]) -> None:
+async def _again_and_again(name: str, work: Callable[[], Awaitable[int]], seconds: float) -> None:
+    # Soon for the first time, also for a hub that is restarted every day.
+    pause = min(seconds, FIRST_SECONDS_MAX)
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause)
+        pause = seconds
         try:
             await work()
         except StorageUnavailableError as error:

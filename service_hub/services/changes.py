@@ -29,6 +29,7 @@ class ChangeService:
     def __init__(self, *, reader: WideReader) -> None:
         self._reader = reader
         self._waiting = 0
+        self._closed = False
         self._changed = asyncio.Event()
         self._asked = asyncio.Event()
 
@@ -43,7 +44,7 @@ class ChangeService:
             changed = self._changed
             page = await self._page(vault_id, number, limit)
             left = ends - asyncio.get_running_loop().time()
-            if page.changes or page.restarted or left <= 0:
+            if page.changes or page.restarted or left <= 0 or self._closed:
                 return page
             self._waiting += 1
             self._asked.set()
@@ -54,6 +55,11 @@ class ChangeService:
                 continue
             finally:
                 self._waiting -= 1
+
+    def close(self) -> None:
+        """Answer everybody who waits, now: the hub stops."""
+        self._closed = True
+        self._changed.set()
 
     async def _page(self, vault_id: str, number: int, limit: int) -> ChangePage:
         # Read first: what is committed after it has a higher number and is told next time.

@@ -355,6 +355,21 @@ async def test_who_waits_is_told_when_something_changes_and_not_before(tmp_path:
             assert "tokyo-provider" in {row.record_id for row in each.result().changes}
 
 
+async def test_who_waits_is_answered_when_the_hub_stops(tmp_path: Path) -> None:
+    async with looking(tmp_path) as (world, parts), parts.changes.watching():
+        number = await world.store.last_number()
+        async with asyncio.timeout(SECONDS_MAX), asyncio.TaskGroup() as group:
+            waits = group.create_task(
+                parts.changes.since(world.vault.id, number, limit=10, wait_seconds=25)
+            )
+            await asyncio.sleep(0.05)
+            assert not waits.done()
+            parts.changes.close()
+        assert waits.result().highest == number
+        after = await parts.changes.since(world.vault.id, number, limit=1, wait_seconds=25)
+        assert after.changes == []
+
+
 async def test_waiting_is_bounded_and_a_restored_hub_says_so(tmp_path: Path) -> None:
     async with looking(tmp_path) as (world, parts), parts.changes.watching():
         number = await world.store.last_number()

@@ -50,7 +50,7 @@ SUITES: Final = (
     _pytest("unit", 120),
     _pytest("model", 120),
     _pytest("simulation", 300),
-    _pytest("contract", 120),
+    _pytest("contract", 240),
     _pytest("integration", 280),
     _pytest("e2e", 300),
 )

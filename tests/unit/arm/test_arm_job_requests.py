@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.protection import ProtectionState, TestState
+from service_hub.domain.records import CurrentScenario
+from tests.unit.arm.arm_estate import MACHINE, NOW
 from tests.unit.arm.arm_jobs import OTHER_MACHINE, plan_with_children, suspended
 from tests.unit.arm.conftest import PLANNED, Surface, error_of
 
@@ -174,3 +177,25 @@ async def test_what_is_part_of_another_job_is_asked_of_that_one(surface: Surface
     )
     assert status == 409
     assert plan.id in error["message"]
+
+
+async def test_an_item_that_a_plan_holds_names_it_and_offers_nothing(surface: Surface) -> None:
+    holder = CurrentScenario(scenario_name="PlannedFailover", job_id="plan", started_at=NOW)
+    surface.hub.items[MACHINE] = surface.hub.items[MACHINE].model_copy(update={"plan": holder})
+    shown = (await surface.body(surface.item))["properties"]
+    assert shown["allowedOperations"] == []
+    assert shown["currentScenario"]["scenarioName"] == "PlannedFailover"
+    assert shown["currentScenario"]["jobId"].endswith("/replicationJobs/plan")
+
+
+async def test_an_open_test_says_until_when_it_may_be_open(surface: Surface) -> None:
+    update = {
+        "state": ProtectionState.TEST_OPEN,
+        "test_state": TestState.WAITING_FOR_COMPLETION,
+        "test_opened_at": NOW,
+    }
+    surface.hub.items[MACHINE] = surface.hub.items[MACHINE].model_copy(update=update)
+    shown = (await surface.body(surface.item))["properties"]
+    assert shown["testFailoverState"] == "WaitingForCompletion"
+    assert "since 2026-03-04" in shown["testFailoverStateDescription"]
+    assert "2026-03-18" in shown["testFailoverStateDescription"]

@@ -354,7 +354,8 @@ class Engine:
     async def _renew(self) -> None:
         lost = {(each.job_id, each.fence) for each in await self.tenure.renew(self._leases())}
         for held in self._jobs:
-            if (held.job.id, held.fence) in lost:
+            # What is being committed has a guard of its own, and may be what ends the lease.
+            if (held.job.id, held.fence) in lost and not held.is_busy:
                 log.warning("lease_lost", job_id=held.job.id, fence=held.fence)
                 self._jobs.drop(held)
 

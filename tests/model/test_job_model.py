@@ -1,7 +1,8 @@
 """Bounded exhaustive walk over `decide`: every order of reports, losses, deadlines and requests.
 
 Small plans hold every kind of task and are walked with a cancellation and restarts at any moment;
-so are the recorded scenarios, there without the retries. What is found is told in the summary.
+so are the recorded scenarios, there without retries, and the longest without restarts (with more of
+all in tests/long). What is found is told in the summary.
 """
 
 from collections.abc import Callable
@@ -25,28 +26,31 @@ FLAG_SETS = (
     ("source_operations_not_required", "no_network_mapping", "states_updated_later"),
     ("already_committed",),
 )
+LONGEST = "unplanned_failover"
 TASKS_MAX = max(len(scenario.tasks) for scenario in SCENARIOS.values())
 
 
 def test_every_order_of_events_of_small_plans_keeps_the_invariants(
     tell: Callable[[str], None],
 ) -> None:
-    walk = sum((explore(decide, job_of(plan), restarts=2) for plan in PLANS.values()), Walk())
+    walk = sum((explore(decide, job_of(plan), restarts=1) for plan in PLANS.values()), Walk())
     tell(
         f"decide, small plans: {walk.states} states, {walk.transitions} transitions,"
         f" {walk.ends} ends"
     )
-    assert walk.states > 10_000, "the walk has become smaller than what it was made for"
+    assert walk.states > 8_000, "the walk has become smaller than what it was made for"
 
 
 def test_every_order_of_events_of_the_scenarios_keeps_the_invariants(
     tell: Callable[[str], None],
 ) -> None:
-    walk = sum((explore(decide, scenario_job(key)) for key in SCENARIOS), Walk())
+    walk = Walk()
+    for key in SCENARIOS:
+        walk += explore(decide, scenario_job(key), restarts=int(key != LONGEST))
     tell(
         f"decide, scenarios: {walk.states} states, {walk.transitions} transitions, {walk.ends} ends"
     )
-    assert walk.states > 20_000, "the walk has become smaller than what it was made for"
+    assert walk.states > 10_000, "the walk has become smaller than what it was made for"
 
 
 @pytest.mark.parametrize("key", SCENARIOS)

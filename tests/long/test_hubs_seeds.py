@@ -15,10 +15,10 @@ from tests.support.hubs_world import FAILOVER_VERBS
 from tests.support.postgres_server import PostgresServer, running_server
 
 MACHINES = 6
+LEASE_SECONDS = 6.0
 DAYS = 12
-SEEDS = (
-    [int(os.environ["SITE_RECOVERY_SEED"])] if "SITE_RECOVERY_SEED" in os.environ else range(DAYS)
-)
+SEED = os.environ.get("SITE_RECOVERY_SEED")
+SEEDS = range(DAYS) if SEED is None else [int(SEED)]
 
 pytestmark = [
     pytest.mark.needs("postgresql"),
@@ -38,7 +38,10 @@ def server() -> Iterator[PostgresServer]:
 async def days(
     tmp_path_factory: pytest.TempPathFactory, server: PostgresServer, ports: Callable[[], int]
 ) -> AsyncIterator[Days]:
-    async with bad_days(tmp_path_factory.mktemp("hubs"), ports, server, MACHINES) as opened:
+    folder = tmp_path_factory.mktemp("hubs")
+    async with bad_days(
+        folder, ports, server, machine_count=MACHINES, lease_seconds=LEASE_SECONDS
+    ) as opened:
         yield opened
 
 

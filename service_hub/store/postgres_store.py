@@ -30,6 +30,9 @@ from service_hub.store.postgres_writer import (
 from service_hub.store.record_store import RecordStore
 
 RECONNECT_SECONDS: Final = 1.0
+BELL_SECONDS: Final = 10.0
+"""How often the connection that hears hints is tried: nothing else is said on it."""
+
 OUTCOME_SECONDS_MAX: Final = 20.0
 """How long we ask what became of a commit whose answer was lost."""
 
@@ -245,23 +248,32 @@ class PostgresStore(RecordStore):
 
     async def hear(self) -> None:
         """Hear the hints of other hubs, over a connection that is made anew when it breaks."""
+        away = False
         while True:
             try:
                 line = await self._where.connect("bell")
-            except _BROKEN as error:
-                log.warning("database_bell_unreachable", cause=str(error))
-            else:
+                if away:
+                    log.info("database_bell_back")
+                away = False
                 await self._hear_on(line)
+            except _BROKEN as error:
+                if not away:
+                    log.warning("database_bell_away", cause=str(error))
+                away = True
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _hear_on(self, line: Connection) -> None:
+        """Hear until the connection ends; a network that says nothing any more is noticed too."""
         ended = asyncio.Event()
         line.add_termination_listener(lambda _line: ended.set())
         try:
             await line.add_listener(CHANNEL, self._heard)
-            await ended.wait()
-        except _BROKEN as error:
-            log.warning("database_bell_broken", cause=str(error))
+            while not ended.is_set():
+                try:
+                    async with asyncio.timeout(BELL_SECONDS):
+                        await ended.wait()
+                except TimeoutError:
+                    await line.execute("SELECT 1")
         finally:
             line.terminate()
 

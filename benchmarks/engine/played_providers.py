@@ -48,6 +48,7 @@ class PlayedProviders:
         self._last_seq: dict[str, int] = dict.fromkeys(streams, 0)
         self._known: dict[str, Mapping[str, float] | None] = {}
         self._receipts: defaultdict[str, list[EventReceipt]] = defaultdict(list)
+        self._reporting = asyncio.Lock()
         self.own_seconds = 0.0
         self.commands = 0
         self._ended_count = 0
@@ -88,15 +89,13 @@ class PlayedProviders:
         """Report every provider's receipts together, again and again, until it is cancelled."""
         while True:
             await asyncio.sleep(REPORT_SECONDS)
-            for provider_id in [each for each, found in self._receipts.items() if found]:
-                receipts = self._receipts.pop(provider_id)
-                await committer.commit(Change(receipts=receipts))
+            await self.settle(committer)
 
     async def settle(self, committer: Committer) -> None:
-        """Report what is left."""
-        for receipts in list(self._receipts.values()):
-            await committer.commit(Change(receipts=receipts))
-        self._receipts.clear()
+        """Return when what there is now is reported."""
+        async with self._reporting:
+            for provider_id in list(self._receipts):
+                await committer.commit(Change(receipts=self._receipts.pop(provider_id)))
 
     def _take(self, event: NewEvent) -> None:
         provider_id = event.provider_id

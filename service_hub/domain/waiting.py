@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from service_hub.domain import open_tests
+from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.jobs import Job
 from service_hub.domain.protection import ProtectionState, allowed_operations
 from service_hub.domain.records import PendingApproval, ProtectedItem
@@ -52,11 +53,13 @@ _BY_ITSELF: Final = frozenset(
 )
 
 
-def of_job(job: Job) -> Waiting | None:
-    """Return what a job waits for; None once it has ended."""
+def of_job(job: Job, usual: Usual | None) -> Waiting | None:
+    """Return what a job waits for, and how long that usually takes; None once it has ended."""
     words = job.waiting_for
     if words is None:
         return None
+    if usual is not None:
+        words = f"{words}; usually {in_words(usual.median_seconds)}"
     name = f"{job.scenario.friendly_name} of {job.target_object_name}"
     return Waiting(WaitingKind.JOB, job.id, name, job.started_at or job.created_at, words)
 

@@ -12,7 +12,7 @@ import structlog
 
 from service_hub.domain.durations import Usual, duration_id, durations_of, learn, usual
 from service_hub.domain.errors import StaleVersionError
-from service_hub.domain.jobs import Job
+from service_hub.domain.jobs import Job, TaskState
 from service_hub.domain.looker_records import DurationSample, LearningPlace, UsualDuration
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.domain.rollups import recovery_of
@@ -39,6 +39,13 @@ class DurationService:
         place = duration_id(vault_id, scenario_key, task_id)
         found = await self._reader.get(UsualDuration, place)
         return usual(None if found is None else found.record)
+
+    async def of_running(self, job: Job) -> Usual | None:
+        """Return how long the task that runs now usually takes; None when none runs or is known."""
+        for task in job.tasks:
+            if task.state is TaskState.IN_PROGRESS and task.withdrawing is None:
+                return await self.usual(job.vault_id, job.scenario_key, task.task_id)
+        return None
 
     async def all_of(self, job: Job) -> Mapping[str, Usual]:
         """Return what was learnt of a job's tasks, by task id."""

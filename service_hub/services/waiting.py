@@ -8,6 +8,7 @@ from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import PendingApproval, ProtectedItem, Vault
 from service_hub.domain.waiting import Waiting, of_approval, of_item, of_job
 from service_hub.ports import Reader
+from service_hub.services.durations import DurationService
 
 OPEN_STATES: Final = (JobState.NOT_STARTED, JobState.IN_PROGRESS, JobState.SUSPENDED)
 
@@ -19,6 +20,7 @@ class WaitingService:
 
     def __init__(self, *, reader: Reader) -> None:
         self._reader = reader
+        self._durations = DurationService(reader=reader)
 
     async def list(self, vault: Vault) -> Sequence[Waiting]:
         """Return all that waits, what has waited longest first."""
@@ -34,8 +36,10 @@ class WaitingService:
         for state in OPEN_STATES:
             for each in await self._reader.find(Job, state=state.value):
                 job = each.record
-                own = job.vault_id == vault.id and job.parent_id is None
-                if own and (waiting := of_job(job)) is not None:
+                if job.vault_id != vault.id or job.parent_id is not None:
+                    continue
+                waiting = of_job(job, await self._durations.of_running(job))
+                if waiting is not None:
                     found.append(waiting)
         return found
 

@@ -17,6 +17,7 @@ from service_hub.domain.rollups import Figure, Metric, Resolution
 from service_hub.looker_parts import LookerParts, looker_parts
 from service_hub.ports import Change, Delete, Save
 from service_hub.services.prerequisites import PrerequisitesService
+from service_hub.services.waiting import WaitingService
 from tests.support.hub_stories import ask, observe, protected, until_done
 from tests.support.hub_world import (
     MACHINE_ID,
@@ -307,6 +308,12 @@ async def test_a_running_task_says_how_long_it_usually_takes(tmp_path: Path) -> 
         assert words["FailoverTask"] == "usually 40 s"
         assert words["PlannedFailoverPreflightChecksTask"] is None, "it has ended"
         assert progress.remaining_seconds == 4 * 40 - 12
+        (waits,) = [
+            each
+            for each in await WaitingService(reader=world.store).list(world.vault)
+            if each.id == job_id
+        ]
+        assert waits.words.endswith("; usually 40 s")
         await until_done(world, job_id)
         assert (await parts.observations.progress(world.vault, job_id)).remaining_seconds is None
 

@@ -27,6 +27,10 @@ IDLE_MS_MIN: Final = 500
 PASSWORD_BYTES_MAX: Final = 1024
 VERSION_MIN: Final = 14
 
+LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg says on a connection that has ended: the second when the server's farewell came
+between two statements."""
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
@@ -135,6 +139,6 @@ def _words(error: BaseException) -> str:
 
 def told(settings: DatabaseSettings, error: BaseException) -> BaseException:
     """Return the error to raise of a running hub: StorageUnavailableError when it may pass."""
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, LOST):
         return StorageUnavailableError(_words(error), f"see that {settings.place} can be reached")
     return unavailable(error) or error

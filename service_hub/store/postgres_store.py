@@ -17,7 +17,7 @@ from service_hub.domain.errors import (
 from service_hub.ports import NO_FAULTS, Change, FaultPoints, Lease, Ring
 from service_hub.store.batch_facts import questions
 from service_hub.store.batch_plan import Outcome, plan
-from service_hub.store.postgres_connections import Address, Connection, told
+from service_hub.store.postgres_connections import LOST, Address, Connection, told
 from service_hub.store.postgres_writer import (
     CHANNEL,
     LOCK,
@@ -56,7 +56,7 @@ _RENEW: Final = (
 _RELEASE: Final = f"UPDATE job_lease SET owner = '', held_until = 0 WHERE {_HELD}"  # noqa: S608
 
 T = TypeVar("T")
-_BROKEN: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_BROKEN: Final = (asyncpg.PostgresError, *LOST, OSError)
 
 log = structlog.get_logger(__name__)
 

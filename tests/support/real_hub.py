@@ -145,6 +145,13 @@ class RealHub:
         tls = client_context(self.root_pem, chain_pem=chain, key_pem=private_key_pem(contents.key))
         return Holder(tls, contents.key)
 
+    def renewed(self, holder: Holder) -> Holder:
+        """Return the same server with a new token."""
+        sealed = self.provider("POST", paths.TOKEN, Holder(holder.tls, holder.key))
+        assert sealed.code == 200, sealed
+        token = unwrap_token(sealed.content["token"], holder.key)
+        return Holder(holder.tls, holder.key, token)
+
     def registered(self, vault: str, vmm_id: str = VMM_ID) -> Holder:
         """Return a new server that is registered, with its token."""
         key = new_private_key()
@@ -153,8 +160,7 @@ class RealHub:
         assert answer.code == 200, answer
         chain = chain_for(decode_certs_only(answer.body), key.public_key())
         tls = client_context(self.root_pem, chain_pem=chain, key_pem=private_key_pem(key))
-        sealed = self.provider("POST", paths.TOKEN, Holder(tls, key)).content["token"]
-        holder = Holder(tls, key, unwrap_token(sealed, key))
+        holder = self.renewed(Holder(tls, key))
         registration = Registration(
             vmm_id=vmm_id,
             vmm_fqdn=VMM_FQDN,

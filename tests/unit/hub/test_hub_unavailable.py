@@ -14,7 +14,7 @@ from service_hub.store.unavailable import unavailable
 
 def of_sqlite(code: int, words: str) -> sqlite3.Error:
     error = sqlite3.OperationalError(words)
-    error.sqlite_errorcode = code  # type: ignore[misc] -- as the library sets it
+    error.sqlite_errorcode = code
     return error
 
 

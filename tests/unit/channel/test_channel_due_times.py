@@ -11,7 +11,8 @@ MOMENTS = st.none() | st.integers(0, 20).map(float)
 
 @given(st.lists(st.tuples(NAMES, MOMENTS) | st.integers(0, 20).map(float)))
 def test_what_is_due_is_what_was_noted_last(steps: list[tuple[str, float | None] | float]) -> None:
-    due_times, known = DueTimes(), {}
+    due_times = DueTimes()
+    known: dict[str, float] = {}
     for step in steps:
         if isinstance(step, float):
             expected = {name for name, moment in known.items() if moment <= step}

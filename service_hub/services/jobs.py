@@ -64,9 +64,8 @@ class JobService:
 
     async def list(self, vault: Vault) -> list[Job]:
         """Return all jobs of the vault that are no part of another, newest first."""
-        found = await self._reader.find(Job, vault_id=vault.id)
-        own = (each.record for each in found if each.record.parent_id is None)
-        return sorted(own, key=lambda job: job.created_at, reverse=True)
+        found = await self._reader.find(Job, vault_id=vault.id, parent_id="")
+        return sorted((each.record for each in found), key=lambda job: job.created_at, reverse=True)
 
     async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Have what runs withdrawn and what was done taken back."""

@@ -32,7 +32,7 @@ class WaitingService:
         return sorted(found, key=lambda each: (each.since or _EARLIEST, each.id))
 
     async def _jobs(self, vault: Vault) -> Sequence[Waiting]:
-        found = []
+        found: list[Waiting] = []
         for state in OPEN_STATES:
             for each in await self._reader.find(Job, state=state.value):
                 job = each.record

@@ -19,6 +19,11 @@ _COMMANDS: Final = {
     "Cancel": ("cancel", "takes back what was done"),
 }
 _BUSY: Final = "532"
+_ENDINGS: Final = {
+    "Succeeded": "it had ended before the request came to it",
+    "Cancelled": "somebody cancelled it, and what it did was taken back",
+}
+_NO_REASON: Final = "no error is recorded; look at the hub's log"
 
 
 def properties_of(job: models.Job) -> models.JobProperties:
@@ -91,8 +96,8 @@ def failure_text(job: models.Job) -> str:
         said = [row["message"], row["provider_message"], row["causes"]]
         said.append(row["remedy"] or row["provider_remedy"])
         texts.append(f"{row['task']}: " + " ".join(str(text) for text in said if text))
-    reason = "; ".join(texts) or "no error is recorded; look at the hub's log"
     properties = job.properties
+    reason = "; ".join(texts) or _ENDINGS.get(properties.state or "", _NO_REASON)
     return f"job {job.name} ({properties.friendly_name}) is {properties.state}: {reason}"
 
 

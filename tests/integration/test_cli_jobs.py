@@ -126,6 +126,14 @@ def test_a_cancellation_that_came_too_late_is_a_failure(shell: Shell) -> None:
     assert "Succeeded" in text
 
 
+def test_a_job_that_somebody_else_cancels_is_told_so(shell: Shell) -> None:
+    job = begun(shell)
+    shell.run("job", "cancel", job.id, "--yes")
+    text = shell.run("job", "watch", job.id, code=ExitCode.JOB_FAILED)
+    assert "somebody cancelled it" in text
+    assert "restart" not in text
+
+
 def test_a_failed_job_is_restarted_under_its_own_id(shell: Shell) -> None:
     job = failed(shell)
     text = shell.run("job", "restart", job.id)

@@ -14,7 +14,7 @@ from tests.support.hubs_days import BREAKAGES, Days, bad_days
 from tests.support.hubs_world import FAILOVER_VERBS
 from tests.support.postgres_server import PostgresServer, running_server
 
-MACHINES = 6
+MACHINES = 5
 LEASE_SECONDS = 6.0
 DAYS = 12
 SEED = os.environ.get("SITE_RECOVERY_SEED")

@@ -36,6 +36,7 @@ from wire_contract.vocabulary import Direction
 
 JOB_SECONDS_MAX = 120.0
 HELD_SECONDS_MAX = 60.0
+PROTECTED_SECONDS_MAX = 300.0
 REGION = "local"
 SUBSCRIPTION = "11111111-1111-4111-8111-111111111111"
 FAILOVER_VERBS = ("shut_down", "prepare_failover", "fail_over", "start")
@@ -162,7 +163,7 @@ class HubsWorld:
     async def _settle_one(self, item: ItemOperations) -> None:
         await item.commit()
         await item.reverse_replicate(self.direction)
-        await wait_protected(item)
+        await wait_protected(item, PROTECTED_SECONDS_MAX)
 
     def receipts(self, receipt: str) -> list[Any]:
         """Return what the agents said of events: accepted, duplicate or refused."""
@@ -239,4 +240,4 @@ async def _furnish(world: HubsWorld, root_pem: str) -> None:
 
 async def _protect(item: ItemOperations, policy: str) -> None:
     await item.enable(policy)
-    await wait_protected(item)
+    await wait_protected(item, PROTECTED_SECONDS_MAX)

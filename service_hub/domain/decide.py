@@ -68,7 +68,7 @@ def next_deadline(job: Job) -> datetime | None:
         step = next((each for each in job.undo if each.state is TaskState.IN_PROGRESS), None)
         if step is None:
             return None
-        return step.withdrawing.gone_at if step.withdrawing else step.deadline
+        return step.withdrawing.gone_at if step.withdrawing else (step.retry_at or step.deadline)
     task = running(job)
     if task is None:
         return None

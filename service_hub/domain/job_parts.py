@@ -125,13 +125,15 @@ class TaskRun(Part):
 
 
 class UndoRun(Part):
-    """One step of taking back: `task_id` is the undone task's."""
+    """One step of taking back: `task_id` is the undone task's; `retry_at`: between two attempts."""
 
     task_id: str
     verb: Verb
     side: Side
     state: TaskState = TaskState.NOT_STARTED
     attempt: int = 0
+    tries: int = 0
     started_at: datetime | None = None
     deadline: datetime | None = None
+    retry_at: datetime | None = None
     withdrawing: Withdrawing | None = None

@@ -203,7 +203,7 @@ class Job(Record):
                     f"waiting for {names} to confirm withdrawal of '{what}'"
                     f" since {since}, until {until} at the latest; {ends}"
                 )
-            if isinstance(step, TaskRun) and step.retry_at is not None:
+            if step.retry_at is not None:
                 since, again = _moment(step.started_at or self.created_at), _moment(step.retry_at)
                 return f"waiting to try '{what}' again at {again}, since {since}; {ends}"
         return None

@@ -22,6 +22,7 @@ from service_hub.domain.jobs import (
     Withdrawing,
 )
 from service_hub.domain.protection import ProtectionState
+from service_hub.domain.scenarios import TRANSIENT_RETRY
 
 
 def take_back(job: Job, now: datetime) -> Decision:
@@ -95,6 +96,8 @@ def undo_tick(job: Job, now: datetime, error: JobError) -> Decision:
     for step in job.undo:
         if step.state is not TaskState.IN_PROGRESS:
             continue
+        if step.retry_at is not None:
+            return _begin_undo(job, step, now) if step.retry_at <= now else (job, ())
         if step.withdrawing is not None:
             if step.withdrawing.gone_at <= now:
                 return _undo_failed(job, step, now, step.withdrawing.cause or error)
@@ -118,6 +121,7 @@ def undo_ended(job: Job, event: PartSucceeded | PartFailed) -> Decision:
             and each.side is event.side
             and each.attempt == event.attempt
             and each.state is TaskState.IN_PROGRESS
+            and each.retry_at is None
         ),
         None,
     )
@@ -150,8 +154,10 @@ def _begin_undo(job: Job, step: UndoRun, now: datetime) -> Decision:
         update={
             "state": TaskState.IN_PROGRESS,
             "attempt": attempt,
-            "started_at": now,
+            "tries": step.tries + 1,
+            "started_at": step.started_at or now,
             "deadline": deadline,
+            "retry_at": None,
         }
     )
     job = replace_task(job, task.model_copy(update={"undo_attempt": attempt}))
@@ -180,8 +186,13 @@ def _undo_failed(job: Job, step: UndoRun, now: datetime, error: JobError) -> Dec
     """Note it and go on taking back: each step that holds leaves less to mend by hand.
 
     Except after a step that the older ones rely on: a copy that may still run forbids to start the
-    other one.
+    other one. What may be gone at the next attempt is tried again first.
     """
+    retry = TRANSIENT_RETRY
+    if error.provider_code in retry.codes and step.tries < retry.attempts_max:
+        again = now + timedelta(seconds=retry.pause_seconds)
+        update = {"deadline": None, "withdrawing": None, "retry_at": again}
+        return replace_undo(job, step.model_copy(update=update)), ()
     error = error.model_copy(update={"task_id": step.task_id})
     job = _with_undo(job, step, TaskState.FAILED)
     job = job.model_copy(update={"errors": (*job.errors, error)})

@@ -44,6 +44,8 @@ from wire_contract.vocabulary import Side
 
 STATES_MAX = 150_000
 SECOND = timedelta(seconds=1)
+UNDO_TRIES_WALKED = 2
+"""A third attempt to take back follows the same code as the second."""
 
 Decide = Callable[[Job, Event], Decision]
 Identity = tuple[str, str, int]
@@ -127,7 +129,15 @@ def key_of(state: State) -> object:
         for task in job.tasks
     )
     undo = tuple(
-        (step.task_id, step.side, step.state, step.withdrawing is None) for step in job.undo
+        (
+            step.task_id,
+            step.side,
+            step.state,
+            step.withdrawing is None,
+            step.tries,
+            step.retry_at is None,
+        )
+        for step in job.undo
     )
     facts = (job.state, job.epoch, job.authority_moved, job.cancel is None, job.failed_state)
     waiting = frozenset(identity(command) for command in state.waiting)
@@ -164,6 +174,13 @@ def answers(job: Job, command: Command) -> Iterator[Event]:
 
 def may_be_tried_again(job: Job, task_id: str) -> bool:
     """Whether another attempt would follow a failure that may be gone by then."""
+    if task_id.endswith(UNDO_SUFFIX):
+        # Where the task itself is tried again: elsewhere it would be the same code again.
+        twice = job.spec(task_id.removesuffix(UNDO_SUFFIX)).retry.attempts_max > 1
+        steps = [each for each in job.undo if each.state is TaskState.IN_PROGRESS]
+        return (
+            twice and _walks_retries(job) and any(each.tries < UNDO_TRIES_WALKED for each in steps)
+        )
     task = job.run(task_id)
     return (
         task is not None

@@ -31,7 +31,6 @@ from service_hub.ports import PresenceSink
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
 from service_hub.root_files import settle
-from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.several_hubs import (
     AnnouncedPresence,
     KickedEverywhere,
@@ -206,13 +205,12 @@ def _provider_application(
 
 def _lookers(settings: HubSettings, clock: Clock, cases: UseCases, parts: Parts) -> LookerParts:
     """Return what serves whoever looks on; it sends nothing and decides on no job."""
-    reader, fabrics = parts.store, cases.fabrics
     return looker_parts(
-        reader,
+        parts.store,
         parts.committer,
         clock,
-        fabrics=fabrics,
-        checker=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+        fabrics=cases.fabrics,
+        checker=cases.registered.checker,
         archive_directory=settings.archive_directory,
         retention=timedelta(days=settings.jobs.retention_days),
         interval=timedelta(seconds=settings.inventory_seconds),

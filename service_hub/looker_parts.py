@@ -100,7 +100,7 @@ def looker_parts(
     retention: timedelta,
     interval: timedelta = OBSERVATION_INTERVAL,
 ) -> LookerParts:
-    """Make the parts; `checker` makes the hub's own checks of jobs on items.
+    """Make the parts; `checker` makes the hub's own checks of all jobs.
 
     `interval` is how often providers promise to tell what they manage.
     """

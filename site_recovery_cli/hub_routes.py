@@ -118,7 +118,7 @@ class HubRoutes:
         return answer
 
     async def seen(self, vault_id: str, what: str) -> list[dict[str, Any]]:
-        """Return the newest views of what is named, `items` or `machines`."""
+        """Return the newest views of what is named: `items`, `machines` or `servers`."""
         return _rows(await self._json("GET", _place(vault_id, what), what), what)
 
     async def progress(self, vault_id: str, job: str) -> Mapping[str, Any]:

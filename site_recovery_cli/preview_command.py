@@ -1,4 +1,4 @@
-"""`site-recovery preview`: what an operation would do to a machine, without doing it."""
+"""`site-recovery preview`: what an operation would do, without doing it."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -31,6 +31,8 @@ class Operation(StrEnum):
     UNPLANNED_FAILOVER = "unplanned-failover"
     COMMIT = "commit"
     REVERSE_REPLICATE = "reverse-replicate"
+    REFRESH_SERVER = "refresh-server"
+    REMOVE_SERVER = "remove-server"
 
 
 class Direction(StrEnum):
@@ -48,7 +50,18 @@ _NAMES: Final[Mapping[Operation, str]] = {
     Operation.UNPLANNED_FAILOVER: "UnplannedFailover",
     Operation.COMMIT: "Commit",
     Operation.REVERSE_REPLICATE: "ReverseReplicate",
+    Operation.REFRESH_SERVER: "RefreshProvider",
+    Operation.REMOVE_SERVER: "UnregisterFabric",
 }
+_ITEMS: Final = ("items", "item_id", "friendly_name", "protected machines")
+_SERVERS: Final = ("servers", "provider_id", "friendly_name", "servers")
+_TARGETS: Final = {
+    Operation.ENABLE: ("machines", "machine_id", "name", "machines"),
+    Operation.REFRESH_SERVER: _SERVERS,
+    Operation.REMOVE_SERVER: _SERVERS,
+}
+"""What operations are about: the route that lists it, its id, its name, and a word for many."""
+
 _DIRECTIONS: Final[Mapping[Direction, str]] = {
     Direction.AWAY: "PrimaryToRecovery",
     Direction.BACK: "RecoveryToPrimary",
@@ -58,7 +71,7 @@ _DIRECTIONS: Final[Mapping[Direction, str]] = {
 def preview(
     *,
     operation: Annotated[Operation, typer.Argument(help="The operation.")],
-    machine: Annotated[str, typer.Argument(help="The machine's name, or its id.")],
+    target: Annotated[str, typer.Argument(help="The machine's (or server's) name, or its id.")],
     direction: Annotated[
         Direction | None, typer.Option("--direction", help="Where it goes.")
     ] = None,
@@ -82,7 +95,7 @@ def preview(
         vault_id = await connection.vault_id(vault)
         question: dict[str, Any] = {
             "operation": _NAMES[operation],
-            "target": await _target(connection, vault_id, operation, machine),
+            "target": await _target(connection, vault_id, operation, target),
         }
         if direction is not None:
             question["direction"] = _DIRECTIONS[direction]
@@ -101,21 +114,17 @@ def preview(
         raise typer.Exit(ExitCode.REFUSED)
 
 
-async def _target(connection: Connection, vault_id: str, operation: Operation, machine: str) -> str:
-    """Return the id of what is named: a protected item, or a machine to protect."""
-    protects = operation is Operation.ENABLE
-    kind, key, name = (
-        ("machines", "machine_id", "name") if protects else ("items", "item_id", "friendly_name")
-    )
+async def _target(connection: Connection, vault_id: str, operation: Operation, target: str) -> str:
+    """Return the id of what is named: a protected item, a machine to protect, or a server."""
+    kind, key, name, what = _TARGETS.get(operation, _ITEMS)
     found = {
         str(row.get(key))
         for row in await connection.routes.seen(vault_id, kind)
-        if machine.lower() in {str(row.get(key)).lower(), str(row.get(name)).lower()}
+        if target.lower() in {str(row.get(key)).lower(), str(row.get(name)).lower()}
     }
     if len(found) != 1:
-        what = "machines" if protects else "protected machines"
         raise CommandError(
-            f"{len(found) or 'no'} {what} are named {machine}; name one by its id",
+            f"{len(found) or 'no'} {what} are named {target}; name one by its id",
             ExitCode.USAGE if found else ExitCode.NOT_FOUND,
         )
     return found.pop()

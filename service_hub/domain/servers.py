@@ -109,6 +109,12 @@ def refusal_in_use(provider: Provider, usage: str, now: datetime) -> JobError:
     return job_error(errors.SERVER_IN_USE, now, name=title_of(provider), detail=usage)
 
 
+def refusal_while_leaving(provider: Provider, leaving: Job, now: datetime) -> JobError:
+    """Return why nothing more is asked of a server that is being deleted."""
+    detail = f"{leaving.scenario.name} since {leaving.created_at:%Y-%m-%dT%H:%M:%SZ}"
+    return job_error(errors.BUSY, now, name=title_of(provider), detail=detail)
+
+
 def refusal_of_vault_deletion(vault: Vault, servers: Sequence[str]) -> str | None:
     """Return why a vault may not be deleted, with its servers, or None."""
     if not servers:

@@ -35,12 +35,21 @@ from service_hub.domain.records import (
     Provider,
     Vault,
 )
-from service_hub.domain.servers import title_of
+from service_hub.domain.scenarios import SCENARIOS
+from service_hub.domain.servers import (
+    CHECKING_TASKS,
+    REFRESH,
+    UNREGISTER,
+    plan_server_job,
+    refusal_while_leaving,
+    title_of,
+)
 from service_hub.looker_ports import ExpectedDuration, Preview, PreviewTask
 from service_hub.ports import Checker, Clock, Reader
 from service_hub.services.durations import DurationService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans, new_item
+from service_hub.services.server_jobs import leaving_by
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -54,6 +63,16 @@ class _Target:
 
     item: ProtectedItem
     machine: MachineView | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What is previewed, in names."""
+
+    operation: str
+    target: str
+    name: str
+    servers: Mapping[Side, str]
 
 
 class PreviewService:
@@ -81,6 +100,9 @@ class PreviewService:
         self, vault: Vault, operation: str, target: str, arguments: Mapping[str, Any]
     ) -> Preview:
         """Return what an operation on an item, or enabling a machine, would do now."""
+        key = _SERVER_OPERATIONS.get(operation.lower())
+        if key is not None:
+            return await self._of_server(vault, key, target)
         asked = _operation(operation)
         if asked is Operation.ENABLE:
             found = await self._machine(vault, target, arguments)
@@ -88,24 +110,41 @@ class PreviewService:
             found = _Target((await self._plans.item(vault, target)).record, None)
         now = self._clock.now()
         job = await self._job(found, asked, arguments, now)
-        refusals = {}
-        if not job.finished:
-            refusals = await self._refusals(job)
-        foreseen = foresee(job, now, refusals)
         seen = {side: await self._seen(found.item, side) for side in Side}
         copies = {side: copy for side, copy in seen.items() if copy is not None}
-        loss = expected_loss(foreseen.job, copies, now)
         servers = {side: await self._server(found.item.provider_at(side)) for side in Side}
+        named = _Named(asked.value, found.item.id, found.item.friendly_name, servers)
+        return await self._told(named, job, copies, signed=needs_signature(vault, asked))
+
+    async def _of_server(self, vault: Vault, key: str, target: str) -> Preview:
+        """Return what asking or deleting a server would do; it touches no copy of a machine."""
+        provider = await self._provider(vault, target)
+        now = self._clock.now()
+        job = plan_server_job(key, provider, JobIdentity(NOT_MADE, "", now))
+        leaving = await leaving_by(self._reader, provider)
+        if leaving is not None:
+            job = refused(job, refusal_while_leaving(provider, leaving, now), now)
+        servers = {Side.PRIMARY: title_of(provider)}
+        named = _Named(job.scenario.name, provider.id, title_of(provider), servers)
+        return await self._told(named, job, {}, signed=False)
+
+    async def _told(
+        self, named: "_Named", job: Job, copies: Mapping[Side, SeenCopy], *, signed: bool
+    ) -> Preview:
+        now = self._clock.now()
+        refusals = {} if job.finished else await self._refusals(job)
+        foreseen = foresee(job, now, refusals)
+        loss = expected_loss(foreseen.job, copies, now)
         learnt = await self._durations.all_of(foreseen.job)
         return Preview(
-            operation=asked.value,
+            operation=named.operation,
             scenario=job.scenario.name,
             direction=job.direction.value,
-            target=found.item.id,
-            target_name=found.item.friendly_name,
+            target=named.target,
+            target_name=named.name,
             refusal=next(iter(foreseen.job.errors), None),
-            signature_required=needs_signature(vault, asked),
-            servers=servers,
+            signature_required=signed,
+            servers=named.servers,
             tasks=[PreviewTask(task, learnt.get(task.task_id)) for task in foreseen.tasks],
             effects=effects(foreseen, copies),
             loss=loss,
@@ -135,7 +174,9 @@ class PreviewService:
         found = {}
         for task in job.tasks:
             spec = job.spec(task.task_id)
-            if spec.verb is None and not spec.asks_inventory:
+            # The last of the hub's own tasks on a server deletes it: that is nothing to ask for.
+            checks = job.operation is not None or task.task_id in CHECKING_TASKS
+            if checks and spec.verb is None and not spec.asks_inventory:
                 error = await self._checker.check(job, task.task_id)
                 if error is not None:
                     found[task.task_id] = error
@@ -158,6 +199,14 @@ class PreviewService:
                 return _Target(new_item(vault, machine, mapping, facts, ids), machine)
         raise NotFoundError(target)
 
+    async def _provider(self, vault: Vault, target: str) -> Provider:
+        for found in await self._reader.find(Provider, vault_id=vault.id):
+            provider = found.record
+            names = {provider.id, provider.fabric_name, provider.vmm_id}
+            if provider.registered_at and target.lower() in {each.lower() for each in names}:
+                return provider
+        raise NotFoundError(target)
+
     async def _seen(self, item: ProtectedItem, side: Side) -> SeenCopy | None:
         found = await self._reader.get(
             MachineObservation, f"{item.provider_at(side)}/{item.machine_at(side)}"
@@ -172,11 +221,16 @@ class PreviewService:
         return None if observed_at is None else freshness(observed_at, self._interval, now)
 
 
+_SERVER_OPERATIONS: Final = {SCENARIOS[key].name.lower(): key for key in (UNREGISTER, REFRESH)}
+"""What may be asked of a server, by the name of its scenario."""
+
+
 def _operation(name: str) -> Operation:
     for operation in Operation:
         if operation.value.lower() == name.lower():
             return operation
-    names = ", ".join(operation.value for operation in Operation)
+    ours = (SCENARIOS[key].name for key in _SERVER_OPERATIONS.values())
+    names = ", ".join((*(operation.value for operation in Operation), *ours))
     raise InvalidRequestError(f"The property 'operation' must be one of: {names}.", "operation")
 
 

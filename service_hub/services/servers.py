@@ -37,6 +37,7 @@ from service_hub.domain.servers import (
     plan_partner_job,
     plan_server_job,
     refusal_in_use,
+    refusal_while_leaving,
     title_of,
     usage_of,
 )
@@ -202,9 +203,7 @@ class ServerService:
         remembered = self._requests.remember(identity, job)
         leaving = await leaving_by(self._reader, facts.provider)
         if leaving is not None:
-            detail = f"{leaving.scenario.name} since {leaving.created_at:%Y-%m-%dT%H:%M:%SZ}"
-            error = job_error(errors.BUSY, now, name=title_of(facts.provider), detail=detail)
-            stopped = refused(job, error, now)
+            stopped = refused(job, refusal_while_leaving(facts.provider, leaving, now), now)
             await self._runner.record(stopped, remembered)
             return stopped
         await self._runner.start(job, remembered)

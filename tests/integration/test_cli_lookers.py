@@ -163,6 +163,13 @@ def test_a_preview_wants_one_machine_and_a_known_operation(shell: Shell) -> None
     assert "no machines are named db01" in shell.run(
         "preview", "enable", "db01", code=ExitCode.NOT_FOUND
     )
+    server = {"provider_id": "p-1", "friendly_name": "vmm-a"}
+    shell.hub.answers["GET", f"{VAULT}/servers"] = web.json_response({"servers": [server]})
+    shell.hub.answers["POST", f"{VAULT}/preview"] = web.json_response(PREVIEW)
+    assert "would be allowed now." in shell.run("preview", "remove-server", "VMM-A")
+    assert "no servers are named web01" in shell.run(
+        "preview", "refresh-server", "web01", code=ExitCode.NOT_FOUND
+    )
     shell.run("preview", "explode", "web01", code=ExitCode.USAGE)
     shell.hub.answers["POST", f"{VAULT}/preview"] = web.json_response({"tasks": 7})
     assert "another version" in shell.run("preview", "commit", "a", code=ExitCode.NOT_OFFERED)

@@ -17,9 +17,15 @@ from service_hub.domain.records import CurrentScenario, ProtectedItem
 from service_hub.looker_parts import LookerParts, looker_parts
 from service_hub.looker_ports import Preview
 from service_hub.ports import Change, Save
-from service_hub.services.prerequisites import PrerequisitesService
 from tests.support.hub_stories import ask, completed, observe, paired, protected, until_done
-from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, machine, replication
+from tests.support.hub_world import (
+    MACHINE_ID,
+    HubWorld,
+    hub_world,
+    inventory,
+    machine,
+    replication,
+)
 from wire_contract.reports import MachineObserved, ReportBatch
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 
@@ -44,9 +50,7 @@ async def looking(folder: Path) -> AsyncIterator[tuple[HubWorld, LookerParts]]:
             world.committer,
             world.clock,
             fabrics=world.fabrics,
-            checker=PrerequisitesService(
-                reader=world.store, clock=world.clock, fabrics=world.fabrics
-            ),
+            checker=world.leaving.checker,
             archive_directory=folder / "archive",
             retention=timedelta(days=180),
         )
@@ -191,6 +195,52 @@ async def refused_alike(
     assert as_job(preview) == as_done(job)
     assert preview.effects == ()
     assert preview.duration.words == "nothing runs" or preview.duration.unknown
+
+
+async def test_what_is_asked_of_servers_is_foreseen_too(tmp_path: Path) -> None:
+    async with looking(tmp_path) as (world, parts):
+        servers = ("UnregisterFabric", "osaka-provider"), ("RefreshProvider", "osaka-fabric")
+        for operation, target in servers:
+            before = content(tmp_path)
+            preview = await parts.previews.preview(world.vault, operation, target, {})
+            assert content(tmp_path) == before
+            assert (preview.refusal, preview.effects) == (None, ())
+            assert (preview.operation, preview.scenario) == (operation, operation)
+            if operation == "UnregisterFabric":
+                continue
+            job = await world.servers.refresh(world.vault, "osaka-fabric", world.identity())
+            while not await world.refreshes("osaka"):
+                await world.committer.until_next()
+            await world.reports.inventory(world.providers["osaka"], inventory("osaka"))
+            await until_done(world, job.id)
+            assert as_job(preview) == as_done(await world.job(job.id))
+        preview = await parts.previews.preview(world.vault, *servers[0], {})
+        job = await world.servers.remove(world.vault, "osaka-fabric", world.identity())
+        while not await world.assignments("osaka"):
+            await world.committer.until_next()
+        busy = await parts.previews.preview(world.vault, "RefreshProvider", "OSAKA-VMM", {})
+        assert busy.refusal is not None
+        assert busy.refusal.code == "532"
+        await until_done(world, job.id)
+        assert as_job(preview) == as_done(await world.job(job.id))
+        with pytest.raises(NotFoundError):
+            await parts.previews.preview(world.vault, "RefreshProvider", "osaka-fabric", {})
+
+
+async def test_a_server_that_is_used_or_away_is_not_deleted(tmp_path: Path) -> None:
+    async with looking(tmp_path) as (world, parts):
+        await paired(world)
+        for _ in range(2):
+            preview = await parts.previews.preview(
+                world.vault, "UnregisterFabric", "osaka-fabric", {}
+            )
+            job = await world.servers.remove(world.vault, "osaka-fabric", world.identity())
+            await until_done(world, job.id)
+            ended = await world.job(job.id)
+            assert preview.refusal is not None
+            assert [preview.refusal.code] == [error.code for error in ended.errors]
+            assert as_job(preview) == as_done(ended)
+            world.clock.time += 2 * LEASE
 
 
 async def test_what_is_stopped_started_and_disconnected_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import JsonValue
 
-from service_hub.domain.errors import UnauthenticatedError
+from service_hub.domain.errors import StorageUnavailableError, UnauthenticatedError
 from service_hub.ports import Clock, OperatorTokens, VaultUseCases
 
 HEALTH: Final = "/health"
@@ -50,6 +50,10 @@ class HubApi:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
+        try:
+            found = await self.vaults.list_all()
+        except StorageUnavailableError as error:
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", str(error))
         vaults = [
             {
                 "vault_id": vault.id,
@@ -61,7 +65,7 @@ class HubApi:
                 "provisioning_state": "Succeeded",
                 "operator_signature_required": vault.requires_operator_signature,
             }
-            for vault in await self.vaults.list_all()
+            for vault in found
         ]
         return _json(HTTPStatus.OK, {"vaults": vaults})
 

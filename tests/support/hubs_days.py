@@ -20,7 +20,7 @@ from tests.support.busy_estate import assert_every_effect_once
 from tests.support.hub_process import HubProcess
 from tests.support.hubs_world import FAILOVER_VERBS, HubsWorld, hubs_world
 from tests.support.postgres_server import PostgresServer
-from tests.support.real_hub import send
+from tests.support.real_hub import Answer, send
 from tests.support.relay import Relay
 
 TAKEN_UP_SECONDS_MAX: Final = 90.0
@@ -102,11 +102,16 @@ class Days:
 
     async def health(self, hub: HubProcess) -> dict[str, Any]:
         """Return what a hub says of itself."""
+        content: dict[str, Any] = (await self.ask(hub, "GET", "/health")).content
+        return content
+
+    async def ask(self, hub: HubProcess, method: str, path: str) -> Answer:
+        """Send this hub an operator's request."""
         root = client_context((hub.settings.trust_directory / "root.pem").read_text())
         place = (hub.settings.operator.port, root)
-        answer = await asyncio.to_thread(send, place, "GET", "/health", b"", {})
-        content: dict[str, Any] = answer.content
-        return content
+        token = (self.world.folder / "operator.token").read_text()
+        bearer = {"Authorization": f"Bearer {token}"}
+        return await asyncio.to_thread(send, place, method, path, b"", bearer)
 
     def taken(self) -> tuple[Counter[str], int, Counter[str]]:
         """Return how often each command was taken in, and how many were doubled or refused."""
@@ -184,6 +189,10 @@ async def database_crashed(days: Days) -> None:
     """The database server crashes while reports come in, and comes back."""
     await asyncio.to_thread(days.server.stop, signal.SIGQUIT)
     await days.let_go()
+    for hub in (days.holder, days.other):
+        refused = await days.ask(hub, "GET", "/hub/v1/vaults")
+        assert (refused.code, refused.content["error"]["code"]) == (503, "ServiceUnavailable")
+        assert (await days.health(hub))["state"] == "ok"
     await asyncio.to_thread(days.server.start)
 
 

@@ -179,7 +179,9 @@ class AfterDecisions:
         job = held.job
         self.note(held)
         if job.finished:
-            self.ended(held)
+            # Its lease stayed, for whatever reason: it ends once nothing follows any more.
+            self._spawn(self._children.ended(job))
+            self._spawn(self._let_follow(held))
             return
         if job.state is JobState.NOT_STARTED:
             self._jobs.offer(held, Fed(Begun(self._clock.now())))

@@ -188,6 +188,17 @@ async def test_what_follows_from_an_end_is_found_again_after_a_kill() -> None:
         assert after.told == [job.id]
 
 
+async def test_the_lease_of_a_job_that_ended_long_ago_is_not_claimed_again_and_again() -> None:
+    store, job = PlayedStore(), new_job(1, FIRST)
+    async with engine_world(store) as world:
+        await world.engine.start(job, Change())
+        await world.report(job.id, "First")
+    store.leases[job.id] = (Lease(job.id, "a former version", 1), 0.0)
+    async with engine_world(store) as world:
+        await until(lambda: not store.leases)
+        assert world.engine.held_count == 0
+
+
 async def test_large_stocks_are_claimed_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     store = PlayedStore()
     monkeypatch.setattr(takeover, "PORTION", 10)

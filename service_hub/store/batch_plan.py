@@ -57,7 +57,10 @@ class Plan:
     messages: list[tuple[str, str, int, int, str]] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     jobs_deleted: list[str] = field(default_factory=list)
-    """Jobs whose log goes with them."""
+    """Jobs whose log goes with them, before anything new is written."""
+
+    cleared: list[str] = field(default_factory=list)
+    """Jobs whose inbox is emptied, before anything new is left there."""
 
     rings: list[Ring] = field(default_factory=list)
 
@@ -92,7 +95,10 @@ class _Batch:
         self.written: dict[Key, _Written | None] = {}
         self.forgotten: dict[Key, tuple[str, int]] = {}
         self.notes: dict[str, tuple[str, int]] = {}
-        self.log: dict[tuple[str, int], tuple[LogEntry, int]] = {}
+        self.log: dict[tuple[str, int], tuple[LogEntry, int] | None] = {}
+        self.erased: dict[str, None] = {}
+        self.cleared: dict[str, None] = {}
+        self.taken: dict[str, None] = {}
         self.leases: dict[str, Lease | None] = {}
         self.messages: dict[str, tuple[Message, int, int] | None] = {}
         self.rings: dict[tuple[str, str], None] = {}
@@ -174,8 +180,10 @@ class _Batch:
         if delete.kind is ProviderStream:
             self._drop(self.streams, delete.record_id)
         if delete.kind is Job:
-            self._drop(self.fences, delete.record_id)
-            self._set(self.leases, delete.record_id, _GONE)
+            self._end(delete.record_id)
+            self._set(self.erased, delete.record_id, None)
+            for place in [place for place in self.log if place[0] == delete.record_id]:
+                self._drop(self.log, place)
 
     def _remove(self, key: Key) -> None:
         self._drop(self.records, key)
@@ -252,10 +260,19 @@ class _Batch:
         for position, message in enumerate(change.messages):
             self._leave(message, position)
         for message_id in change.taken:
-            self._set(self.messages, message_id, _GONE)
+            self._set(self.taken, message_id, None)
+            self._drop(self.messages, message_id)
         for job_id in change.ends:
-            self._drop(self.fences, job_id)
-            self._set(self.leases, job_id, _GONE)
+            self._end(job_id)
+
+    def _end(self, job_id: str) -> None:
+        """Have nobody hold the job any more, and empty its inbox."""
+        self._drop(self.fences, job_id)
+        self._set(self.leases, job_id, _GONE)
+        self._set(self.cleared, job_id, None)
+        for message_id, left in list(self.messages.items()):
+            if left is not None and left[0].job_id == job_id:
+                self._drop(self.messages, message_id)
 
     def _check(self, guard: Guard) -> None:
         fence = self.fences.get(guard.job_id)
@@ -266,7 +283,7 @@ class _Batch:
 
     def _append(self, entry: LogEntry) -> None:
         key = (entry.job_id, entry.number)
-        if key in self.log:
+        if self.log.get(key) is not None:
             raise StaleVersionError(f"entry {entry.number} of job {entry.job_id} exists already")
         self._set(self.log, key, (entry, self.number))
 
@@ -280,7 +297,7 @@ class _Batch:
         """Put a message into an inbox; for a job that has ended it means nothing any more."""
         if self.fences.get(message.job_id) is None:
             return
-        if message.message_id not in self.messages:
+        if self.messages.get(message.message_id) is None:
             self._set(self.messages, message.message_id, (message, self.number, position))
         self._ring(INBOX_TOPIC, message.job_id)
 
@@ -299,11 +316,9 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
         else:
             made.inserts.setdefault(kind, []).append((record_id, *_values(written)))
     made.forgotten = [
-        (kind.kind, record_id, *facts_of)
-        for (kind, record_id), facts_of in batch.forgotten.items()
-        if batch.written[kind, record_id] is None
+        (kind.kind, record_id, *facts_of) for (kind, record_id), facts_of in batch.forgotten.items()
     ]
-    made.jobs_deleted = made.deletes.get(Job, [])
+    made.jobs_deleted = list(batch.erased)
     made.notes = [
         (event_id, *note)
         for event_id, note in batch.notes.items()
@@ -311,7 +326,7 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
     ]
     made.log = [
         (entry.job_id, entry.number, sortable(entry.at), change, entry.event)
-        for entry, change in batch.log.values()
+        for entry, change in filter(None, batch.log.values())
     ]
     for job_id, lease in batch.leases.items():
         if lease is None:
@@ -319,11 +334,10 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
         else:
             made.begun.append((lease.job_id, lease.owner, lease.fence))
     for message_id, left in batch.messages.items():
-        if left is None:
-            made.taken.append(message_id)
-        else:
+        if left is not None:
             message, change, position = left
             made.messages.append((message_id, message.job_id, change, position, message.event))
+    made.taken, made.cleared = list(batch.taken), list(batch.cleared)
     return made
 
 

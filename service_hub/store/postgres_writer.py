@@ -148,6 +148,14 @@ async def read_facts(connection: Connection, asked: Questions, number: int) -> F
 async def write(connection: Connection, made: Plan, lease_ms: int) -> None:
     """Write what was decided, rings and change number included."""
     run = connection.execute
+    for table, column, ids in (
+        ("job_inbox", "message_id", made.taken),
+        ("job_inbox", "job_id", made.cleared),
+        ("job_lease", "job_id", made.ended),
+        ("job_log", "job_id", made.jobs_deleted),
+    ):
+        if ids:
+            await run(f"DELETE FROM {table} WHERE {column} = ANY($1::text[])", ids)  # noqa: S608
     for kind, ids in made.deletes.items():
         await run(f"DELETE FROM {kind.kind} WHERE id = ANY($1::text[])", ids)  # noqa: S608
     for kind, rows in made.updates.items():
@@ -168,14 +176,6 @@ async def write(connection: Connection, made: Plan, lease_ms: int) -> None:
     if made.forgotten:
         limit = made.number - CHANGES_REMEMBERED
         await run("DELETE FROM deleted_record WHERE change < $1", limit)
-    for table, column, ids in (
-        ("job_inbox", "message_id", made.taken),
-        ("job_lease", "job_id", made.ended),
-        ("job_inbox", "job_id", made.ended),
-        ("job_log", "job_id", made.jobs_deleted),
-    ):
-        if ids:
-            await run(f"DELETE FROM {table} WHERE {column} = ANY($1::text[])", ids)  # noqa: S608
     await run(_FINISH, made.number, list(payloads(made.rings)))
 
 

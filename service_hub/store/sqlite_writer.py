@@ -135,6 +135,9 @@ def _write(connection: sa.Connection, made: Plan, lease_ms: int) -> None:
         if rows := list(rows):
             connection.exec_driver_sql(statement, rows)
 
+    run("DELETE FROM job_inbox WHERE message_id = ?", ((each,) for each in made.taken))
+    run("DELETE FROM job_inbox WHERE job_id = ?", ((each,) for each in made.cleared))
+    run("DELETE FROM job_log WHERE job_id = ?", ((each,) for each in made.jobs_deleted))
     for kind, ids in made.deletes.items():
         run(_DELETES[kind], ((each,) for each in ids))
     for kind, rows in made.updates.items():
@@ -157,10 +160,7 @@ def _write(connection: sa.Connection, made: Plan, lease_ms: int) -> None:
         " VALUES (?, ?, ?, ?, ?) ON CONFLICT (message_id) DO NOTHING",
         made.messages,
     )
-    run("DELETE FROM job_inbox WHERE message_id = ?", ((each,) for each in made.taken))
     run("DELETE FROM job_lease WHERE job_id = ?", ((each,) for each in made.ended))
-    run("DELETE FROM job_inbox WHERE job_id = ?", ((each,) for each in made.ended))
-    run("DELETE FROM job_log WHERE job_id = ?", ((each,) for each in made.jobs_deleted))
     run("UPDATE change_counter SET number = ? WHERE id = 1", [(made.number,)])
 
 

@@ -1,4 +1,7 @@
-"""Several hubs on one PostgreSQL, and the days on which it cannot be used."""
+"""Several hubs on one PostgreSQL, and the days on which it cannot be used.
+
+Over 400 lines because each bad day is told whole, beside the server that it happens to.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

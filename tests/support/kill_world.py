@@ -1,6 +1,7 @@
 """Two sites, a hub and two agents in one process, to be killed at any failpoint of an operation.
 
-Each trial begins on a copy of the operation's start state, which is made once.
+Each trial begins on a copy of the operation's start state, which is made once. Over 400 lines
+because what runs, when it has settled and how its end is pictured must fit together.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Two sites, a hub and two agents in one process, to be killed at any failpoint of an operation.
 
-Each trial begins on a copy of the operation's start state, which is made once. Over 400 lines
-because what runs, when it has settled and how its end is pictured must fit together.
+Each trial begins on a copy of the operation's start state, which is made once.
+
+Over 400 lines because what runs, when it has settled and how its end is pictured fit together.
 """
 
 import asyncio

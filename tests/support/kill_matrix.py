@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import unified_diff
 from pathlib import Path
 from random import Random
@@ -33,7 +33,7 @@ from tests.support.kill_world import (
 
 MEMORY_DISK = Path("/dev/shm")  # noqa: S108 -- a kill forgets no pages, so that memory will do
 REFERENCES = 2
-TRIES_MAX = 4
+TRIES_MAX = 3
 """How often a boundary is tried that was not reached: what is sent together differs by chance."""
 
 VICTIMS = ((HUB,), *((site,) for site in SITES), PROGRAMS)
@@ -53,12 +53,15 @@ class Tally:
 
     tried: int = 0
     converged: int = 0
+    earlier: int = 0
     unreached: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        unreached = f", not reached: {'; '.join(self.unreached)}" if self.unreached else ""
-        return f"boundaries tried / converged: {self.tried} / {self.converged}{unreached}"
+        words = f"boundaries tried / converged: {self.tried} / {self.converged}"
+        if self.earlier:
+            words += f", {self.earlier} taken one time earlier: the last one came by chance"
+        return words + (f", not reached: {'; '.join(self.unreached)}" if self.unreached else "")
 
 
 class KillMatrix:
@@ -106,7 +109,14 @@ class KillMatrix:
                     words = difference(reference.picture, picture)
                     tally.failures.append(f"{_again(story, kill)}\n{words}")
                 return
-        tally.unreached.append(f"{story.name}: {kill}")
+        # What is sent together differs: the last time of a failpoint may be one too many.
+        boundary = kill.boundary
+        if boundary.nth == 1:
+            tally.unreached.append(f"{story.name}: {kill}")
+            return
+        tally.earlier += 1
+        earlier = replace(boundary, nth=boundary.nth - 1)
+        await self.trial(story, replace(kill, boundary=earlier), tally)
 
     async def _told(self, story: Story, kill: Kill | None) -> tuple[str, list[Boundary], bool]:
         start = await self._start(story)

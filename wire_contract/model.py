@@ -13,6 +13,9 @@ RAISED_MAX: Final = 2**52
 
 Number = Annotated[int, Field(ge=0, le=NUMBER_MAX)]
 Raised = Annotated[int, Field(ge=0, le=RAISED_MAX)]
+Name = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What records are found by: no database keeps the character NUL in a key."""
+
 Moment = Annotated[
     AwareDatetime,
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from wire_contract.model import Moment, Number, Raised, WireModel
+from wire_contract.model import Moment, Name, Number, Raised, WireModel
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReceiptKind, RefusalReason
 
@@ -57,7 +57,7 @@ class SessionRequest(WireModel):
     the hub's roots that it has pinned.
     """
 
-    boot_id: str
+    boot_id: Name
     session: Number
     journal_id: str
     provider_version: str
@@ -97,7 +97,7 @@ class SessionAnswer(WireModel):
 class Heartbeat(WireModel):
     """Renews the provider's lease; carries the last journalled event."""
 
-    boot_id: str
+    boot_id: Name
     last: StreamPosition | None
     fabric_reachable: bool = True
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field, JsonValue
 
-from wire_contract.model import Moment, WireModel
+from wire_contract.model import Moment, Name, WireModel
 from wire_contract.vocabulary import (
     Health,
     ReplicationMode,
@@ -180,7 +180,7 @@ class MachineView(WireModel):
     one; it cannot be started. `start_blocked_by`: why a start would be refused now, or null.
     """
 
-    machine_id: str
+    machine_id: Name
     hyperv_id: str
     name: str
     cloud_id: str

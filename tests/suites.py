@@ -51,7 +51,7 @@ SUITES: Final = (
     _pytest("model", 120),
     _pytest("simulation", 420),
     _pytest("contract", 240),
-    _pytest("integration", 280),
+    _pytest("integration", 480),
     _pytest("e2e", 300),
 )
 LONG_SUITES: Final = (_pytest("long", 10_800),)

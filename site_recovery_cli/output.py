@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -17,6 +18,8 @@ Row = Mapping[str, Any]
 
 NOTHING: Final = "(none)"
 TABLE_WIDTH_WITHOUT_TERMINAL: Final = 160
+
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)")
 
 
 class Format(StrEnum):
@@ -39,8 +42,9 @@ def show_list(rows: Sequence[Row], columns: Mapping[str, str], form: Format) -> 
             _write(f"{NOTHING}\n")
         case Format.TABLE:
             table = Table(box=None, header_style="bold", pad_edge=False)
-            for heading in columns.values():
-                table.add_column(heading, overflow="fold")
+            for number, heading in enumerate(columns.values()):
+                # What comes first names the row to other commands: whole, so that it can be copied.
+                table.add_column(heading, overflow="fold", no_wrap=number == 0)
             for row in rows:
                 table.add_row(*(_cell(row.get(field)) for field in columns))
             _print(table)
@@ -100,7 +104,10 @@ def _write(text: str) -> None:
 
 def _cell(value: object) -> Text:
     # Text is not read as rich's markup; what cannot be printed could steer the terminal.
-    return Text(_printable(_text(value)))
+    text = _printable(_text(value))
+    moment = _MOMENT.fullmatch(text)
+    # People read seconds; documents and TSV keep what the hub said.
+    return Text(f"{moment[1]}Z" if moment else text)
 
 
 def _printable(text: str) -> str:

@@ -170,7 +170,7 @@ async def test_a_task_too_large_to_be_signed_fails_at_once_with_its_own_words(
 async def test_a_task_that_is_late_by_the_agents_clock_fails_and_names_the_clocks(
     world: JoinedWorld,
 ) -> None:
-    """An hour ahead, each deadline has passed before the event arrives."""
+    """Half a day ahead, each deadline has passed before the event arrives."""
     await protected(world.hub)
     await acknowledge_by_hand(world)
     world.vmm.add(MACHINE_ID, epoch=1)

@@ -5,7 +5,8 @@ import asyncio
 import mqtt5
 
 from service_hub.channel.limits import EndpointLimits
-from tests.support.channel_world import TOKYO, RawPeer, channel_world
+from tests.support.channel_world import TOKYO, channel_world
+from tests.support.mqtt_peer import RawPeer
 
 
 async def test_who_only_acknowledges_is_heard() -> None:

@@ -3,10 +3,10 @@
 Over 400 lines because it is nothing but signatures, and is read as one agreement.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue
 
@@ -93,6 +93,14 @@ class NewEvent:
     issued_at: datetime
     expires_at: datetime
     body: Mapping[str, JsonValue]
+
+
+class NumberedEvent(NamedTuple):
+    """A new event with the place that it was given."""
+
+    event: NewEvent
+    stream: str
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,34 @@ NOTHING: Final = Change()
 """A change that changes nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a transaction did to outboxes: the streams as it left them, and their new events.
+
+    Whoever sends them need not read them back. Another hub may have gone on meanwhile.
+    """
+
+    streams: Sequence[ProviderStream] = ()
+    events: Sequence[NumberedEvent] = ()
+
+    def __add__(self, later: "Stored") -> "Stored":
+        return Stored((*self.streams, *later.streams), (*self.events, *later.events))
+
+
+NOTHING_STORED: Final = Stored()
+"""No outbox was touched."""
+
+
+class Applied(list[int | StaleVersionError]):
+    """For each change of a batch its number, or the error that undid it alone; in order."""
+
+    def __init__(
+        self, outcomes: Iterable[int | StaleVersionError], stored: Stored = NOTHING_STORED
+    ) -> None:
+        super().__init__(outcomes)
+        self.stored = stored
+
+
 class Reader(Protocol):
     """Reads what is committed."""
 
@@ -262,11 +298,10 @@ class OutboxReader(Reader, Protocol):
 class Store(Reader, Protocol):
     """The database."""
 
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
-        """Store a batch in one transaction, each change in its own savepoint.
+    async def apply(self, changes: Sequence[Change]) -> Applied:
+        """Store a batch in one transaction, each change whole or not at all.
 
-        The answer for each is its change number, or the error that undid it alone. Any other
-        exception: nothing of the batch is stored.
+        Any exception: nothing of the batch is stored.
         """
 
 
@@ -329,8 +364,8 @@ class Committer(Protocol):
 class Outbox(Protocol):
     """Told after a commit that a provider has new events."""
 
-    def wake(self, provider_ids: Sequence[str]) -> None:
-        """Send what is there; never blocks."""
+    def wake(self, provider_ids: Sequence[str], stored: Stored = NOTHING_STORED) -> None:
+        """Send what is there, `stored` without reading it back where it says all; never blocks."""
 
 
 class JobRunner(Protocol):

@@ -55,7 +55,7 @@ KB: Final = 1024
 class NoDelivery:
     """The way to the providers, which the channel's benchmark measures."""
 
-    def wake(self, provider_ids: object) -> None:
+    def wake(self, provider_ids: object, stored: object = None) -> None:
         """Nothing: who is played has its events already."""
 
 

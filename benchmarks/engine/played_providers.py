@@ -13,9 +13,17 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import PartSucceeded
-from service_hub.ports import Change, Clock, Committer, EventReceipt, JobRunner, NewEvent, Store
+from service_hub.ports import (
+    Applied,
+    Change,
+    Clock,
+    Committer,
+    EventReceipt,
+    JobRunner,
+    NewEvent,
+    Store,
+)
 from wire_contract.events import parse_assignment_task
 from wire_contract.vocabulary import EventType
 
@@ -64,7 +72,7 @@ class PlayedProviders:
         """Feed the answers to this engine."""
         self._runner = runner
 
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+    async def apply(self, changes: Sequence[Change]) -> Applied:
         """Store a batch; what it has put into the outbox is with the providers then."""
         outcomes = await self._store.apply(changes)
         began = time.thread_time()

@@ -16,7 +16,14 @@ from service_hub.channel.due_times import DueTimes
 from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Step
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import NO_FAULTS, EventSource, FaultPoints, OutboxReader
+from service_hub.ports import (
+    NO_FAULTS,
+    NOTHING_STORED,
+    EventSource,
+    FaultPoints,
+    OutboxReader,
+    Stored,
+)
 
 POLL_SECONDS: Final = 2.0
 PASS_SECONDS_MAX: Final = 30.0
@@ -60,9 +67,9 @@ class OutboxPump:
         self._logs: dict[str, tuple[int, FlightLog]] = {}
         self._due = DueTimes()
 
-    def wake(self, provider_ids: Sequence[str]) -> None:
+    def wake(self, provider_ids: Sequence[str], stored: Stored = NOTHING_STORED) -> None:
         """Send what is there; never blocks."""
-        self._wakeups.wake(provider_ids)
+        self._wakeups.wake(provider_ids, stored)
 
     async def run(self) -> None:
         """Pump until cancelled."""
@@ -74,7 +81,7 @@ class OutboxPump:
             if now >= poll_at:
                 poll_at = now + self._poll_seconds
                 due |= await self._behind()
-            await self._look_at(sorted(woken | due))
+            await self._look_at(sorted(woken.provider_ids | due))
 
     def _pause(self, poll_at: float) -> float:
         next_at = self._due.next_at()

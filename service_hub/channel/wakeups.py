@@ -4,28 +4,53 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from service_hub.ports import NOTHING_STORED, Stored
+
+STORED_MAX: Final = 20_000
+"""Streams and events that may wait to be taken; beyond that they are read from the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Who was woken, and what the commits have said of their outboxes, in order."""
+
+    provider_ids: set[str]
+    stored: Sequence[Stored]
 
 
 class Wakeups:
     """Passes on that a provider has new events or has just come; an `Outbox` (ports).
 
-    A signal is a hint: who was not woken finds the events by its poll.
+    A signal is a hint: who was not woken finds the events by its poll. So is what was stored: who
+    is not told reads it.
     """
 
     def __init__(self) -> None:
         self._woken: set[str] = set()
+        self._stored: list[Stored] = []
+        self._stored_count = 0
         self._any = asyncio.Event()
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._closed = False
 
-    def wake(self, provider_ids: Sequence[str]) -> None:
+    def wake(self, provider_ids: Sequence[str], stored: Stored = NOTHING_STORED) -> None:
         """Wake the pump and every long poll of these providers; never blocks."""
         for provider_id in provider_ids:
             self._woken.add(provider_id)
             for event in self._waiting.get(provider_id, ()):
                 event.set()
+        self._keep(stored)
         if self._woken:
             self._any.set()
+
+    def _keep(self, stored: Stored) -> None:
+        count = len(stored.streams) + len(stored.events)
+        if count and self._stored_count + count <= STORED_MAX:
+            self._stored.append(stored)
+            self._stored_count += count
 
     def close(self) -> None:
         """Let every waiting long poll answer now, and none wait from here on: the hub stops."""
@@ -39,13 +64,14 @@ class Wakeups:
         """Whether the hub stops."""
         return self._closed
 
-    async def take(self, seconds: float) -> set[str]:
+    async def take(self, seconds: float) -> Woken:
         """Return who was woken since the last call, at the latest after `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._any.wait()
         self._any.clear()
-        woken, self._woken = self._woken, set()
+        woken = Woken(self._woken, self._stored)
+        self._woken, self._stored, self._stored_count = set(), [], 0
         return woken
 
     @contextlib.contextmanager

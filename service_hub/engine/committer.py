@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from service_hub.domain.errors import StaleVersionError
-from service_hub.ports import Change, Outbox, Store
+from service_hub.ports import Applied, Change, Outbox, Store
 
 BATCH_MAX: Final = 100
 """Changes in one transaction: more would stall the loop (design: engine, group commit)."""
@@ -109,7 +109,7 @@ class GroupCommitter:
             if not each.answer.done():
                 each.answer.set_result(mine)
 
-    def _wake(self, changes: Sequence[Change], outcomes: Sequence[int | StaleVersionError]) -> None:
+    def _wake(self, changes: Sequence[Change], outcomes: Applied) -> None:
         woken: set[str] = set()
         for change, outcome in zip(changes, outcomes, strict=True):
             if isinstance(outcome, StaleVersionError):
@@ -118,4 +118,4 @@ class GroupCommitter:
             # A receipt makes room for what waits behind it.
             woken.update(receipt.provider_id for receipt in change.receipts)
         if woken:
-            self._outbox.wake(sorted(woken))
+            self._outbox.wake(sorted(woken), outcomes.stored)

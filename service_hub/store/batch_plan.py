@@ -16,6 +16,7 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record
 from service_hub.ports import (
     NEW,
+    NOTHING_STORED,
     Change,
     Delete,
     EventReceipt,
@@ -24,8 +25,10 @@ from service_hub.ports import (
     LogEntry,
     Message,
     NewEvent,
+    NumberedEvent,
     Ring,
     Save,
+    Stored,
 )
 from service_hub.store.batch_facts import Facts, Key, Present, Waiting
 from service_hub.store.tables import SHOWN, searched_values, sortable
@@ -63,18 +66,11 @@ class Plan:
     """Jobs whose inbox is emptied, before anything new is left there."""
 
     rings: list[Ring] = field(default_factory=list)
-
-
-class _Numbered(NamedTuple):
-    """A new event with its place."""
-
-    event: NewEvent
-    stream: str
-    seq: int
+    stored: Stored = NOTHING_STORED
 
 
 class _Written(NamedTuple):
-    record: Record | _Numbered
+    record: Record | NumberedEvent
     version: int
     created: int
     change: int
@@ -212,7 +208,7 @@ class _Batch:
             key = (OutboxEvent, event.event_id)
             if self.records.get(key) is not None:
                 raise StaleVersionError(f"the event {event.event_id} exists already")
-            numbered = _Numbered(event, stream.stream, seq)
+            numbered = NumberedEvent(event, stream.stream, seq)
             self._set(self.records, key, Present(NEW + 1, self.number, ""))
             self._set(self.written, key, _Written(numbered, NEW + 1, self.number, self.number))
             self._set(self.waiting, (stream.id, seq), Waiting(event.event_id, received=False))
@@ -315,6 +311,7 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
             made.updates.setdefault(kind, []).append((*_values(written), record_id))
         else:
             made.inserts.setdefault(kind, []).append((record_id, *_values(written)))
+    made.stored = _stored(batch.written.values())
     made.forgotten = [
         (kind.kind, record_id, *facts_of) for (kind, record_id), facts_of in batch.forgotten.items()
     ]
@@ -341,9 +338,18 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
     return made
 
 
+def _stored(written: Iterable[_Written | None]) -> Stored:
+    """Return what the channel need not read back; nothing that is gone again."""
+    there = [each.record for each in written if each is not None]
+    return Stored(
+        [each for each in there if isinstance(each, ProviderStream)],
+        [each for each in there if isinstance(each, NumberedEvent)],
+    )
+
+
 def _values(written: _Written) -> tuple[Any, ...]:
     record, version, created, change = written
-    if isinstance(record, _Numbered):
+    if isinstance(record, NumberedEvent):
         columns: tuple[Any, ...] = (record.event.provider_id.lower(), record.seq)
         document = _event_document(record)
     else:
@@ -354,7 +360,7 @@ def _values(written: _Written) -> tuple[Any, ...]:
     return (*columns, version, created, change, document)
 
 
-def _event_document(numbered: _Numbered) -> str:
+def _event_document(numbered: NumberedEvent) -> str:
     """Return what OutboxEvent would write of itself: this is the way out of every command."""
     event = numbered.event
     return to_json(

@@ -11,10 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service_hub.domain.errors import (
     RefusedChangeError,
-    StaleVersionError,
     StorageUnavailableError,
 )
-from service_hub.ports import NO_FAULTS, Change, FaultPoints, Lease, Ring
+from service_hub.ports import (
+    NO_FAULTS,
+    NOTHING_STORED,
+    Applied,
+    Change,
+    FaultPoints,
+    Lease,
+    Ring,
+)
 from service_hub.store.batch_facts import questions
 from service_hub.store.batch_plan import Outcome, plan
 from service_hub.store.postgres_connections import LOST, Address, Connection, told
@@ -104,7 +111,7 @@ class PostgresStore(RecordStore):
 
     # ------------------------------------------------------------------------------- writing
 
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+    async def apply(self, changes: Sequence[Change]) -> Applied:
         """Store a batch in one transaction, each change whole or not at all."""
         await self._faults.reach("store.before_apply")
         try:
@@ -117,18 +124,17 @@ class PostgresStore(RecordStore):
         await self._faults.reach("store.after_apply")
         return outcomes
 
-    async def _batch(
-        self, line: Connection, number: int, changes: Sequence[Change]
-    ) -> list[Outcome]:
+    async def _batch(self, line: Connection, number: int, changes: Sequence[Change]) -> Applied:
         made = plan(changes, await read_facts(line, questions(changes), number))
         await write(line, made, self._lease_ms)
         self._faults.reach_now("store.in_transaction")
-        return made.outcomes
+        return Applied(made.outcomes, made.stored)
 
     async def _one_by_one(
         self, line: Connection, number: int, changes: Sequence[Change]
-    ) -> list[Outcome]:
+    ) -> Applied:
         outcomes: list[Outcome] = []
+        stored = NOTHING_STORED
         for change in changes:
             await line.execute("SAVEPOINT change")
             try:
@@ -139,9 +145,10 @@ class PostgresStore(RecordStore):
                 outcomes.append(RefusedChangeError(f"the database refuses it: {error}"))
             else:
                 outcomes += made.outcomes
+                stored += made.stored
                 number = made.number
         self._faults.reach_now("store.in_transaction")
-        return outcomes
+        return Applied(outcomes, stored)
 
     async def claim(self, owner: str, seconds: float, limit: int) -> list[Lease]:
         """Take jobs that nobody holds, at most `limit`, each under a raised fence."""

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import JobState
 from service_hub.domain.records import OutboxEvent, Record
 from service_hub.ports import (
+    Applied,
     Change,
     Changed,
     Lease,
@@ -52,7 +52,7 @@ class RecordStore(ABC):
         """Have a question of several statements answered as of one moment."""
 
     @abstractmethod
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+    async def apply(self, changes: Sequence[Change]) -> Applied:
         """Store a batch in one transaction, each change whole or not at all (ports: Store)."""
 
     @abstractmethod

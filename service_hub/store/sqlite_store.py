@@ -8,8 +8,7 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
-from service_hub.domain.errors import StaleVersionError
-from service_hub.ports import NO_FAULTS, Change, FaultPoints, Lease
+from service_hub.ports import NO_FAULTS, Applied, Change, FaultPoints, Lease
 from service_hub.store.record_store import RecordStore
 from service_hub.store.sqlite_writer import NOW_MS, apply_changes
 
@@ -73,7 +72,7 @@ class SqliteStore(RecordStore):
 
         return await asyncio.get_running_loop().run_in_executor(self._writing, answer)
 
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+    async def apply(self, changes: Sequence[Change]) -> Applied:
         """Store a batch in one transaction, each change whole or not at all."""
         loop = asyncio.get_running_loop()
         await self._faults.reach("store.before_apply")

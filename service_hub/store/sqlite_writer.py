@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from service_hub.domain.errors import RefusedChangeError
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
-from service_hub.ports import CHANGES_REMEMBERED, Change, FaultPoints
+from service_hub.ports import CHANGES_REMEMBERED, NOTHING_STORED, Applied, Change, FaultPoints
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting, questions
 from service_hub.store.batch_plan import Outcome, Plan, plan
 from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
@@ -60,7 +60,7 @@ _BEGIN: Final = (
 
 def apply_changes(
     engine: sa.Engine, changes: Sequence[Change], lease_ms: int, faults: FaultPoints
-) -> list[Outcome]:
+) -> Applied:
     """Store a batch in one transaction, each change whole or not at all (ports: Store.apply)."""
     try:
         with engine.begin() as connection:
@@ -70,13 +70,14 @@ def apply_changes(
     except sa.exc.IntegrityError:
         # A rule of the tables is broken: find out by whom, and let the others go on.
         return _apply_one_by_one(engine, changes, lease_ms, faults)
-    return made.outcomes
+    return Applied(made.outcomes, made.stored)
 
 
 def _apply_one_by_one(
     engine: sa.Engine, changes: Sequence[Change], lease_ms: int, faults: FaultPoints
-) -> list[Outcome]:
+) -> Applied:
     outcomes: list[Outcome] = []
+    stored = NOTHING_STORED
     with engine.begin() as connection:
         for change in changes:
             made = plan([change], _facts(connection, questions([change])))
@@ -87,8 +88,9 @@ def _apply_one_by_one(
                 outcomes.append(RefusedChangeError(f"the database refuses it: {error.orig}"))
             else:
                 outcomes += made.outcomes
+                stored += made.stored
         faults.reach_now("store.in_transaction")
-    return outcomes
+    return Applied(outcomes, stored)
 
 
 def _facts(connection: sa.Connection, asked: Questions) -> Facts:

@@ -276,3 +276,30 @@ async def test_records_are_found_without_case_in_the_order_of_their_making(
 async def test_an_empty_batch_and_an_empty_change(store: RecordStore) -> None:
     assert await store.apply([]) == []
     assert await store.apply([Change()]) == [2]
+
+
+async def test_what_a_batch_does_to_outboxes_is_told_as_it_is_stored(store: RecordStore) -> None:
+    await store.apply([Change(events=[event("a", "a1")])])
+    applied = await store.apply(
+        [
+            Change(events=[event("B", "b1"), event("a", "a2"), event("B", "b2")]),
+            Change(events=[event("a", "never")], guards=[Guard("no job", 1)]),
+            Change(receipts=[receipt("a", 1), receipt("B", 1)]),
+            Change(events=[event("a", "a3")]),
+        ]
+    )
+    # The first of B was acknowledged in the same transaction: nobody has to send it.
+    told = [
+        (each.event.provider_id, each.seq, each.event.event_id) for each in applied.stored.events
+    ]
+    assert sorted(told) == [("B", 2, "b2"), ("a", 2, "a2"), ("a", 3, "a3")]
+    pages = await store.pages({"a": 0, "B": 0}, 10)
+    streams = {each.id: each for each in applied.stored.streams}
+    assert streams == {name: page.stream for name, page in pages.items()}
+    for each in applied.stored.events:
+        (there,) = [
+            page_event
+            for page_event in pages[each.event.provider_id].events
+            if page_event.seq == each.seq
+        ]
+        assert (there.id, there.stream) == (each.event.event_id, each.stream)

@@ -12,7 +12,7 @@ from service_hub.domain.jobs import Job, JobError, PartSucceeded, TaskRun
 from service_hub.domain.scenarios import Target, TaskSpec
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
-from service_hub.ports import Followers, Leases, Store
+from service_hub.ports import NOTHING_STORED, Followers, Leases, Store, Stored
 from wire_contract.vocabulary import Side, Verb
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ class PlayedClock:
 class NoOutbox:
     """Nobody is woken."""
 
-    def wake(self, provider_ids: Sequence[str]) -> None:
+    def wake(self, provider_ids: Sequence[str], stored: Stored = NOTHING_STORED) -> None:
         """Do nothing."""
 
 

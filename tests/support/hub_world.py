@@ -26,12 +26,14 @@ from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.ports import (
     NO_FAULTS,
+    NOTHING_STORED,
     Change,
     FaultPoints,
     Outbox,
     RequestIdentity,
     Resigner,
     Save,
+    Stored,
 )
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
@@ -95,8 +97,9 @@ class NoOutbox:
     def __init__(self) -> None:
         self.woken: list[str] = []
 
-    def wake(self, provider_ids: Sequence[str]) -> None:
-        """Note it."""
+    def wake(self, provider_ids: Sequence[str], stored: Stored = NOTHING_STORED) -> None:
+        """Note it; what was stored is read where it matters."""
+        del stored
         self.woken.extend(provider_ids)
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import Record
-from service_hub.ports import NEW, Change, Lease, LogEntry, Message, NewEvent, Versioned
+from service_hub.ports import NEW, Applied, Change, Lease, LogEntry, Message, NewEvent, Versioned
 
 R = TypeVar("R", bound=Record)
 
@@ -53,7 +53,7 @@ class PlayedStore:
 
     # ------------------------------------------------------------------------------- writing
 
-    async def apply(self, changes: Sequence[Change]) -> list[int | StaleVersionError]:
+    async def apply(self, changes: Sequence[Change]) -> Applied:
         """Store each change whole or not at all."""
         if self.before_apply is not None:
             self.before_apply()
@@ -73,7 +73,7 @@ class PlayedStore:
         if self.fail_after is not None:
             failure, self.fail_after = self.fail_after, None
             raise failure
-        return outcomes
+        return Applied(outcomes)
 
     def _check(self, change: Change) -> None:
         for guard in change.guards:

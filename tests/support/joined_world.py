@@ -89,7 +89,7 @@ class SpoiltSigner:
     def __init__(self, signer: EventSigner) -> None:
         self._signer = signer
         self.spoilt: dict[int, tuple[Spoiler, int]] = {}
-        self.counts: defaultdict[int, int] = defaultdict(int)
+        self.types: defaultdict[int, list[object]] = defaultdict(list)
 
     def spoil(self, seq: int, spoiler: Spoiler, times: int) -> None:
         """Spoil the next `times` signatures of this number."""
@@ -101,8 +101,8 @@ class SpoiltSigner:
         seq = payload["seq"]
         assert isinstance(seq, int)
         spoiler, times = self.spoilt.get(seq, (None, 0))
-        self.counts[seq] += 1
-        if spoiler is None or self.counts[seq] > times or payload["type"] == "tombstone":
+        self.types[seq].append(payload["type"])
+        if spoiler is None or len(self.types[seq]) > times or payload["type"] == "tombstone":
             return self._signer.sign(payload)
         return spoiler(self._signer, dict(payload))
 

@@ -87,8 +87,10 @@ class KillMatrix:
                 told.append((await self._told(story, None))[:2])
             pictures = {picture for picture, _ in told}
             assert len(pictures) == 1, difference(*sorted(pictures))
-            trace = min((trace for _, trace in told), key=len)
-            self._references[story.name] = Reference(pictures.pop(), tuple(trace))
+            # What came only once came by chance: no trial can be expected to come by it.
+            always = set(told[0][1]).intersection(*(trace for _, trace in told))
+            trace = tuple(boundary for boundary in told[0][1] if boundary in always)
+            self._references[story.name] = Reference(pictures.pop(), trace)
         return self._references[story.name]
 
     async def trial(self, story: Story, kill: Kill, tally: Tally) -> None:

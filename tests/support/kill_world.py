@@ -174,15 +174,21 @@ class KillWorld:
         )
 
     async def ready(self) -> None:
-        """Return once everything runs and every agent that has a server can be commanded."""
+        """Return once everything runs and every agent that has a server can be commanded.
+
+        What an agent had to report of before is with the hub.
+        """
 
         async def holds() -> bool:
             present = await self._servers()
-            return present is not None and all(
+            if present is None:
+                return False
+            are_ready = all(
                 program.facts is not None and program.facts.is_ready
                 for name, program in self.agents.items()
                 if name in present
             )
+            return are_ready and await self._are_idle(present)
 
         await self.until(holds, "hub and agents are ready")
 

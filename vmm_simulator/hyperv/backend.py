@@ -31,6 +31,37 @@ class CutKind(StrEnum):
     FINAL = "final"
 
 
+class Consistency(StrEnum):
+    """What a cut promises: that of a sudden stop, or that of applications that were made ready."""
+
+    CRASH = "crash"
+    APPLICATION = "application"
+
+
+class PointKind(StrEnum):
+    """Why a recovery point exists (behaviour 1.1.2)."""
+
+    STANDARD = "standard"
+    APPLICATION_CONSISTENT = "application_consistent"
+    PLANNED = "planned"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPoint:
+    """A state of all disks of a replica that can be failed over to.
+
+    `point_id` is the id of the transfer that brought it; `last_record` the newest guest record in
+    it. Cuts rise from older points to newer ones.
+    """
+
+    point_id: str
+    machine_id: str
+    taken_at: datetime
+    kind: PointKind
+    cut: int
+    last_record: int
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeSet:
     """What one cut froze, for all disks of the machine at one moment.
@@ -47,11 +78,16 @@ class ChangeSet:
     taken_at: datetime
     last_record: int
     bytes_total: int
+    consistency: Consistency = Consistency.CRASH
 
 
 @dataclass(frozen=True, slots=True)
 class TransferHeader:
-    """What the receiver checks before it takes a byte, and stores with the commit."""
+    """What the receiver checks before it takes a byte, and stores with the commit.
+
+    What a back end fills in itself: `consistency`; `sizes`, those of the disks at the cut (none
+    named: not compared); `copy_id`, the transfer that a FULL goes on with (its own id: it begins).
+    """
 
     relationship_id: str
     transfer_id: str
@@ -60,6 +96,9 @@ class TransferHeader:
     kind: CutKind
     taken_at: datetime
     last_record: int
+    consistency: Consistency = Consistency.CRASH
+    sizes: tuple[int, ...] = ()
+    copy_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +108,7 @@ class AppliedCut:
     cut: int
     last_record: int
     taken_at: datetime
+    consistency: Consistency = Consistency.CRASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +188,43 @@ class ReplicationBackend(Protocol):
         number unless the replica turns out to hold it (`TransferRefusedError.applied`).
         """
 
+    async def cut_group(
+        self,
+        machine_ids: Sequence[str],
+        kind: CutKind,
+        cuts: Mapping[str, int],
+        now: datetime,
+        consistency: Consistency,
+    ) -> Mapping[str, ChangeSet]:
+        """Cut several machines of this host at one moment: all of them, or none.
+
+        `cuts` numbers the set of each. Who asks for APPLICATION has made the guests ready before
+        and lets them go on afterwards; the back end notes it with the set and its transfer.
+        """
+
+    def tracked_bytes(self, machine_id: str) -> int:
+        """Return how much has changed since the newest acknowledged set: the log's size.
+
+        Unlike `pending_bytes` it leaves out what a FULL sends besides (behaviour 1.5: over 50 % of
+        the disks' size a resynchronization is required).
+        """
+
+    async def resize_disk(
+        self, machine_id: str, disk_index: int, size_bytes: int
+    ) -> Sequence[DiskFile]:
+        """Give a disk another size, on either end; returns the disks as they are now.
+
+        Marks and what a replica holds stay valid; new space reads as zeros. A change set of another
+        size than the replica's disks is refused with DISK_SIZES_DIFFER until both ends have the
+        same. Points from before a shrink cannot be failed over to. Repeat it after a crash.
+        """
+
+    async def add_disk(self, machine_id: str, disk: DiskFile) -> Sequence[DiskFile]:
+        """Add a disk behind the others (a missing file is made, empty); returns all disks.
+
+        On a tracked machine all that is allocated on it counts as changed.
+        """
+
     async def send(
         self,
         change_set: ChangeSet,
@@ -158,7 +235,22 @@ class ReplicationBackend(Protocol):
         """Ship the set and return once the replica holds it durably.
 
         `progress` gets the bytes done so far (of `bytes_total`). Raises OSError (or ssl.SSLError)
-        when the peer cannot be reached, TransferRefusedError when it refuses.
+        when the peer cannot be reached, TransferRefusedError when it refuses. A FULL that was
+        interrupted before, also by a kill of either end, goes on: what the replica has durably and
+        what did not change since is not sent again.
+        """
+
+    async def export(
+        self,
+        change_set: ChangeSet,
+        header: TransferHeader,
+        folder: Path,
+        progress: Callable[[int], None],
+    ) -> None:
+        """Write a FULL set into a folder (made if missing) that `import_seed` takes elsewhere.
+
+        As `send` otherwise: release it as acknowledged when this has returned. The folder counts
+        from the moment that its manifest is there, which is written last.
         """
 
     async def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:
@@ -183,10 +275,65 @@ class ReplicationBackend(Protocol):
     async def recover(self, machine_ids: Mapping[str, Sequence[DiskFile]]) -> None:
         """At start: finish committed change sets, delete unfinished ones, reopen the marks."""
 
+    async def await_import(self, machine_id: str) -> None:
+        """Hold the change sets that come until `import_seed` has brought what they build on."""
+
+    async def import_seed(
+        self, machine_id: str, folder: Path, progress: Callable[[int], None]
+    ) -> AppliedCut:
+        """Bring an exported folder onto a replica's disks, then what was held meanwhile.
+
+        The whole folder is verified before a byte is written; ValueError says what is wrong with
+        it. Returns the newest change set that the replica holds then.
+        """
+
+    def resynchronization_reason(self, machine_id: str) -> str:
+        """Return why this replica takes only a whole copy or a comparison; empty: it takes changes.
+
+        So it is when its disks were altered by someone else.
+        """
+
+    def recovery_points(self, machine_id: str) -> Sequence[RecoveryPoint]:
+        """Return what can be failed over to, the newest first.
+
+        The newest change set that is held comes first, kept or not; none without a complete copy.
+        """
+
+    async def make_point(self, machine_id: str, kind: PointKind) -> RecoveryPoint:
+        """Keep the state after the newest change set that is held; again: the same point."""
+
+    async def merge_points(self, machine_id: str, keep_at_most: int) -> None:
+        """Drop the oldest kept points over that number; the newest state stays in any case."""
+
+    async def drop_points(self, machine_id: str) -> None:
+        """Drop all kept points; the newest state stays."""
+
+    async def promote(self, machine_id: str, point_id: str | None) -> RecoveryPoint | None:
+        """Make the disks those of a point (null: the newest), until `revert` or `commit`.
+
+        From here on no transfer is taken: one under way is dropped, a committed one is applied
+        first. Then attach, and track. Asked again for the same point nothing happens; for another
+        one it has to be reverted first. Returns the point; None where nothing was ever held.
+        """
+
+    def promoted_point(self, machine_id: str) -> RecoveryPoint | None:
+        """Return the point that the disks were promoted to; None when they are not promoted."""
+
+    async def revert(self, machine_id: str) -> bool:
+        """Take a promotion back, with all that a guest has written since; detach it first.
+
+        True: the disks are again those of the newest change set and take the next one. False: they
+        could not be brought back exactly (the machine under us went down meanwhile), a comparison
+        is required.
+        """
+
+    async def commit(self, machine_id: str) -> None:
+        """Accept a promotion: nothing can be reverted any more, all kept points go."""
+
     async def copy_for_test(
-        self, machine_id: str, test_machine_id: str, folder: Path
+        self, machine_id: str, test_machine_id: str, folder: Path, point_id: str | None = None
     ) -> Sequence[DiskFile]:
-        """Copy a replica's disks as of the newest applied change set, sparse, all at one moment."""
+        """Copy a replica's disks as of a point (null: the newest), sparse, all at one moment."""
 
     async def remove_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
         """Delete the files of a test machine and all that was kept beside them."""

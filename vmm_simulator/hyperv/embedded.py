@@ -1,4 +1,5 @@
 """The embedded back end: sparse raw files, 64 KiB change maps, redo logs (design: replication)."""
+# ruff: noqa: ARG002 -- the methods that are not offered yet look at nothing
 
 import re
 import shutil
@@ -13,9 +14,12 @@ from vmm_simulator.hyperv.backend import (
     AppliedCut,
     BackendStateError,
     ChangeSet,
+    Consistency,
     CutKind,
     DiskFile,
     PeerAddress,
+    PointKind,
+    RecoveryPoint,
     ReplicationBackend,
     TransferHeader,
 )
@@ -177,10 +181,91 @@ class EmbeddedBackend(ReplicationBackend):
                 pending_bytes=machine.pending_bytes(),
             )
 
-    async def copy_for_test(
-        self, machine_id: str, test_machine_id: str, folder: Path
+    async def cut_group(
+        self,
+        machine_ids: Sequence[str],
+        kind: CutKind,
+        cuts: Mapping[str, int],
+        now: datetime,
+        consistency: Consistency,
+    ) -> Mapping[str, ChangeSet]:
+        """Cut several machines of this host at one moment: all of them, or none."""
+        raise _not_offered("a cut of a group")
+
+    def tracked_bytes(self, machine_id: str) -> int:
+        """Return how much has changed since the newest acknowledged set: the log's size."""
+        raise _not_offered("the size of the log")
+
+    async def resize_disk(
+        self, machine_id: str, disk_index: int, size_bytes: int
     ) -> Sequence[DiskFile]:
-        """Copy a replica's disks as of the newest applied change set, sparse, all at one moment."""
+        """Give a disk another size, on either end; returns the disks as they are now."""
+        raise _not_offered("another size")
+
+    async def add_disk(self, machine_id: str, disk: DiskFile) -> Sequence[DiskFile]:
+        """Add a disk behind the others (a missing file is made, empty); returns all disks."""
+        raise _not_offered("another disk")
+
+    async def export(
+        self,
+        change_set: ChangeSet,
+        header: TransferHeader,
+        folder: Path,
+        progress: Callable[[int], None],
+    ) -> None:
+        """Write a FULL set into a folder (made if missing) that `import_seed` takes elsewhere."""
+        raise _not_offered("an export")
+
+    async def await_import(self, machine_id: str) -> None:
+        """Hold the change sets that come until `import_seed` has brought what they build on."""
+        raise _not_offered("an import")
+
+    async def import_seed(
+        self, machine_id: str, folder: Path, progress: Callable[[int], None]
+    ) -> AppliedCut:
+        """Bring an exported folder onto a replica's disks, then what was held meanwhile."""
+        raise _not_offered("an import")
+
+    def resynchronization_reason(self, machine_id: str) -> str:
+        """Return why this replica takes only a whole copy or a comparison, or nothing."""
+        return ""
+
+    def recovery_points(self, machine_id: str) -> Sequence[RecoveryPoint]:
+        """Return what can be failed over to, the newest first."""
+        return ()
+
+    async def make_point(self, machine_id: str, kind: PointKind) -> RecoveryPoint:
+        """Keep the state after the newest change set that is held; again: the same point."""
+        raise _not_offered("a recovery point")
+
+    async def merge_points(self, machine_id: str, keep_at_most: int) -> None:
+        """Drop the oldest kept points over that number; the newest state stays in any case."""
+
+    async def drop_points(self, machine_id: str) -> None:
+        """Drop all kept points; the newest state stays."""
+
+    async def promote(self, machine_id: str, point_id: str | None) -> RecoveryPoint | None:
+        """Make the disks those of a point (null: the newest), until `revert` or `commit`."""
+        raise _not_offered("a promotion")
+
+    def promoted_point(self, machine_id: str) -> RecoveryPoint | None:
+        """Return the point that the disks were promoted to; None when they are not promoted."""
+        return None
+
+    async def revert(self, machine_id: str) -> bool:
+        """Take a promotion back, with all that a guest has written since; detach it first."""
+        raise _not_offered("a revert")
+
+    async def commit(self, machine_id: str) -> None:
+        """Accept a promotion: nothing can be reverted any more, all kept points go."""
+        raise _not_offered("a commit")
+
+    async def copy_for_test(
+        self, machine_id: str, test_machine_id: str, folder: Path, point_id: str | None = None
+    ) -> Sequence[DiskFile]:
+        """Copy a replica's disks as of a point (null: the newest), sparse, all at one moment."""
+        if point_id is not None:
+            raise _not_offered("a test copy of an older point")
         source, target = self._machine(machine_id), self._machine(test_machine_id)
         if target.attached:
             return target.disks
@@ -253,3 +338,7 @@ def _delete(paths: Sequence[Path], folder: Path) -> None:
             sync_folder(path.parent)
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def _not_offered(what: str) -> BackendStateError:
+    return BackendStateError(f"{what} is not offered yet by this back end")

@@ -214,7 +214,7 @@ class Replica:
 
     def _acknowledge(self, header: TransferHeader) -> AppliedCut:
         self._noted(header.last_record)
-        return AppliedCut(header.cut, header.last_record, header.taken_at)
+        return AppliedCut(header.cut, header.last_record, header.taken_at, header.consistency)
 
     def _decide(self, header: TransferHeader) -> Decision:
         self._require_open()

@@ -5,16 +5,18 @@
 
 import re
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
+    Consistency,
     CutKind,
     TransferHeader,
     TransferRefusedError,
 )
+from vmm_simulator.hyperv.frames import DISKS_MAX
 from vmm_simulator.problems import Code
 
 HEADER_NAME: Final = "replica-transfer"
@@ -37,6 +39,11 @@ class _HeaderWire(_Wire):
     kind: CutKind
     taken_at: AwareDatetime
     last_record: int = Field(ge=0, le=_NUMBER_MAX)
+    consistency: Consistency = Consistency.CRASH
+    sizes: tuple[Annotated[int, Field(ge=0, le=_NUMBER_MAX)], ...] = Field(
+        default=(), max_length=DISKS_MAX
+    )
+    copy_id: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
 
 
 class _RefusalWire(_Wire):
@@ -51,7 +58,7 @@ _APPLIED: Final = TypeAdapter(AppliedCut)
 def encode_header(header: TransferHeader) -> str:
     """Return one line of ASCII JSON, fit for an HTTP header."""
     fields = {name: getattr(header, name) for name in TransferHeader.__slots__}
-    return _HeaderWire(**fields).model_dump_json()
+    return _HeaderWire(**fields).model_dump_json(exclude_defaults=True)
 
 
 def decode_header(text: str | bytes) -> TransferHeader:
@@ -92,7 +99,7 @@ def applied_by(header: TransferHeader | None) -> AppliedCut | None:
     """Return what a replica holds whose newest change set has this header."""
     if header is None:
         return None
-    return AppliedCut(cut=header.cut, last_record=header.last_record, taken_at=header.taken_at)
+    return AppliedCut(header.cut, header.last_record, header.taken_at, header.consistency)
 
 
 class CopyState(StrEnum):

@@ -27,6 +27,13 @@ class Code(IntEnum):
     NO_SUITABLE_HOST = 91007
     COMMAND_REUSED = 91008
     DISK_SIZES_DIFFER = 91009
+    # 91010 to 91019: the inventory of VMM.
+    NO_FREE_ADDRESS = 91010
+    RULE_BROKEN = 91011
+    OFFLINE_FOLDER = 91012
+    MACHINE_MOVED = 91013
+    # The original's own (behaviour 5): a live migration that would end the protection.
+    MIGRATION_BREAKS_PROTECTION = 23848
 
 
 NOT_NOW: Final = frozenset(

@@ -9,8 +9,8 @@ from service_hub.domain.errors import CATALOGUE, OperationNotAllowedError
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.protection import (
     DESCRIPTIONS,
+    UNDO_FAILED_STATES,
     Operation,
-    ProtectionState,
     arc_of,
     expected_direction,
 )
@@ -28,10 +28,16 @@ _WITHOUT_SOURCE = frozenset(
 )
 """Operations that need the recovery side alone (behaviour.md, 2.8 and 2.10)."""
 
-_REPLICA_MAY_BE_FAILED_OVER = frozenset(
-    {ProtectionState.PLANNED_UNDO_FAILED, ProtectionState.UNPLANNED_UNDO_FAILED}
+_NOT_WHILE_COMPARING = frozenset({Operation.PLANNED_FAILOVER, Operation.TEST_FAILOVER})
+"""Refused while the copies are compared; unplanned is allowed (behaviour.md, 1.3)."""
+
+_COMPARING = frozenset(
+    {
+        ReplicationState.WAITING_TO_START_RESYNCHRONIZE,
+        ReplicationState.RESYNCHRONIZING,
+        ReplicationState.RESYNCHRONIZATION_SUSPENDED,
+    }
 )
-"""An earlier failover was not fully taken back: failing over again is a way on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +133,11 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
     failovers = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER, Operation.TEST_FAILOVER}
     state = sides[target].replication_state
     complete = {ReplicationState.REPLICATING, ReplicationState.SUSPENDED, ReplicationState.CRITICAL}
-    if job.began_in in _REPLICA_MAY_BE_FAILED_OVER:
+    if job.began_in in UNDO_FAILED_STATES:
         complete |= {ReplicationState.RECOVERED, ReplicationState.FAILOVER_IN_PROGRESS}
+    elif job.operation in _NOT_WHILE_COMPARING and sides[source].replication_state in _COMPARING:
+        detail = "its copies are being compared (resynchronization): wait until that has ended"
+        return job_error(errors.NOT_ALLOWED, now, name=job.target_object_name, detail=detail)
     if job.operation in failovers and state is not None and state not in complete:
         detail = f"the replica's replication state is {state.name}"
         return job_error(errors.NOT_ALLOWED, now, name=job.target_object_name, detail=detail)

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from service_hub.domain.errors import OperationNotAllowedError
-from service_hub.domain.jobs import Job, JobState, RestartRequested
+from service_hub.domain.jobs import Job, JobState, RestartRequested, TaskState
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     TRANSITIONS,
+    UNDO_FAILED_STATES,
     Arc,
     Operation,
     ProtectionState,
@@ -18,7 +19,12 @@ from service_hub.domain.protection import (
     expected_direction,
 )
 from service_hub.domain.records import CurrentScenario, ProtectedItem
-from service_hub.domain.scenarios import scenario_key
+from service_hub.domain.scenarios import (
+    AFTER_FAILED_UNDO,
+    TAKE_BACK_FIRST,
+    TaskSpec,
+    scenario_key,
+)
 from wire_contract.vocabulary import Direction, Side
 
 
@@ -32,6 +38,12 @@ def direction_of(operation: Operation, active: Side) -> Direction:
         if ahead is Direction.PRIMARY_TO_RECOVERY
         else Direction.PRIMARY_TO_RECOVERY
     )
+
+
+def own_specs_of(operation: Operation, state: ProtectionState) -> tuple[TaskSpec, ...]:
+    """Return the specs that a job beginning in this state has of its own, mostly none."""
+    mends = operation is Operation.PLANNED_FAILOVER and state in UNDO_FAILED_STATES
+    return AFTER_FAILED_UNDO if mends else ()
 
 
 def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem:
@@ -79,6 +91,7 @@ def _still_fits(item: ProtectedItem, job: Job) -> bool:
     return (
         never_began
         and job.operation in TRANSITIONS.get(item.state, {})
+        and job.own_specs == own_specs_of(job.operation, item.state)
         and job.direction is direction_of(job.operation, item.active_location)
         and job.scenario_key == scenario_key(job.operation, unplanned=item.failed_over_unplanned)
         and (job.operation is not Operation.REVERSE_REPLICATE)
@@ -134,9 +147,15 @@ def state_after(job: Job, arc: Arc) -> ProtectionState:
 
 
 def _all_taken_back(job: Job) -> bool:
-    """Whether both ends are as before any failover: each task that moves one was taken back."""
+    """Whether both ends are as before any failover: each task that moves one was taken back.
+
+    Or what an earlier job had left was, and nothing has moved one since.
+    """
     specs = ((task, job.spec(task.task_id)) for task in job.tasks)
     moving = [task for task, spec in specs if spec.undo_on_failure and spec.undo is not None]
+    first = job.run(TAKE_BACK_FIRST.task_id)
+    if first is not None and first.state is TaskState.SUCCEEDED:
+        return not any(task.may_hold for task in moving)
     return bool(moving) and all(task.taken_back for task in moving)
 
 

@@ -4,7 +4,7 @@ All that a job's tasks need is put into the job when it is made, so that a job g
 restart with what it was decided on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,6 +15,7 @@ from service_hub.domain.item_life import (
     COMMITTED,
     begin_on_item,
     direction_of,
+    own_specs_of,
     provider_to_refresh,
     reflect_on_item,
     restart_on_item,
@@ -27,7 +28,7 @@ from service_hub.domain.records import (
     Provider,
     ReplicationPolicy,
 )
-from service_hub.domain.scenarios import SCENARIOS, scenario_key
+from service_hub.domain.scenarios import SCENARIOS, TaskSpec, scenario_key
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -87,6 +88,7 @@ def plan_item_job(
     test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
     by_item_name = {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}
     target = item.id if operation in by_item_name | test_operations else item.machine_at(source)
+    own = own_specs_of(operation, item.state)
     return Job(
         id=identity.job_id,
         vault_id=item.vault_id,
@@ -97,7 +99,8 @@ def plan_item_job(
         target_object_id=target,
         target_object_name=item.friendly_name,
         activity_id=identity.activity_id,
-        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS[key].tasks),
+        tasks=tuple(TaskRun(task_id=each) for each in _task_ids(key, own)),
+        own_specs=own,
         flags=_flags(item, operation, arguments),
         context=_context(plan, operation, arguments),
         providers={
@@ -109,6 +112,13 @@ def plan_item_job(
         epoch=item.epoch,
         began_in=item.state,
     )
+
+
+def _task_ids(key: str, own: Sequence[TaskSpec]) -> list[str]:
+    """Return the tasks of a job; one that the plan does not have follows its first check."""
+    first, *rest = [spec.task_id for spec in SCENARIOS[key].tasks]
+    more = [spec.task_id for spec in own if spec.task_id not in {first, *rest}]
+    return [first, *more, *rest]
 
 
 def _flags(

@@ -132,7 +132,8 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         ),
     },
     # The item is active where it was, but one of its copies may still be prepared or failed over,
-    # or off. The verbs of a failover ask for what may hold already, and its undo mends the rest.
+    # or off. A planned failover takes that back first (scenarios.AFTER_FAILED_UNDO); an unplanned
+    # one starts the replica as it is, failed over already or not.
     S.PLANNED_UNDO_FAILED: {
         O.PLANNED_FAILOVER: replace(
             _PLANNED_FAILOVER, failed=S.PLANNED_UNDO_FAILED, undone=S.PROTECTED
@@ -180,6 +181,9 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         ),
     },
 }
+
+UNDO_FAILED_STATES: Final = frozenset({S.PLANNED_UNDO_FAILED, S.UNPLANNED_UNDO_FAILED})
+"""An earlier failover was not fully taken back: what holds at both ends is not known for sure."""
 
 INTERNAL_OPERATIONS: Final = frozenset(
     {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}

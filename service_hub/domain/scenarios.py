@@ -10,7 +10,7 @@ Over 400 lines because it is one table: to read it in one place is its use.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -56,8 +56,14 @@ TRANSIENT_CODES: Final = frozenset({32771, 32772, 32774, 32777, 32778})
 """WMI return codes that may be gone at the next attempt: state unknown, timed out, system in use,
 system not available, out of memory (Msvm_ReplicationService). The others stay what they are."""
 
+SETTLING_CODES: Final = TRANSIENT_CODES | {32775, 91006}
+"""Also: a state that does not allow it, and resynchronization required (docs/vmm-simulator.md).
+
+Both pass by themselves once a source that was failed over from compares with its replica again."""
+
 NO_RETRY: Final = RetryPolicy()
 TRANSIENT_RETRY: Final = RetryPolicy(attempts_max=3, pause_seconds=20, codes=TRANSIENT_CODES)
+SETTLING_RETRY: Final = RetryPolicy(attempts_max=10, pause_seconds=30, codes=SETTLING_CODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +365,26 @@ PLANNED_FAILOVER: Final = Scenario(
         _START_REPLICA,
     ),
 )
+
+TAKE_BACK_FIRST: Final = TaskSpec(
+    "TakeBackFailoverTask",
+    "VmTakeBackFailover",
+    "Take back the earlier failover",
+    _BOTH,
+    Verb.CANCEL_FAILOVER,
+    retry=SETTLING_RETRY,
+)
+"""What a planned failover does first where an earlier one was not fully taken back (ours).
+
+A replica that is failed over takes no changes, so that the source could not be prepared. Where
+nothing is left to take back, this changes nothing."""
+
+AFTER_FAILED_UNDO: Final = (
+    TAKE_BACK_FIRST,
+    # What ran at the replica meanwhile is compared first; that begins by itself.
+    replace(PLANNED_FAILOVER.task("PrepareForFailoverTask"), retry=SETTLING_RETRY),
+)
+"""The specs of a planned failover's tasks that differ there."""
 
 UNPLANNED_FAILOVER: Final = Scenario(
     "UnplannedFailover",

@@ -208,6 +208,8 @@ def test_a_full_undo_mends_what_an_earlier_one_left() -> None:
     run = run_job(before, O.PLANNED_FAILOVER, Fate(cancelled="StartVmOnSecondary"))
     assert run.item.state is S.PROTECTED
     run = run_job(before, O.PLANNED_FAILOVER, Fate(cancelled="ShutdownVmOnPrimary"))
+    assert run.item.state is S.PROTECTED
+    run = run_job(before, O.PLANNED_FAILOVER, Fate(failing="TakeBackFailoverTask"))
     assert run.item.state is S.PLANNED_UNDO_FAILED
 
 

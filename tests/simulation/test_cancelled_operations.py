@@ -18,6 +18,7 @@ from tests.support.gated_world import (
     item_of,
     newest_job,
     protected_machine,
+    request,
     restart,
     running_copies,
 )
@@ -109,6 +110,27 @@ async def test_an_unplanned_failover_leads_on_from_what_could_not_be_taken_back(
             assert job.state is JobState.SUCCEEDED, job.errors
             item = await world.call(item_of)
             assert item.state is ProtectionState.UNPLANNED_FAILED_OVER
+            assert await running_copies(world) == ["osaka"]
+
+
+@pytest.mark.timeout(240)
+async def test_a_planned_failover_leads_on_from_what_could_not_be_taken_back() -> None:
+    planned, state = Operation.PLANNED_FAILOVER, ProtectionState.PLANNED_UNDO_FAILED
+    with gates() as gate:
+        async with protected_machine() as world:
+            await _half_taken_back(world, gate)
+            # Cancelled once the earlier failover is taken back: all is as before both of them.
+            gate.arm("agent.before_verb", 3)
+            await request(world, planned)
+            job = await cancel_at(world, gate, None, ("agent.before_verb", 3), state)
+            assert (job.state, job.undo_incomplete) == (JobState.CANCELLED, False), job.errors
+            assert (await world.call(item_of)).state is ProtectionState.PROTECTED
+            assert await running_copies(world) == ["tokyo"]
+            await _half_taken_back(world, gate)
+            await request(world, planned)
+            job = await ended(world, (await world.call(newest_job)).id)
+            assert job.state is JobState.SUCCEEDED, job.errors
+            assert (await world.call(item_of)).state is ProtectionState.PLANNED_FAILED_OVER
             assert await running_copies(world) == ["osaka"]
 
 

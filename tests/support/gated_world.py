@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 
 from service_hub.domain.jobs import Job
-from service_hub.domain.protection import Operation, ProtectionState
+from service_hub.domain.protection import Operation, ProtectionState, expected_direction
 from service_hub.domain.records import FabricInventory, ProtectedItem
 from tests.support.hub_world import HubWorld
 from tests.support.kill_matrix import matrix_folder, quiet_logs
@@ -129,6 +129,16 @@ async def ask(
 ) -> None:
     """Request an operation as an operator does."""
     await stories()[f"{operation.value} of {state.value}"].ask(world)
+
+
+async def request(world: KillWorld, operation: Operation) -> None:
+    """Request a failover away from where the machine runs, whatever state its item is in."""
+    identity = world.identity()
+    active = (await world.call(item_of)).active_location
+    arguments = {"failover_direction": expected_direction(operation, active)}
+    await world.call(
+        lambda hub: hub.protection.request(hub.vault, MACHINE, operation.value, arguments, identity)
+    )
 
 
 async def cancel(world: KillWorld, job_id: str) -> None:

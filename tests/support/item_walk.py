@@ -191,10 +191,11 @@ def item_in(state: ProtectionState, active: Side) -> ProtectedItem:
 def new_job(before: ProtectedItem, operation: Operation, job_id: str = "j") -> Job:
     """Return the job of an operation on an item."""
     policy = ReplicationPolicy(id="p", vault_id="v", name="p", provider_type="HyperVReplica2012R2")
-    plan = ItemPlan(before, policy, _provider("a"), _provider("b"), {}, None)
+    plan = ItemPlan(before, policy, provider("a"), provider("b"), {}, None)
     arguments: dict[str, JsonValue] = {"test_machine_id": "t", "source_operations_required": True}
     return plan_item_job(plan, operation, arguments, JobIdentity(job_id, "activity", NOW))
 
 
-def _provider(name: str) -> Provider:
+def provider(name: str) -> Provider:
+    """Return a provider of this name."""
     return Provider(id=name, vault_id="v", vmm_id=f"vmm-{name}", fabric_name=name, enrolled_at=NOW)

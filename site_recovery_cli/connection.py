@@ -37,6 +37,7 @@ class Connection:
     vaults: RecoveryServicesClient
     recovery: SiteRecoveryManagementClient
     routes: HubRoutes
+    signing: OperatorSignaturePolicy | None = None
 
     @property
     def hub(self) -> str:
@@ -87,15 +88,17 @@ async def connect(name: str | None) -> AsyncIterator[Connection]:
         "read_timeout": REQUEST_SECONDS_MAX,
         "retry_total": SDK_RETRIES,
     }
+    signing = None
     if profile.channel_integrity_key_file is not None:
         key = read_key(Path(profile.channel_integrity_key_file))
-        options["per_call_policies"] = [OperatorSignaturePolicy(key, SystemClock())]
+        signing = OperatorSignaturePolicy(key, SystemClock())
+        options["per_call_policies"] = [signing]
     trust = folder.trust_file(name, profile)
     async with (
         open_clients(profile.hub, profile.subscription_id, credential, trust, **options) as sdk,
         open_routes(profile.hub, profile.root_pem, profile.token) as routes,
     ):
-        yield Connection(profile, sdk.vaults, sdk.recovery, routes)
+        yield Connection(profile, sdk.vaults, sdk.recovery, routes, signing)
 
 
 @contextlib.asynccontextmanager

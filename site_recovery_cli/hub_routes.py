@@ -10,6 +10,8 @@ import aiohttp
 
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, answer_error, unreachable
+from wire_contract.operator_signature import Order, SignedOperation
+from wire_contract.vocabulary import Direction
 
 ANSWER_BYTES_MAX: Final = 16_777_216
 VAULTS: Final = "/hub/v1/vaults"
@@ -126,6 +128,25 @@ class HubRoutes:
         answer = await self._json("GET", _place(vault_id, "jobs", job, "progress"), "progress")
         _rows(answer, "tasks")
         return answer
+
+    async def order_of_job(self, vault_id: str, job: str) -> Order | None:
+        """Return what an operator signs to restart or cancel a job; None: it needs no signature."""
+        named = (await self.progress(vault_id, job)).get("operator_order")
+        if named is None:
+            return None
+        try:
+            direction = named["direction"]
+            return Order(
+                SignedOperation(named["operation"]),
+                str(named["item"]),
+                None if direction is None else Direction(direction),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CommandError(
+                "the hub's answer names no order that an operator could sign;"
+                " is the hub of another version?",
+                ExitCode.NOT_OFFERED,
+            ) from error
 
     async def preview(self, vault_id: str, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what an operation would do; nothing is changed."""

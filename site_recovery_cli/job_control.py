@@ -20,6 +20,7 @@ from site_recovery_cli.options import (
     confirm,
 )
 from site_recovery_cli.output import say
+from wire_contract.operator_signature import HEADER
 
 CANCELLED: Final = frozenset({"Cancelled"})
 
@@ -43,6 +44,7 @@ def cancel(
     confirm(f"Cancel job {job} and take back what it did?", yes=yes)
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
+        options |= await _signed(connection, vault, job)
         return await connection.recovery.replication_jobs.begin_cancel(*scope, job, **options)
 
     seconds = wait_seconds if wait else None
@@ -60,6 +62,7 @@ def restart(
     """Restart a failed job from the task that failed; it keeps its id."""
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
+        options |= await _signed(connection, vault, job)
         return await connection.recovery.replication_jobs.begin_restart(*scope, job, **options)
 
     seconds = wait_seconds if wait else None
@@ -86,6 +89,17 @@ def resume(
 
     seconds = wait_seconds if wait else None
     _Request("resume", job, vault, profile, seconds).send(begin)
+
+
+async def _signed(connection: Connection, vault: str | None, job: str) -> dict[str, Any]:
+    """Return the header that signs what follows: that of the job's own request may have ended.
+
+    Nothing, where the login has no key, or the job does nothing that operators sign.
+    """
+    if connection.signing is None:
+        return {}
+    order = await connection.routes.order_of_job(await connection.vault_id(vault), job)
+    return {} if order is None else {"headers": {HEADER: connection.signing.header(order)}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ five digits. The words are ours.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Final
 
 
@@ -50,6 +51,19 @@ class SignatureRequiredError(DomainError):
             " request has no Agent-Authentication header. Sign it with the vault's channel"
             " integrity key: log in with --channel-integrity-key-file, or add the"
             " OperatorSignaturePolicy to the SDK's client (docs/operating.md)."
+        )
+
+
+class SignatureEndedError(SignatureRequiredError):
+    """The signature that a job was requested with has ended: an operator signs what follows."""
+
+    def __init__(self, operation: str, request: str, ended_at: datetime) -> None:
+        DomainError.__init__(
+            self,
+            f"90019: The operator signature for {operation} ended at {ended_at:%Y-%m-%dT%H:%M:%SZ}:"
+            f" nothing was sent. Sign {request} anew: site-recovery does it where the login has"
+            " --channel-integrity-key-file; other clients add the header that"
+            " OperatorSignaturePolicy.header makes (docs/operating.md).",
         )
 
 

@@ -4,7 +4,7 @@ Times and ids come with the event. A task is named with the attempt that an even
 about another attempt than the present one changes nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -116,11 +116,15 @@ class ChildrenEnded:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """A person wants the job to stop, and what it did to be taken back."""
+    """A person wants the job to stop, and what it did to be taken back.
+
+    `operator_signature` is the header that the job carries from now on; None: the one that it has.
+    """
 
     now: datetime
     principal: str
     comments: str = ""
+    operator_signature: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +132,14 @@ class RestartRequested:
     """A person wants a failed job to go on from the task that failed.
 
     `epoch` is the item's present one, where that is higher than the job's; `began_in` its present
-    state, where the job had not begun on it before.
+    state, where the job had not begun on it before. `operator_signature` as in CancelRequested.
     """
 
     now: datetime
     principal: str
     epoch: int = 0
     began_in: ProtectionState | None = None
+    operator_signature: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

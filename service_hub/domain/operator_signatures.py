@@ -4,15 +4,22 @@ The hub has no ChannelIntegrityKey. It refuses what the provider would refuse an
 be seen without the key, and hands the header on as it came.
 """
 
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
 
-from service_hub.domain.errors import InvalidRequestError, SignatureRequiredError
+from service_hub.domain.errors import (
+    InvalidRequestError,
+    SignatureEndedError,
+    SignatureRequiredError,
+)
 from service_hub.domain.jobs import Job
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
+from service_hub.domain.undo import undo_steps
 from wire_contract.operator_signature import (
     HEADER,
     SIGNATURE_CHARACTERS_MAX,
+    UNDIRECTED,
     Order,
     SignatureMalformedError,
     SignedOperation,
@@ -21,6 +28,9 @@ from wire_contract.operator_signature import (
 from wire_contract.vocabulary import Direction
 
 _CONTEXT: Final = "operator_signature"
+
+JobRequest = Literal["restart", "cancel"]
+"""What is asked of a job so that more follows which an operator signs."""
 
 
 def check_signature(
@@ -53,6 +63,52 @@ def check_signature(
 def needs_signature(vault: Vault, operation: Operation) -> bool:
     """Return whether a vault takes this operation signed by an operator alone."""
     return vault.requires_operator_signature and operation.value in set(SignedOperation)
+
+
+def signature_for(
+    vault: Vault, job: Job, request: JobRequest, text: str | None, now: datetime
+) -> str | None:
+    """Return the header that a job carries from now on; None: the one that it has.
+
+    In a vault that requires signatures, one that cannot do is refused before anything is sent:
+    InvalidRequestError, SignatureRequiredError, SignatureEndedError.
+    """
+    order = order_of(job)
+    if order is None:
+        return None
+    operation = Operation(order.operation.value)
+    if not needs_signature(vault, operation):
+        return text if text is not None and _is_for(order, text) else None
+    if text is not None:
+        check_signature(vault, operation, order.item, order.direction, text)
+    if request == "cancel" and not undo_steps(job):
+        # Nothing follows that anybody would have to sign.
+        return text
+    carried = text or signature_of(job)
+    if carried is None or not _is_for(order, carried):
+        raise SignatureRequiredError(f"{operation.value} (to {request} its job)", vault.name)
+    ends = read_signature(carried).not_after
+    if ends <= now:
+        raise SignatureEndedError(operation.value, f"the {request} of the job", ends)
+    return text
+
+
+def order_of(job: Job) -> Order | None:
+    """Return what an operator signs for a job to go on or be taken back, None for other jobs."""
+    if job.operation is None or job.item_id is None:
+        return None
+    if job.operation.value not in set(SignedOperation):
+        return None
+    operation = SignedOperation(job.operation.value)
+    directed = operation not in UNDIRECTED
+    return Order(operation, job.item_id, job.direction if directed else None)
+
+
+def _is_for(order: Order, text: str) -> bool:
+    try:
+        return read_signature(text).order == order
+    except SignatureMalformedError:
+        return False
 
 
 def with_signature(job: Job, text: str | None) -> Job:

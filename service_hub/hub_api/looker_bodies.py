@@ -6,6 +6,7 @@ from typing import Any
 from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.liveness import Freshness, Stamp
+from service_hub.domain.operator_signatures import order_of
 from service_hub.domain.rollups import Figure
 from service_hub.looker_ports import (
     ChangePage,
@@ -158,8 +159,18 @@ def progress_body(progress: JobProgress, receipts: str) -> dict[str, Any]:
         if progress.remaining_seconds is None
         else f"usually {in_words(progress.remaining_seconds)} more",
         "receipts": receipts,
+        "operator_order": _order(job),
         "tasks": [_task_progress(each, receipts) for each in progress.tasks],
     }
+
+
+def _order(job: Job) -> dict[str, Any] | None:
+    """Return what an operator signs to have the job restarted or cancelled; None: nothing."""
+    order = order_of(job)
+    if order is None:
+        return None
+    direction = None if order.direction is None else order.direction.value
+    return {"operation": order.operation.value, "item": order.item, "direction": direction}
 
 
 def _task_progress(task: TaskProgress, receipts: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Whatever is asked goes to the engine as an event, so that any hub of a database 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error, refusal_of_pairing
@@ -16,6 +17,7 @@ from service_hub.domain.job_requests import (
     refused_by,
 )
 from service_hub.domain.jobs import CancelRequested, Job, RestartRequested, Resumed
+from service_hub.domain.operator_signatures import signature_for
 from service_hub.domain.plans import members_of
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider, Vault
 from service_hub.domain.servers import title_of
@@ -73,7 +75,9 @@ class JobService:
         async def decide() -> Job:
             job = await self.find(vault, job_id)
             check_action(job, "Cancel")
-            event = CancelRequested(self._clock.now(), identity.principal)
+            now, given = self._clock.now(), identity.operator_signature
+            signature = signature_for(vault, job, "cancel", given, now)
+            event = CancelRequested(now, identity.principal, operator_signature=signature)
             await self._runner.feed(job.id, event, self._requests.remember(identity, job))
             after = await self.find(vault, job_id)
             if after.finished and after.cancel is None:
@@ -89,7 +93,10 @@ class JobService:
         async def decide() -> Job:
             job = await self.find(vault, job_id)
             check_action(job, "Restart")
+            given = identity.operator_signature
+            signature = signature_for(vault, job, "restart", given, self._clock.now())
             event, locks = await self._restart(job, identity.principal)
+            event = replace(event, operator_signature=signature)
             change = locks + self._requests.remember(identity, job)
             await self._runner.feed(job.id, event, change)
             return await self.find(vault, job_id)

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from aiohttp import web
 
+from certs.channel_integrity import new_key
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.planning import plan_policy_job
 from service_hub.ports import RequestIdentity
 from site_recovery_cli.exit_codes import ExitCode
 from tests.support.cli_world import CliHub, Shell, cli_hub
 from tests.unit.arm.arm_jobs import plan_with_children, suspended
+from wire_contract.operator_signature import Order, SignedOperation, read_signature
+from wire_contract.vocabulary import Direction
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +149,37 @@ def test_a_failed_job_is_restarted_under_its_own_id(shell: Shell) -> None:
     assert text.splitlines()[-1] == f"job {job.id}: done."
     text = shell.run("job", "restart", job.id, code=ExitCode.REFUSED)
     assert "only a job that has failed" in text
+
+
+def test_restart_and_cancel_are_signed_anew_where_the_login_has_the_key(
+    shell: Shell, tmp_path: Path
+) -> None:
+    key = tmp_path / "prod.key"
+    key.write_text(f"{new_key()}\n")
+    key.chmod(0o600)
+    shell.login("--channel-integrity-key-file", str(key))
+    named = {"operation": "PlannedFailover", "item": "i", "direction": "PrimaryToRecovery"}
+    hub = shell.hub.hub
+
+    def sent(command: str, job: Job, order: object) -> str | None:
+        answer = web.json_response({"tasks": [], "operator_order": order})
+        place = f"/hub/v1/vaults/v/jobs/{job.id}/progress"
+        shell.hub.answers["GET", place] = answer
+        shell.run("job", command, job.id, *(("--yes",) if command == "cancel" else ()))
+        return hub.identities[-1].operator_signature
+
+    for command, make in (("restart", failed), ("cancel", begun)):
+        header = sent(command, make(shell), named)
+        assert header is not None
+        assert read_signature(header).order == Order(
+            SignedOperation.PLANNED_FAILOVER, "i", Direction.PRIMARY_TO_RECOVERY
+        )
+        assert sent(command, make(shell), None) is None
+    job = failed(shell)
+    place = f"/hub/v1/vaults/v/jobs/{job.id}/progress"
+    shell.hub.answers["GET", place] = web.json_response({"tasks": [], "operator_order": 7})
+    text = shell.run("job", "restart", job.id, code=ExitCode.NOT_OFFERED)
+    assert "no order that an operator could sign" in text
 
 
 def test_a_restart_that_is_waited_for_fails_with_the_job(shell: Shell) -> None:

@@ -45,19 +45,57 @@ class GuestSurroundings:
 
 
 class HostedStorage:
-    """A guest's writes on their way through the host, where changes are noted."""
+    """A guest's writes on their way through the host, where changes are noted.
+
+    While the machine moves to another host they are held, in their order: a guest waits for its
+    flush before it goes on, so they are few.
+    """
 
     def __init__(self, backend: ReplicationBackend, machine_id: str) -> None:
         self._backend = backend
         self._machine_id = machine_id
+        self._held: list[tuple[int, int, bytes, int]] | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._lost: Exception | None = None
 
     def write(self, disk_index: int, offset: int, data: bytes, record: int) -> None:
         """Write (not yet durable); PermissionError when this copy may not write any more."""
+        if self._held is not None:
+            self._held.append((disk_index, offset, data, record))
+            return
         self._backend.write(self._machine_id, disk_index, offset, data, record)
 
     async def flush(self) -> None:
         """Return when all writes so far are durable."""
+        await self._flowing.wait()
+        if self._lost is not None:
+            raise self._lost
         await self._backend.flush(self._machine_id)
+
+    def hold(self) -> None:
+        """Take writes without bringing them to the disks, and finish no flush."""
+        self._held = [] if self._held is None else self._held
+        self._flowing.clear()
+
+    def go_on(self, backend: ReplicationBackend) -> None:
+        """Bring what was held to this back end's disks, and all further writes."""
+        held, self._held = self._held or [], None
+        self._backend = backend
+        try:
+            for write in held:
+                backend.write(self._machine_id, *write)
+        except Exception as error:  # noqa: BLE001 -- the guest's next flush raises it
+            self._lost = error
+        self._flowing.set()
+
+
+@dataclass(frozen=True, slots=True)
+class MovingGuest:
+    """A guest between two hosts; its writes are held."""
+
+    handle: GuestHandle
+    storage: HostedStorage
 
 
 class HostGuests:
@@ -67,6 +105,24 @@ class HostGuests:
         self._backend = backend
         self._surroundings = surroundings
         self._handles: dict[str, GuestHandle] = {}
+        self._storages: dict[str, HostedStorage] = {}
+
+    def let_go(self, machine_id: str) -> MovingGuest | None:
+        """Hold a running guest's writes and give it away; None where none runs."""
+        handle = self._handles.get(machine_id)
+        if handle is None or not handle.running:
+            return None
+        storage = self._storages.pop(machine_id)
+        storage.hold()
+        return MovingGuest(self._handles.pop(machine_id), storage)
+
+    async def take(self, machine: MachineRecord, guest: MovingGuest) -> None:
+        """Serve a guest that another host gave away; its disks are opened here first."""
+        await self._backend.attach(machine.machine_id, disk_files(machine))
+        self._backend.allow_writes(machine.machine_id)
+        self._handles[machine.machine_id] = guest.handle
+        self._storages[machine.machine_id] = guest.storage
+        guest.storage.go_on(self._backend)
 
     def run_state(self, machine: MachineRecord) -> RunState:
         """Return whether the machine runs, read from its process or the locks on its images."""
@@ -104,6 +160,7 @@ class HostGuests:
             await self._backend.attach(machine_id, disk_files(machine))
             self._backend.allow_writes(machine_id)
             storage = HostedStorage(self._backend, machine_id)
+            self._storages[machine_id] = storage
             self._handles[machine_id] = await self._surroundings.start(spec, storage)
         except (OSError, BackendStateError, GuestStartError) as error:
             raise RefusedError(
@@ -147,6 +204,7 @@ class HostGuests:
                 await handle.kill()
                 log.info("guest_ended", machine_id=machine_id)
         self._handles.clear()
+        self._storages.clear()
 
     async def wait_unlocked(self, machine: MachineRecord) -> None:
         """Return when nobody holds the images; a bounded wait, then a refusal."""
@@ -164,6 +222,7 @@ class HostGuests:
 
     async def _ended(self, machine: MachineRecord) -> None:
         self._handles.pop(machine.machine_id, None)
+        self._storages.pop(machine.machine_id, None)
         await self.wait_unlocked(machine)
         await self._backend.detach(machine.machine_id)
         log.info("guest_ended", machine_id=machine.machine_id)

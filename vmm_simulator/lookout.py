@@ -3,8 +3,8 @@
 from vmm_simulator.guest.interface import GuestState
 from vmm_simulator.verbs.call import Fabric
 from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.replication_views import LiveFacts
 from vmm_simulator.vmm.views import (
-    LiveFacts,
     classification_views,
     cloud_view,
     host_view,
@@ -62,6 +62,8 @@ class Lookout:
         cycles = self._fabric.cycles
         progress = cycles.progress(machine.machine_id)
         is_primary = machine.mode is ReplicationMode.PRIMARY
+        is_replica = machine.mode is ReplicationMode.REPLICA
+        store = self._fabric.store
         facts = LiveFacts(
             run_state=host.guests.run_state(machine),
             epoch_confirmed=machine.machine_id in self._fabric.confirmed,
@@ -71,6 +73,13 @@ class Lookout:
             guest=answer,
             now=self._fabric.clock.now(),
             interval_override=self._interval_override,
+            tracked_bytes=host.backend.pending_bytes(machine.machine_id) if is_primary else 0,
+            vmm_fqdn=store.fabric.fqdn,
+            monitoring=store.host(machine.host).monitoring,
+            recovery_points=host.backend.recovery_points(machine.machine_id) if is_replica else (),
+            tested=any(
+                each.test_machine_of == machine.machine_id for each in store.machines.values()
+            ),
         )
         networks = {each.network_id: each for each in self._fabric.store.fabric.networks}
         return machine_view(machine, networks, facts)

@@ -147,12 +147,51 @@ class RecoveryPointView(WireModel):
     kind: str
 
 
+class HealthCodeView(WireModel):
+    """What is wrong with one end, under the number and in the words of the recorded service.
+
+    `level` is Error or Warning, as recorded; the host's own judgement is `health`.
+    """
+
+    code: int
+    level: str
+    message: str
+    possible_causes: str
+    recommended_action: str
+
+
+class ReplicationStatisticsView(WireModel):
+    """Figures of one end since `begins_at`, in its monitoring interval (Measure-VMReplication).
+
+    Sizes are bytes of change sets, latency the seconds from the start of sending to the
+    acknowledgement. `cycle_count` is `success_count` and `miss_count`.
+    """
+
+    begins_at: Moment
+    cycle_count: int = 0
+    success_count: int = 0
+    miss_count: int = 0
+    size_bytes_average: int = 0
+    size_bytes_max: int = 0
+    latency_seconds_average: float = 0.0
+    latency_seconds_max: float = 0.0
+    network_failure_count: int = 0
+    failure_count: int = 0
+    application_consistent_failure_count: int = 0
+    last_test_failover_at: Moment | None = None
+    test_failover_running: bool = False
+
+
 class ReplicationView(WireModel):
     """One side's view of a relationship.
 
     `last_cut` is the number of the newest change set that the replica holds durably (on the
     primary: that was acknowledged); `last_cut_record` the newest guest record inside it, as the
-    guest named it in its writes.
+    guest named it in its writes. `recovery_points` of a replica, the newest first. `tracked_bytes`
+    is the log: what has changed since the newest acknowledged set. `failed_over_to` is the point
+    that a failed-over replica stands at. `scheduled_at` is when initial replication begins,
+    `resynchronize_at` when a required resynchronization does (null: when it is asked for).
+    `exported`: the initial copy was written to a folder and waits for its import.
     """
 
     relationship_id: str
@@ -169,7 +208,14 @@ class ReplicationView(WireModel):
     last_cut: int = 0
     last_cut_record: int = 0
     pending_bytes: int = 0
+    tracked_bytes: int = 0
     recovery_points: tuple[RecoveryPointView, ...] = ()
+    failed_over_to: RecoveryPointView | None = None
+    scheduled_at: Moment | None = None
+    resynchronize_at: Moment | None = None
+    exported: bool = False
+    statistics: ReplicationStatisticsView | None = None
+    health_codes: tuple[HealthCodeView, ...] = ()
     last_error: str | None = None
 
 

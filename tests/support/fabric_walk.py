@@ -36,6 +36,7 @@ from service_hub.domain.records import ProtectedItem, ReplicationPolicy
 from service_hub.domain.scenarios import Target
 from tests.support.item_walk import NOW, RESULT, provider
 from vmm_simulator.hyperv import replication as table
+from vmm_simulator.hyperv.starting import Claim, start_blocked_by
 from vmm_simulator.problems import Code, RefusedError
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side, Verb
 
@@ -126,10 +127,10 @@ def _fail_over(ends: Ends, side: Side) -> Ends:
 
 def _start(ends: Ends, side: Side) -> Ends:
     end = ends.at(side)
-    claim = table.Claim(
+    claim = Claim(
         end.position, epoch=1, fenced=False, reserved=False, protected=True, epoch_confirmed=True
     )
-    block = table.start_blocked_by(claim)
+    block = start_blocked_by(claim)
     if block is not None:
         raise RefusedError(block.code, block.reason)
     wrote = end.has_written or end.position.mode is M.REPLICA

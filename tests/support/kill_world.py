@@ -62,8 +62,7 @@ VOLATILE = {
     "transferred_bytes",
     "last_cut",
     "last_cut_record",
-    "successful_cycles",
-    "missed_cycles",
+    "statistics",
     "last_error",
     "certificate_thumbprint",
     # A copy that is fenced has learnt it from the other host or from the hub, who was first.

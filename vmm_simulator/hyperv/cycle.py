@@ -24,10 +24,12 @@ from vmm_simulator.hyperv.fencing import fence
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation
+from vmm_simulator.hyperv.statistics import with_missed, with_success
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.store import InventoryStore
-from vmm_simulator.vmm.records import MachineRecord, RelationshipRecord
-from vmm_simulator.vmm.transitions import moved, sends, with_relationship
+from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.relationship_records import RelationshipRecord
+from vmm_simulator.vmm.transitions import moved, sends, with_relationship, with_statistics
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
 PAUSE_SECONDS_MIN: Final = 0.5
@@ -245,7 +247,7 @@ class ReplicationCycle:
             last_cut_record=applied.last_record,
             last_replication_at=self._clock.now(),
             transferred_bytes=relationship.transferred_bytes + self._bytes_sent,
-            successful_cycles=relationship.successful_cycles + 1,
+            statistics=with_success(relationship.statistics, self._bytes_sent, 0.0),
             last_error=None,
         )
 
@@ -297,4 +299,4 @@ def _missed(machine: MachineRecord, missed: int) -> MachineRecord:
     relationship = machine.relationship
     if relationship is None:
         return machine
-    return with_relationship(machine, missed_cycles=relationship.missed_cycles + missed)
+    return with_statistics(machine, with_missed(relationship.statistics, missed))

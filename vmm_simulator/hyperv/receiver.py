@@ -13,9 +13,11 @@ from vmm_simulator.hyperv.backend import (
 from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, parse_offer
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance, receiving
+from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
-from vmm_simulator.vmm.records import MachineRecord, RelationshipRecord
+from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
@@ -84,7 +86,7 @@ class ReplicaReceiver:
                 "last_replication_at": now,
                 # Changes are refused while the copy has diverged: what arrives is whole.
                 "diverged": False,
-                "successful_cycles": relationship.successful_cycles + 1,
+                "statistics": with_success(relationship.statistics, 0, 0.0),
             }
             return arrived.model_copy(
                 update={"relationship": arrived.relationship.model_copy(update=update)}

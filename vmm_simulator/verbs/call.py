@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from service_shell.clock import Clock
 from vmm_simulator.hyperv.cycles import Cycles
 from vmm_simulator.hyperv.host import Host
-from vmm_simulator.hyperv.replication import Claim
+from vmm_simulator.hyperv.starting import Claim
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.records import MachineRecord

@@ -7,6 +7,7 @@ import structlog
 from vmm_simulator.hyperv.backend import AppliedCut, BackendStateError, CutKind
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
+from vmm_simulator.hyperv.statistics import Statistics
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import FailOver, NoArguments, PrepareReverse, ReverseReplicate
 from vmm_simulator.verbs.call import Call, Result, refused_state
@@ -265,8 +266,7 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
         diverged=False,
         last_error=None,
         resynchronize=arguments.resynchronize,
-        successful_cycles=0,
-        missed_cycles=0,
+        statistics=Statistics(),
     )
     return reversed_machine.model_copy(update={"fenced": False, "desired_running": False})
 
@@ -285,8 +285,7 @@ def _as_primary(machine: MachineRecord, arguments: ReverseReplicate) -> MachineR
         resynchronize=arguments.resynchronize,
         diverged=False,
         last_error=None,
-        successful_cycles=0,
-        missed_cycles=0,
+        statistics=Statistics(),
     )
 
 

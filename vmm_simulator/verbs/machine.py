@@ -3,7 +3,8 @@
 import structlog
 
 from vmm_simulator.hyperv.fencing import fence
-from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES, start_blocked_by
+from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES
+from vmm_simulator.hyperv.starting import start_blocked_by
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import ConfirmEpoch, NoArguments, ShutDown, UpdateProtection
 from vmm_simulator.verbs.call import Call, Result

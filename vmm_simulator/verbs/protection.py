@@ -21,9 +21,9 @@ from vmm_simulator.vmm.records import (
     DiskRecord,
     HostRecord,
     MachineRecord,
-    RelationshipRecord,
     disk_folder,
 )
+from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_relationship
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 

@@ -1,10 +1,11 @@
 """What a VMM server knows, as plain frozen records; the journal keeps them as they are."""
 
-from datetime import datetime
 from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vmm_simulator.hyperv.statistics import Monitoring
+from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
 
@@ -121,6 +122,7 @@ class HostRecord(Record):
     replica_port: int | None = None
     allowed_primaries: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     certificate_thumbprint: str | None = None
+    monitoring: Monitoring = Monitoring()
 
     @property
     def authorised(self) -> frozenset[str]:
@@ -144,36 +146,6 @@ class NicRecord(Record):
     nic_id: str
     network_id: str | None = None
     address_type: str = "Dynamic"
-
-
-class RelationshipRecord(Record):
-    """One end of a replication relationship, with its WMI state number.
-
-    `last_cut` is the newest change set that the replica is known to hold; the next one takes the
-    number after it. `resynchronize`: the whole copy that is under way moves differences only.
-    `diverged`: this replica was written to, changes alone would not make it equal again.
-    """
-
-    relationship_id: str
-    mode: ReplicationMode
-    state: ReplicationState
-    peer_host: str
-    peer_port: int
-    peer_machine_id: str
-    interval_seconds: int
-    recovery_points: int = 0
-    application_consistent_hours: int = 0
-    compression: bool = False
-    last_cut: int = 0
-    last_cut_record: int = 0
-    last_replication_at: datetime | None = None
-    established_at: datetime
-    transferred_bytes: int = 0
-    resynchronize: bool = False
-    diverged: bool = False
-    successful_cycles: int = 0
-    missed_cycles: int = 0
-    last_error: str | None = None
 
 
 class MachineRecord(Record):

@@ -1,19 +1,25 @@
 """From records to the replication table and back; pure."""
 
-from vmm_simulator.hyperv.replication import SENDING_STATES, Claim, Operation, Position, advance
+from datetime import datetime
+
+from vmm_simulator.hyperv.replication import SENDING_STATES, Operation, Position, advance
+from vmm_simulator.hyperv.starting import Claim
+from vmm_simulator.hyperv.statistics import Statistics
 from vmm_simulator.vmm.records import MachineRecord
-from wire_contract.vocabulary import ReplicationMode
+from vmm_simulator.vmm.relationship_records import RelationshipRecord
+from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
 
 def position(machine: MachineRecord) -> Position:
     """Return mode and state of a copy, for the table."""
-    return Position(machine.mode, machine.state)
+    before = None if machine.relationship is None else machine.relationship.before
+    return Position(machine.mode, machine.state, before)
 
 
 def moved(machine: MachineRecord, operation: Operation) -> MachineRecord:
     """Return the machine after an operation of the table, or refuse with 32775."""
     target = advance(position(machine), operation)
-    return with_relationship(machine, mode=target.mode, state=target.state)
+    return with_relationship(machine, mode=target.mode, state=target.state, before=target.before)
 
 
 def with_relationship(machine: MachineRecord, **changes: object) -> MachineRecord:
@@ -24,10 +30,35 @@ def with_relationship(machine: MachineRecord, **changes: object) -> MachineRecor
     )
 
 
+def without_relationship(machine: MachineRecord) -> MachineRecord:
+    """Return the machine as an ordinary one, or refuse; fencing outlives the relationship."""
+    advance(position(machine), Operation.REMOVE)
+    return machine.model_copy(update={"relationship": None})
+
+
+def requiring_resynchronization(machine: MachineRecord, now: datetime) -> MachineRecord:
+    """Return the primary in state 9, with the moment at which its window lets it begin."""
+    required = moved(machine, Operation.REQUIRE_RESYNCHRONIZATION)
+    assert required.relationship is not None
+    return with_relationship(required, resynchronize_at=required.relationship.window.due(now))
+
+
+def with_statistics(machine: MachineRecord, statistics: Statistics) -> MachineRecord:
+    """Return the machine with these counters."""
+    return with_relationship(machine, statistics=statistics)
+
+
 def sends(machine: MachineRecord) -> bool:
     """Return whether this copy has a replication cycle."""
-    primary = machine.mode is ReplicationMode.PRIMARY and machine.state in SENDING_STATES
-    return primary and not machine.fenced
+    relationship = machine.relationship
+    if relationship is None or relationship.mode is not ReplicationMode.PRIMARY or machine.fenced:
+        return False
+    return relationship.state in SENDING_STATES or _is_scheduled(relationship)
+
+
+def _is_scheduled(relationship: RelationshipRecord) -> bool:
+    ready = relationship.state is ReplicationState.READY
+    return ready and relationship.scheduled_at is not None
 
 
 def claim(machine: MachineRecord, *, confirmed: bool) -> Claim:

@@ -1,10 +1,8 @@
 """From records to what crosses the network; pure: what is live comes as facts."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 
-from vmm_simulator.hyperv.replication import CycleFacts, health, start_blocked_by
+from vmm_simulator.hyperv.starting import start_blocked_by
 from vmm_simulator.vmm.placement import clouds_of, hosts_of
 from vmm_simulator.vmm.records import (
     CloudRecord,
@@ -12,39 +10,22 @@ from vmm_simulator.vmm.records import (
     HostRecord,
     MachineRecord,
     NetworkRecord,
-    RelationshipRecord,
     ServiceRecord,
 )
-from vmm_simulator.vmm.transitions import claim, position
+from vmm_simulator.vmm.replication_views import LiveFacts, replication_view
+from vmm_simulator.vmm.transitions import claim
 from wire_contract.vmm_interface import (
     ClassificationView,
     CloudView,
     DiskView,
-    GuestAnswer,
     HostView,
     MachineView,
     NetworkView,
     NicView,
-    ReplicationView,
     SubnetView,
     VmmView,
 )
 from wire_contract.vmm_service import NodeView, VmmServiceView
-from wire_contract.vocabulary import RunState
-
-
-@dataclass(frozen=True, slots=True)
-class LiveFacts:
-    """What is read from processes and disks at the moment of looking, never remembered."""
-
-    run_state: RunState
-    epoch_confirmed: bool
-    pending_bytes: int
-    progress_percent: float | None
-    failures_in_a_row: int
-    guest: GuestAnswer | None
-    now: datetime
-    interval_override: float | None
 
 
 def vmm_view(fabric: FabricRecord) -> VmmView:
@@ -171,7 +152,7 @@ def machine_view(
             )
             for nic in machine.nics
         ),
-        replication=_replication(machine, facts),
+        replication=replication_view(machine, facts),
         guest=facts.guest,
     )
 
@@ -179,41 +160,3 @@ def machine_view(
 def _network_name(network_id: str | None, networks: Mapping[str, NetworkRecord]) -> str | None:
     network = None if network_id is None else networks.get(network_id)
     return None if network is None else network.name
-
-
-def _replication(machine: MachineRecord, facts: LiveFacts) -> ReplicationView | None:
-    relationship = machine.relationship
-    if relationship is None:
-        return None
-    cycle = CycleFacts(
-        fenced=machine.fenced,
-        failures_in_a_row=facts.failures_in_a_row,
-        successful_cycles=relationship.successful_cycles,
-        missed_cycles=relationship.missed_cycles,
-        last_replication_at=relationship.last_replication_at,
-        established_at=relationship.established_at,
-    )
-    return ReplicationView(
-        relationship_id=relationship.relationship_id,
-        mode=relationship.mode,
-        state=relationship.state,
-        health=health(position(machine), cycle, facts.now),
-        peer_host=relationship.peer_host,
-        peer_port=relationship.peer_port,
-        peer_machine_id=relationship.peer_machine_id,
-        interval_seconds=_interval(relationship, facts),
-        progress_percent=facts.progress_percent,
-        transferred_bytes=relationship.transferred_bytes,
-        last_replication_at=relationship.last_replication_at,
-        last_cut=relationship.last_cut,
-        last_cut_record=relationship.last_cut_record,
-        pending_bytes=facts.pending_bytes,
-        last_error=relationship.last_error,
-    )
-
-
-def _interval(relationship: RelationshipRecord, facts: LiveFacts) -> int:
-    """The interval in force, in whole seconds: a laboratory may have shortened it."""
-    if facts.interval_override is None:
-        return relationship.interval_seconds
-    return max(1, round(facts.interval_override))

@@ -1,0 +1,60 @@
+"""Whether a copy may be started now; pure (docs/wire-contract.md, verbs)."""
+
+from dataclasses import dataclass
+
+from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES, Position
+from vmm_simulator.problems import Code
+from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What decides whether a copy may be started now."""
+
+    position: Position
+    epoch: int
+    fenced: bool
+    reserved: bool
+    protected: bool
+    epoch_confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a start is refused."""
+
+    code: Code
+    reason: str
+
+
+def start_blocked_by(claim: Claim, command_epoch: int | None = None) -> Block | None:
+    """Return why a start would be refused, or None (docs/wire-contract.md, verbs).
+
+    With `command_epoch` the answer is for a command of that epoch; a higher one than the stored
+    confirms itself.
+    """
+    if command_epoch is not None and command_epoch < claim.epoch:
+        return Block(
+            Code.LOWER_EPOCH,
+            f"the command's epoch {command_epoch} is lower than the stored {claim.epoch}",
+        )
+    if claim.fenced:
+        return Block(Code.COPY_FENCED, "the copy is fenced: another copy is the active one")
+    reason = _unstartable(claim)
+    if reason is not None:
+        return Block(Code.INVALID_STATE, reason)
+    raised = command_epoch is not None and command_epoch > claim.epoch
+    if claim.protected and not claim.epoch_confirmed and not raised:
+        return Block(Code.EPOCH_NOT_CONFIRMED, "the epoch was not confirmed since the host started")
+    return None
+
+
+def _unstartable(claim: Claim) -> str | None:
+    if claim.reserved:
+        return "the machine is reserved for a replica not yet made"
+    mode, state = claim.position.mode, claim.position.state
+    if mode is ReplicationMode.REPLICA and state not in STARTABLE_REPLICA_STATES:
+        return "the copy is a replica that is not failed over"
+    if state is ReplicationState.SYNCED_REPLICATION_COMPLETE:
+        return "the machine is prepared for a planned failover"
+    return None

@@ -1,0 +1,78 @@
+"""What the journal keeps of one end of a replication relationship."""
+
+from datetime import datetime
+
+from pydantic import model_validator
+
+from vmm_simulator.hyperv.backend import PointKind
+from vmm_simulator.hyperv.schedule import Window
+from vmm_simulator.hyperv.statistics import Statistics
+from vmm_simulator.vmm.record import Record
+from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+
+class PointRecord(Record):
+    """The recovery point that a replica was failed over to."""
+
+    point_id: str
+    taken_at: datetime
+    kind: PointKind
+    newest: bool
+
+
+class RelationshipRecord(Record):
+    """One end of a replication relationship, with its WMI state number.
+
+    `before` is where a pause, an error or a failover leads back to (null: state 3). `last_cut` is
+    the newest change set that the replica is known to hold; the next one takes the number after
+    it. `resynchronize`: the whole copy that is under way moves differences only. `diverged`: this
+    replica was written to, changes alone would not make it equal again. `scheduled_at`: when the
+    initial replication begins. `resynchronize_at`: when a required resynchronization begins, null
+    when somebody has to ask for it. `exported_to`: where the initial copy was, or is being,
+    exported; `exported` says that it is complete.
+    """
+
+    relationship_id: str
+    mode: ReplicationMode
+    state: ReplicationState
+    before: ReplicationState | None = None
+    peer_host: str
+    peer_port: int
+    peer_machine_id: str
+    interval_seconds: int
+    recovery_points: int = 0
+    application_consistent_hours: int = 0
+    compression: bool = False
+    window: Window = Window()
+    last_cut: int = 0
+    last_cut_record: int = 0
+    last_replication_at: datetime | None = None
+    last_application_consistent_at: datetime | None = None
+    established_at: datetime
+    transferred_bytes: int = 0
+    resynchronize: bool = False
+    diverged: bool = False
+    scheduled_at: datetime | None = None
+    resynchronize_at: datetime | None = None
+    exported_to: str | None = None
+    exported: bool = False
+    failed_over_to: PointRecord | None = None
+    statistics: Statistics = Statistics()
+    last_error: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former(cls, data: object) -> object:
+        """Take over what journals of former versions say otherwise."""
+        if not isinstance(data, dict) or "statistics" in data:
+            return data
+        former = dict(data)
+        former["statistics"] = {
+            "success_count": former.pop("successful_cycles", 0),
+            "miss_count": former.pop("missed_cycles", 0),
+        }
+        waiting = former.get("state") == ReplicationState.WAITING_TO_START_RESYNCHRONIZE
+        if waiting and "resynchronize_at" not in former:
+            # They were always begun at once.
+            former["resynchronize_at"] = former.get("established_at")
+        return former

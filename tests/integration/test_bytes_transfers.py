@@ -142,7 +142,7 @@ async def test_a_full_disk_is_said_and_nothing_is_lost(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("vmm_simulator.hyperv.redo_log.append_fully", no_room)
+            patch.setattr("vmm_simulator.hyperv.frame_log.append_fully", no_room)
             with pytest.raises(TransferRefusedError, match="No space left") as refused:
                 await both.replicate(CutKind.DELTA, 2)
             assert refused.value.code == Code.FAILED

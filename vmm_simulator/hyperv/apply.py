@@ -6,9 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from vmm_simulator.hyperv.backend import BackendStateError, DiskFile
+from vmm_simulator.hyperv.blocks import bitmap_bytes, blocks_touched, set_bits
 from vmm_simulator.hyperv.disks import empty, punch_hole, write_fully
+from vmm_simulator.hyperv.frame_log import FrameLog
 from vmm_simulator.hyperv.frames import Frame, FrameKind
-from vmm_simulator.hyperv.redo_log import RedoLog
 
 
 class OpenDisks:
@@ -63,9 +64,13 @@ class OpenDisks:
             empty(descriptor, size)
 
     def sync(self) -> None:
-        """Return when all that was written is durable."""
+        """Return when all that was written is durable, the times of the files too.
+
+        By these times a file is known again (replica_record.FileGuard): after a power cut they must
+        not be older than what was noted.
+        """
         for descriptor in self.descriptors:
-            os.fdatasync(descriptor)
+            os.fsync(descriptor)
 
     def close(self) -> None:
         """Close the files."""
@@ -74,19 +79,24 @@ class OpenDisks:
         self.descriptors = []
 
 
-def apply_log(log: RedoLog, disks: Sequence[DiskFile]) -> None:
-    """Bring a committed log onto the disks and return when that is durable.
+def touched_blocks(log: FrameLog) -> list[bytes]:
+    """Return the blocks that a log changes, per disk; FrameError unless it is whole."""
+    bitmaps = [bytearray(max(1, bitmap_bytes(size))) for size in log.sizes]
+    for frame in log.frames():
+        blocks = blocks_touched(frame.offset, frame.length)
+        set_bits(bitmaps[frame.disk], blocks.start, blocks.stop - 1)
+    return [bytes(bitmap) for bitmap in bitmaps]
 
-    The log is verified to its end before the first byte is written: a damaged one changes nothing.
-    May be repeated after any interruption.
-    """
-    with OpenDisks(disks) as opened:
-        if opened.sizes != log.sizes:
-            raise BackendStateError(
-                f"{log.path} is for disks of {log.sizes} bytes, these have {opened.sizes}"
-            )
-        for _ in log.frames():
-            pass
-        for frame in log.frames():
-            opened.write(frame)
-        opened.sync()
+
+def require_sizes(log: FrameLog, disks: OpenDisks) -> None:
+    """Raise BackendStateError unless the log is for disks of these sizes."""
+    if disks.sizes != log.sizes:
+        raise BackendStateError(
+            f"{log.path} is for disks of {log.sizes} bytes, these have {disks.sizes}"
+        )
+
+
+def write_log(log: FrameLog, disks: OpenDisks) -> None:
+    """Bring a log that is known to be whole onto the disks; not yet durable, may be repeated."""
+    for frame in log.frames():
+        disks.write(frame)

@@ -67,6 +67,10 @@ class ChangeMap:
         for block in blocks_touched(offset, length):
             bits[block >> 3] |= 1 << (block & 7)
 
+    def has(self, block: int) -> bool:
+        """Return whether the block is marked."""
+        return bool(self._bits[block >> 3] & (1 << (block & 7)))
+
     def merge(self, bitmap: bytes) -> None:
         """Mark what is marked in the bitmap too."""
         self._bits[:] = union(self.snapshot(), bitmap)
@@ -160,6 +164,11 @@ class TrackedChanges:
                 set_bits(bitmap, 0, block_count(size) - 1)
                 change_map.merge(bytes(bitmap))
 
+    def merge(self, bitmaps: Sequence[bytes]) -> None:
+        """Mark what is marked in the bitmaps too."""
+        for change_map, bitmap in zip(self._current, bitmaps, strict=True):
+            change_map.merge(bitmap)
+
     def swap(self) -> list[bytes]:
         """Take the marks of this moment, on all disks; new ones go to fresh files."""
         if self._cut:
@@ -176,8 +185,7 @@ class TrackedChanges:
 
     def give_back(self, bitmaps: Sequence[bytes]) -> None:
         """Mark again what was cut, and forget the cut."""
-        for change_map, bitmap in zip(self._current, bitmaps, strict=True):
-            change_map.merge(bitmap)
+        self.merge(bitmaps)
         self.acknowledge()
 
     def pending_bytes(self, frozen: Sequence[bytes] | None) -> int:

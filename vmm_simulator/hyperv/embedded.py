@@ -67,16 +67,19 @@ class EmbeddedBackend(ReplicationBackend):
         await self.detach(machine_id)
         machine.set_disks(disks)
         machine.replica.require_usable()
-        await machine.replica.close("a guest is attached to it")
-        machine.open_disks()
+        try:
+            await machine.replica.close("a guest is attached to it")
+            await run_to_end(machine.promoted.reopen)
+            machine.open_disks()
+        finally:
+            machine.say_why_closed()
 
     async def detach(self, machine_id: str) -> None:
         """Flush and close the disks."""
         machine = self._machine(machine_id)
         await run_to_end(machine.sync())
         machine.close_disks()
-        if machine.tracked is None:
-            machine.replica.closed_by = ""
+        machine.say_why_closed()
 
     def write(
         self, machine_id: str, disk_index: int, offset: int, data: bytes, record: int
@@ -103,15 +106,17 @@ class EmbeddedBackend(ReplicationBackend):
         machine = self._machine(machine_id)
         machine.require_disks()
         machine.replica.require_usable()
-        await machine.replica.close("it notes its own changes")
-        machine.start_tracking()
+        try:
+            await machine.replica.close("it notes its own changes")
+            machine.start_tracking()
+        finally:
+            machine.say_why_closed()
 
     async def stop_tracking(self, machine_id: str) -> None:
         """Forget the marks."""
         machine = self._machine(machine_id)
         machine.stop_tracking()
-        if not machine.attached:
-            machine.replica.closed_by = ""
+        machine.say_why_closed()
 
     def is_tracking(self, machine_id: str) -> bool:
         """Return whether changes are noted."""
@@ -156,6 +161,7 @@ class EmbeddedBackend(ReplicationBackend):
             await run_to_end(make_empty, disk.path, disk.size_bytes)
         machine.set_disks(disks)
         await machine.replica.create(disks, remade=bool(missing))
+        machine.say_why_closed()
 
     def applied_cut(self, machine_id: str) -> AppliedCut | None:
         """Return the newest change set that this replica holds, read from its own files."""
@@ -163,7 +169,10 @@ class EmbeddedBackend(ReplicationBackend):
 
     async def forget_applied_cut(self, machine_id: str) -> None:
         """Begin a new lineage (the copy became a primary, or a replica of another primary)."""
-        await self._machine(machine_id).replica.forget()
+        machine = self._machine(machine_id)
+        await machine.replica.forget()
+        await run_to_end(machine.promoted.discard)
+        machine.say_why_closed()
 
     async def recover(self, machine_ids: Mapping[str, Sequence[DiskFile]]) -> None:
         """At start: finish committed change sets, delete unfinished ones, reopen the marks."""
@@ -173,6 +182,7 @@ class EmbeddedBackend(ReplicationBackend):
                 continue
             machine.set_disks(disks)
             machine.replica.delete_unfinished()
+            await run_to_end(machine.promoted.reopen)
             await machine.replica.settle()
             log.info(
                 "machine_recovered",
@@ -228,44 +238,55 @@ class EmbeddedBackend(ReplicationBackend):
 
     def resynchronization_reason(self, machine_id: str) -> str:
         """Return why this replica takes only a whole copy or a comparison, or nothing."""
-        return ""
+        return self._machine(machine_id).replica.resynchronization_reason()
 
     def recovery_points(self, machine_id: str) -> Sequence[RecoveryPoint]:
         """Return what can be failed over to, the newest first."""
-        return ()
+        return self._machine(machine_id).replica.points()
 
     async def make_point(self, machine_id: str, kind: PointKind) -> RecoveryPoint:
         """Keep the state after the newest change set that is held; again: the same point."""
-        raise _not_offered("a recovery point")
+        return await self._machine(machine_id).replica.make_point(kind)
 
     async def merge_points(self, machine_id: str, keep_at_most: int) -> None:
         """Drop the oldest kept points over that number; the newest state stays in any case."""
+        await self._machine(machine_id).replica.keep_points(keep_at_most)
 
     async def drop_points(self, machine_id: str) -> None:
         """Drop all kept points; the newest state stays."""
+        await self._machine(machine_id).replica.keep_points(0)
 
     async def promote(self, machine_id: str, point_id: str | None) -> RecoveryPoint | None:
         """Make the disks those of a point (null: the newest), until `revert` or `commit`."""
-        raise _not_offered("a promotion")
+        machine = self._machine(machine_id)
+        machine.require_disks()
+        if not machine.promoted.active and (machine.attached or machine.tracked is not None):
+            raise BackendStateError(f"{machine_id} {machine.replica.closed_by}: it is no replica")
+        return await machine.promoted.promote(point_id)
 
     def promoted_point(self, machine_id: str) -> RecoveryPoint | None:
         """Return the point that the disks were promoted to; None when they are not promoted."""
-        return None
+        return self._machine(machine_id).promoted.point
 
     async def revert(self, machine_id: str) -> bool:
         """Take a promotion back, with all that a guest has written since; detach it first."""
-        raise _not_offered("a revert")
+        machine = self._machine(machine_id)
+        machine.require_disks()
+        if machine.attached:
+            raise BackendStateError(f"{machine_id} serves a guest: detach it first")
+        reverted = await machine.promoted.revert()
+        machine.stop_tracking()
+        machine.say_why_closed()
+        return reverted
 
     async def commit(self, machine_id: str) -> None:
         """Accept a promotion: nothing can be reverted any more, all kept points go."""
-        raise _not_offered("a commit")
+        await self._machine(machine_id).promoted.commit()
 
     async def copy_for_test(
         self, machine_id: str, test_machine_id: str, folder: Path, point_id: str | None = None
     ) -> Sequence[DiskFile]:
         """Copy a replica's disks as of a point (null: the newest), sparse, all at one moment."""
-        if point_id is not None:
-            raise _not_offered("a test copy of an older point")
         source, target = self._machine(machine_id), self._machine(test_machine_id)
         if target.attached:
             return target.disks
@@ -280,9 +301,13 @@ class EmbeddedBackend(ReplicationBackend):
             )
             for index, disk in enumerate(disks)
         )
+        if source.promoted.active:
+            raise BackendStateError(f"{machine_id} is failed over: only a replica can be copied")
         async with source.replica.quiet():
             for disk, copy in zip(disks, copies, strict=True):
                 await run_to_end(copy_sparse, disk.path, copy.path, disk.size_bytes)
+            if point_id is not None:
+                await run_to_end(source.promoted.go_back, copies, point_id)
         target.set_disks(copies)
         return copies
 
@@ -296,6 +321,23 @@ class EmbeddedBackend(ReplicationBackend):
         await run_to_end(machine.close)
         del self._machines[machine_id]
         await run_to_end(_delete, [disk.path for disk in disks], machine.folder)
+
+    # A machine that moves to another host.
+
+    def folder_of(self, machine_id: str) -> Path:
+        """Return where all that is kept of a machine lies (it may not exist)."""
+        return self._machine(machine_id).folder
+
+    async def let_go(self, machine_id: str) -> Path:
+        """Make everything of a machine durable, close and forget it; its folder may then be moved.
+
+        Marks, what a replica holds and its points go along with the folder.
+        """
+        machine = self._machine(machine_id)
+        await machine.replica.close("the machine moves to another host")
+        await run_to_end(machine.close)
+        self._machines.pop(machine_id, None)
+        return machine.folder
 
     # What a ReplicaListener brings.
 

@@ -2,15 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
+
+import structlog
 
 from vmm_simulator.hyperv.apply import OpenDisks
 from vmm_simulator.hyperv.backend import TransferHeader
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, FrameError, FrameVerifier
 from vmm_simulator.hyperv.redo_log import RedoWriter
+from vmm_simulator.hyperv.replica_record import PartialCopy
 from vmm_simulator.hyperv.threads import run_to_end, wait_for_end
+
+log = structlog.get_logger(__name__)
+
+CHECKPOINT_BYTES: Final = 256 * 1_048_576
+"""After so much of a whole copy it is noted durably how far it is."""
 
 RECEIVE_BYTES: Final = 4 * FRAME_BYTES_MAX
 """One of the two buffers of a transfer: one is filled while the other is verified and written."""
@@ -74,29 +84,76 @@ class SpooledCopy:
 class DirectCopy:
     """Frames go straight to disks that are marked as incomplete: gigabytes are not written twice.
 
-    `complete` durably removes the mark.
+    `note` durably says how far the copy is, now and then and when it is broken off, so that another
+    transfer can go on with it; `complete` durably removes the mark.
     """
 
     def __init__(
-        self, disks: OpenDisks, header: TransferHeader, complete: Callable[[], None]
+        self,
+        disks: OpenDisks,
+        header: TransferHeader,
+        partial: PartialCopy,
+        note: Callable[[PartialCopy], None],
+        complete: Callable[[TransferHeader], None],
     ) -> None:
         self.header = header
         self._disks = disks
+        self._partial = partial
+        self._noted = partial
+        self._note = note
         self._complete = complete
+        self._completed = False
+        self._since_checkpoint = 0
+        self._checkpoints = ThreadPoolExecutor(1, "checkpoint")
+        self._checkpoint: Future[None] | None = None
 
     def take(self, verifier: FrameVerifier, view: memoryview) -> None:
         """Verify complete frames and write them; not yet durable."""
+        place = (self._partial.disk, self._partial.offset)
         for frame in verifier.frames(view):
             self._disks.write(frame)
+            # A transfer that goes on sends what changed meanwhile again: that is not progress.
+            place = max(place, (frame.disk, frame.offset + frame.length))
+        self._partial = replace(self._partial, disk=place[0], offset=place[1])
+        self._since_checkpoint += len(view)
+        if self._since_checkpoint >= CHECKPOINT_BYTES and (
+            self._checkpoint is None or self._checkpoint.done()
+        ):
+            self._end_checkpoint()
+            self._since_checkpoint = 0
+            # In a thread of its own: the disks catch up while more comes in.
+            self._checkpoint = self._checkpoints.submit(self._make_durable, self._partial)
+
+    def _make_durable(self, partial: PartialCopy) -> None:
+        self._disks.sync()
+        if partial != self._noted:
+            self._note(partial)
+            self._noted = partial
+
+    def _end_checkpoint(self) -> None:
+        checkpoint, self._checkpoint = self._checkpoint, None
+        if checkpoint is not None:
+            checkpoint.result()
 
     def commit(self) -> None:
         """Return when the change set is durable and counts."""
+        self._end_checkpoint()
         self._disks.sync()
-        self._complete()
+        self._complete(self.header)
+        self._completed = True
 
     def close(self) -> None:
-        """Close what is open; without a commit nothing counts."""
-        self._disks.close()
+        """Close what is open; without a commit it can be gone on with, and nothing else counts."""
+        try:
+            self._end_checkpoint()
+            if not self._completed:
+                self._make_durable(self._partial)
+        except OSError as error:
+            # The transfer has failed already; a later one goes on from the last checkpoint.
+            log.warning("checkpoint_failed", cause=str(error))
+        finally:
+            self._checkpoints.shutdown()
+            self._disks.close()
 
 
 class Incoming:

@@ -16,6 +16,7 @@ from vmm_simulator.hyperv.change_map import LastRecord, TrackedChanges
 from vmm_simulator.hyperv.copy_before_write import FrozenCut, FrozenDisk
 from vmm_simulator.hyperv.disks import allocated_extents, write_fully
 from vmm_simulator.hyperv.frames import DISKS_MAX
+from vmm_simulator.hyperv.promotion import CLOSED_BY, PromotedCopy
 from vmm_simulator.hyperv.replica import Replica
 
 
@@ -32,13 +33,25 @@ class HostedMachine:
         self.writes_forbidden = False
         self._opened: OpenDisks | None = None
         self._last_record: LastRecord | None = None
-        if self.tracked is not None:
-            self.replica.closed_by = "it notes its own changes"
+        self.promoted = PromotedCopy(self.replica)
+        self.say_why_closed()
 
     @property
     def attached(self) -> bool:
         """Whether a guest may be served."""
         return self._opened is not None
+
+    def say_why_closed(self) -> None:
+        """Have the replica refuse change sets while the copy is used in another way."""
+        self.replica.in_use = self._opened is not None or self.tracked is not None
+        if self._opened is not None:
+            self.replica.closed_by = "a guest is attached to it"
+        elif self.tracked is not None:
+            self.replica.closed_by = "it notes its own changes"
+        elif self.replica.record.promotion is not None:
+            self.replica.closed_by = CLOSED_BY
+        else:
+            self.replica.closed_by = ""
 
     def set_disks(self, disks: Sequence[DiskFile]) -> None:
         """Say which files these are."""
@@ -110,6 +123,9 @@ class HostedMachine:
             self.tracked.mark(disk_index, offset, len(data))
         if self.frozen is not None:
             self.frozen.preserve(disk_index, offset, len(data))
+        if self.promoted.revertible:
+            descriptor = opened.descriptors[disk_index]
+            self.promoted.preserve(disk_index, descriptor, offset, len(data))
         write_fully(opened.descriptors[disk_index], data, offset)
         if record > self._records().number:
             self._set_last_record(record)
@@ -118,7 +134,14 @@ class HostedMachine:
         """Note changes from now on; goes on where it already does."""
         if self.tracked is None:
             sizes = [disk.size_bytes for disk in self.require_disks()]
-            self.tracked = TrackedChanges.start(self.folder, sizes)
+            tracked = TrackedChanges.start(self.folder, sizes)
+            if self.promoted.active:
+                # Relative to the newest change set, a promotion to an older point is a change too.
+                if self.promoted.revertible:
+                    tracked.merge(self.promoted.changed_blocks())
+                else:
+                    tracked.mark_everything()
+            self.tracked = tracked
 
     def stop_tracking(self) -> None:
         """Forget the marks, and a cut that was not released."""
@@ -198,6 +221,7 @@ class HostedMachine:
         """Close everything; marks and cuts stay for the next start (blocks: a thread)."""
         self.sync()()
         self.close_disks()
+        self.promoted.close()
         if self.frozen is not None:
             self._give_back(self.frozen)
         if self.tracked is not None:

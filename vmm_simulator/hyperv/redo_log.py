@@ -1,99 +1,29 @@
-"""Redo logs: a whole change set in one file, durable under its name before it is acknowledged.
+"""Redo logs: a whole change set in one file, durable under its name before it is acknowledged."""
 
-Layout: magic, length and xxh3 of a JSON head (transfer header, disk sizes), the head, the frames as
-they came. A file whose name ends in .tmp is not committed.
-"""
-
-import json
-import os
 import re
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import xxhash
-
 from vmm_simulator.hyperv.backend import TransferHeader
-from vmm_simulator.hyperv.disks import append_fully, sync_folder
-from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, Frame, FrameError, FrameVerifier
-from vmm_simulator.hyperv.transfer_header import decode_header, encode_header
+from vmm_simulator.hyperv.frame_log import FrameLog, FrameLogWriter
 
-UNFINISHED_SUFFIX: Final = ".tmp"
-READ_BYTES: Final = 2 * FRAME_BYTES_MAX
 _MAGIC: Final = b"SRHREDO1"
-_START: Final = struct.Struct("<8sIQ")
-_HEAD_BYTES_MAX: Final = 65_536
 _NAME: Final = re.compile(r"cut-(\d{19})\.redo")
 
 
-class RedoWriter:
-    """A log that is being written; it counts for nothing until `commit` has returned."""
+class RedoWriter(FrameLogWriter):
+    """A change set that comes in; from its `commit` on it is going to be applied."""
 
     def __init__(self, folder: Path, header: TransferHeader, sizes: Sequence[int]) -> None:
-        self._folder = folder
-        self.path = folder / f"cut-{header.cut:019d}.redo"
-        self._unfinished = self.path.with_name(self.path.name + UNFINISHED_SUFFIX)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._descriptor = os.open(self._unfinished, flags, 0o600)
-        head = json.dumps({"header": encode_header(header), "sizes": list(sizes)}).encode()
-        start = _START.pack(_MAGIC, len(head), xxhash.xxh3_64_intdigest(head))
-        append_fully(self._descriptor, start + head)
-
-    def append(self, frames: memoryview) -> None:
-        """Write verified frames; not yet durable."""
-        append_fully(self._descriptor, frames)
-
-    def commit(self) -> None:
-        """Return when the log is durable under its name: from then on it is going to be applied."""
-        os.fdatasync(self._descriptor)
-        self._unfinished.rename(self.path)
-        sync_folder(self._folder)
-
-    def close(self) -> None:
-        """Close the file; an uncommitted one is deleted."""
-        os.close(self._descriptor)
-        self._unfinished.unlink(missing_ok=True)
+        super().__init__(folder / f"cut-{header.cut:019d}.redo", _MAGIC, header, sizes)
 
 
-class RedoLog:
-    """A committed log."""
+class RedoLog(FrameLog):
+    """A committed change set."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        with path.open("rb", buffering=0) as file:
-            start = file.read(_START.size)
-            if len(start) < _START.size:
-                raise FrameError(f"{path} ends within its first bytes")
-            magic, length, checksum = _START.unpack(start)
-            if magic != _MAGIC or length > _HEAD_BYTES_MAX:
-                raise FrameError(f"{path} is no redo log")
-            head = file.read(length)
-        if xxhash.xxh3_64_intdigest(head) != checksum:
-            raise FrameError(f"the head of {path} does not match its checksum")
-        fields = json.loads(head)
-        self.header = decode_header(fields["header"])
-        self.sizes = tuple(int(size) for size in fields["sizes"])
-        self._frames_at = _START.size + length
-
-    def frames(self) -> Iterator[Frame]:
-        """Yield all changes, verified; FrameError when the log is damaged or has no end.
-
-        A frame's payload is valid until the next one is asked for.
-        """
-        verifier = FrameVerifier(self.sizes)
-        buffer = memoryview(bytearray(READ_BYTES))
-        kept = 0
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self._frames_at)
-            while count := file.readinto(buffer[kept:]):
-                filled = kept + count
-                whole = verifier.whole_frames(buffer[:filled])
-                yield from verifier.frames(buffer[:whole])
-                kept = filled - whole
-                buffer[:kept] = bytes(buffer[whole:filled])
-        if kept or not verifier.ended:
-            raise FrameError(f"{self.path} has no end")
+        super().__init__(path, _MAGIC)
 
 
 def committed_logs(folder: Path) -> list[Path]:

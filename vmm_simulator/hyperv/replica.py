@@ -1,117 +1,89 @@
 """One machine's copy as a replica: it takes change sets whole, in order, or not at all."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import structlog
 
-from vmm_simulator.hyperv.apply import OpenDisks, apply_log
+from vmm_simulator.hyperv.apply import OpenDisks
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
     BackendStateError,
     DiskFile,
+    PointKind,
+    RecoveryPoint,
     TransferHeader,
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.digests import disk_digests
-from vmm_simulator.hyperv.disks import sync_folder, write_durably
-from vmm_simulator.hyperv.frames import FrameError
 from vmm_simulator.hyperv.incoming import Destination, DirectCopy, Incoming, SpooledCopy
-from vmm_simulator.hyperv.redo_log import UNFINISHED_SUFFIX, RedoLog, committed_logs
+from vmm_simulator.hyperv.replica_record import (
+    POINTS_MAX,
+    KeptPoint,
+    PartialCopy,
+    ReplicaRecord,
+    guards_of,
+    newest_point,
+)
+from vmm_simulator.hyperv.replica_state import WAIT_SECONDS_MAX, ReplicaState
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.hyperv.transfer_header import (
     CopyState,
     Decision,
     applied_by,
     decide,
-    decode_header,
-    encode_header,
 )
 from vmm_simulator.problems import Code
 
 log = structlog.get_logger(__name__)
 
-RECORD_FILE: Final = "replica.json"
-WAIT_SECONDS_MAX: Final = 120
-"""Longest a transfer or a question waits for what is being done with the same disks."""
 
-_RECORD_BYTES_MAX: Final = 65_536
-
-
-class Replica:
-    """The durable state of a copy (replica.json and committed logs) and the one way to change it.
-
-    `noted` is told the newest guest record of every change set that is taken.
-    """
+class Replica(ReplicaState):
+    """What is taken, kept and answered; the state beneath, and applying, are ReplicaState's."""
 
     def __init__(self, machine_id: str, folder: Path, noted: Callable[[int], None]) -> None:
-        self.machine_id = machine_id
-        self.disks: tuple[DiskFile, ...] = ()
-        self.closed_by = ""
-        self._folder = folder
-        self._noted = noted
-        self._state, self._held = _read_record(folder / RECORD_FILE)
-        self._committed: TransferHeader | None = None
-        self._lock = asyncio.Lock()
+        super().__init__(machine_id, folder, noted)
         self._opening = asyncio.Lock()
         self._incoming: Incoming | None = None
-        self._find_committed()
-
-    @property
-    def state(self) -> CopyState | None:
-        """What the disk files are worth as a replica; None when they never were one."""
-        return self._state
-
-    @property
-    def held(self) -> TransferHeader | None:
-        """The newest change set that is held durably, applied or about to be."""
-        return self._committed or self._held
-
-    def _find_committed(self) -> None:
-        for path in committed_logs(self._folder):
-            try:
-                self._committed = RedoLog(path).header
-            except (FrameError, ValueError, KeyError, TypeError) as error:
-                self._quarantine(path, str(error))
-
-    def delete_unfinished(self) -> None:
-        """Delete what a kill left half written."""
-        if self._folder.exists():
-            for path in self._folder.glob(f"*{UNFINISHED_SUFFIX}"):
-                path.unlink()
-
-    def require_usable(self) -> None:
-        """Raise BackendStateError unless the disks are those of one moment."""
-        if self._state in (CopyState.EMPTY, CopyState.INCOMPLETE):
-            raise BackendStateError(
-                f"the copy {self.machine_id} is {self._state}: "
-                "finish its full copy or resynchronize it first"
-            )
 
     async def create(self, disks: Sequence[DiskFile], *, remade: bool) -> None:
         """Become a replica over these disks; remade ones hold nothing yet."""
         await self._drop_incoming()
-        async with self._alone():
-            if remade:
-                await run_to_end(self._drop_logs)
-                self._save(CopyState.EMPTY, None)
-            elif self._state is None:
-                self._save(CopyState.BASE, None)
+        async with self.alone():
             self.disks = tuple(disks)
+            if remade:
+                await run_to_end(self.begin_empty)
+            elif self.record.state is None:
+                base = ReplicaRecord(state=CopyState.BASE, guards=guards_of(disks))
+                await run_to_end(self.save, base)
             self.closed_by = ""
+
+    async def await_import(self) -> None:
+        """Hold what comes until an export is imported."""
+        async with self.alone():
+            if self.record.state is CopyState.AWAITING_IMPORT:
+                return
+            if self.record.state is not CopyState.EMPTY or not self.disks:
+                raise BackendStateError(
+                    f"the copy {self.machine_id} is {self.record.state or 'no replica'}: only an "
+                    "empty replica can wait for an import"
+                )
+            await run_to_end(self.save, ReplicaRecord(state=CopyState.AWAITING_IMPORT))
 
     async def forget(self) -> None:
         """Begin a new lineage over the same bytes."""
         await self._drop_incoming()
-        async with self._alone():
-            await self._apply_committed()
-            if self._state is not None:
-                state = CopyState.BASE if self._state is CopyState.COMPLETE else self._state
-                self._save(state, None)
+        async with self.alone():
+            await self.apply_committed()
+            state = self.record.state
+            if state is not None:
+                state = CopyState.BASE if state is CopyState.COMPLETE else state
+                fresh = ReplicaRecord(state=state, guards=guards_of(self.disks))
+                await run_to_end(self.save, fresh)
+                await run_to_end(self.undo.prune, ())
 
     async def close(self, reason: str) -> None:
         """Take nothing more: what is under way is dropped, what is committed is applied."""
@@ -121,19 +93,20 @@ class Replica:
     async def settle(self) -> None:
         """Return when no transfer is under way and all committed change sets are applied."""
         await self._drop_incoming()
-        async with self._alone():
-            await self._apply_committed()
+        async with self.alone():
+            await self.apply_committed()
+            await self.look_for_alteration()
 
     async def apply(self) -> None:
         """Apply what is committed, without disturbing a transfer under way."""
-        async with self._alone():
-            await self._apply_committed()
+        async with self.alone():
+            await self.apply_committed()
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
         """Hold the disks at the newest applied change set."""
-        async with self._alone():
-            await self._apply_committed()
+        async with self.alone():
+            await self.apply_committed()
             self.require_usable()
             yield
 
@@ -143,9 +116,62 @@ class Replica:
             raise TransferRefusedError(Code.INVALID_PARAMETER, f"there is no disk {disk_index}")
         self._require_open()
         disk = self.disks[disk_index]
-        async with self._alone():
-            await self._apply_committed()
+        async with self.alone():
+            await self.apply_committed()
             return await run_to_end(disk_digests, disk.path, disk.size_bytes, first, count)
+
+    def resynchronization_reason(self) -> str:
+        """Return why nothing but a whole copy or a comparison is taken; empty when it is not so."""
+        match self.record.state:
+            case CopyState.ALTERED:
+                return "the disks of the replica were altered by someone else"
+            case CopyState.INCOMPLETE:
+                return "the whole copy of the machine did not come to its end"
+            case _:
+                return ""
+
+    # Recovery points.
+
+    def points(self) -> list[RecoveryPoint]:
+        """Return what can be failed over to, the newest first."""
+        held, applied = self.held, self.record.held
+        if held is None or self.record.state is not CopyState.COMPLETE:
+            return []
+        newest = held.cut if applied is None else applied.cut
+        kept = self.undo.reachable(self.record.points, newest)
+        if not kept or kept[0].header != held:
+            kept.insert(0, newest_point(held, self.sizes))
+        return [point.public(self.machine_id) for point in kept]
+
+    async def make_point(self, kind: PointKind) -> RecoveryPoint:
+        """Keep the state after the newest change set that is held."""
+        async with self.alone():
+            held = self.held
+            if held is None or self.record.state is not CopyState.COMPLETE or self.closed_by:
+                raise BackendStateError(
+                    f"the copy {self.machine_id} holds no state that could be kept: "
+                    f"{self.closed_by or self.record.state or 'it is no replica'}"
+                )
+            point = KeptPoint(kind, held, self.sizes)
+            others = tuple(each for each in self.record.points if each.header != held)
+            if len(others) >= POINTS_MAX:
+                raise BackendStateError(
+                    f"{POINTS_MAX} recovery points of {self.machine_id} are kept: "
+                    "drop older ones first"
+                )
+            await run_to_end(self.save, replace(self.record, points=(*others, point)))
+        return point.public(self.machine_id)
+
+    async def keep_points(self, at_most: int) -> None:
+        """Drop the oldest kept points over that number, and the logs that only they need."""
+        async with self.alone():
+            if at_most < len(self.record.points):
+                points = self.record.points[len(self.record.points) - at_most :]
+                await run_to_end(self.save, replace(self.record, points=points))
+            # Also when nothing was dropped: a kill may have come between the record and the logs.
+            await run_to_end(self.undo.prune, self.record.points)
+
+    # Transfers.
 
     async def open(self, header: TransferHeader) -> Incoming | AppliedCut:
         """Begin to take a change set, or acknowledge again the one that is already held.
@@ -155,6 +181,9 @@ class Replica:
         """
         async with asyncio.timeout(WAIT_SECONDS_MAX), self._opening:
             await self._drop_incoming()
+            if not self.being_applied:
+                async with self.alone():
+                    await self.look_for_alteration()
             decision = self._decide(header)
             if decision is Decision.ACKNOWLEDGE_AGAIN and self.held is not None:
                 return self._acknowledge(self.held)
@@ -163,28 +192,59 @@ class Replica:
                 destination = await self._open_directly(header)
             else:
                 destination = SpooledCopy(
-                    self._folder, header, self._sizes, lambda: self._note_committed(header)
+                    self.folder, header, self.sizes, lambda: self.note_committed(header)
                 )
-            self._incoming = Incoming(destination, self._sizes)
+            self._incoming = Incoming(destination, self.sizes)
             return self._incoming
+
+    def copied(self, header: TransferHeader) -> PartialCopy | None:
+        """Return how much is durably here of the whole copy that a transfer would go on with."""
+        self._require_open()
+        partial = self.record.partial
+        if partial is None or partial.copy_id != header.copy_id:
+            return None
+        return partial
 
     async def _open_directly(self, header: TransferHeader) -> DirectCopy:
         # Held until the transfer ends: nobody may read disks that are being replaced.
         await self._lock.acquire()
         try:
-            await self._apply_committed()
+            await self.apply_committed()
             self._decide(header)
             disks = OpenDisks(self.disks)
             try:
-                self._save(CopyState.INCOMPLETE, None)
-                await run_to_end(disks.empty)
+                partial = await run_to_end(self._begin_copy, header, disks)
             except BaseException:
                 disks.close()
                 raise
         except BaseException:
             self._lock.release()
             raise
-        return DirectCopy(disks, header, lambda: self._save(CopyState.COMPLETE, header))
+        return DirectCopy(disks, header, partial, self._save_partial, self._complete)
+
+    def _begin_copy(self, header: TransferHeader, disks: OpenDisks) -> PartialCopy:
+        partial = self.record.partial
+        if header.copy_id is not None and header.copy_id != header.transfer_id:
+            if partial is None or partial.copy_id != header.copy_id:
+                raise TransferRefusedError(
+                    Code.INVALID_STATE,
+                    f"nothing is here of the whole copy {header.copy_id}: begin it again",
+                    applied_by(self.held),
+                )
+            return partial
+        self.begin_empty(CopyState.INCOMPLETE)
+        disks.empty()
+        # Durably empty before the record says that the copy may be gone on with.
+        disks.sync()
+        partial = PartialCopy(header.transfer_id)
+        self._save_partial(partial)
+        return partial
+
+    def _save_partial(self, partial: PartialCopy) -> None:
+        self.save(replace(self.record, partial=partial))
+
+    def _complete(self, header: TransferHeader) -> None:
+        self.save_complete(replace(header, copy_id=None))
 
     async def commit(self, incoming: Incoming) -> AppliedCut:
         """Make a received change set durable under its header; then it may be acknowledged."""
@@ -193,8 +253,8 @@ class Replica:
             self._require_open()
             await incoming.commit()
         else:
-            async with self._alone():
-                await self._apply_committed()
+            async with self.alone():
+                await self.apply_committed()
                 self._decide(destination.header)
                 await incoming.commit()
         return self._acknowledge(destination.header)
@@ -209,19 +269,24 @@ class Replica:
             if self._incoming is incoming:
                 self._incoming = None
 
-    def _note_committed(self, header: TransferHeader) -> None:
-        self._committed = header
-
     def _acknowledge(self, header: TransferHeader) -> AppliedCut:
-        self._noted(header.last_record)
+        self.noted(header.last_record)
         return AppliedCut(header.cut, header.last_record, header.taken_at, header.consistency)
 
     def _decide(self, header: TransferHeader) -> Decision:
         self._require_open()
-        return decide(self._state or CopyState.EMPTY, self.held, header)
+        decision = decide(self.record.state or CopyState.EMPTY, self.held, header)
+        if decision is not Decision.ACKNOWLEDGE_AGAIN and header.sizes not in ((), self.sizes):
+            raise TransferRefusedError(
+                Code.DISK_SIZES_DIFFER,
+                f"the change set is of disks of {header.sizes} bytes, the replica's have "
+                f"{self.sizes}: give both ends the same disks",
+                applied_by(self.held),
+            )
+        return decision
 
     def _require_open(self) -> None:
-        if self.closed_by or not self.disks or self._state is None:
+        if self.closed_by or not self.disks or self.record.state is None:
             raise TransferRefusedError(
                 Code.INVALID_STATE,
                 f"the copy {self.machine_id} takes no change sets: "
@@ -229,72 +294,9 @@ class Replica:
                 applied_by(self.held),
             )
 
-    @property
-    def _sizes(self) -> tuple[int, ...]:
-        return tuple(disk.size_bytes for disk in self.disks)
-
     async def _drop_incoming(self) -> None:
         incoming = self._incoming
         if incoming is not None:
             incoming.drop()
             async with asyncio.timeout(WAIT_SECONDS_MAX):
                 await incoming.closed.wait()
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
-            await self._lock.acquire()
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    async def _apply_committed(self) -> None:
-        for path in committed_logs(self._folder):
-            await run_to_end(self._apply_one, path)
-
-    def _apply_one(self, path: Path) -> None:
-        try:
-            redo = RedoLog(path)
-            if redo.header != self._held:
-                apply_log(redo, self.disks)
-                self._save(CopyState.COMPLETE, redo.header)
-        except FrameError as error:
-            self._quarantine(path, str(error))
-            return
-        path.unlink()
-        sync_folder(self._folder)
-        self._committed = None
-        log.info("change_set_applied", machine_id=self.machine_id, cut=redo.header.cut)
-
-    def _quarantine(self, path: Path, cause: str) -> None:
-        # The disks stay at the change set before; the next delta is refused for its gap, and the
-        # primary is told to resynchronize.
-        path.rename(path.with_name(path.name + ".damaged"))
-        self._committed = None
-        log.error("redo_log_damaged", machine_id=self.machine_id, log=path.name, cause=cause)
-
-    def _drop_logs(self) -> None:
-        for path in committed_logs(self._folder):
-            path.unlink()
-        self._committed = None
-
-    def _save(self, state: CopyState, held: TransferHeader | None) -> None:
-        record = {"state": state, "held": None if held is None else encode_header(held)}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self._folder / RECORD_FILE, json.dumps(record).encode())
-        self._state, self._held = state, held
-
-
-def _read_record(path: Path) -> tuple[CopyState | None, TransferHeader | None]:
-    try:
-        with path.open("rb") as file:
-            record = json.loads(file.read(_RECORD_BYTES_MAX))
-        held = None if record["held"] is None else decode_header(record["held"])
-        return CopyState(record["state"]), held
-    except FileNotFoundError:
-        return None, None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BackendStateError(
-            f"{path} is damaged ({error}); delete it and resynchronize the machine"
-        ) from error

@@ -4,6 +4,7 @@
 """
 
 import re
+from dataclasses import replace
 from enum import Enum, StrEnum
 from typing import Annotated, Final
 
@@ -103,12 +104,22 @@ def applied_by(header: TransferHeader | None) -> AppliedCut | None:
 
 
 class CopyState(StrEnum):
-    """What a replica's disk files are worth."""
+    """What a replica's disk files are worth.
+
+    AWAITING_IMPORT: nothing yet, change sets are held until the export that they build on is here.
+    ALTERED: someone else wrote to a complete copy.
+    """
 
     EMPTY = "empty"
+    AWAITING_IMPORT = "awaiting import"
     BASE = "base"
     INCOMPLETE = "incomplete"
     COMPLETE = "complete"
+    ALTERED = "altered"
+
+
+UNUSABLE: Final = frozenset({CopyState.EMPTY, CopyState.AWAITING_IMPORT, CopyState.INCOMPLETE})
+"""States in which the disks are not those of any moment."""
 
 
 class Decision(Enum):
@@ -128,7 +139,7 @@ def decide(state: CopyState, held: TransferHeader | None, offered: TransferHeade
     """
     applied = applied_by(held)
     if held is not None:
-        if held == offered:
+        if replace(held, copy_id=None) == replace(offered, copy_id=None):
             return Decision.ACKNOWLEDGE_AGAIN
         if offered.epoch < held.epoch:
             raise TransferRefusedError(
@@ -145,6 +156,12 @@ def decide(state: CopyState, held: TransferHeader | None, offered: TransferHeade
     if offered.kind is CutKind.FULL:
         return Decision.WRITE_DIRECTLY
     if offered.kind is CutKind.DIFFERENCES:
+        if state is CopyState.AWAITING_IMPORT:
+            raise TransferRefusedError(
+                Code.INVALID_STATE,
+                "the replica waits for the import of an export: there is nothing to compare with",
+                applied,
+            )
         return Decision.SPOOL
     _refuse_gap(state, held, offered)
     return Decision.SPOOL
@@ -152,7 +169,7 @@ def decide(state: CopyState, held: TransferHeader | None, offered: TransferHeade
 
 def _refuse_gap(state: CopyState, held: TransferHeader | None, offered: TransferHeader) -> None:
     applied = applied_by(held)
-    if state in (CopyState.EMPTY, CopyState.INCOMPLETE):
+    if state in (CopyState.EMPTY, CopyState.INCOMPLETE, CopyState.ALTERED):
         raise TransferRefusedError(
             Code.RESYNCHRONIZATION_REQUIRED,
             f"the replica is {state}: it takes a full copy or a resynchronization only",

@@ -8,7 +8,7 @@ from tests.unit.hyperv_bytes.bytes_harness import BLOCK, allocated, make_disks, 
 from tests.unit.hyperv_bytes.test_bytes_frames import PAGE, ended, stream
 from tests.unit.hyperv_bytes.test_bytes_transfer_header import HELD
 from vmm_simulator.hyperv import change_map, disks
-from vmm_simulator.hyperv.apply import apply_log
+from vmm_simulator.hyperv.apply import OpenDisks, require_sizes, touched_blocks, write_log
 from vmm_simulator.hyperv.backend import BackendStateError, DiskFile
 from vmm_simulator.hyperv.change_map import TrackedChanges
 from vmm_simulator.hyperv.copy_before_write import FrozenCut
@@ -196,6 +196,14 @@ def log_disks(folder: Path) -> list[DiskFile]:
     made = make_disks(folder / "disks", "m", SIZES)
     make_files(made)
     return made
+
+
+def apply_log(log: RedoLog, made: list[DiskFile]) -> None:
+    with OpenDisks(made) as opened:
+        require_sizes(log, opened)
+        touched_blocks(log)
+        write_log(log, opened)
+        opened.sync()
 
 
 def test_a_log_is_applied_and_may_be_applied_again(tmp_path: Path) -> None:

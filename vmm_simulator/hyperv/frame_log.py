@@ -1,0 +1,103 @@
+"""Logs of frames: a head and changes of disks in one file, durable under its name or not there.
+
+Layout: magic, length and xxh3 of a JSON head (transfer header, disk sizes), the head, the frames. A
+file whose name ends in .tmp is not committed.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import xxhash
+
+from vmm_simulator.hyperv.backend import TransferHeader
+from vmm_simulator.hyperv.disks import append_fully, sync_folder
+from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, Frame, FrameError, FrameVerifier
+from vmm_simulator.hyperv.transfer_header import decode_header, encode_header
+
+UNFINISHED_SUFFIX: Final = ".tmp"
+DAMAGED_SUFFIX: Final = ".damaged"
+READ_BYTES: Final = 2 * FRAME_BYTES_MAX
+_START: Final = struct.Struct("<8sIQ")
+_HEAD_BYTES_MAX: Final = 65_536
+
+
+class FrameLogWriter:
+    """A log that is being written; it counts for nothing until `commit` has returned."""
+
+    def __init__(
+        self, path: Path, magic: bytes, header: TransferHeader, sizes: Sequence[int]
+    ) -> None:
+        self.path = path
+        self._unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(self._unfinished, flags, 0o600)
+        head = json.dumps({"header": encode_header(header), "sizes": list(sizes)}).encode()
+        start = _START.pack(magic, len(head), xxhash.xxh3_64_intdigest(head))
+        append_fully(self._descriptor, start + head)
+
+    def append(self, frames: bytes | memoryview) -> None:
+        """Write verified frames; not yet durable."""
+        append_fully(self._descriptor, frames)
+
+    def commit(self) -> None:
+        """Return when the log is durable under its name."""
+        os.fdatasync(self._descriptor)
+        self._unfinished.rename(self.path)
+        sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Close the file; an uncommitted one is deleted."""
+        os.close(self._descriptor)
+        self._unfinished.unlink(missing_ok=True)
+
+
+class FrameLog:
+    """A committed log; FrameError when its head is damaged."""
+
+    def __init__(self, path: Path, magic: bytes) -> None:
+        self.path = path
+        with path.open("rb", buffering=0) as file:
+            start = file.read(_START.size)
+            if len(start) < _START.size:
+                raise FrameError(f"{path} ends within its first bytes")
+            found, length, checksum = _START.unpack(start)
+            if found != magic or length > _HEAD_BYTES_MAX:
+                raise FrameError(f"{path} is no log of this kind")
+            head = file.read(length)
+        if xxhash.xxh3_64_intdigest(head) != checksum:
+            raise FrameError(f"the head of {path} does not match its checksum")
+        try:
+            fields = json.loads(head)
+            self.header = decode_header(fields["header"])
+            self.sizes = tuple(int(size) for size in fields["sizes"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise FrameError(f"the head of {path} is not understood: {error}") from error
+        self._frames_at = _START.size + length
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield all changes, verified; FrameError when the log is damaged or has no end.
+
+        A frame's payload is valid until the next one is asked for.
+        """
+        verifier = FrameVerifier(self.sizes)
+        buffer = memoryview(bytearray(READ_BYTES))
+        kept = 0
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._frames_at)
+            while count := file.readinto(buffer[kept:]):
+                filled = kept + count
+                whole = verifier.whole_frames(buffer[:filled])
+                yield from verifier.frames(buffer[:whole])
+                kept = filled - whole
+                buffer[:kept] = bytes(buffer[whole:filled])
+        if kept or not verifier.ended:
+            raise FrameError(f"{self.path} has no end")
+
+
+def set_aside(path: Path) -> None:
+    """Take a damaged log out of use, for whoever wants to look at it."""
+    path.rename(path.with_name(path.name + DAMAGED_SUFFIX))

@@ -1,0 +1,195 @@
+"""The durable state of a replica, and how committed change sets get onto its disks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from vmm_simulator.hyperv.apply import OpenDisks, require_sizes, touched_blocks, write_log
+from vmm_simulator.hyperv.backend import BackendStateError, CutKind, DiskFile, TransferHeader
+from vmm_simulator.hyperv.disks import sync_folder
+from vmm_simulator.hyperv.frame_log import UNFINISHED_SUFFIX, set_aside
+from vmm_simulator.hyperv.frames import FrameError
+from vmm_simulator.hyperv.recovery_points import UndoChain
+from vmm_simulator.hyperv.redo_log import RedoLog, committed_logs
+from vmm_simulator.hyperv.replica_record import ReplicaRecord, guards_of
+from vmm_simulator.hyperv.threads import run_to_end
+from vmm_simulator.hyperv.transfer_header import UNUSABLE, CopyState
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS_MAX: Final = 120
+"""Longest a transfer or a question waits for what is being done with the same disks."""
+
+GROUP_LOGS_MAX: Final = 64
+"""Change sets that are made durable on the disks at once, where many wait."""
+
+
+class ReplicaState:
+    """What a copy is as a replica (replica.json and its logs) and the one way to change it.
+
+    `noted` is told the newest guest record of every change set that is taken. Who calls `save` or
+    another method that blocks holds `alone`.
+    """
+
+    def __init__(self, machine_id: str, folder: Path, noted: Callable[[int], None]) -> None:
+        self.machine_id = machine_id
+        self.folder = folder
+        self.disks: tuple[DiskFile, ...] = ()
+        self.closed_by = ""
+        self.in_use = False
+        self.noted = noted
+        self.record = ReplicaRecord.read(folder)
+        self.undo = UndoChain(machine_id, folder)
+        self._committed: TransferHeader | None = None
+        self._lock = asyncio.Lock()
+        self._find_committed()
+        # Whether a change set may be half on the disks: then their guards say nothing.
+        self.being_applied = self._committed is not None
+
+    @property
+    def held(self) -> TransferHeader | None:
+        """The newest change set that is held durably, applied or about to be."""
+        return self._committed or self.record.held
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of the disks."""
+        return tuple(disk.size_bytes for disk in self.disks)
+
+    def save(self, record: ReplicaRecord) -> None:
+        """Return when this is what the copy durably knows of itself (blocks)."""
+        record.write(self.folder)
+        self.record = record
+
+    def _find_committed(self) -> None:
+        for path in committed_logs(self.folder):
+            try:
+                self._committed = RedoLog(path).header
+            except FrameError:
+                # Applying comes to it in its turn: the ones before count.
+                return
+
+    def delete_unfinished(self) -> None:
+        """Delete what a kill left half written, and logs that no recovery point needs."""
+        if self.folder.exists():
+            for path in self.folder.glob(f"*{UNFINISHED_SUFFIX}"):
+                path.unlink()
+        self.undo.prune(self.record.points)
+
+    def require_usable(self) -> None:
+        """Raise BackendStateError unless the disks are those of one moment."""
+        if self.record.state in UNUSABLE:
+            raise BackendStateError(
+                f"the copy {self.machine_id} is {self.record.state}: "
+                "finish its full copy or import, or resynchronize it first"
+            )
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only one who does something with the disks and the record."""
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            await self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def note_committed(self, header: TransferHeader) -> None:
+        """Remember that a change set is held durably, in the thread that committed it."""
+        self.being_applied = True
+        self._committed = header
+
+    def begin_empty(self, state: CopyState = CopyState.EMPTY) -> None:
+        """Forget all that the disks were worth (blocks)."""
+        self.save(ReplicaRecord(state=state))
+        self._drop_logs(committed_logs(self.folder))
+        self.undo.prune(())
+
+    def save_complete(self, header: TransferHeader) -> None:
+        """Note that the disks, durable as they are now, are those of a change set (blocks)."""
+        self.save(
+            replace(
+                self.record,
+                state=CopyState.COMPLETE,
+                held=header,
+                partial=None,
+                guards=guards_of(self.disks),
+            )
+        )
+
+    async def look_for_alteration(self) -> None:
+        """Notice that someone else wrote to the disks; a copy in use is not looked at."""
+        if self.being_applied or self.in_use or self.record.promotion is not None:
+            return
+        if self.record.state not in (CopyState.BASE, CopyState.COMPLETE) or not self.record.guards:
+            return
+        found = guards_of(self.disks)
+        if found != self.record.guards:
+            log.error("replica_altered", machine_id=self.machine_id, found=found)
+            # What undo logs lead back to is not known any more either.
+            altered = ReplicaRecord(state=CopyState.ALTERED, held=self.record.held)
+            await run_to_end(self.save, altered)
+            await run_to_end(self.undo.prune, ())
+
+    async def apply_committed(self) -> None:
+        """Bring all committed change sets onto the disks, in order."""
+        if self.record.state is CopyState.AWAITING_IMPORT:
+            return
+        while paths := committed_logs(self.folder)[:GROUP_LOGS_MAX]:
+            await run_to_end(self._apply_group, paths)
+
+    def _apply_group(self, paths: Sequence[Path]) -> None:
+        newest, damaged, cause = self.record.held, None, ""
+        with OpenDisks(self.disks) as opened:
+            for path in paths:
+                try:
+                    redo = RedoLog(path)
+                    if redo.header != self.record.held:
+                        self._write(redo, opened)
+                except FrameError as error:
+                    damaged, cause = path, str(error)
+                    break
+                newest = redo.header
+            opened.sync()
+        if newest is not None and newest != self.record.held:
+            self.save_complete(newest)
+        if damaged is not None:
+            self._give_up_from(damaged, cause)
+        self._drop_logs([path for path in paths if damaged is None or path < damaged])
+        if newest is not None:
+            log.info("change_sets_applied", machine_id=self.machine_id, cut=newest.cut)
+
+    def _write(self, redo: RedoLog, opened: OpenDisks) -> None:
+        require_sizes(redo, opened)
+        # Verified to its end before the first byte is written: a damaged one changes nothing.
+        touched = touched_blocks(redo)
+        points = self.record.points
+        if redo.header.kind is CutKind.DIFFERENCES and points:
+            # After a resynchronization the old points are gone (behaviour 1.6, step 7).
+            points = ()
+            self.save(replace(self.record, points=()))
+            self.undo.prune(())
+        self.undo.preserve(redo.header, opened, touched, points)
+        write_log(redo, opened)
+
+    def _give_up_from(self, damaged: Path, cause: str) -> None:
+        # The disks stay at the change set before; the next delta is refused for its gap, and the
+        # primary is told to resynchronize. What follows a damaged log cannot be applied.
+        log.error("redo_log_damaged", machine_id=self.machine_id, log=damaged.name, cause=cause)
+        later = [path for path in committed_logs(self.folder) if path > damaged]
+        set_aside(damaged)
+        self._drop_logs(later)
+
+    def _drop_logs(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            path.unlink()
+        if self.folder.exists():
+            sync_folder(self.folder)
+        if not committed_logs(self.folder):
+            self._committed = None
+            self.being_applied = False

@@ -18,6 +18,9 @@ class SmallGuest(GuestHandle):
         self.spec = spec
         self.storage = storage
         self.refuses_to_stop = False
+        self.refuses_to_freeze = False
+        self.loses_its_freeze = False
+        self.freezes = 0
         self._images = [os.open(path, os.O_RDONLY) for path in spec.disks]
         self._running = True
         for image in self._images:
@@ -58,6 +61,18 @@ class SmallGuest(GuestHandle):
             last_record=0,
             epoch=self.spec.epoch,
         )
+
+    async def freeze(self, seconds: float) -> None:
+        """Hold still, unless told otherwise."""
+        del seconds
+        if self.refuses_to_freeze:
+            raise TimeoutError("it does not hold still")
+        self.freezes += 1
+
+    async def thaw(self, seconds: float) -> bool:
+        """Go on; whether it held still as long as it had to."""
+        del seconds
+        return not self.loses_its_freeze
 
     async def stop(self, seconds: float) -> bool:
         """End, unless told otherwise."""

@@ -35,12 +35,16 @@ class Kind(IntEnum):
     FLUSH = 3
     ANSWER = 4
     FAILED = 5
+    FROZEN = 6
+    THAWED = 7
     SPEC = 32
     FLUSHED = 33
     REFUSED = 34
     BROKEN = 35
     CHALLENGE = 36
     STOP = 37
+    FREEZE = 38
+    THAW = 39
     APPEND = 64
     APPENDED = 65
 

@@ -1,10 +1,13 @@
 """What a host knows of a guest process: start it, serve its writes, question it, stop it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
+
+FREEZE_SECONDS_MAX: Final = 10.0
+"""Longest a guest holds still for a cut: as a writer of the field does."""
 
 
 class GuestExit(IntEnum):
@@ -45,6 +48,17 @@ class GuestSpec:
     records_per_second: float
     ledger_socket: Path | None
     log_file: Path | None
+
+    def fields(self) -> Mapping[str, Any]:
+        """Return what crosses to the guest, as JSON."""
+        ledger = self.ledger_socket
+        return {
+            "machine_id": self.machine_id,
+            "epoch": self.epoch,
+            "disks": [str(path.absolute()) for path in self.disks],
+            "records_per_second": self.records_per_second,
+            "ledger_socket": None if ledger is None else str(ledger.absolute()),
+        }
 
 
 class GuestStorage(Protocol):
@@ -90,6 +104,19 @@ class GuestHandle(Protocol):
 
     async def challenge(self, nonce: str, seconds: float) -> GuestState:
         """Have the guest answer; TimeoutError when it does not within the bound, or has ended."""
+
+    async def freeze(self, seconds: float) -> None:
+        """Return when the guest has finished its record, flushed, and writes nothing.
+
+        TimeoutError when it does not within the bound, or has ended. It goes on by itself after
+        FREEZE_SECONDS_MAX: nobody may hold a guest for ever.
+        """
+
+    async def thaw(self, seconds: float) -> bool:
+        """Let it go on; whether it had written nothing from the freeze until now.
+
+        False as well when it does not answer within the bound, or was not frozen.
+        """
 
     async def stop(self, seconds: float) -> bool:
         """Ask it to finish its record, flush and end; False when it did not within the bound."""

@@ -24,6 +24,7 @@ from vmm_simulator.guest.frames import (
     parse_object,
     parse_write,
 )
+from vmm_simulator.guest.freezing import Freezing
 from vmm_simulator.guest.interface import (
     GuestExit,
     GuestHandle,
@@ -107,6 +108,7 @@ class GuestProcess:
         self._exited = asyncio.Event()
         self._flush_asked = asyncio.Event()
         self._flush_token = 0
+        self._freezing = Freezing(self._send)
         self._refused = False
         self._reason = ""
         self._layout: GuestLayout | None = None
@@ -136,7 +138,7 @@ class GuestProcess:
             reader, self._writer = await asyncio.open_unix_connection(sock=connection)
             # The handle owns this task: stop, kill and wait end with it, and nothing else does.
             self._serving = loop.create_task(self._serve(reader), name=f"guest {self._spec.name}")
-            self._writer.write(encode_object(Kind.SPEC, _spec_fields(self._spec)))
+            self._writer.write(encode_object(Kind.SPEC, self._spec.fields()))
             async with asyncio.timeout(START_SECONDS_MAX):
                 facts = await self._ready
         except TimeoutError:
@@ -172,6 +174,16 @@ class GuestProcess:
             last_record=int(answer["last_record"]),
             epoch=int(answer["epoch"]),
         )
+
+    async def freeze(self, seconds: float) -> None:
+        """Return when the guest has finished its record, flushed, and writes nothing."""
+        if not self.running or self._exited.is_set():
+            raise TimeoutError(f"the guest has ended with exit code {self.exit_code}")
+        await self._freezing.freeze(seconds)
+
+    async def thaw(self, seconds: float) -> bool:
+        """Let the guest go on; whether it had held still until now."""
+        return await self._freezing.thaw(seconds)
 
     async def stop(self, seconds: float) -> bool:
         """Ask the guest to finish its record, flush and end; False when it did not in time."""
@@ -260,6 +272,8 @@ class GuestProcess:
                 waiting = self._answers.get(str(answer.get("nonce")))
                 if waiting is not None and not waiting.done():
                     waiting.set_result(_checked_answer(answer))
+            case Kind.FROZEN | Kind.THAWED:
+                self._freezing.take(frame)
             case Kind.FAILED:
                 self._reason = str(parse_object(frame.body).get("reason", ""))
             case _:
@@ -352,7 +366,7 @@ class GuestProcess:
             cause += f": {self._reason}"
         if not self._ready.done():
             self._ready.set_exception(GuestStartError(cause, code))
-        for waiting in self._answers.values():
+        for waiting in (*self._answers.values(), *self._freezing.waiting()):
             if not waiting.done():
                 waiting.set_exception(TimeoutError(cause))
 
@@ -362,16 +376,6 @@ async def _read_some(reader: asyncio.StreamReader) -> bytes:
         return await reader.read(READ_BYTES)
     except ConnectionError:
         return b""  # A killed guest's socket may end with a reset instead of an end of file.
-
-
-def _spec_fields(spec: GuestSpec) -> Mapping[str, Any]:
-    return {
-        "machine_id": spec.machine_id,
-        "epoch": spec.epoch,
-        "disks": [str(path.absolute()) for path in spec.disks],
-        "records_per_second": spec.records_per_second,
-        "ledger_socket": None if spec.ledger_socket is None else str(spec.ledger_socket.absolute()),
-    }
 
 
 def _checked_answer(answer: Mapping[str, Any]) -> Mapping[str, Any]:

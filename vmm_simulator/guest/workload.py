@@ -27,6 +27,7 @@ from vmm_simulator.guest.frames import (
     parse_number,
     parse_object,
 )
+from vmm_simulator.guest.interface import FREEZE_SECONDS_MAX
 from vmm_simulator.guest.layout import GuestLayout
 from vmm_simulator.guest.ledger_client import LedgerClient
 from vmm_simulator.guest.records import Record, encode_record, genesis, parse_record
@@ -106,21 +107,39 @@ class Workload:
         self._flushed_token = 0
         self._acknowledged = 0
         self._stopping = False
+        self._freeze_token = 0
+        self._frozen_token = 0
 
     def run(self) -> None:
         """Work until the host asks to stop; return with the last record finished and flushed."""
         pace = self._work.records_per_second
         due = time.monotonic()
         while not self._stopping:
+            if self._freeze_token:
+                self._hold_still()
+                continue
             if pace <= 0:
-                self._wait(lambda: self._stopping, IDLE_SECONDS_MAX)
+                self._wait(self._called, IDLE_SECONDS_MAX)
                 continue
             due = max(due + 1 / pace, time.monotonic() - BEHIND_SECONDS_MAX)
-            while not self._stopping and (left := due - time.monotonic()) > 0:
-                self._wait(lambda: self._stopping, min(left, IDLE_SECONDS_MAX))
-            if not self._stopping:
+            while not self._called() and (left := due - time.monotonic()) > 0:
+                self._wait(self._called, min(left, IDLE_SECONDS_MAX))
+            if not self._called():
                 self._write_record()
         self._flush()
+
+    def _called(self) -> bool:
+        return self._stopping or self._freeze_token != 0
+
+    def _hold_still(self) -> None:
+        """Write nothing until the host has made its cut, or for as long as anybody may hold us."""
+        self._flush()
+        token = self._frozen_token = self._freeze_token
+        if token:
+            self._host.send(encode_number(Kind.FROZEN, token))
+            self._wait(lambda: self._stopping or not self._freeze_token, FREEZE_SECONDS_MAX)
+        # A freeze that was not ended by the host is over all the same.
+        self._freeze_token = self._frozen_token = 0
 
     def _write_record(self) -> None:
         number = self._number + 1
@@ -201,12 +220,22 @@ class Workload:
                 self._answer(parse_object(frame.body))
             case Kind.STOP:
                 self._stopping = True
+            case Kind.FREEZE:
+                self._freeze_token = parse_number(frame.body)
+            case Kind.THAW:
+                self._thaw(parse_number(frame.body))
             case Kind.REFUSED:
                 raise WriteRefusedError(frame.body.decode(errors="replace"))
             case Kind.BROKEN:
                 raise StorageFailedError(frame.body.decode(errors="replace"))
             case _:
                 raise FrameError(f"a guest gets no frame of kind {frame.kind.name}")
+
+    def _thaw(self, token: int) -> None:
+        """Say whether we have held still for this freeze until now, and go on."""
+        held = bool(token) and token == self._frozen_token
+        self._freeze_token = 0
+        self._host.send(encode_object(Kind.THAWED, {"token": token, "held": held}))
 
     def _answer(self, question: object) -> None:
         nonce = question.get("nonce") if isinstance(question, dict) else None

@@ -101,7 +101,7 @@ class Commands:
             reached=_stepper(verb, target, fault),
         )
         locked = _locked_ids(target, arguments) if rules.exclusive else ()
-        async with self._holding(locked):
+        async with self.holding(locked):
             # Time has gone by in the queue, and another hub may have spoken meanwhile.
             await self._check(verb, target, request.command)
             answer = await self._effect(verb, rules, call, digest)
@@ -235,7 +235,7 @@ class Commands:
         return None
 
     @contextlib.asynccontextmanager
-    async def _holding(self, identities: Iterable[str]) -> AsyncIterator[None]:
+    async def holding(self, identities: Iterable[str]) -> AsyncIterator[None]:
         """Hold the locks of these machines, taken in one order so that nobody waits in a ring."""
         async with contextlib.AsyncExitStack() as stack:
             for identity in sorted(set(identities)):

@@ -1,11 +1,13 @@
 """The configuration file of a simulated site (docs/vmm-simulator.md describes every key)."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from service_shell.configuration import ListenSettings, LogSettings, Settings
+from vmm_simulator.vmm.estate_records import Addressing, AddressType, Isolation, StoreKind
 
 IDENTITY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 FQDN_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*$"
@@ -15,6 +17,8 @@ Identity = Annotated[str, StringConstraints(pattern=IDENTITY_PATTERN)]
 
 Fqdn = Annotated[str, StringConstraints(pattern=FQDN_PATTERN, max_length=253)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=260)]
+MAC_PATTERN: Final = r"^[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}$"
 
 
 class VmmClusterSettings(Settings):
@@ -55,6 +59,16 @@ class SecuredListenSettings(ListenSettings):
     token_file: Path
 
 
+class CapacitySettings(Settings):
+    """What a cloud may use; null: as much as there is."""
+
+    processors: int | None = Field(default=None, ge=0)
+    memory_megabytes: int | None = Field(default=None, ge=0)
+    storage_gigabytes: int | None = Field(default=None, ge=0)
+    quota_points: int | None = Field(default=None, ge=0)
+    machines: int | None = Field(default=None, ge=0)
+
+
 class ReplicationSettings(Settings):
     """`interval_seconds` replaces every policy's interval, for laboratories in a hurry."""
 
@@ -75,53 +89,97 @@ class CloudSettings(Settings):
     id: Identity
     name: Name
     capability_profile: str = "Hyper-V"
-    host_groups: tuple[Identity, ...] = Field(min_length=1)
+    host_groups: tuple[Identity, ...] = Field(min_length=1, max_length=256)
     synchronize: bool = False
+    capacity: CapacitySettings = CapacitySettings()
+
+
+class ClusterSettings(Settings):
+    """A failover cluster; `broker` is the replica broker that somebody made by hand."""
+
+    name: Fqdn
+    addressing: Addressing = Addressing.DHCP
+    broker: Fqdn | None = None
 
 
 class HostSettings(Settings):
-    """A Hyper-V host; its address is what `hosts_file` says for its FQDN."""
+    """A Hyper-V host; its address is what `hosts_file` says for its FQDN.
+
+    `processors` and `memory_megabytes` null: room for any number of machines. `logical_networks`
+    null: its adapters reach all. `delegations` are `service/server`, as constrained delegation
+    lists them.
+    """
 
     fqdn: Fqdn
     version: str = Field(default="2012R2", pattern="^(2012|2012R2)$")
     host_group: Identity
     disks_directory: Path
-    cluster: str | None = None
+    cluster: Fqdn | None = None
+    processors: int | None = Field(default=None, ge=1, le=4096)
+    memory_megabytes: int | None = Field(default=None, ge=1, le=2**26)
+    logical_networks: tuple[Identity, ...] | None = Field(default=None, max_length=256)
+    delegations: tuple[Text, ...] = Field(default=(), max_length=64)
+    run_as_account: Name | None = None
 
 
-class LogicalNetworkSettings(Settings):
-    """A logical network and the clouds it is attached to."""
+class SubnetVlanSettings(Settings):
+    """A subnet of a network site and its VLAN; 0 for none."""
+
+    subnet: Text
+    vlan: int = Field(default=0, ge=0, le=4094)
+
+
+class NetworkSiteSettings(Settings):
+    """A logical network definition."""
 
     id: Identity
     name: Name
-    clouds: tuple[Identity, ...] = ()
+    host_groups: tuple[Identity, ...] = Field(default=(), max_length=256)
+    subnets: tuple[SubnetVlanSettings, ...] = Field(default=(), max_length=256)
+
+
+class LogicalNetworkSettings(Settings):
+    """A logical network, the clouds it is attached to, and its definitions (sites)."""
+
+    id: Identity
+    name: Name
+    clouds: tuple[Identity, ...] = Field(default=(), max_length=256)
+    sites: tuple[NetworkSiteSettings, ...] = Field(default=(), max_length=256)
+    network_virtualization: bool = False
+    uses_gre: bool = False
+    private_vlans: bool = False
+    isolated_sites: bool = False
 
 
 class SubnetSettings(Settings):
     """A subnet of a VM network."""
 
     name: Name
-    address_list: tuple[str, ...] = ()
+    address_list: tuple[Text, ...] = Field(default=(), max_length=64)
 
 
 class NetworkSettings(Settings):
-    """A VM network."""
+    """A VM network; `type` is its isolation."""
 
     id: Identity
     name: Name
-    type: str = "NoIsolation"
+    type: Isolation = Isolation.NO_ISOLATION
     logical_network: Identity
-    subnets: tuple[SubnetSettings, ...] = ()
+    subnets: tuple[SubnetSettings, ...] = Field(default=(), max_length=64)
 
 
 class AddressPoolSettings(Settings):
-    """A static IP address pool of a VM network."""
+    """A static IP address pool of a VM network, or of one of its subnets."""
 
     id: Identity
     name: Name
     network: Identity
-    first: str
-    last: str
+    subnet: Name | None = None
+    first: Text
+    last: Text
+    reserved: tuple[Text, ...] = Field(default=(), max_length=1024)
+    gateways: tuple[Text, ...] = Field(default=(), max_length=16)
+    dns_servers: tuple[Text, ...] = Field(default=(), max_length=16)
 
 
 class ClassificationSettings(Settings):
@@ -129,6 +187,40 @@ class ClassificationSettings(Settings):
 
     id: Identity
     name: Name
+    description: str = Field(default="", max_length=1024)
+
+
+class StoreSettings(Settings):
+    """Where hosts keep disks: a CSV of a cluster, an SMB share, or a folder of one host."""
+
+    id: Identity
+    name: Name
+    kind: StoreKind
+    folder: Path
+    capacity_bytes: int = Field(ge=0, le=2**60)
+    classification: Identity | None = None
+    cluster: Fqdn | None = None
+    hosts: tuple[Fqdn, ...] = Field(default=(), max_length=256)
+    foreign_bytes: int = Field(default=0, ge=0, le=2**60)
+
+
+class LibraryShareSettings(Settings):
+    """A share of the VMM library; its folder is made at the first start."""
+
+    unc: Text
+    folder: Path
+
+
+class FileShareSettings(Settings):
+    """A folder for offline replication, and who may use it."""
+
+    unc: Text
+    folder: Path
+    server: Fqdn
+    full_control: tuple[Name, ...] = Field(default=(), max_length=256)
+    share_full_control: tuple[Name, ...] = Field(default=(), max_length=256)
+    server_groups: dict[Name, tuple[Name, ...]] = Field(default_factory=dict, max_length=64)
+    read_write: tuple[Name, ...] = Field(default=(), max_length=256)
 
 
 class DiskSettings(Settings):
@@ -141,10 +233,18 @@ class DiskSettings(Settings):
 
 
 class NicSettings(Settings):
-    """A network adapter; `network` is null when it is not connected."""
+    """A network adapter; `network` is null when it is not connected.
+
+    A static adapter gets its `address` out of a pool of its network; without one, a free one.
+    """
 
     id: Identity
     network: Identity | None = None
+    subnet: Name | None = None
+    address_type: AddressType = AddressType.DYNAMIC
+    address: Text | None = None
+    mac: str | None = Field(default=None, pattern=MAC_PATTERN)
+    synthetic: bool = True
 
 
 class MachineSettings(Settings):
@@ -156,9 +256,12 @@ class MachineSettings(Settings):
     cloud: Identity
     generation: int = Field(default=2, ge=1, le=2)
     disks: tuple[DiskSettings, ...] = Field(min_length=1, max_length=16)
-    nics: tuple[NicSettings, ...] = ()
+    nics: tuple[NicSettings, ...] = Field(default=(), max_length=12)
     records_per_second: float = Field(default=0.0, ge=0, le=100_000)
     running: bool = True
+    processors: int = Field(default=1, ge=1, le=64)
+    memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
+    owner: str = Field(default="", max_length=256)
 
 
 class InventorySettings(Settings):
@@ -171,7 +274,10 @@ class InventorySettings(Settings):
     networks: tuple[NetworkSettings, ...] = ()
     ip_pools: tuple[AddressPoolSettings, ...] = ()
     classifications: tuple[ClassificationSettings, ...] = ()
-    library_shares: tuple[str, ...] = ()
+    library_shares: tuple[Text | LibraryShareSettings, ...] = ()
+    clusters: tuple[ClusterSettings, ...] = ()
+    stores: tuple[StoreSettings, ...] = ()
+    file_shares: tuple[FileShareSettings, ...] = ()
     machines: tuple[MachineSettings, ...] = ()
 
     @model_validator(mode="after")
@@ -181,6 +287,7 @@ class InventorySettings(Settings):
         hosts = {each.fqdn for each in self.hosts}
         networks = {each.id for each in self.networks}
         logical = {each.id for each in self.logical_networks}
+        clusters = {each.name for each in self.clusters}
         wanted = [
             ("host_groups", groups, {name for each in self.clouds for name in each.host_groups}),
             ("host_groups", groups, {each.host_group for each in self.hosts}),
@@ -188,6 +295,8 @@ class InventorySettings(Settings):
             ("logical_networks", logical, {each.logical_network for each in self.networks}),
             ("networks", networks, {each.network for each in self.ip_pools}),
             ("hosts", hosts, {each.host for each in self.machines}),
+            ("clusters", clusters, {each.cluster for each in self.hosts if each.cluster}),
+            ("clusters", clusters, {each.cluster for each in self.stores if each.cluster}),
             ("clouds", clouds, {each.cloud for each in self.machines}),
             (
                 "networks",
@@ -206,6 +315,13 @@ class InventorySettings(Settings):
         return self
 
 
+class GuestKind(StrEnum):
+    """What a guest is: a process of its own, or a task of the simulator (many machines)."""
+
+    PROCESS = "process"
+    TASK = "task"
+
+
 class SimulatorSettings(Settings):
     """One simulated site: a VMM server, its hosts and its guests, in one process."""
 
@@ -219,6 +335,7 @@ class SimulatorSettings(Settings):
     hosts_file: Path
     ledger_socket: Path | None = None
     replication: ReplicationSettings = ReplicationSettings()
+    guests: GuestKind = GuestKind.PROCESS
     inventory: InventorySettings
 
 

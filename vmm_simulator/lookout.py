@@ -1,7 +1,9 @@
 """Looking at the fabric: records together with what is live, as views."""
 
 from vmm_simulator.guest.interface import GuestState
+from vmm_simulator.job_history import JobHistory
 from vmm_simulator.verbs.call import Fabric
+from vmm_simulator.vmm.fabric_views import cluster_views, fabric_view, host_group_views
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.replication_views import LiveFacts
 from vmm_simulator.vmm.views import (
@@ -12,6 +14,7 @@ from vmm_simulator.vmm.views import (
     network_views,
     vmm_view,
 )
+from wire_contract.vmm_fabric import FabricView, JobsView
 from wire_contract.vmm_interface import CloudView, GuestAnswer, InventoryView, MachineView
 from wire_contract.vocabulary import ReplicationMode
 
@@ -19,8 +22,11 @@ from wire_contract.vocabulary import ReplicationMode
 class Lookout:
     """Answers what the fabric looks like at this moment."""
 
-    def __init__(self, fabric: Fabric, interval_override: float | None) -> None:
+    def __init__(
+        self, fabric: Fabric, history: JobHistory, interval_override: float | None
+    ) -> None:
         self._fabric = fabric
+        self._history = history
         self._interval_override = interval_override
 
     def inventory(self) -> InventoryView:
@@ -34,7 +40,28 @@ class Lookout:
             networks=network_views(store.fabric),
             classifications=classification_views(store.fabric),
             machines=tuple(self._view(each, None) for each in store.machines.values()),
+            host_groups=host_group_views(store.inventory),
+            clusters=cluster_views(store.fabric),
         )
+
+    def fabric(self) -> FabricView:
+        """Return the whole object model, as VMM's console shows it."""
+        store = self._fabric.store
+        run_states = {
+            each.machine_id: self._fabric.host_of(each).guests.run_state(each)
+            for each in store.machines.values()
+        }
+        return fabric_view(
+            store.inventory,
+            run_states,
+            service_account=store.service.service_account,
+            change_number=store.change_number,
+        )
+
+    async def jobs(self) -> JobsView:
+        """Return VMM's job history, newest first."""
+        account = self._fabric.store.service.service_account
+        return JobsView(jobs=await self._history.views(account))
 
     def cloud(self, cloud_id: str) -> CloudView:
         """Return one cloud, or refuse with 404."""

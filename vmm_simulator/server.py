@@ -11,6 +11,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from vmm_simulator.commands import Commands
+from vmm_simulator.estate_interface import EstateInterface
+from vmm_simulator.fabric_interface import FabricInterface
 from vmm_simulator.faults import FaultRequest, FaultSet
 from vmm_simulator.https import Handler, parsed, rendered
 from vmm_simulator.journal import Journal
@@ -55,6 +57,8 @@ class VmmInterface:
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the whole VMM interface; all of these want the VMM service to run."""
         yield from ServiceInterface(self._service, self._lookout).routes()
+        for route in FabricInterface(self._fabric.store, self._lookout).routes():
+            yield web.get(route.path, self._while_running(route.handler))
         yield web.get(VMM_INVENTORY, self._while_running(self.inventory))
         yield web.get(VMM_MACHINES, self._while_running(self.machines))
         yield web.get(VMM_MACHINE, self._while_running(self.machine))
@@ -140,10 +144,13 @@ class Management:
         store: InventoryStore,
         journal: Journal,
         faults: FaultSet,
+        *,
         lookout: Lookout,
         service: VmmService,
+        estate: EstateInterface,
     ) -> None:
         self._service = service
+        self._estate = estate
         self._store = store
         self._journal = journal
         self._faults = faults
@@ -158,6 +165,8 @@ class Management:
         yield web.get("/faults", self.show_faults)
         yield web.put("/faults", self.set_faults)
         yield web.delete("/faults", self.clear_faults)
+        # Last: its paths name kinds of objects, and must not hide those above.
+        yield from self._estate.routes()
 
     async def inventory(self, request: web.Request) -> web.Response:
         """As the VMM interface shows it, and what only a laboratory asks for."""
@@ -167,7 +176,7 @@ class Management:
             "host_groups": [each.model_dump() for each in fabric.host_groups],
             "logical_networks": [each.model_dump() for each in fabric.logical_networks],
             "ip_pools": [each.model_dump() for each in fabric.address_pools],
-            "library_shares": list(fabric.library_shares),
+            "library_shares": [each.model_dump() for each in fabric.library_shares],
         }
         return web.json_response({**self._lookout.inventory().model_dump(mode="json"), **rest})
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -12,27 +13,22 @@ from service_shell.errors import ProgramError
 from service_shell.readiness import ready
 from vmm_simulator import seed
 from vmm_simulator.commands import Commands
-from vmm_simulator.config import SimulatorSettings
+from vmm_simulator.config import GuestKind, SimulatorSettings
+from vmm_simulator.estate_control import EstateControl
+from vmm_simulator.estate_interface import EstateInterface
 from vmm_simulator.faults import FaultSet
 from vmm_simulator.guest.supervisor import images_locked, start_guest
+from vmm_simulator.guest.task import start_task_guest
+from vmm_simulator.host_life import HostLife, open_ports, recover_host, start_guests
+from vmm_simulator.host_maker import HostMaker
 from vmm_simulator.https import serve
-from vmm_simulator.hyperv.addresses import read_hosts
-from vmm_simulator.hyperv.backend import BackendStateError
 from vmm_simulator.hyperv.cycle import ReplicationCycle
 from vmm_simulator.hyperv.cycles import Cycles
-from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host import Host
-from vmm_simulator.hyperv.host_client import HostClient
-from vmm_simulator.hyperv.host_credentials import HostCredentials
-from vmm_simulator.hyperv.host_guests import (
-    GuestSurroundings,
-    HostGuests,
-    ImagesLocked,
-    StartGuest,
-    disk_files,
-)
-from vmm_simulator.hyperv.receiver import ReplicaReceiver
+from vmm_simulator.hyperv.host_guests import GuestSurroundings, ImagesLocked, StartGuest
+from vmm_simulator.job_history import JobHistory
 from vmm_simulator.journal import Journal
+from vmm_simulator.live_migration import LiveMigration, finish_migrations
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.run_as import RunAsStore
@@ -40,7 +36,6 @@ from vmm_simulator.server import Management, VmmInterface
 from vmm_simulator.service import VmmService
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.verbs.call import Fabric
-from vmm_simulator.vmm.records import HostRecord
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +60,13 @@ class GuestPrograms:
 
     start: StartGuest = start_guest
     locked: ImagesLocked = images_locked
+
+
+def guest_programs(kind: GuestKind, clock: Clock) -> GuestPrograms:
+    """Return how the guests of a site are started: as processes, or as tasks of this one."""
+    if kind is GuestKind.TASK:
+        return GuestPrograms(partial(start_task_guest, clock=clock))
+    return GuestPrograms()
 
 
 async def run_site(settings: SimulatorSettings, stop: asyncio.Event) -> None:
@@ -93,21 +95,34 @@ async def open_site(
         service = VmmService(store, RunAsStore(settings.data_directory / "run-as.json"))
         if store.service.running:
             await service.run_as.service_started()
-        hosts = _hosts(settings, store, clock, programs or GuestPrograms())
-        for host in hosts.values():
-            stack.push_async_callback(host.close)
+        maker = _maker(settings, store, clock, programs or guest_programs(settings.guests, clock))
+        await finish_migrations(store, maker)
+        hosts = maker.make_all()
+        stack.push_async_callback(_close_all, hosts)
         await _recover(store, hosts)
         group = await stack.enter_async_context(_site_tasks())
         cycles = Cycles(store, group, _cycle_maker(settings, store, hosts, clock))
         fabric = Fabric(store=store, hosts=hosts, cycles=cycles, clock=clock)
         faults = FaultSet()
         commands = Commands(fabric, journal, faults, group)
-        lookout = Lookout(fabric, settings.replication.interval_seconds)
-        await _open_ports(store, hosts)
-        await _start_guests(fabric)
+        history = JobHistory(journal, clock)
+        await history.load()
+        lookout = Lookout(fabric, history, settings.replication.interval_seconds)
+        await _open_all_ports(store, hosts)
+        await start_guests(fabric, store.machines.values())
         cycles.ensure_all()
+        control = EstateControl(
+            fabric,
+            history,
+            HostLife(fabric, hosts, maker),
+            LiveMigration(fabric, maker),
+            commands.holding,
+        )
+        estate = EstateInterface(control, lookout, service)
         interface = VmmInterface(fabric, commands, lookout, service)
-        management = Management(store, journal, faults, lookout, service)
+        management = Management(
+            store, journal, faults, lookout=lookout, service=service, estate=estate
+        )
         vmm_port = await stack.enter_async_context(serve(settings.vmm_interface, interface.routes))
         management_port = await stack.enter_async_context(
             serve(settings.management, management.routes)
@@ -129,14 +144,18 @@ async def _inventory(settings: SimulatorSettings, journal: Journal) -> Inventory
     store = InventoryStore(journal)
     try:
         if not await store.load():
+            first = seed.first_inventory(settings)
             await store.seed(
-                seed.fabric(settings),
-                seed.clouds(settings),
-                seed.hosts(settings),
-                seed.machines(settings),
+                first.fabric,
+                first.clouds.values(),
+                first.hosts.values(),
+                first.machines.values(),
+                first.grants.values(),
             )
+            seed.make_library_folders(first.fabric.library_shares)
         if not store.has_service:
             await store.put_service(seed.service(settings))
+        await store.begin_run()
     except RefusedError as refusal:
         raise ProgramError(f"{refusal.message}; {refusal.action}") from refusal
     return store
@@ -166,10 +185,9 @@ async def _site_tasks() -> AsyncIterator[asyncio.TaskGroup]:
         raise failure
 
 
-def _hosts(
+def _maker(
     settings: SimulatorSettings, store: InventoryStore, clock: Clock, programs: GuestPrograms
-) -> Mapping[str, Host]:
-    addresses = read_hosts(settings.hosts_file)
+) -> HostMaker:
     surroundings = GuestSurroundings(
         start=programs.start,
         locked=programs.locked,
@@ -177,27 +195,7 @@ def _hosts(
         log_directory=settings.data_directory / "guests",
     )
     surroundings.log_directory.mkdir(parents=True, exist_ok=True)
-
-    def make(record: HostRecord) -> Host:
-        if record.fqdn.lower() not in addresses:
-            raise ProgramError(
-                f"{settings.hosts_file} has no address for host {record.fqdn}; add a line for it"
-            )
-        folder = settings.data_directory / "hosts" / record.fqdn
-        credentials = HostCredentials(record.fqdn, folder / "certificate")
-        client = HostClient(lambda: credentials.contexts()[1])
-        backend = EmbeddedBackend(folder / "replication", client)
-        return Host(
-            record.fqdn,
-            addresses=addresses,
-            credentials=credentials,
-            client=client,
-            backend=backend,
-            guests=HostGuests(backend, surroundings),
-            receiver=ReplicaReceiver(record.fqdn, store, backend, clock),
-        )
-
-    return {record.fqdn: make(record) for record in store.hosts.values()}
+    return HostMaker(settings.data_directory, settings.hosts_file, surroundings, store, clock)
 
 
 def _cycle_maker(
@@ -215,37 +213,24 @@ def _cycle_maker(
     return make
 
 
+async def _close_all(hosts: Mapping[str, Host]) -> None:
+    """Close the hosts that there are at the end: some may have come or gone meanwhile."""
+    async with AsyncExitStack() as stack:
+        for host in hosts.values():
+            stack.push_async_callback(host.close)
+
+
 async def _recover(store: InventoryStore, hosts: Mapping[str, Host]) -> None:
     """Let the back ends finish what a kill has interrupted, and the records follow them."""
     for host in hosts.values():
-        own = [machine for machine in store.machines.values() if machine.host == host.fqdn]
-        disks = {each.machine_id: () if each.reserved else disk_files(each) for each in own}
         try:
-            await host.backend.recover(disks)
-        except (BackendStateError, OSError) as error:
-            raise ProgramError(
-                f"the replication state of host {host.fqdn} cannot be recovered: {error}"
-            ) from error
-        await host.receiver.recover()
-
-
-async def _open_ports(store: InventoryStore, hosts: Mapping[str, Host]) -> None:
-    for record in store.hosts.values():
-        if record.replica_port is None:
-            continue
-        try:
-            await hosts[record.fqdn].listen(record.replica_port)
+            await recover_host(store, host)
         except RefusedError as refusal:
-            raise ProgramError(f"{refusal.message}; {refusal.action}") from refusal
+            raise ProgramError(refusal.message) from refusal
 
 
-async def _start_guests(fabric: Fabric) -> None:
-    """Start again what ran and is not protected: a protected machine waits for its epoch."""
-    for machine in list(fabric.store.machines.values()):
-        if not machine.desired_running or machine.protected:
-            continue
-        try:
-            await fabric.host_of(machine).guests.start(machine)
-        except RefusedError as refusal:
-            # One machine that does not start must not keep the site down.
-            log.warning("guest_not_started", machine_id=machine.machine_id, cause=refusal.message)
+async def _open_all_ports(store: InventoryStore, hosts: Mapping[str, Host]) -> None:
+    try:
+        await open_ports(store, hosts.values())
+    except RefusedError as refusal:
+        raise ProgramError(f"{refusal.message}; {refusal.action}") from refusal

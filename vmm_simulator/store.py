@@ -9,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 from service_shell.errors import ProgramError
 from vmm_simulator.journal import Change, Journal
 from vmm_simulator.problems import unknown
+from vmm_simulator.vmm.estate_records import ClusterRecord, GrantRecord
+from vmm_simulator.vmm.inventory import AnyRecord, Edit, Inventory, id_of, worth_telling
+from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.records import (
     CloudRecord,
     FabricRecord,
@@ -21,35 +24,57 @@ _FABRIC: Final = "fabric"
 _CLOUD: Final = "cloud"
 _HOST: Final = "host"
 _MACHINE: Final = "machine"
+_GRANT: Final = "grant"
 _SERVICE: Final = "service"
+_CHANGES: Final = "changes"
+
+_KINDS: Final[Mapping[type[AnyRecord], str]] = {
+    FabricRecord: _FABRIC,
+    CloudRecord: _CLOUD,
+    HostRecord: _HOST,
+    MachineRecord: _MACHINE,
+    GrantRecord: _GRANT,
+}
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
+class ChangeNumber(Record):
+    """How many changes of the inventory were announced; each start of the site is one."""
+
+    number: int = 0
+
+
 class InventoryStore:
-    """Every change is in the journal before anybody can see it; changes happen one by one."""
+    """Every change is in the journal before anybody can see it; changes happen one by one.
+
+    A change that is news (not a mere counter of replication) raises `change_number` in the same
+    transaction, and wakes who waits for one.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._one_by_one = asyncio.Lock()
-        self._fabric: FabricRecord | None = None
+        self._inventory: Inventory | None = None
         self._service: ServiceRecord | None = None
-        self._clouds: dict[str, CloudRecord] = {}
-        self._hosts: dict[str, HostRecord] = {}
-        self._machines: dict[str, MachineRecord] = {}
         self._changed = asyncio.Event()
+        self._announced = asyncio.Event()
+        self.change_number = 0
 
     async def load(self) -> bool:
         """Read everything; False when the journal is new."""
         fabrics = await self._load(_FABRIC, FabricRecord)
         if not fabrics:
             return False
-        self._fabric = fabrics[0]
         self._service = next(iter(await self._load(_SERVICE, ServiceRecord)), None)
-        self._clouds = {each.cloud_id: each for each in await self._load(_CLOUD, CloudRecord)}
-        self._hosts = {each.fqdn: each for each in await self._load(_HOST, HostRecord)}
-        machines = await self._load(_MACHINE, MachineRecord)
-        self._machines = {each.machine_id: each for each in machines}
+        hosts = {each.fqdn: each for each in await self._load(_HOST, HostRecord)}
+        clouds = {each.cloud_id: each for each in await self._load(_CLOUD, CloudRecord)}
+        machines = {each.machine_id: each for each in await self._load(_MACHINE, MachineRecord)}
+        grants = {each.grant_id: each for each in await self._load(_GRANT, GrantRecord)}
+        fabric = _with_named_clusters(fabrics[0], hosts.values())
+        self._inventory = Inventory(fabric, clouds, hosts, machines, grants)
+        numbers = await self._load(_CHANGES, ChangeNumber)
+        self.change_number = numbers[0].number if numbers else 0
         return True
 
     async def seed(
@@ -58,20 +83,29 @@ class InventoryStore:
         clouds: Iterable[CloudRecord],
         hosts: Iterable[HostRecord],
         machines: Iterable[MachineRecord],
+        grants: Iterable[GrantRecord] = (),
     ) -> None:
         """Write a first inventory, whole or not at all."""
-        changes = [Change(_FABRIC, fabric.vmm_id, fabric.model_dump_json())]
-        changes += [Change(_CLOUD, each.cloud_id, each.model_dump_json()) for each in clouds]
-        changes += [Change(_HOST, each.fqdn, each.model_dump_json()) for each in hosts]
-        changes += [Change(_MACHINE, each.machine_id, each.model_dump_json()) for each in machines]
-        await self._journal.save(changes)
+        records: list[AnyRecord] = [fabric, *clouds, *hosts, *machines, *grants]
+        await self._journal.save([_put(each) for each in records])
         await self.load()
+
+    async def begin_run(self) -> None:
+        """Announce that the site has started: what is live (processes, ports) may be different."""
+        async with self._one_by_one:
+            number = self.change_number + 1
+            await self._write([_numbered(number)], lambda: self._announce(number))
+
+    @property
+    def inventory(self) -> Inventory:
+        """All of it, as it is at this moment; later changes make another one."""
+        assert self._inventory is not None
+        return self._inventory
 
     @property
     def fabric(self) -> FabricRecord:
-        """The VMM server and what no verb changes."""
-        assert self._fabric is not None
-        return self._fabric
+        """The VMM server and what administrators, not verbs, change."""
+        return self.inventory.fabric
 
     @property
     def has_service(self) -> bool:
@@ -88,7 +122,7 @@ class InventoryStore:
         """Replace the record of the VMM service, durably."""
         async with self._one_by_one:
             await self._write(
-                Change(_SERVICE, service.vmm_id, service.model_dump_json()),
+                [Change(_SERVICE, service.vmm_id, service.model_dump_json())],
                 lambda: self._publish_service(service),
             )
 
@@ -97,65 +131,71 @@ class InventoryStore:
         async with self._one_by_one:
             changed = change(self.service)
             await self._write(
-                Change(_SERVICE, changed.vmm_id, changed.model_dump_json()),
+                [Change(_SERVICE, changed.vmm_id, changed.model_dump_json())],
                 lambda: self._publish_service(changed),
             )
 
     @property
     def clouds(self) -> Mapping[str, CloudRecord]:
         """Clouds by id."""
-        return self._clouds
+        return self.inventory.clouds
 
     @property
     def hosts(self) -> Mapping[str, HostRecord]:
         """Hosts by FQDN."""
-        return self._hosts
+        return self.inventory.hosts
 
     @property
     def machines(self) -> Mapping[str, MachineRecord]:
         """Machines by machine id."""
-        return self._machines
+        return self.inventory.machines
 
     def cloud(self, cloud_id: str) -> CloudRecord:
         """Return a cloud, or refuse with 404."""
-        found = self._clouds.get(cloud_id)
+        found = self.clouds.get(cloud_id)
         if found is None:
             raise unknown("cloud", cloud_id)
         return found
 
     def host(self, fqdn: str) -> HostRecord:
         """Return a host, or refuse with 404."""
-        found = self._hosts.get(fqdn)
+        found = self.hosts.get(fqdn)
         if found is None:
             raise unknown("host", fqdn)
         return found
 
     def machine(self, machine_id: str) -> MachineRecord:
         """Return a machine, or refuse with 404."""
-        found = self._machines.get(machine_id)
+        found = self.machines.get(machine_id)
         if found is None:
             raise unknown("machine", machine_id)
         return found
 
     def copies(self, identity: str) -> tuple[MachineRecord, ...]:
         """Return the machines whose machine id or Hyper-V id is `identity`, the former first."""
-        found = [each for each in self._machines.values() if identity == each.hyperv_id]
-        direct = self._machines.get(identity)
+        found = [each for each in self.machines.values() if identity == each.hyperv_id]
+        direct = self.machines.get(identity)
         if direct is not None:
             found = [direct, *(each for each in found if each.machine_id != identity)]
         return tuple(found)
 
+    async def edit(self, decide: Callable[[Inventory], Edit]) -> Inventory:
+        """Do what a pure decision over the whole inventory asks for, in one transaction.
+
+        Returns the inventory after it; what the decision refuses leaves everything as it was.
+        """
+        async with self._one_by_one:
+            before = self.inventory
+            await self._commit(decide(before))
+            return self.inventory
+
     async def add_machine(self, machine: MachineRecord) -> None:
         """Add a machine, or replace the one of the same id."""
-        async with self._one_by_one:
-            await self._write(_machine_change(machine), lambda: self._publish(machine))
+        await self.edit(lambda _: Edit(put=(machine,)))
 
     async def remove_machine(self, machine_id: str) -> None:
-        """Forget a machine; one that is unknown is no error."""
-        async with self._one_by_one:
-            await self._write(
-                Change(_MACHINE, machine_id, None), lambda: self._withdraw(machine_id)
-            )
+        """Forget a machine and its addresses; one that is unknown is no error."""
+        await self.edit(lambda inventory: _without_machine(inventory, machine_id))
 
     async def change_machine(
         self, machine_id: str, change: Callable[[MachineRecord], MachineRecord]
@@ -165,7 +205,7 @@ class InventoryStore:
             present = self.machine(machine_id)
             changed = change(present)
             if changed != present:
-                await self._write(_machine_change(changed), lambda: self._publish(changed))
+                await self._commit(Edit(put=(changed,)))
             return changed
 
     async def change_cloud(
@@ -174,10 +214,7 @@ class InventoryStore:
         """As change_machine, for a cloud."""
         async with self._one_by_one:
             changed = change(self.cloud(cloud_id))
-            await self._write(
-                Change(_CLOUD, cloud_id, changed.model_dump_json()),
-                lambda: self._clouds.update({cloud_id: changed}),
-            )
+            await self._commit(Edit(put=(changed,)))
             return changed
 
     async def change_host(
@@ -186,10 +223,7 @@ class InventoryStore:
         """As change_machine, for a host."""
         async with self._one_by_one:
             changed = change(self.host(fqdn))
-            await self._write(
-                Change(_HOST, fqdn, changed.model_dump_json()),
-                lambda: self._hosts.update({fqdn: changed}),
-            )
+            await self._commit(Edit(put=(changed,)))
             return changed
 
     async def wait_for_machine(
@@ -200,20 +234,45 @@ class InventoryStore:
             await self._changed.wait()
         return self.machine(machine_id)
 
-    def _publish(self, machine: MachineRecord) -> None:
-        self._machines[machine.machine_id] = machine
+    async def wait_for_change(self, after: int) -> int:
+        """Return the change number once it is another than `after`; the caller bounds the wait."""
+        while self.change_number == after:
+            await self._announced.wait()
+        return self.change_number
+
+    async def _commit(self, edit: Edit) -> None:
+        """Write an edit and then show it; the caller holds the lock."""
+        before = self.inventory
+        after = before.after(edit)
+        changes = [_put(each) for each in edit.put]
+        changes += [_removal(each) for each in edit.removed]
+        number = self.change_number
+        if any(worth_telling(before.find(each), each) for each in edit.put) or any(
+            before.find(each) is not None for each in edit.removed
+        ):
+            number += 1
+            changes.append(_numbered(number))
+        if changes:
+            await self._write(changes, lambda: self._publish(after, number))
+
+    def _publish(self, inventory: Inventory, number: int) -> None:
+        self._inventory = inventory
         self._changed.set()
         self._changed = asyncio.Event()
+        self._announce(number)
+
+    def _announce(self, number: int) -> None:
+        if number != self.change_number:
+            self.change_number = number
+            self._announced.set()
+            self._announced = asyncio.Event()
 
     def _publish_service(self, service: ServiceRecord) -> None:
         self._service = service
 
-    def _withdraw(self, machine_id: str) -> None:
-        self._machines.pop(machine_id, None)
-
-    async def _write(self, change: Change, publish: Callable[[], None]) -> None:
+    async def _write(self, changes: list[Change], publish: Callable[[], None]) -> None:
         try:
-            await self._journal.save([change])
+            await self._journal.save(changes)
         except asyncio.CancelledError:
             # The journal has finished the write all the same: memory must not fall behind it.
             publish()
@@ -230,5 +289,38 @@ class InventoryStore:
             ) from error
 
 
-def _machine_change(machine: MachineRecord) -> Change:
-    return Change(_MACHINE, machine.machine_id, machine.model_dump_json())
+def _key(record: AnyRecord) -> tuple[str, str]:
+    return _KINDS[type(record)], id_of(record)
+
+
+def _put(record: AnyRecord) -> Change:
+    return Change(*_key(record), record.model_dump_json())
+
+
+def _removal(record: AnyRecord) -> Change:
+    return Change(*_key(record), None)
+
+
+def _numbered(number: int) -> Change:
+    return Change(_CHANGES, "inventory", ChangeNumber(number=number).model_dump_json())
+
+
+def _without_machine(inventory: Inventory, machine_id: str) -> Edit:
+    machine = inventory.machines.get(machine_id)
+    if machine is None:
+        return Edit()
+    others = [each for each in inventory.machines.values() if each is not machine]
+    kept = {nic.nic_id for each in others for nic in each.nics}
+    adapters = {nic.nic_id for nic in machine.nics} - kept
+    released = (each for each in inventory.grants.values() if each.nic_id in adapters)
+    return Edit(removed=(machine, *released))
+
+
+def _with_named_clusters(fabric: FabricRecord, hosts: Iterable[HostRecord]) -> FabricRecord:
+    """A journal of before clusters were kept has them as names on hosts alone."""
+    known = {each.name for each in fabric.clusters}
+    named = {host.cluster for host in hosts if host.cluster is not None} - known
+    if not named:
+        return fabric
+    added = tuple(ClusterRecord(name=name) for name in sorted(named))
+    return fabric.model_copy(update={"clusters": fabric.clusters + added})

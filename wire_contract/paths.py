@@ -27,6 +27,9 @@ MQTT_SUBPROTOCOL: Final = "mqtt"
 
 # VMM interface (agent to VMM server).
 VMM_INVENTORY: Final = "/vmm/v1/inventory"
+VMM_FABRIC: Final = "/vmm/v1/fabric"
+VMM_JOBS: Final = "/vmm/v1/jobs"
+VMM_CHANGES: Final = "/vmm/v1/changes"
 VMM_MACHINES: Final = "/vmm/v1/machines"
 VMM_MACHINE: Final = "/vmm/v1/machines/{machine_id}"
 VMM_MACHINE_VERB: Final = "/vmm/v1/machines/{machine_id}/{verb}"

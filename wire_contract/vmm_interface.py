@@ -75,6 +75,27 @@ class ClassificationView(WireModel):
     friendly_name: str
 
 
+class HostGroupView(WireModel):
+    """A host group of VMM: clouds are made of them; how many hosts and machines are in it."""
+
+    host_group_id: str
+    friendly_name: str
+    path: str
+    host_count: int = Field(ge=0)
+    machine_count: int = Field(ge=0)
+
+
+class ClusterView(WireModel):
+    """A host cluster: `addressing` is DHCP or Static; `broker` its Hyper-V Replica Broker, or null.
+
+    VMM makes the broker by itself only where the cluster gets addresses by DHCP.
+    """
+
+    name: str
+    addressing: str
+    broker: str | None = None
+
+
 class HostView(WireModel):
     """A Hyper-V host: version is 2012 or 2012R2; `replica_*` is what the cloud pairing set up."""
 
@@ -86,6 +107,7 @@ class HostView(WireModel):
     replica_port: int | None = None
     certificate_thumbprint: str | None = None
     allowed_primaries: tuple[str, ...] = ()
+    host_group_id: str | None = None
 
 
 class CloudView(WireModel):
@@ -101,6 +123,7 @@ class CloudView(WireModel):
     paired_role: str = ""
     partner_cloud_id: str | None = None
     synchronized: bool = True
+    host_group_ids: tuple[str, ...] = ()
 
 
 class DiskView(WireModel):
@@ -262,3 +285,5 @@ class InventoryView(WireModel):
     networks: tuple[NetworkView, ...]
     classifications: tuple[ClassificationView, ...]
     machines: tuple[MachineView, ...]
+    host_groups: tuple[HostGroupView, ...] = ()
+    clusters: tuple[ClusterView, ...] = ()

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import structlog
 
-from vmm_simulator.guest.filesystem import FileSystemError
 from vmm_simulator.guest.frames import (
     Frame,
     FrameDecoder,
@@ -25,6 +24,7 @@ from vmm_simulator.guest.frames import (
     parse_write,
 )
 from vmm_simulator.guest.freezing import Freezing
+from vmm_simulator.guest.host_check import HostCheck
 from vmm_simulator.guest.interface import (
     GuestExit,
     GuestHandle,
@@ -33,9 +33,7 @@ from vmm_simulator.guest.interface import (
     GuestState,
     GuestStorage,
 )
-from vmm_simulator.guest.layout import GuestLayout, find_layout
 from vmm_simulator.guest.locks import images_locked
-from vmm_simulator.guest.manifest import ManifestError
 
 __all__ = ["GuestProcess", "images_locked", "start_guest"]
 
@@ -111,7 +109,7 @@ class GuestProcess:
         self._freezing = Freezing(self._send)
         self._refused = False
         self._reason = ""
-        self._layout: GuestLayout | None = None
+        self._host_check = HostCheck(spec)
 
     @property
     def pid(self) -> int:
@@ -326,29 +324,7 @@ class GuestProcess:
             self._writer.write(data)
 
     def _check(self, nonce: str, answer: Mapping[str, Any]) -> bool:
-        """Return whether the host, reading the same blocks itself, comes to the guest's figure."""
-        images: list[int] = []
-        try:
-            images += [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in self._spec.disks]
-            if self._layout is None:
-                self._layout = find_layout(list(self._spec.disks), images)
-            proof, record = self._layout.proof(images, nonce, answer["last_record"])
-        except (OSError, FileSystemError, ManifestError) as error:
-            log.warning(
-                "guest_answer_unchecked", machine_id=self._spec.machine_id, cause=str(error)
-            )
-            return False
-        finally:
-            for image in images:
-                os.close(image)
-        found = 0 if record is None else record.number
-        return bool(
-            proof == answer["proof"]
-            and found == answer["last_record"]
-            and answer["pid"] == self.pid
-            and answer["epoch"] == self._spec.epoch
-            and answer["file_system_uuid"] == self._layout.file_system_uuid
-        )
+        return self._host_check.holds(nonce, answer, self.pid)
 
     def _on_exit(self, watch: int) -> None:
         """Called by the loop when the process descriptor says that the process has ended."""

@@ -78,6 +78,12 @@ class HostedStorage:
         self._held = [] if self._held is None else self._held
         self._flowing.clear()
 
+    def drop(self) -> None:
+        """Lose what is held, and say so to the guest's flush."""
+        self._held = []
+        self._lost = OSError("no host serves the machine's disks any more")
+        self._flowing.set()
+
     def go_on(self, backend: ReplicationBackend) -> None:
         """Bring what was held to this back end's disks, and all further writes."""
         held, self._held = self._held or [], None
@@ -96,6 +102,11 @@ class MovingGuest:
 
     handle: GuestHandle
     storage: HostedStorage
+
+    async def end(self) -> None:
+        """End a guest that no host can serve; what was held of it is not written."""
+        self.storage.drop()
+        await self.handle.kill()
 
 
 class HostGuests:

@@ -11,6 +11,7 @@ from wire_contract.vocabulary import Side
 
 HOSTS_MAX: Final = 256
 DISKS_MAX: Final = 16
+NICS_MAX: Final = 12
 DISK_BYTES_MAX: Final = 64 * 2**40
 """Largest VHDX."""
 
@@ -61,7 +62,11 @@ class PlacedDisk(WireModel):
 
 
 class PlaceReplica(WireModel):
-    """The machine that needs a place."""
+    """The machine that needs a place, and what it asks of it.
+
+    `classification_id` is the storage classification that its primary's is mapped to,
+    `network_ids` the VM networks that its adapters are mapped to.
+    """
 
     cloud_id: Identity
     hyperv_id: Identity
@@ -70,6 +75,10 @@ class PlaceReplica(WireModel):
     disks: tuple[PlacedDisk, ...] = Field(min_length=1, max_length=DISKS_MAX)
     primary_host: Fqdn
     item: Identity
+    classification_id: Identity | None = None
+    network_ids: tuple[Identity, ...] = Field(default=(), max_length=NICS_MAX)
+    processors: int = Field(default=1, ge=1, le=64)
+    memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
 
 
 class _Policy(WireModel):

@@ -16,10 +16,11 @@ from vmm_simulator.verbs.arguments import (
     StartInitialReplication,
 )
 from vmm_simulator.verbs.call import Call, Result, refused_state
-from vmm_simulator.vmm.placement import hosts_of, place_replica
+from vmm_simulator.vmm.capacity import Needs
+from vmm_simulator.vmm.fitness import unfit_for_protection
+from vmm_simulator.vmm.placement import Place, Wish, check_cloud_capacity, place_replica
 from vmm_simulator.vmm.records import (
     DiskRecord,
-    HostRecord,
     MachineRecord,
     disk_folder,
 )
@@ -29,18 +30,19 @@ from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
 
 async def place(call: Call[PlaceReplica]) -> Result:
-    """Reserve a machine record on the host of the cloud that has fewest machines."""
+    """Reserve a machine record on a host of the cloud, and in the best store that it sees."""
     arguments = call.arguments
     present = call.fabric.store.machines.get(call.target)
     if present is None:
         cloud = call.fabric.store.cloud(arguments.cloud_id)
         _refuse_twin(call)
-        host = place_replica(
-            hosts_of(cloud, call.fabric.store.hosts.values()),
-            call.fabric.store.machines.values(),
-            arguments.primary_host,
-        )
-        present = _reserved(call, host)
+        inventory = call.fabric.store.inventory
+        wish = _wish(arguments)
+        others = tuple(inventory.machines.values())
+        check_cloud_capacity(cloud, others, wish.needs)
+        candidates = inventory.hosts_of(cloud)
+        chosen = place_replica(inventory.fabric, candidates, others, arguments.primary_host, wish)
+        present = _reserved(call, chosen)
         await call.fabric.store.add_machine(present)
     elif (present.hyperv_id, present.cloud_id) != (arguments.hyperv_id, arguments.cloud_id):
         raise bad_arguments(f"the machine id {call.target} belongs to another machine")
@@ -50,9 +52,12 @@ async def place(call: Call[PlaceReplica]) -> Result:
 
 
 def check_enable(call: Call[EnableReplication]) -> None:
-    """Refuse a machine that replicates already, or is a test machine."""
+    """Refuse a machine that replicates already, is a test machine, or cannot be protected now."""
     advance(position(call.machine), Operation.CREATE_PRIMARY)
     _refuse_other_relationship(call)
+    unfit = unfit_for_protection(call.fabric.store.inventory, call.machine)
+    if unfit is not None:
+        raise refused_state(f"machine {call.machine.name} cannot be protected: {unfit}")
 
 
 async def enable(call: Call[EnableReplication]) -> Result:
@@ -205,9 +210,22 @@ def _refuse_other_relationship(call: Call[EnableReplication]) -> None:
         )
 
 
-def _reserved(call: Call[PlaceReplica], host: HostRecord) -> MachineRecord:
+def _wish(arguments: PlaceReplica) -> Wish:
+    return Wish(
+        needs=Needs(
+            arguments.processors,
+            arguments.memory_megabytes,
+            sum(disk.size_bytes for disk in arguments.disks),
+        ),
+        classification_id=arguments.classification_id,
+        network_ids=arguments.network_ids,
+    )
+
+
+def _reserved(call: Call[PlaceReplica], place: Place) -> MachineRecord:
     arguments = call.arguments
-    folder = disk_folder(host, call.target)
+    host = place.host
+    folder = disk_folder(host, call.target, place.store)
     return MachineRecord(
         machine_id=call.target,
         hyperv_id=arguments.hyperv_id,
@@ -228,4 +246,6 @@ def _reserved(call: Call[PlaceReplica], host: HostRecord) -> MachineRecord:
         ),
         epoch=call.command.epoch,
         reserved=True,
+        processors=arguments.processors,
+        memory_megabytes=arguments.memory_megabytes,
     )

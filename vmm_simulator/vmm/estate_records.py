@@ -60,7 +60,7 @@ class LogicalNetworkRecord(Record):
 
 
 class SubnetRecord(Record):
-    """A subnet of a VM network; `10.1.9.0/24-9 0` is a subnet with VLAN 9 (recorded, section 10)."""
+    """A subnet of a VM network; `10.1.9.0/24-9 0` is one with VLAN 9 (recorded, section 10)."""
 
     name: str
     address_list: tuple[str, ...] = ()

@@ -1,9 +1,34 @@
 """Where a new machine goes: a pure decision, the same for the same inventory."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from vmm_simulator.problems import Code, RefusedError
-from vmm_simulator.vmm.records import CloudRecord, HostRecord, MachineRecord
+from vmm_simulator.vmm.capacity import Needs, cloud_short_of, host_short_of
+from vmm_simulator.vmm.clusters import broker_missing
+from vmm_simulator.vmm.estate_records import StoreRecord
+from vmm_simulator.vmm.records import CloudRecord, FabricRecord, HostRecord, MachineRecord
+from vmm_simulator.vmm.storage import best_store
+
+REASONS_SHOWN_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a replica asks of its place: room, a storage classification, networks to reach."""
+
+    needs: Needs = field(default_factory=Needs)
+    classification_id: str | None = None
+    network_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host, and the store for the disks; without one, the host's default folder."""
+
+    host: HostRecord
+    store: StoreRecord | None
 
 
 def hosts_of(cloud: CloudRecord, hosts: Iterable[HostRecord]) -> tuple[HostRecord, ...]:
@@ -22,26 +47,83 @@ def clouds_of(host: HostRecord, clouds: Iterable[CloudRecord]) -> tuple[str, ...
 
 
 def place_replica(
-    candidates: Sequence[HostRecord], machines: Iterable[MachineRecord], primary_host: str
-) -> HostRecord:
-    """Return the host for a replica: prepared, authorising the primary, with fewest machines.
+    fabric: FabricRecord,
+    candidates: Sequence[HostRecord],
+    machines: Sequence[MachineRecord],
+    primary_host: str,
+    wish: Wish,
+) -> Place:
+    """Return the place of a replica: a host that nothing speaks against, with fewest machines.
 
-    Among equals the first by name, so that a repeated request finds the same host.
+    Among equals the first by name, so that a repeated request finds the same host. Refused with
+    the hosts' reasons when there is none.
     """
-    suitable = [
-        host
-        for host in candidates
-        if host.replica_port is not None and primary_host in host.authorised
-    ]
+    reasons = {
+        host.fqdn: _against(fabric, host, machines, primary_host, wish) for host in candidates
+    }
+    suitable = [host for host in candidates if reasons[host.fqdn] is None]
     if not suitable:
+        shown = [f"{fqdn}: {reason}" for fqdn, reason in reasons.items()][:REASONS_SHOWN_MAX]
         raise RefusedError(
             Code.NO_SUITABLE_HOST,
-            f"no host of the cloud accepts replication from {primary_host}",
-            "pair the clouds again, so that every host is prepared and authorises its partners",
-            "the cloud has no host, or its hosts are not prepared for this primary host",
+            f"no host of the cloud accepts replication from {primary_host}"
+            + "".join(f"; {each}" for each in shown),
+            "pair the clouds again, so that every host is prepared and authorises its partners; or"
+            " remove what speaks against the hosts named",
+            "the cloud has no host, or something speaks against each of its hosts",
         )
     loads = dict.fromkeys((host.fqdn for host in suitable), 0)
     for machine in machines:
         if machine.host in loads:
             loads[machine.host] += 1
-    return min(suitable, key=lambda host: (loads[host.fqdn], host.fqdn))
+    host = min(suitable, key=lambda each: (loads[each.fqdn], each.fqdn))
+    store = best_store(
+        fabric.stores,
+        host,
+        machines,
+        classification_id=wish.classification_id,
+        needed_bytes=wish.needs.disk_bytes,
+    )
+    return Place(host, store)
+
+
+def check_cloud_capacity(
+    cloud: CloudRecord, machines: Iterable[MachineRecord], needs: Needs
+) -> None:
+    """Refuse one machine more than a cloud's capacity allows."""
+    short = cloud_short_of(cloud, machines, needs)
+    if short is not None:
+        raise RefusedError(
+            Code.NO_SUITABLE_HOST,
+            f"the capacity of cloud {cloud.name} does not suffice: {short}",
+            "raise the cloud's capacity, or remove machines from it",
+        )
+
+
+def reaches(fabric: FabricRecord, host: HostRecord, network_id: str) -> bool:
+    """Return whether a host's adapters reach a VM network's logical network."""
+    network = next((each for each in fabric.networks if each.network_id == network_id), None)
+    if network is None:
+        return False
+    return host.logical_networks is None or network.logical_network in host.logical_networks
+
+
+def _against(
+    fabric: FabricRecord,
+    host: HostRecord,
+    machines: Sequence[MachineRecord],
+    primary_host: str,
+    wish: Wish,
+) -> str | None:
+    """Return why a host cannot take a replica, None when nothing speaks against it."""
+    if host.replica_port is None:
+        return "it is not prepared for replication"
+    if primary_host not in host.authorised:
+        return f"it does not authorise {primary_host}"
+    missing = broker_missing(fabric, host)
+    if missing is not None:
+        return missing
+    out_of_reach = [each for each in wish.network_ids if not reaches(fabric, host, each)]
+    if out_of_reach:
+        return f"the logical network of VM network {out_of_reach[0]} is not attached to it"
+    return host_short_of(host, machines, wish.needs)

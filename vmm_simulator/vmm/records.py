@@ -2,59 +2,23 @@
 
 from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vmm_simulator.hyperv.statistics import Monitoring
+from vmm_simulator.vmm.estate_records import (
+    AddressPoolRecord,
+    CapacityRecord,
+    ClassificationRecord,
+    ClusterRecord,
+    FileShareRecord,
+    LibraryShareRecord,
+    LogicalNetworkRecord,
+    NetworkRecord,
+    StoreRecord,
+)
+from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
-
-
-class Record(BaseModel):
-    """A frozen, closed document of the journal."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SubnetRecord(Record):
-    """A subnet of a VM network."""
-
-    name: str
-    address_list: tuple[str, ...] = ()
-
-
-class NetworkRecord(Record):
-    """A VM network; `network_type` is the isolation of behaviour section 6."""
-
-    network_id: str
-    name: str
-    network_type: str
-    logical_network: str
-    subnets: tuple[SubnetRecord, ...] = ()
-
-
-class LogicalNetworkRecord(Record):
-    """A logical network and the clouds that it is attached to."""
-
-    logical_network_id: str
-    name: str
-    cloud_ids: tuple[str, ...] = ()
-
-
-class AddressPoolRecord(Record):
-    """A static IP address pool."""
-
-    pool_id: str
-    name: str
-    network_id: str
-    first: str
-    last: str
-
-
-class ClassificationRecord(Record):
-    """A storage classification."""
-
-    classification_id: str
-    name: str
 
 
 class HostGroupRecord(Record):
@@ -66,7 +30,7 @@ class HostGroupRecord(Record):
 
 
 class FabricRecord(Record):
-    """The VMM server itself and what no verb changes."""
+    """The VMM server itself and what administrators, not verbs, change."""
 
     vmm_id: str
     fqdn: str
@@ -76,7 +40,14 @@ class FabricRecord(Record):
     networks: tuple[NetworkRecord, ...] = ()
     address_pools: tuple[AddressPoolRecord, ...] = ()
     classifications: tuple[ClassificationRecord, ...] = ()
-    library_shares: tuple[str, ...] = ()
+    library_shares: tuple[LibraryShareRecord, ...] = ()
+    clusters: tuple[ClusterRecord, ...] = ()
+    stores: tuple[StoreRecord, ...] = ()
+    file_shares: tuple[FileShareRecord, ...] = ()
+
+    def cluster(self, name: str | None) -> ClusterRecord | None:
+        """Return a cluster by name; a journal of before clusters were kept names unknown ones."""
+        return next((each for each in self.clusters if each.name == name), None)
 
 
 class NodeRecord(Record):
@@ -109,10 +80,16 @@ class CloudRecord(Record):
     paired_role: str = ""
     partner_cloud_id: str | None = None
     synchronize: bool = True
+    capacity: CapacityRecord = CapacityRecord()
 
 
 class HostRecord(Record):
-    """A Hyper-V host; `allowed_primaries` holds the authorised partners per cloud."""
+    """A Hyper-V host; `allowed_primaries` holds the authorised partners per cloud.
+
+    `processors` and `memory_megabytes` null: as many machines as anybody wants. `logical_networks`
+    null: its adapters reach all of them. `delegations` are the services that it may use in the
+    name of others (`cifs/server`). `run_as_account`: the account that it was added to VMM with.
+    """
 
     fqdn: str
     version: str
@@ -122,6 +99,11 @@ class HostRecord(Record):
     replica_port: int | None = None
     allowed_primaries: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     certificate_thumbprint: str | None = None
+    processors: int | None = None
+    memory_megabytes: int | None = None
+    logical_networks: tuple[str, ...] | None = None
+    delegations: tuple[str, ...] = ()
+    run_as_account: str | None = None
     monitoring: Monitoring = Monitoring()
 
     @property
@@ -138,14 +120,23 @@ class DiskRecord(Record):
     kind: str
     size_bytes: int
     path: str
+    disk_format: str = "VHDX"
+    disk_type: str = "Dynamic"
 
 
 class NicRecord(Record):
-    """A network adapter; `network_id` is null when it is not connected."""
+    """A network adapter; `network_id` is null when it is not connected.
+
+    `address` is the static address, out of a pool; `synthetic`: not an emulated adapter.
+    """
 
     nic_id: str
     network_id: str | None = None
     address_type: str = "Dynamic"
+    subnet: str | None = None
+    address: str | None = None
+    mac: str | None = None
+    synthetic: bool = True
 
 
 class MachineRecord(Record):
@@ -154,7 +145,8 @@ class MachineRecord(Record):
     `hyperv_id` is the same on both ends. `desired_running` is what to come back to after a
     restart; whether the machine runs is read from its process. `reserved`: placed, but its disks
     are not made before the primary's host offers the relationship. `protected_item` is the VM's
-    "Datacenter Recovery" property.
+    "Datacenter Recovery" property. `migrating_to` is the node that a live migration goes to, noted
+    before the first step. `saved`: off with its memory saved, neither Running nor PowerOff.
     """
 
     machine_id: str
@@ -176,6 +168,11 @@ class MachineRecord(Record):
     protected_active: bool = False
     test_machine_of: str | None = None
     relationship: RelationshipRecord | None = None
+    processors: int = 1
+    memory_megabytes: int = 1024
+    owner: str = ""
+    saved: bool = False
+    migrating_to: str | None = None
 
     @property
     def mode(self) -> ReplicationMode:
@@ -195,6 +192,9 @@ class MachineRecord(Record):
         return self.relationship is not None or self.protected_item is not None
 
 
-def disk_folder(host: HostRecord, machine_id: str) -> PurePosixPath:
-    """Return where a host keeps the disks of a replica or test machine of its own."""
-    return PurePosixPath(host.disks_directory) / "Hyper-V Replica" / machine_id
+def disk_folder(
+    host: HostRecord, machine_id: str, store: StoreRecord | None = None
+) -> PurePosixPath:
+    """Return where the disks of a replica or test machine are kept: in a store, or on its host."""
+    root = host.disks_directory if store is None else store.folder
+    return PurePosixPath(root) / "Hyper-V Replica" / machine_id

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from vmm_simulator.hyperv.starting import start_blocked_by
+from vmm_simulator.vmm.estate_records import NetworkRecord
 from vmm_simulator.vmm.placement import clouds_of, hosts_of
 from vmm_simulator.vmm.records import (
     CloudRecord,
     FabricRecord,
     HostRecord,
     MachineRecord,
-    NetworkRecord,
     ServiceRecord,
 )
 from vmm_simulator.vmm.replication_views import LiveFacts, replication_view
@@ -65,6 +65,7 @@ def cloud_view(cloud: CloudRecord, hosts: Iterable[HostRecord]) -> CloudView:
         paired_role=cloud.paired_role,
         partner_cloud_id=cloud.partner_cloud_id,
         synchronized=cloud.synchronize,
+        host_group_ids=cloud.host_groups,
     )
 
 
@@ -79,6 +80,7 @@ def host_view(host: HostRecord, clouds: Iterable[CloudRecord]) -> HostView:
         replica_port=host.replica_port,
         certificate_thumbprint=host.certificate_thumbprint,
         allowed_primaries=tuple(sorted(host.authorised)),
+        host_group_id=host.host_group,
     )
 
 

@@ -1,4 +1,5 @@
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from service_shell.errors import ProgramError
 from vmm_simulator.journal import SUCCEEDED, Change, Journal
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.store import InventoryStore
-from vmm_simulator.vmm.placement import clouds_of, hosts_of, place_replica
+from vmm_simulator.vmm.placement import Wish, clouds_of, hosts_of, place_replica
 from vmm_simulator.vmm.records import (
     CloudRecord,
     DiskRecord,
@@ -46,6 +47,10 @@ def machine(number: int, on: HostRecord) -> MachineRecord:
         generation=2,
         disks=(disk,),
     )
+
+
+def chosen(hosts: Sequence[HostRecord], machines: Sequence[MachineRecord]) -> HostRecord:
+    return place_replica(FABRIC, hosts, machines, "primary.example", Wish()).host
 
 
 async def test_changes_are_whole_and_survive(tmp_path: Path) -> None:
@@ -140,13 +145,13 @@ def test_hosts_and_clouds_meet_in_host_groups() -> None:
 def test_a_replica_goes_where_fewest_machines_are() -> None:
     hosts = [host(number, "g1", "primary.example") for number in (1, 2, 3)]
     others = [machine(1, hosts[0]), machine(2, hosts[0]), machine(3, hosts[1])]
-    assert place_replica(hosts, others, "primary.example") == hosts[2]
+    assert chosen(hosts, others) == hosts[2]
     others.append(machine(4, hosts[2]))
-    assert place_replica(hosts, others, "primary.example") == hosts[1]
-    assert place_replica(hosts, reversed(others), "primary.example") == hosts[1]
+    assert chosen(hosts, others) == hosts[1]
+    assert chosen(hosts, others[::-1]) == hosts[1]
 
 
 def test_a_replica_needs_a_prepared_host_that_authorises_its_primary() -> None:
     unprepared, foreign = host(1), host(2, "g1", "another.example")
     with pytest.raises(RefusedError, match="accepts replication from primary"):
-        place_replica([unprepared, foreign], [], "primary.example")
+        chosen([unprepared, foreign], [])

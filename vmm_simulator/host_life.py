@@ -1,0 +1,105 @@
+"""Hosts come, go and restart while the site runs."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from service_shell.errors import ProgramError
+from vmm_simulator.host_maker import HostMaker
+from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.host import Host
+from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.problems import Code, RefusedError
+from vmm_simulator.store import InventoryStore
+from vmm_simulator.verbs.call import Fabric
+from vmm_simulator.vmm.estate_edits import checked, put_host, remove_host
+from vmm_simulator.vmm.records import HostRecord, MachineRecord
+
+log = structlog.get_logger(__name__)
+
+
+async def recover_host(store: InventoryStore, host: Host) -> None:
+    """Let a host's back end finish what a kill has interrupted, and the records follow it."""
+    own = [machine for machine in store.machines.values() if machine.host == host.fqdn]
+    disks = {each.machine_id: () if each.reserved else disk_files(each) for each in own}
+    try:
+        await host.backend.recover(disks)
+    except (BackendStateError, OSError) as error:
+        raise RefusedError(
+            Code.FAILED,
+            f"the replication state of host {host.fqdn} cannot be recovered: {error}",
+            "look at the host's folder below the data directory",
+        ) from error
+    await host.receiver.recover()
+
+
+async def open_ports(store: InventoryStore, hosts: Iterable[Host]) -> None:
+    """Open the replication port of each host that was prepared."""
+    for host in hosts:
+        port = store.host(host.fqdn).replica_port
+        if port is not None:
+            await host.listen(port)
+
+
+async def start_guests(fabric: Fabric, machines: Iterable[MachineRecord]) -> None:
+    """Start again what ran and is not protected: a protected machine waits for its epoch."""
+    for machine in list(machines):
+        if not machine.desired_running or machine.protected:
+            continue
+        try:
+            await fabric.host_of(machine).guests.start(machine)
+        except RefusedError as refusal:
+            # One machine that does not start must not keep the site down.
+            log.warning("guest_not_started", machine_id=machine.machine_id, cause=refusal.message)
+
+
+class HostLife:
+    """Adds, removes and restarts hosts; `hosts` is the mapping that the fabric looks into."""
+
+    def __init__(self, fabric: Fabric, hosts: dict[str, Host], maker: HostMaker) -> None:
+        self._fabric = fabric
+        self._hosts = hosts
+        self._maker = maker
+
+    async def put(self, record: HostRecord) -> None:
+        """Add a host, or change what an administrator sets of one."""
+        if record.fqdn not in self._hosts:
+            try:
+                self._hosts[record.fqdn] = self._maker.make(record)
+            except ProgramError as error:
+                raise RefusedError(
+                    Code.NOT_FOUND, str(error), "add it to the hosts file, then ask again"
+                ) from error
+        try:
+            await self._fabric.store.edit(checked(lambda inventory: put_host(inventory, record)))
+        except RefusedError:
+            if record.fqdn not in self._fabric.store.hosts:
+                await self._hosts.pop(record.fqdn).close()
+            raise
+
+    async def remove(self, fqdn: str) -> None:
+        """Take a host away, with its port and what is kept of it in memory."""
+        await self._fabric.store.edit(checked(lambda inventory: remove_host(inventory, fqdn)))
+        await self._hosts.pop(fqdn).close()
+
+    async def restart(self, fqdn: str) -> None:
+        """Have a host go down, as hard as a crash for its guests, and come up again.
+
+        What it knew in memory is gone: its protected machines wait for their epochs. The caller
+        holds the locks of the host's machines.
+        """
+        fabric, record = self._fabric, self._fabric.store.host(fqdn)
+        own = [each for each in fabric.store.machines.values() if each.host == fqdn]
+        former = self._hosts[fqdn]
+        for machine in own:
+            await fabric.cycles.stop(machine.machine_id)
+            fabric.confirmed.discard(machine.machine_id)
+        await former.close()
+        host = self._maker.make(record)
+        self._hosts[fqdn] = host
+        log.warning("host_restarted", host=fqdn, machines=len(own))
+        await recover_host(fabric.store, host)
+        await open_ports(fabric.store, [host])
+        await start_guests(fabric, own)
+        for machine in own:
+            fabric.cycles.ensure(machine.machine_id)

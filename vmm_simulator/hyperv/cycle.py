@@ -143,7 +143,7 @@ class ReplicationCycle:
             try:
                 return await self.ship(kind)
             except TransferRefusedError as refusal:
-                if not await self._adopt(refusal):
+                if not (await self._adopt(refusal) or await self._find_replica(refusal)):
                     raise
                 return await self.ship(kind)
         except TransferRefusedError as refusal:
@@ -216,6 +216,31 @@ class ReplicationCycle:
         )
         log.info("acknowledgement_recovered", machine_id=self._machine_id, cut=applied.cut)
         return True
+
+    async def _find_replica(self, refusal: TransferRefusedError) -> bool:
+        """Ask the broker where a replica was moved; whether there is another host to send to."""
+        if refusal.code != Code.MACHINE_MOVED:
+            return False
+        _, relationship = self._sender()
+        try:
+            location = await self._host.replica_location(
+                relationship.peer_host, relationship.peer_port, relationship.relationship_id
+            )
+        except RefusedError as unanswered:
+            log.warning("replica_not_found", machine_id=self._machine_id, cause=str(unanswered))
+            return False
+        if location.host.lower() not in self._partners():
+            return False
+        await self._store.change_machine(
+            self._machine_id,
+            lambda each: with_relationship(each, peer_host=location.host, peer_port=location.port),
+        )
+        log.info("replica_followed", machine_id=self._machine_id, replica_host=location.host)
+        return True
+
+    def _partners(self) -> frozenset[str]:
+        """Hosts that the pairing allows this machine's host to replicate with."""
+        return frozenset(name.lower() for name in self._store.host(self._host.fqdn).authorised)
 
     async def _refused(self, refusal: TransferRefusedError) -> None:
         await self._note_failure(str(refusal))

@@ -10,7 +10,13 @@ from service_shell.listener import open_listener
 from vmm_simulator.hyperv.backend import PeerAddress
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host_client import HostClient
-from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, offer_path, read_answer
+from vmm_simulator.hyperv.host_control import (
+    Offer,
+    OfferAnswer,
+    ReplicaLocation,
+    offer_path,
+    read_answer,
+)
 from vmm_simulator.hyperv.host_credentials import HostCredentials
 from vmm_simulator.hyperv.host_guests import HostGuests
 from vmm_simulator.hyperv.receiver import ReplicaReceiver
@@ -80,10 +86,21 @@ class Host:
 
     async def offer(self, fqdn: str, port: int, offer: Offer) -> OfferAnswer:
         """Offer a relationship to a replica host; its answer, or its refusal as ours."""
-        body = offer.model_dump_json().encode()
         path = offer_path(offer.relationship_id)
+        body = offer.model_dump_json().encode()
+        status, answer = await self._ask(fqdn, port, "PUT", path, body)
+        return read_answer(fqdn, status, answer, OfferAnswer)
+
+    async def replica_location(self, fqdn: str, port: int, relationship_id: str) -> ReplicaLocation:
+        """Ask the broker of a replica's cluster, at one of its nodes, where the replica is now."""
+        status, answer = await self._ask(fqdn, port, "GET", offer_path(relationship_id), b"")
+        return read_answer(fqdn, status, answer, ReplicaLocation)
+
+    async def _ask(
+        self, fqdn: str, port: int, method: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
         try:
-            status, answer = await self._client.request(self.peer(fqdn, port), "PUT", path, body)
+            return await self._client.request(self.peer(fqdn, port), method, path, body)
         except (OSError, ssl.SSLError) as error:
             raise RefusedError(
                 Code.NO_CONNECTION,
@@ -91,7 +108,6 @@ class Host:
                 f"{str(error) or type(error).__name__}",
                 "look at the replica host, its port and its certificate",
             ) from error
-        return read_answer(fqdn, status, answer)
 
     def peer(self, fqdn: str, port: int) -> PeerAddress:
         """Return where to connect for a host, and whose certificate to expect there."""

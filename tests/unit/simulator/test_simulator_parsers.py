@@ -10,7 +10,10 @@ from vmm_simulator.hyperv.addresses import FILE_BYTES_MAX, DamagedHostsFileError
 from vmm_simulator.hyperv.host_control import (
     BODY_BYTES_MAX,
     Offer,
+    OfferAnswer,
     OfferedDisk,
+    ReplicaLocation,
+    asked_relationship,
     offer_path,
     parse_offer,
     read_answer,
@@ -108,11 +111,30 @@ def test_a_mutilated_offer_is_an_offer_or_refused(noise: bytes, seed: int) -> No
 @given(st.integers(100, 599), st.binary(max_size=300))
 def test_any_answer_of_a_replica_host_is_understood_or_a_refusal(status: int, body: bytes) -> None:
     try:
-        answer = read_answer("host", status, body)
+        answer = read_answer("host", status, body, OfferAnswer)
     except RefusedError:
         return
     assert status == 200
     assert answer.machine_id is not None
+
+
+@given(st.integers(199, 201), st.binary(max_size=100) | st.sampled_from([b'{"host":"h","port":1}']))
+def test_any_answer_of_a_broker_is_a_place_or_a_refusal(status: int, body: bytes) -> None:
+    try:
+        location = read_answer("host", status, body, ReplicaLocation)
+    except RefusedError:
+        return
+    assert 0 < location.port < 65_536
+
+
+@given(st.text(max_size=200) | st.text(max_size=20).map(offer_path))
+def test_any_question_for_a_replica_names_a_relationship_or_is_refused(path: str) -> None:
+    try:
+        identity = asked_relationship(path)
+    except RefusedError as refusal:
+        assert refusal.code == Code.NOT_FOUND
+        return
+    assert offer_path(identity) == path
 
 
 def test_every_verb_has_rules() -> None:

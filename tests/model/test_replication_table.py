@@ -236,9 +236,13 @@ def test_the_life_of_a_copy_there_and_back() -> None:
         assert position == expected
 
 
-@pytest.mark.parametrize("state", sorted(set(S) - {S.REPLICATING}))
+@pytest.mark.parametrize("state", sorted(set(S) - {S.REPLICATING, COPY}))
 def test_changes_are_taken_while_replicating_only(state: ReplicationState) -> None:
     assert O.RECEIVE_CHANGES not in allowed(replica(state))
+
+
+def test_changes_that_come_before_an_import_complete_no_copy() -> None:
+    assert advance(replica(COPY), O.RECEIVE_CHANGES) == replica(COPY)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ class FrozenDisk:
     def __init__(self, disk: DiskFile, folder: Path) -> None:
         self.size_bytes = disk.size_bytes
         self.bitmap = b""
-        self.marked = b""
         self._folder = folder
         self._descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
         self._store: IO[bytes] | None = None
@@ -44,10 +43,9 @@ class FrozenDisk:
         """The disk, open for reading."""
         return self._descriptor
 
-    def freeze(self, bitmap: bytes, marked: bytes = b"") -> None:
-        """Say which blocks are part of the cut, and which of them are so because they changed."""
+    def freeze(self, bitmap: bytes) -> None:
+        """Say which blocks are part of the cut."""
         self.bitmap = bitmap
-        self.marked = marked
         self._preserved = bytearray(len(bitmap))
 
     def preserve(self, offset: int, length: int) -> None:
@@ -103,16 +101,6 @@ class FrozenCut:
     def bitmaps(self) -> list[bytes]:
         """What is part of the cut, per disk."""
         return [disk.bitmap for disk in self.disks]
-
-    @property
-    def marks(self) -> list[bytes]:
-        """What is part of it because it changed, per disk."""
-        return [disk.marked for disk in self.disks]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The sizes of the disks."""
-        return tuple(disk.size_bytes for disk in self.disks)
 
     @property
     def in_use(self) -> bool:

@@ -66,9 +66,9 @@ class Cycles:
     def progress(self, machine_id: str) -> Progress | None:
         """Return how far the transfer under way is, or None."""
         cycle = self._cycles.get(machine_id)
-        return None if cycle is None else cycle.progress
+        return None if cycle is None else cycle.shipping.progress
 
     def failures_in_a_row(self, machine_id: str) -> int:
         """Return how many cycles have failed since the last that succeeded."""
         cycle = self._cycles.get(machine_id)
-        return 0 if cycle is None else cycle.failures_in_a_row
+        return 0 if cycle is None else cycle.shipping.failures_in_a_row

@@ -26,6 +26,11 @@ UNLOCK_SECONDS_MAX: Final = 10.0
 CHALLENGE_SECONDS: Final = 5.0
 """Longest a guest may take to answer a nonce."""
 
+FREEZE_SECONDS: Final = 5.0
+"""Longest a guest may take to hold still for a cut; then the cut is a crash-consistent one."""
+
+THAW_SECONDS: Final = 5.0
+
 _POLL_SECONDS: Final = 0.05
 
 log = structlog.get_logger(__name__)
@@ -207,6 +212,32 @@ class HostGuests:
         except (TimeoutError, OSError) as error:
             log.warning("guest_silent", machine_id=machine_id, cause=repr(error))
             return None
+
+    async def freeze(self, machine_id: str) -> bool:
+        """Have the guest hold still for a cut; False when it does not within the bound."""
+        handle = self._handles.get(machine_id)
+        if handle is None or not handle.running:
+            return False
+        try:
+            await handle.freeze(FREEZE_SECONDS)
+        except (TimeoutError, OSError) as error:
+            log.warning("guest_not_frozen", machine_id=machine_id, cause=repr(error))
+            # It may still be on its way to hold still: it must not.
+            await self.thaw(machine_id)
+            return False
+        return True
+
+    async def thaw(self, machine_id: str) -> bool:
+        """Let the guest go on; whether it held still until now."""
+        handle = self._handles.get(machine_id)
+        if handle is None or not handle.running:
+            return False
+        try:
+            held = await handle.thaw(THAW_SECONDS)
+        except (TimeoutError, OSError) as error:
+            log.warning("guest_not_thawed", machine_id=machine_id, cause=repr(error))
+            return False
+        return held
 
     async def close(self) -> None:
         """End all guests; they lose nothing that was acknowledged."""

@@ -1,33 +1,38 @@
 """The replica's end: who may create a relationship here, and who may send into it."""
 
+from collections.abc import Callable
+from typing import Final
+
 import structlog
 
 from service_shell.clock import Clock
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
     BackendStateError,
+    CutKind,
     ReplicationBackend,
     TransferHeader,
     TransferRefusedError,
 )
-from vmm_simulator.hyperv.host_control import (
-    Offer,
-    OfferAnswer,
-    ReplicaLocation,
-    asked_relationship,
-    parse_offer,
-)
+from vmm_simulator.hyperv.counting import Counting
+from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, parse_offer
 from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.host_questions import Asked, OtherEnd, Question, question
+from vmm_simulator.hyperv.point_keeping import keep_point
 from vmm_simulator.hyperv.replication import Operation, advance, receiving
 from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
-from vmm_simulator.vmm.brokering import replica_for, replica_node
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch, with_relationship
 from wire_contract.model import WireModel
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+_TAKING_WHOLE: Final = frozenset(
+    {ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION, ReplicationState.CRITICAL}
+)
+"""States in which nothing but a whole copy is taken: the first one leads on."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +47,21 @@ class ReplicaReceiver:
         self._store = store
         self._backend = backend
         self._clock = clock
+        self._counting = Counting(store, clock)
+        self._arriving: dict[str, CutKind] = {}
+        self.runs: Callable[[MachineRecord], bool] = _never
 
     async def control(
         self, peer_fqdn: str, method: str, path: str, body: bytes
     ) -> tuple[int, bytes]:
         """Answer a control request: status and JSON body."""
-        answer: WireModel
         try:
-            if method == "GET":
-                answer = self._say_where(peer_fqdn, path)
-            else:
+            asked = question(method, path)
+            answer: WireModel
+            if asked is None:
                 answer = await self._take_offer(peer_fqdn, parse_offer(method, path, body))
+            else:
+                answer = await self._answer(peer_fqdn, asked)
         except RefusedError as refusal:
             log.warning("host_request_refused", peer=peer_fqdn, cause=refusal.message)
             return refusal.status, refusal.problem().model_dump_json().encode()
@@ -69,10 +78,14 @@ class ReplicaReceiver:
             operation = receiving(header.kind)
             advance(position(machine), operation)
             relationship = machine.relationship
-            if relationship is not None and relationship.diverged:
+            assert relationship is not None
+            if relationship.diverged:
                 _refuse_changes(machine, operation)
+            copying = machine.state is ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION
+            if copying and operation is Operation.RECEIVE_CHANGES:
+                _require_awaited(machine, relationship)
             await self._take_epoch(machine, header.epoch)
-            await self._follow(machine, peer_fqdn)
+            self._arriving[machine.machine_id] = header.kind
         except RefusedError as refusal:
             applied = self._applied_of(header.relationship_id, peer_fqdn)
             raise TransferRefusedError(refusal.code, refusal.message, applied) from refusal
@@ -83,29 +96,59 @@ class ReplicaReceiver:
         present = self._store.machine(machine_id)
         if present.mode is not ReplicationMode.REPLICA:
             return
+        kind = self._arriving.pop(machine_id, None)
+        changes = kind in (CutKind.DELTA, CutKind.FINAL)
+        cause = None
+        if not (changes and _awaits_import(present)):
+            cause = await keep_point(self._backend, present, applied, kind)
         now = self._clock.now()
 
         def note(machine: MachineRecord) -> MachineRecord:
-            relationship = machine.relationship
-            if relationship is None or machine.mode is not ReplicationMode.REPLICA:
+            if machine.mode is not ReplicationMode.REPLICA:
                 return machine
-            copying = machine.state is ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION
-            # In that state nothing but a whole copy is taken: the first one completes it.
-            arrived = moved(machine, Operation.RECEIVE_WHOLE) if copying else machine
-            assert arrived.relationship is not None
-            update = {
-                "last_cut": applied.cut,
-                "last_cut_record": applied.last_record,
-                "last_replication_at": now,
+            if changes and _awaits_import(machine):
+                return with_relationship(machine, last_replication_at=now)
+            whole = machine.state in _TAKING_WHOLE
+            arrived = moved(machine, Operation.RECEIVE_WHOLE) if whole else machine
+            return with_relationship(
+                arrived,
+                last_cut=applied.cut,
+                last_cut_record=applied.last_record,
+                last_replication_at=now,
                 # Changes are refused while the copy has diverged: what arrives is whole.
-                "diverged": False,
-                "statistics": with_success(relationship.statistics, 0, 0.0),
-            }
-            return arrived.model_copy(
-                update={"relationship": arrived.relationship.model_copy(update=update)}
+                diverged=False,
+                awaits_import=False,
+                last_error=cause,
             )
 
-        await self._store.change_machine(machine_id, note)
+        await self._counting.count(machine_id, lambda each: with_success(each, 0, 0.0), note)
+
+    async def _answer(self, peer_fqdn: str, asked: Question) -> OtherEnd:
+        machine = self._replica_of(asked.relationship_id, peer_fqdn)
+        if asked.asked is Asked.AWAIT_IMPORT:
+            machine = await self._await_import(machine)
+        relationship = machine.relationship
+        return OtherEnd(
+            machine_id=machine.machine_id,
+            mode=machine.mode,
+            state=machine.state,
+            running=self.runs(machine),
+            epoch=machine.epoch,
+            last_cut=0 if relationship is None else relationship.last_cut,
+        )
+
+    async def _await_import(self, machine: MachineRecord) -> MachineRecord:
+        """Hold what comes until the import; a replica that holds its copy needs none."""
+        if machine.state is ReplicationState.REPLICATING:
+            return machine
+        advance(position(machine), Operation.IMPORT_INITIAL_REPLICATION)
+        try:
+            await self._backend.await_import(machine.machine_id)
+        except BackendStateError as error:
+            raise refused_by_bytes(machine.name, error) from error
+        return await self._store.change_machine(
+            machine.machine_id, lambda each: with_relationship(each, awaits_import=True)
+        )
 
     async def recover(self) -> None:
         """After a start: let the records say what the back end holds."""
@@ -202,23 +245,6 @@ class ReplicaReceiver:
                 "pair the clouds again, so that every host authorises its partners",
             )
 
-    def _say_where(self, peer_fqdn: str, path: str) -> ReplicaLocation:
-        """Answer in the broker's place on which node of the cluster a replica is now."""
-        node = replica_node(self._store.inventory, self._fqdn, asked_relationship(path), peer_fqdn)
-        if node.replica_port is None:
-            raise unknown("replication port of host", node.fqdn)
-        return ReplicaLocation(host=node.fqdn, port=node.replica_port)
-
-    async def _follow(self, machine: MachineRecord, peer_fqdn: str) -> None:
-        """Note to which node of its cluster the primary was moved."""
-        relationship = machine.relationship
-        if relationship is None or relationship.peer_host.lower() == peer_fqdn.lower():
-            return
-        await self._store.change_machine(
-            machine.machine_id, lambda each: with_relationship(each, peer_host=peer_fqdn)
-        )
-        log.info("primary_followed", machine_id=machine.machine_id, primary_host=peer_fqdn)
-
     async def _take_epoch(self, machine: MachineRecord, epoch: int) -> None:
         """Store a higher epoch before anything is done under it."""
         if epoch > machine.epoch:
@@ -229,7 +255,16 @@ class ReplicaReceiver:
 
     def _replica_of(self, relationship_id: str, peer_fqdn: str) -> MachineRecord:
         self._check_authorised(peer_fqdn)
-        return replica_for(self._store.inventory, self._fqdn, relationship_id, peer_fqdn)
+        for machine in self._store.machines.values():
+            relationship = machine.relationship
+            if (
+                machine.host == self._fqdn
+                and relationship is not None
+                and relationship.relationship_id == relationship_id
+                and relationship.peer_host.lower() == peer_fqdn.lower()
+            ):
+                return machine
+        raise unknown("relationship", relationship_id)
 
     def _applied_of(self, relationship_id: str, peer_fqdn: str) -> AppliedCut | None:
         try:
@@ -263,6 +298,33 @@ def _check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: st
             f" ({relationship.relationship_id} with {relationship.peer_host})",
             "prepare it for this relationship first",
         )
+
+
+def _never(_: MachineRecord) -> bool:
+    """Nothing runs before the host has said how to look."""
+    return False
+
+
+def _awaits_import(machine: MachineRecord) -> bool:
+    return machine.relationship is not None and machine.relationship.awaits_import
+
+
+def _require_awaited(machine: MachineRecord, relationship: RelationshipRecord) -> None:
+    if not relationship.awaits_import:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"replica {machine.machine_id} takes no changes before its first copy is complete",
+            "start the initial replication, or import the exported copy",
+        )
+
+
+def refused_by_bytes(name: str, error: Exception) -> RefusedError:
+    """Return the refusal for what the bytes of a machine do not allow now."""
+    return RefusedError(
+        Code.NOT_AVAILABLE,
+        f"the disks of machine {name} do not allow it: {error}",
+        "look at the disks and at the folder of the machine",
+    )
 
 
 def _refuse_changes(machine: MachineRecord, operation: Operation) -> None:

@@ -213,6 +213,8 @@ _REPLICA: Final[Mapping[Position, Mapping[Operation, Position]]] = {
     _SHELL: {
         O.CREATE_REPLICA: _SHELL,
         O.RECEIVE_WHOLE: _RECEIVING,
+        # Held until the import of what they build on; otherwise the bytes refuse them.
+        O.RECEIVE_CHANGES: _SHELL,
         O.IMPORT_INITIAL_REPLICATION: _RECEIVING,
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
@@ -332,6 +334,7 @@ SENDING_STATES: Final = frozenset(
         S.RESYNCHRONIZING,
         # Nothing is sent, but the log grows, and may grow too large (1.5).
         S.SUSPENDED,
+        S.CRITICAL,
     }
 )
 """States in which a primary's replication cycle has something to do."""

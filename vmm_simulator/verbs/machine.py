@@ -47,8 +47,7 @@ def check_start(call: Call[NoArguments]) -> None:
 
 async def start(call: Call[NoArguments]) -> Result:
     """Have a guest process run; whether this copy may be started was checked."""
-    wanted = {"desired_running": True, "saved": False}
-    machine = await call.change(lambda each: each.model_copy(update=wanted))
+    machine = await call.change(lambda each: each.model_copy(update={"desired_running": True}))
     call.reached("wanted")
     await call.host.guests.start(machine)
     call.reached("started")
@@ -58,8 +57,7 @@ async def start(call: Call[NoArguments]) -> Result:
 async def shut_down(call: Call[ShutDown]) -> Result:
     """Have the guest finish its record, flush and end."""
     before = call.machine
-    unwanted = {"desired_running": False, "saved": False}
-    machine = await call.change(lambda each: each.model_copy(update=unwanted))
+    machine = await call.change(lambda each: each.model_copy(update={"desired_running": False}))
     call.reached("unwanted")
     seconds = min(call.arguments.seconds, call.seconds_left())
     if not await call.host.guests.stop(machine, seconds):

@@ -48,6 +48,7 @@ class RelationshipRecord(Record):
     last_cut_record: int = 0
     last_replication_at: datetime | None = None
     last_application_consistent_at: datetime | None = None
+    application_consistent_tried_at: datetime | None = None
     established_at: datetime
     transferred_bytes: int = 0
     resynchronize: bool = False
@@ -56,6 +57,7 @@ class RelationshipRecord(Record):
     resynchronize_at: datetime | None = None
     exported_to: str | None = None
     exported: bool = False
+    awaits_import: bool = False
     failed_over_to: PointRecord | None = None
     statistics: Statistics = Statistics()
     last_error: str | None = None

@@ -1,0 +1,356 @@
+"""Sending one machine's change sets: cut, send, acknowledge, and what a failure means.
+
+Errors are of three kinds (behaviour 1.9.2). What passes by itself, of the network or of the other
+end's state, is tried again for ever. What says that the copies differ leads to state 9. All else
+is tried a few times and then leads to state 8, which waits for an administrator.
+"""
+
+import asyncio
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from service_shell.clock import Clock
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    BackendStateError,
+    ChangeSet,
+    Consistency,
+    CutKind,
+    TransferHeader,
+    TransferRefusedError,
+)
+from vmm_simulator.hyperv.counting import Counting
+from vmm_simulator.hyperv.host import Host
+from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.schedule import OTHER_FAILURES_MAX, application_consistent_due
+from vmm_simulator.hyperv.statistics import (
+    Statistics,
+    with_crash_consistent_fallback,
+    with_failure,
+    with_success,
+)
+from vmm_simulator.problems import Code, RefusedError
+from vmm_simulator.store import InventoryStore
+from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.relationship_records import RelationshipRecord
+from vmm_simulator.vmm.transitions import with_relationship
+from wire_contract.vocabulary import ReplicationMode, RunState
+
+ERROR_CHARACTERS_MAX: Final = 1000
+
+_STORAGE_ERRORS: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EBADF,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""Numbers of errors of this host's own disks, which do not pass by themselves."""
+
+_ROOM_ERRORS: Final = frozenset({errno.EDQUOT, errno.ENOSPC})
+
+PASSING_CODES: Final = frozenset(
+    {
+        Code.INVALID_STATE,
+        Code.IN_USE,
+        Code.NOT_AVAILABLE,
+        Code.TIMEOUT,
+        Code.NO_CONNECTION,
+        Code.EPOCH_NOT_CONFIRMED,
+        # Its disk is full, or fails: somebody will make room.
+        Code.FAILED,
+        # These lead elsewhere: to a fence, to state 9.
+        Code.LOWER_EPOCH,
+        Code.RESYNCHRONIZATION_REQUIRED,
+    }
+)
+"""Refusals of a replica's host that are no error of this end."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the transfer under way is."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+
+    @property
+    def percent(self) -> float:
+        """0 to 100; an empty change set is done."""
+        return 100.0 * self.bytes_done / self.bytes_total if self.bytes_total else 100.0
+
+
+class Shipping:
+    """One machine's transfers, one at a time, also when a verb asks for one."""
+
+    def __init__(self, machine_id: str, *, store: InventoryStore, host: Host, clock: Clock) -> None:
+        self._machine_id = machine_id
+        self._store = store
+        self._host = host
+        self._clock = clock
+        self._counting = Counting(store, clock)
+        self._sending = asyncio.Lock()
+        self.progress: Progress | None = None
+        self.failures_in_a_row = 0
+        self.other_failures_in_a_row = 0
+
+    @property
+    def given_up(self) -> bool:
+        """Whether an error that does not pass by itself has been tried often enough."""
+        return self.other_failures_in_a_row >= OTHER_FAILURES_MAX
+
+    def forgive(self) -> None:
+        """Begin to count failures anew: an administrator has looked."""
+        self.failures_in_a_row = self.other_failures_in_a_row = 0
+
+    def sender(self) -> tuple[MachineRecord, RelationshipRecord]:
+        """Return the machine as the primary of its relationship, or refuse."""
+        machine = self._store.machine(self._machine_id)
+        if machine.relationship is None or machine.mode is not ReplicationMode.PRIMARY:
+            raise RefusedError(
+                Code.INVALID_STATE, f"machine {machine.name} is not the primary of a relationship"
+            )
+        return machine, machine.relationship
+
+    async def ship(self, kind: CutKind) -> AppliedCut:
+        """Cut, send and return once the replica holds it; the record then says so durably."""
+        async with self._sending:
+            machine, relationship = self.sender()
+            backend = self._host.backend
+            change_set = await self._cut(kind, relationship.last_cut + 1)
+            header = self._header(machine, relationship, change_set)
+            began = asyncio.get_running_loop().time()
+            self.progress = Progress(change_set.bytes_total)
+            sent = self.progress
+            acknowledged = False
+            try:
+                peer = self._host.peer(relationship.peer_host, relationship.peer_port)
+                applied = await backend.send(change_set, peer, header, self._note_progress)
+                acknowledged = True
+            finally:
+                self.progress = None
+                await backend.release(change_set, acknowledged=acknowledged)
+            took = asyncio.get_running_loop().time() - began
+            await self._acknowledged(applied, header, sent.bytes_done, took)
+            self.forgive()
+            return applied
+
+    async def ship_until_held(self, kind: CutKind) -> AppliedCut:
+        """As ship; when the replica holds a set whose acknowledgement was lost, go on from there.
+
+        Raises RefusedError: the peer's refusal, or that it cannot be reached.
+        """
+        try:
+            try:
+                return await self.ship(kind)
+            except TransferRefusedError as refusal:
+                if not await self._adopt(refusal):
+                    raise
+                return await self.ship(kind)
+        except TransferRefusedError as refusal:
+            await self.note_refusal(refusal.code, str(refusal))
+            raise RefusedError(refusal.code, str(refusal)) from refusal
+        except (OSError, BackendStateError) as error:
+            await self.note_error(error)
+            raise RefusedError(
+                Code.NO_CONNECTION if is_network(error) else Code.NOT_AVAILABLE,
+                f"the changes could not be sent: {error}",
+                "look at the replica host, its port and its certificate, and at this host's disks",
+            ) from error
+
+    async def export(self, folder: Path) -> None:
+        """Write the whole copy into a folder; from then on changes follow it (behaviour 1.2)."""
+        async with self._sending:
+            machine, relationship = self.sender()
+            backend = self._host.backend
+            change_set = await self._cut(CutKind.FULL, relationship.last_cut + 1)
+            header = self._header(machine, relationship, change_set)
+            self.progress = Progress(change_set.bytes_total)
+            done = False
+            try:
+                await backend.export(change_set, header, folder, self._note_progress)
+                done = True
+            finally:
+                self.progress = None
+                await backend.release(change_set, acknowledged=done)
+            await self._store.change_machine(
+                self._machine_id,
+                lambda each: with_relationship(
+                    each,
+                    exported=True,
+                    last_cut=header.cut,
+                    last_cut_record=header.last_record,
+                    last_error=None,
+                ),
+            )
+            self.forgive()
+
+    async def note_refusal(self, code: int, cause: str) -> None:
+        """Count a cycle that the other end has refused."""
+        other = code not in PASSING_CODES
+        if code == Code.DISK_SIZES_DIFFER:
+            # Only somebody who gives the replica's disk its size can help (behaviour 1.5).
+            self.other_failures_in_a_row = OTHER_FAILURES_MAX
+        await self._note_failure(cause, network=False, other=other)
+
+    async def note_error(self, error: Exception) -> None:
+        """Count a cycle that an error has ended."""
+        passing = isinstance(error, OSError) and error.errno not in _STORAGE_ERRORS
+        await self._note_failure(
+            str(error) or repr(error), network=is_network(error), other=not passing
+        )
+
+    def _header(
+        self, machine: MachineRecord, relationship: RelationshipRecord, change_set: ChangeSet
+    ) -> TransferHeader:
+        return TransferHeader(
+            relationship_id=relationship.relationship_id,
+            transfer_id=self._clock.new_id(),
+            epoch=machine.epoch,
+            cut=change_set.cut,
+            kind=change_set.kind,
+            taken_at=change_set.taken_at,
+            last_record=change_set.last_record,
+        )
+
+    async def _cut(self, kind: CutKind, number: int) -> ChangeSet:
+        machine, relationship = self.sender()
+        backend = self._host.backend
+        await backend.attach(self._machine_id, disk_files(machine))
+        now = self._clock.now()
+        due = kind is CutKind.DELTA and application_consistent_due(
+            relationship.application_consistent_hours,
+            relationship.recovery_points,
+            relationship.application_consistent_tried_at,
+            now,
+        )
+        if due:
+            consistent = await self._application_consistent_cut(machine, number)
+            await self._note_application_consistency(found=consistent is not None)
+            if consistent is not None:
+                return consistent
+        return await backend.cut(self._machine_id, kind, number, self._clock.now())
+
+    async def _application_consistent_cut(
+        self, machine: MachineRecord, number: int
+    ) -> ChangeSet | None:
+        """Cut while the guest holds still; None when it did not, or not for long enough."""
+        guests, backend = self._host.guests, self._host.backend
+        runs = guests.run_state(machine) is RunState.RUNNING
+        if runs and not await guests.freeze(self._machine_id):
+            return None
+        change_set, held = None, not runs
+        try:
+            sets = await backend.cut_group(
+                [self._machine_id],
+                CutKind.DELTA,
+                {self._machine_id: number},
+                self._clock.now(),
+                Consistency.APPLICATION,
+            )
+            change_set = sets[self._machine_id]
+        except BackendStateError as error:
+            log.warning(
+                "application_consistent_cut_failed",
+                machine_id=self._machine_id,
+                cause=str(error),
+            )
+        finally:
+            if runs:
+                held = await guests.thaw(self._machine_id)
+        if change_set is not None and not held:
+            # What was cut is what a sudden stop leaves: it must not pass for more.
+            await backend.release(change_set, acknowledged=False)
+            return None
+        return change_set
+
+    async def _note_application_consistency(self, *, found: bool) -> None:
+        now = self._clock.now()
+
+        def change(machine: MachineRecord) -> MachineRecord:
+            return with_relationship(machine, application_consistent_tried_at=now)
+
+        def count(statistics: Statistics) -> Statistics:
+            return statistics if found else with_crash_consistent_fallback(statistics)
+
+        await self._counting.count(self._machine_id, count, change)
+        log.info("application_consistent_cut", machine_id=self._machine_id, succeeded=found)
+
+    async def _acknowledged(
+        self, applied: AppliedCut, header: TransferHeader, size_bytes: int, seconds: float
+    ) -> None:
+        now = self._clock.now()
+
+        def change(machine: MachineRecord) -> MachineRecord:
+            relationship = machine.relationship
+            if relationship is None or relationship.relationship_id != header.relationship_id:
+                return machine
+            consistent_at = relationship.last_application_consistent_at
+            if applied.consistency is Consistency.APPLICATION:
+                consistent_at = applied.taken_at
+            return with_relationship(
+                machine,
+                last_cut=applied.cut,
+                last_cut_record=applied.last_record,
+                last_replication_at=now,
+                last_application_consistent_at=consistent_at,
+                transferred_bytes=relationship.transferred_bytes + size_bytes,
+                last_error=None,
+            )
+
+        def count(statistics: Statistics) -> Statistics:
+            return with_success(statistics, size_bytes, seconds)
+
+        await self._counting.count(self._machine_id, count, change)
+
+    async def _adopt(self, refusal: TransferRefusedError) -> bool:
+        """Take over what the replica holds; whether that explains the refusal."""
+        applied = refusal.applied
+        _, relationship = self.sender()
+        if applied is None or applied.cut <= relationship.last_cut:
+            return False
+        await self._store.change_machine(
+            self._machine_id,
+            lambda each: with_relationship(
+                each, last_cut=applied.cut, last_cut_record=applied.last_record
+            ),
+        )
+        log.info("acknowledgement_recovered", machine_id=self._machine_id, cut=applied.cut)
+        return True
+
+    async def _note_failure(self, cause: str, *, network: bool, other: bool) -> None:
+        self.failures_in_a_row += 1
+        if other:
+            self.other_failures_in_a_row += 1
+        if self._machine_id not in self._store.machines:
+            return
+
+        def change(machine: MachineRecord) -> MachineRecord:
+            return with_relationship(machine, last_error=cause[:ERROR_CHARACTERS_MAX])
+
+        def count(statistics: Statistics) -> Statistics:
+            return with_failure(statistics, network=network)
+
+        await self._counting.count(self._machine_id, count, change)
+
+    def _note_progress(self, bytes_done: int) -> None:
+        if self.progress is not None:
+            self.progress.bytes_done = bytes_done
+
+
+def is_network(error: Exception) -> bool:
+    """Return whether an error is of the way to the other host, and not of this host's disks."""
+    local = _STORAGE_ERRORS | _ROOM_ERRORS
+    return isinstance(error, OSError) and error.errno not in local

@@ -56,6 +56,13 @@ def union(one: bytes, other: bytes) -> bytes:
     return both.to_bytes(len(one), "little")
 
 
+def left_of(bitmap: bytes, done: int, again: bytes) -> bytes:
+    """Return what is marked from block `done` on, and before it what is in `again` too."""
+    before = (1 << done) - 1
+    wanted, changed = int.from_bytes(bitmap, "little"), int.from_bytes(again, "little")
+    return ((wanted & ~before) | (wanted & changed & before)).to_bytes(len(bitmap), "little")
+
+
 def marked_bytes(bitmap: bytes, size_bytes: int) -> int:
     """Return how many bytes of the disk are marked."""
     total = int.from_bytes(bitmap, "little").bit_count() * BLOCK_BYTES

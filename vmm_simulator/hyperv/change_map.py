@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from vmm_simulator.hyperv.backend import BackendStateError
 from vmm_simulator.hyperv.blocks import (
@@ -121,6 +121,8 @@ class TrackedChanges:
         self._generation = 0
         self._current: list[ChangeMap] = []
         self._cut: list[ChangeMap] = []
+        self._copy_id: str | None = None
+        self._running_since: str | None = None
 
     @classmethod
     def start(cls, folder: Path, sizes: Sequence[int]) -> Self:
@@ -139,10 +141,11 @@ class TrackedChanges:
             for orphan in _map_paths(folder):
                 orphan.unlink()
             return None
-        sizes, running_since = _read_state(path)
-        changes = cls(folder, sizes)
+        state = _read_state(path)
+        changes = cls(folder, state.sizes)
+        changes._copy_id = state.copy_id
         changes._merge_files()
-        if running_since is not None and running_since != boot_id():
+        if state.running_since is not None and state.running_since != boot_id():
             changes.mark_everything()
         changes._note_running()
         return changes
@@ -151,6 +154,19 @@ class TrackedChanges:
     def sizes(self) -> tuple[int, ...]:
         """The sizes of the disks whose changes are noted."""
         return self._sizes
+
+    @property
+    def copy_id(self) -> str | None:
+        """The first transfer of a whole copy that has not come to its end.
+
+        What changed since its cut is marked, in any case: nothing was acknowledged since.
+        """
+        return self._copy_id
+
+    def begin_copy(self, copy_id: str) -> None:
+        """Note durably that a whole copy begins with this transfer."""
+        self._copy_id = copy_id
+        self._write_state()
 
     def mark(self, disk_index: int, offset: int, length: int) -> None:
         """Note that these bytes are about to change."""
@@ -179,6 +195,13 @@ class TrackedChanges:
 
     def acknowledge(self) -> None:
         """Forget the marks of the cut: the replica holds it."""
+        if self._copy_id is not None:
+            # Before the marks go: what is here of a whole copy is not to be gone on with any more.
+            self._copy_id = None
+            self._write_state()
+        self._discard_cut()
+
+    def _discard_cut(self) -> None:
         for change_map in self._cut:
             change_map.discard()
         self._cut = []
@@ -186,7 +209,7 @@ class TrackedChanges:
     def give_back(self, bitmaps: Sequence[bytes]) -> None:
         """Mark again what was cut, and forget the cut."""
         self.merge(bitmaps)
-        self.acknowledge()
+        self._discard_cut()
 
     def pending_bytes(self, frozen: Sequence[bytes] | None) -> int:
         """Return how much is marked, in the current files or in the frozen bitmaps."""
@@ -208,7 +231,8 @@ class TrackedChanges:
         """Close durably: what is marked needs no doubt at the next start."""
         self.flush()
         self._current, self._cut = [], []
-        self._write_state(None)
+        self._running_since = None
+        self._write_state()
 
     def stop(self) -> None:
         """Forget all marks, durably: the state goes first, orphaned maps are found later."""
@@ -239,10 +263,15 @@ class TrackedChanges:
 
     def _note_running(self) -> None:
         self.flush()
-        self._write_state(boot_id())
+        self._running_since = boot_id()
+        self._write_state()
 
-    def _write_state(self, running_since: str | None) -> None:
-        state = {"sizes": self._sizes, "running_since": running_since}
+    def _write_state(self) -> None:
+        state = {
+            "sizes": self._sizes,
+            "running_since": self._running_since,
+            "copy_id": self._copy_id,
+        }
         write_durably(self._folder / TRACKING_FILE, json.dumps(state).encode())
 
 
@@ -256,14 +285,24 @@ def _generation(path: Path) -> int:
     return int(path.name.split("-")[1])
 
 
-def _read_state(path: Path) -> tuple[list[int], str | None]:
+class _State(NamedTuple):
+    sizes: list[int]
+    running_since: str | None
+    copy_id: str | None
+
+
+def _read_state(path: Path) -> _State:
     try:
         with path.open("rb") as file:
             state = json.loads(file.read(_STATE_BYTES_MAX))
         sizes = [int(size) for size in state["sizes"]]
-        running_since = state["running_since"]
-    except (ValueError, KeyError, TypeError) as error:
+        running_since, copy_id = state["running_since"], state.get("copy_id")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendStateError(
             f"{path} is damaged ({error}); delete it and resynchronize the machine"
         ) from error
-    return sizes, None if running_since is None else str(running_since)
+    return _State(
+        sizes,
+        None if running_since is None else str(running_since),
+        None if copy_id is None else str(copy_id),
+    )

@@ -32,6 +32,7 @@ class FrozenDisk:
     def __init__(self, disk: DiskFile, folder: Path) -> None:
         self.size_bytes = disk.size_bytes
         self.bitmap = b""
+        self.marked = b""
         self._folder = folder
         self._descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
         self._store: IO[bytes] | None = None
@@ -43,9 +44,10 @@ class FrozenDisk:
         """The disk, open for reading."""
         return self._descriptor
 
-    def freeze(self, bitmap: bytes) -> None:
-        """Say which blocks are part of the cut."""
+    def freeze(self, bitmap: bytes, marked: bytes = b"") -> None:
+        """Say which blocks are part of the cut, and which of them are so because they changed."""
         self.bitmap = bitmap
+        self.marked = marked
         self._preserved = bytearray(len(bitmap))
 
     def preserve(self, offset: int, length: int) -> None:
@@ -101,6 +103,16 @@ class FrozenCut:
     def bitmaps(self) -> list[bytes]:
         """What is part of the cut, per disk."""
         return [disk.bitmap for disk in self.disks]
+
+    @property
+    def marks(self) -> list[bytes]:
+        """What is part of it because it changed, per disk."""
+        return [disk.marked for disk in self.disks]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of the disks."""
+        return tuple(disk.size_bytes for disk in self.disks)
 
     @property
     def in_use(self) -> bool:

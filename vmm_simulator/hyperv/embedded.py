@@ -1,12 +1,11 @@
 """The embedded back end: sparse raw files, 64 KiB change maps, redo logs (design: replication)."""
 # ruff: noqa: ARG002 -- the methods that are not offered yet look at nothing
 
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -25,18 +24,15 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.disks import copy_sparse, make_empty, sync_folder
 from vmm_simulator.hyperv.host_client import HostClient
-from vmm_simulator.hyperv.incoming import Incoming
-from vmm_simulator.hyperv.machine import HostedMachine
+from vmm_simulator.hyperv.received_bytes import ReceivedBytes
 from vmm_simulator.hyperv.sender import send_cut
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.hyperv.transfer_header import applied_by
 
 log = structlog.get_logger(__name__)
 
-_MACHINE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-
-class EmbeddedBackend(ReplicationBackend):
+class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
     """Keeps what it knows of a machine in `folder`/machine id, beside nothing else.
 
     One event loop, one process per folder. Sends through `client`; what comes in is brought by a
@@ -44,18 +40,8 @@ class EmbeddedBackend(ReplicationBackend):
     """
 
     def __init__(self, folder: Path, client: HostClient) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._client = client
-        self._machines: dict[str, HostedMachine] = {}
-
-    def _machine(self, machine_id: str) -> HostedMachine:
-        machine = self._machines.get(machine_id)
-        if machine is None:
-            if _MACHINE_ID.fullmatch(machine_id) is None:
-                raise BackendStateError(f"{machine_id!r} cannot be the id of a machine")
-            machine = HostedMachine(machine_id, self._folder / machine_id)
-            self._machines[machine_id] = machine
-        return machine
 
     # A guest's machine.
 
@@ -128,7 +114,7 @@ class EmbeddedBackend(ReplicationBackend):
 
     async def cut(self, machine_id: str, kind: CutKind, cut: int, now: datetime) -> ChangeSet:
         """Freeze what is marked (FULL: what is allocated) on all disks at one moment."""
-        return self._machine(machine_id).cut(kind, cut, now)
+        return self._machine(machine_id).cut(kind, cut, now, Consistency.CRASH)
 
     async def send(
         self,
@@ -138,11 +124,15 @@ class EmbeddedBackend(ReplicationBackend):
         progress: Callable[[int], None],
     ) -> AppliedCut:
         """Ship the set and return once the replica holds it durably."""
-        frozen = self._machine(change_set.machine_id).frozen_for(change_set)
+        machine = self._machine(change_set.machine_id)
+        frozen = machine.frozen_for(change_set)
         described = (change_set.cut, change_set.kind, change_set.taken_at, change_set.last_record)
         if described != (header.cut, header.kind, header.taken_at, header.last_record):
             raise ValueError("the transfer header does not describe the change set")
-        return await send_cut(self._client, frozen, peer, header, progress)
+        header = replace(header, consistency=change_set.consistency, sizes=frozen.sizes)
+        return await send_cut(
+            self._client, frozen, peer, header, progress=progress, tracked=machine.tracked
+        )
 
     async def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:
         """Drop an acknowledged set; give the marks of another back to the next cut."""
@@ -200,11 +190,21 @@ class EmbeddedBackend(ReplicationBackend):
         consistency: Consistency,
     ) -> Mapping[str, ChangeSet]:
         """Cut several machines of this host at one moment: all of them, or none."""
-        raise _not_offered("a cut of a group")
+        done: dict[str, ChangeSet] = {}
+        try:
+            # Nothing is awaited in between: no guest of this host writes meanwhile.
+            for machine_id in machine_ids:
+                machine = self._machine(machine_id)
+                done[machine_id] = machine.cut(kind, cuts[machine_id], now, consistency)
+        except BaseException:
+            for machine_id, change_set in done.items():
+                self._machine(machine_id).release(change_set, acknowledged=False)
+            raise
+        return done
 
     def tracked_bytes(self, machine_id: str) -> int:
         """Return how much has changed since the newest acknowledged set: the log's size."""
-        raise _not_offered("the size of the log")
+        return self._machine(machine_id).tracked_bytes()
 
     async def resize_disk(
         self, machine_id: str, disk_index: int, size_bytes: int
@@ -338,28 +338,6 @@ class EmbeddedBackend(ReplicationBackend):
         await run_to_end(machine.close)
         self._machines.pop(machine_id, None)
         return machine.folder
-
-    # What a ReplicaListener brings.
-
-    async def open_transfer(self, machine_id: str, header: TransferHeader) -> Incoming | AppliedCut:
-        """Begin to take a change set, or acknowledge again the one that is held."""
-        return await self._machine(machine_id).replica.open(header)
-
-    async def commit_transfer(self, machine_id: str, incoming: Incoming) -> AppliedCut:
-        """Make a received change set durable."""
-        return await self._machine(machine_id).replica.commit(incoming)
-
-    async def end_transfer(self, machine_id: str, incoming: Incoming) -> None:
-        """Close a transfer, committed or not."""
-        await self._machine(machine_id).replica.end(incoming)
-
-    async def apply_committed(self, machine_id: str) -> None:
-        """Bring committed change sets onto the disks."""
-        await self._machine(machine_id).replica.apply()
-
-    async def digests(self, machine_id: str, disk_index: int, first: int, count: int) -> bytes:
-        """Return the digests of a range of a replica's blocks."""
-        return await self._machine(machine_id).replica.digests(disk_index, first, count)
 
     async def aclose(self) -> None:
         """Stop with flush: everything is durable and closed, marks and replicas stay."""

@@ -15,7 +15,7 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.blocks import BLOCK_BYTES
 from vmm_simulator.hyperv.connection import Connection, ConnectionBody
-from vmm_simulator.hyperv.digests import DIGEST_BYTES
+from vmm_simulator.hyperv.digests import DIGEST_BYTES, RUNS_MAX
 from vmm_simulator.hyperv.http1 import (
     CONTENT_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -26,9 +26,11 @@ from vmm_simulator.hyperv.http1 import (
     parse_response,
     request_head,
 )
+from vmm_simulator.hyperv.replica_routes import ALLOCATED, decode_runs
 from vmm_simulator.hyperv.transfer_header import (
     HEADER_NAME,
     decode_applied,
+    decode_place,
     decode_refusal,
     encode_header,
 )
@@ -108,14 +110,46 @@ class HostClient:
         """Return the digests of blocks of the replica, DIGEST_BYTES each."""
         path = REPLICA_DIGESTS.format(relationship_id=header.relationship_id)
         query = f"?disk={disk}&first={first}&count={count}&block_bytes={BLOCK_BYTES}"
-        async with self._connect(peer, ANSWER_SECONDS_MAX) as connection:
-            headers = {"Host": peer.fqdn, HEADER_NAME: encode_header(header)}
-            head = request_head("GET", path + query, headers)
-            status, body = await _exchange(connection, head)
-        if status != HTTPStatus.OK:
-            raise _refusal(status, body)
+        body = await self._ask(peer, path + query, header)
         if len(body) != count * DIGEST_BYTES:
             raise ConnectionError("the replica host answered with a wrong number of digests")
+        return body
+
+    async def allocated(
+        self, peer: PeerAddress, header: TransferHeader, disk: int, blocks: int
+    ) -> AsyncIterator[tuple[int, int]]:
+        """Yield (block, count) of what is allocated on a disk of the replica, in order."""
+        path = ALLOCATED.format(relationship_id=header.relationship_id)
+        first = 0
+        while first < blocks:
+            query = f"?disk={disk}&first={first}&block_bytes={BLOCK_BYTES}"
+            body = await self._ask(peer, path + query, header)
+            try:
+                runs = decode_runs(body, first, blocks)
+            except ValueError as error:
+                raise ConnectionError(f"the replica host's answer is wrong: {error}") from error
+            for run in runs:
+                yield run
+            if len(runs) < RUNS_MAX:
+                return
+            first = sum(runs[-1])
+
+    async def copied(self, peer: PeerAddress, header: TransferHeader) -> tuple[int, int] | None:
+        """Return disk and offset up to which the replica has `header.copy_id`; None: nothing."""
+        path = REPLICA_TRANSFER.format(
+            relationship_id=header.relationship_id, transfer_id=header.transfer_id
+        )
+        try:
+            return decode_place(await self._ask(peer, path, header))
+        except ValueError as error:
+            raise ConnectionError("the replica host's answer is not understood") from error
+
+    async def _ask(self, peer: PeerAddress, target: str, header: TransferHeader) -> bytes:
+        async with self._connect(peer, ANSWER_SECONDS_MAX) as connection:
+            headers = {"Host": peer.fqdn, HEADER_NAME: encode_header(header)}
+            status, body = await _exchange(connection, request_head("GET", target, headers))
+        if status != HTTPStatus.OK:
+            raise _refusal(status, body)
         return body
 
     @asynccontextmanager

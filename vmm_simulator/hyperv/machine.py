@@ -10,7 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 from vmm_simulator.hyperv.apply import OpenDisks
-from vmm_simulator.hyperv.backend import BackendStateError, ChangeSet, CutKind, DiskFile
+from vmm_simulator.hyperv.backend import (
+    BackendStateError,
+    ChangeSet,
+    Consistency,
+    CutKind,
+    DiskFile,
+)
 from vmm_simulator.hyperv.blocks import bitmap_bytes, blocks_touched, marked_bytes, set_bits, union
 from vmm_simulator.hyperv.change_map import LastRecord, TrackedChanges
 from vmm_simulator.hyperv.copy_before_write import FrozenCut, FrozenDisk
@@ -31,6 +37,8 @@ class HostedMachine:
         self.tracked = TrackedChanges.reopen(folder)
         self.frozen: FrozenCut | None = None
         self.writes_forbidden = False
+        # A whole copy was cut and not acknowledged: the next cut contains it, whatever its kind.
+        self._owes_whole = False
         self._opened: OpenDisks | None = None
         self._last_record: LastRecord | None = None
         self.promoted = PromotedCopy(self.replica)
@@ -148,6 +156,7 @@ class HostedMachine:
         if self.frozen is not None:
             self.frozen.release()
             self.frozen = None
+        self._owes_whole = False
         tracked, self.tracked = self.tracked, None
         if tracked is not None:
             tracked.stop()
@@ -158,36 +167,48 @@ class HostedMachine:
             return 0
         return self.tracked.pending_bytes(self.frozen.bitmaps if self.frozen else None)
 
-    def cut(self, kind: CutKind, cut: int, now: datetime) -> ChangeSet:
+    def tracked_bytes(self) -> int:
+        """Return how much has changed and is not acknowledged, whatever a cut sends besides."""
+        if self.tracked is None:
+            return 0
+        return self.tracked.pending_bytes(self.frozen.marks if self.frozen else None)
+
+    def cut(self, kind: CutKind, cut: int, now: datetime, consistency: Consistency) -> ChangeSet:
         """Freeze all disks at this moment."""
         disks = self.require_disks()
         if self.tracked is None:
             raise BackendStateError(f"{self.machine_id} is not tracked: start tracking first")
-        if self.frozen is not None:
-            if self.frozen.in_use:
-                raise BackendStateError(
-                    f"a cut of {self.machine_id} is being sent: release it before the next"
-                )
-            self._give_back(self.frozen)
+        self._take_back_frozen()
         frozen = FrozenCut(disks, self.folder)
         try:
-            whole = kind in (CutKind.FULL, CutKind.DIFFERENCES)
+            whole = kind in (CutKind.FULL, CutKind.DIFFERENCES) or self._owes_whole
             allocated = [_allocated(disk) for disk in frozen.disks] if whole else None
-            bitmaps = self.tracked.swap()
+            marked = self.tracked.swap()
         except BaseException:
             frozen.release()
             raise
+        self._owes_whole = whole
+        bitmaps = marked
         if allocated is not None:
-            bitmaps = [union(*both) for both in zip(bitmaps, allocated, strict=True)]
+            bitmaps = [union(*both) for both in zip(marked, allocated, strict=True)]
         total = 0
-        for disk, bitmap in zip(frozen.disks, bitmaps, strict=True):
-            disk.freeze(bitmap)
-            total += marked_bytes(bitmap, disk.size_bytes)
+        for disk, *maps in zip(frozen.disks, bitmaps, marked, strict=True):
+            disk.freeze(*maps)
+            total += marked_bytes(disk.bitmap, disk.size_bytes)
         frozen.change_set = ChangeSet(
-            self.machine_id, cut, kind, now, self._records().number, total
+            self.machine_id, cut, kind, now, self._records().number, total, consistency
         )
         self.frozen = frozen
         return frozen.change_set
+
+    def _take_back_frozen(self) -> None:
+        if self.frozen is None:
+            return
+        if self.frozen.in_use:
+            raise BackendStateError(
+                f"a cut of {self.machine_id} is being sent: release it before the next"
+            )
+        self._give_back(self.frozen)
 
     def frozen_for(self, change_set: ChangeSet) -> FrozenCut:
         """Return the frozen bytes of a change set that is not released."""
@@ -206,15 +227,15 @@ class HostedMachine:
             self._give_back(frozen)
             return
         self.frozen = None
+        self._owes_whole = False
         frozen.release()
         if self.tracked is not None:
             self.tracked.acknowledge()
 
     def _give_back(self, frozen: FrozenCut) -> None:
-        bitmaps = frozen.bitmaps
         self.frozen = None
         if self.tracked is not None:
-            self.tracked.give_back(bitmaps)
+            self.tracked.give_back(frozen.marks)
         frozen.release()
 
     def close(self) -> None:

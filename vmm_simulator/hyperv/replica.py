@@ -18,7 +18,7 @@ from vmm_simulator.hyperv.backend import (
     TransferHeader,
     TransferRefusedError,
 )
-from vmm_simulator.hyperv.digests import disk_digests
+from vmm_simulator.hyperv.digests import RUNS_MAX, allocated_runs, disk_digests
 from vmm_simulator.hyperv.incoming import Destination, DirectCopy, Incoming, SpooledCopy
 from vmm_simulator.hyperv.replica_record import (
     POINTS_MAX,
@@ -120,6 +120,16 @@ class Replica(ReplicaState):
             await self.apply_committed()
             return await run_to_end(disk_digests, disk.path, disk.size_bytes, first, count)
 
+    async def allocated(self, disk_index: int, first: int) -> list[tuple[int, int]]:
+        """Return runs of blocks that are no holes after all committed change sets."""
+        if not 0 <= disk_index < len(self.disks):
+            raise TransferRefusedError(Code.INVALID_PARAMETER, f"there is no disk {disk_index}")
+        self._require_open()
+        disk = self.disks[disk_index]
+        async with self.alone():
+            await self.apply_committed()
+            return await run_to_end(allocated_runs, disk.path, disk.size_bytes, first, RUNS_MAX)
+
     def resynchronization_reason(self) -> str:
         """Return why nothing but a whole copy or a comparison is taken; empty when it is not so."""
         match self.record.state:
@@ -197,13 +207,17 @@ class Replica(ReplicaState):
             self._incoming = Incoming(destination, self.sizes)
             return self._incoming
 
-    def copied(self, header: TransferHeader) -> PartialCopy | None:
-        """Return how much is durably here of the whole copy that a transfer would go on with."""
+    async def copied(self, header: TransferHeader) -> tuple[int, int] | None:
+        """Return how far the whole copy that a transfer would go on with is durably here.
+
+        Who asks has given up the transfer that may still be under way: it is dropped.
+        """
         self._require_open()
+        await self._drop_incoming()
         partial = self.record.partial
         if partial is None or partial.copy_id != header.copy_id:
             return None
-        return partial
+        return partial.disk, partial.offset
 
     async def _open_directly(self, header: TransferHeader) -> DirectCopy:
         # Held until the transfer ends: nobody may read disks that are being replaced.

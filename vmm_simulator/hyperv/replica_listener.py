@@ -36,13 +36,16 @@ from vmm_simulator.hyperv.http1 import (
 from vmm_simulator.hyperv.incoming import Incoming
 from vmm_simulator.hyperv.replica_routes import (
     DigestRange,
+    allocated_from,
     announced_transfer,
+    encode_runs,
+    is_allocated,
     is_digests,
     is_transfer,
     peer_name,
     require_replica_path,
 )
-from vmm_simulator.hyperv.transfer_header import encode_applied, encode_refusal
+from vmm_simulator.hyperv.transfer_header import encode_applied, encode_place, encode_refusal
 from vmm_simulator.problems import Code
 
 log = structlog.get_logger(__name__)
@@ -82,6 +85,14 @@ class ReplicaBytes(Protocol):
 
     async def digests(self, machine_id: str, disk_index: int, first: int, count: int) -> bytes:
         """Return the digests of a range of blocks."""
+
+    async def allocated(
+        self, machine_id: str, disk_index: int, first: int
+    ) -> list[tuple[int, int]]:
+        """Return runs of blocks that are no holes, from a block on; RUNS_MAX at most."""
+
+    async def copied(self, machine_id: str, header: TransferHeader) -> tuple[int, int] | None:
+        """Return disk and offset up to which an interrupted whole copy is durably here."""
 
 
 class ReplicaListener:
@@ -182,11 +193,15 @@ class ReplicaListener:
             async with asyncio.timeout(HEAD_SECONDS_MAX):
                 head = parse_request(await connection.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
             require_replica_path(head.path)
-            if is_transfer(head.path):
+            if is_transfer(head.path) and head.method != "GET":
                 await self._take_transfer(connection, peer, head)
                 return
-            if is_digests(head.path):
+            if is_transfer(head.path):
+                answer = await self._give_copied(peer, head)
+            elif is_digests(head.path):
                 answer = await self._give_digests(peer, head)
+            elif is_allocated(head.path):
+                answer = await self._give_allocated(peer, head)
             else:
                 answer = await self._ask_host(connection, peer, head)
         except (HttpError, TransferRefusedError, FrameError, BackendStateError) as error:
@@ -218,6 +233,24 @@ class ReplicaListener:
         except ValueError as error:
             raise HttpError(HTTPStatus.BAD_REQUEST, str(error)) from error
         return HTTPStatus.OK, found, BYTES
+
+    async def _give_allocated(self, peer: str, head: RequestHead) -> Answer:
+        if head.method != "GET":
+            raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "what is allocated is read with GET")
+        header = announced_transfer(head)
+        disk, first = allocated_from(head.path)
+        machine_id = await _bounded(self._authorize_transfer(peer, header))
+        try:
+            runs = await self._backend.allocated(machine_id, disk, first)
+        except ValueError as error:
+            raise HttpError(HTTPStatus.BAD_REQUEST, str(error)) from error
+        return HTTPStatus.OK, encode_runs(runs), BYTES
+
+    async def _give_copied(self, peer: str, head: RequestHead) -> Answer:
+        header = announced_transfer(head)
+        machine_id = await _bounded(self._authorize_transfer(peer, header))
+        place = await self._backend.copied(machine_id, header)
+        return HTTPStatus.OK, encode_place(place), JSON
 
     async def _take_transfer(self, connection: Connection, peer: str, head: RequestHead) -> None:
         if head.method != "PUT":

@@ -1,9 +1,12 @@
 """Sending a cut: what is read, what is left out, and in which order."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final, NamedTuple
+
+import structlog
 
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
@@ -15,10 +18,14 @@ from vmm_simulator.hyperv.blocks import (
     BLOCK_BYTES,
     block_count,
     has_bit,
+    left_of,
     length_of_blocks,
+    marked_bytes,
     runs,
+    set_bits,
 )
-from vmm_simulator.hyperv.copy_before_write import FrozenCut
+from vmm_simulator.hyperv.change_map import TrackedChanges
+from vmm_simulator.hyperv.copy_before_write import FrozenCut, FrozenDisk
 from vmm_simulator.hyperv.digests import (
     DIGEST_BYTES,
     RANGE_BLOCKS_MAX,
@@ -31,6 +38,8 @@ from vmm_simulator.hyperv.disks import ZEROS
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, HEADER_BYTES, FrameWriter
 from vmm_simulator.hyperv.host_client import HostClient
 from vmm_simulator.hyperv.threads import wait_for_end
+
+log = structlog.get_logger(__name__)
 
 BATCH_BYTES: Final = 2 * FRAME_BYTES_MAX
 """Room of one of the two buffers of a transfer: one is read into while the other is sent."""
@@ -65,15 +74,24 @@ async def send_cut(
     cut: FrozenCut,
     peer: PeerAddress,
     header: TransferHeader,
+    *,
     progress: Callable[[int], None],
+    tracked: TrackedChanges | None,
 ) -> AppliedCut:
-    """Ship the cut and return once the replica holds it durably."""
+    """Ship the cut and return once the replica holds it durably.
+
+    A FULL goes on with one that was interrupted, as long as `tracked` knows what changed since that
+    began and the replica has something of it.
+    """
     cut.begin_reading()
     try:
+        place = None
+        if header.kind is CutKind.FULL and tracked is not None:
+            header, place = await _agree(client, peer, header, tracked)
         async with client.upload(peer, header) as upload:
             if upload.acknowledged is not None:
                 return upload.acknowledged
-            shipment = _Shipment(client, cut, peer, header)
+            shipment = _Shipment(client, cut, peer, header, place)
             async with aclosing(shipment.batches()) as batches:
                 async for batch in batches:
                     await upload.write(batch.frames)
@@ -84,16 +102,42 @@ async def send_cut(
         cut.end_reading()
 
 
+async def _agree(
+    client: HostClient, peer: PeerAddress, header: TransferHeader, tracked: TrackedChanges
+) -> tuple[TransferHeader, tuple[int, int] | None]:
+    if tracked.copy_id is not None:
+        going_on = replace(header, copy_id=tracked.copy_id)
+        place = await client.copied(peer, going_on)
+        if place is not None:
+            log.info("whole_copy_resumed", transfer_id=header.transfer_id, place=place)
+            return going_on, place
+    # Known durably before the first byte: a transfer that goes on needs all marks since this cut.
+    tracked.begin_copy(header.transfer_id)
+    return replace(header, copy_id=header.transfer_id), None
+
+
 class _Shipment:
     def __init__(
-        self, client: HostClient, cut: FrozenCut, peer: PeerAddress, header: TransferHeader
+        self,
+        client: HostClient,
+        cut: FrozenCut,
+        peer: PeerAddress,
+        header: TransferHeader,
+        place: tuple[int, int] | None,
     ) -> None:
         self.writer = FrameWriter()
         self._client = client
         self._cut = cut
         self._peer = peer
         self._header = header
-        self._done_bytes = 0
+        self._going_on = place is not None
+        self._bitmaps = [
+            _left(index, disk, place or (0, 0)) for index, disk in enumerate(cut.disks)
+        ]
+        self._done_bytes = sum(
+            marked_bytes(disk.bitmap, disk.size_bytes) - marked_bytes(left, disk.size_bytes)
+            for disk, left in zip(cut.disks, self._bitmaps, strict=True)
+        )
         self._buffers = [memoryview(bytearray(BATCH_BYTES)) for _ in range(2)]
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
@@ -104,7 +148,7 @@ class _Shipment:
                     async for batch in batches:
                         yield batch
             return
-        for disk_index, first, count in self._ranges():
+        async for disk_index, first, count in self._ranges():
             known = await self._client.digests(self._peer, self._header, disk_index, first, count)
             differing = self._differing(disk_index, first, count, known)
             async with aclosing(_read_ahead(differing)) as batches:
@@ -114,23 +158,29 @@ class _Shipment:
             end = self.writer.idle(self._buffers[0], 0)
             yield Batch(self._buffers[0][:end], self._done_bytes)
 
-    def _ranges(self) -> Iterator[tuple[int, int, int]]:
+    async def _ranges(self) -> AsyncIterator[tuple[int, int, int]]:
+        """Yield where one of the ends has something: a large sparse disk is not looked through."""
         for disk_index, disk in enumerate(self._cut.disks):
             blocks = block_count(disk.size_bytes)
+            bitmap = bytearray(disk.bitmap)
+            async for first, count in self._client.allocated(
+                self._peer, self._header, disk_index, blocks
+            ):
+                set_bits(bitmap, first, first + count - 1)
             for first in range(0, blocks, RANGE_BLOCKS_MAX):
-                yield disk_index, first, min(RANGE_BLOCKS_MAX, blocks - first)
+                if any(bitmap[first >> 3 : (first + RANGE_BLOCKS_MAX) >> 3]):
+                    yield disk_index, first, min(RANGE_BLOCKS_MAX, blocks - first)
 
     def _marked(self, disk_index: int) -> Iterator[Batch]:
-        disk = self._cut.disks[disk_index]
-        full = self._header.kind is CutKind.FULL
-        # The replica of a FULL begins with nothing but zeros; a delta must say them.
-        zeros = Verdict(send=not full, zero=True)
+        # The replica of a FULL begins with nothing but zeros; all else must say them.
+        begins = self._header.kind is CutKind.FULL and not self._going_on
+        zeros = Verdict(send=not begins, zero=True)
         data = Verdict(send=True, zero=False)
 
         def judge(_block: int, view: memoryview) -> Verdict:
             return zeros if ZEROS.startswith(view) else data
 
-        pieces = runs(disk.bitmap, WINDOW_BLOCKS)
+        pieces = runs(self._bitmaps[disk_index], WINDOW_BLOCKS)
         return self._frames(disk_index, pieces, judge)
 
     def _differing(self, disk_index: int, first: int, count: int, known: bytes) -> Iterator[Batch]:
@@ -217,6 +267,16 @@ class _Shipment:
                 buffer[start : start + len(part)] = part
                 filled = self.writer.data(buffer, filled, length=len(part), **place)
         return filled
+
+
+def _left(index: int, disk: FrozenDisk, place: tuple[int, int]) -> bytes:
+    """Return what is to be sent of a disk when the replica has all before a place."""
+    if index > place[0]:
+        return disk.bitmap
+    offset = disk.size_bytes if index < place[0] else min(place[1], disk.size_bytes)
+    # A block that is there in part is sent again.
+    done = block_count(disk.size_bytes) if offset == disk.size_bytes else offset // BLOCK_BYTES
+    return left_of(disk.bitmap, done, disk.marked)
 
 
 async def _read_ahead(batches: Iterator[Batch]) -> AsyncGenerator[Batch, None]:

@@ -26,6 +26,7 @@ HEADER_NAME: Final = "replica-transfer"
 TRANSFER_HEADER_BYTES_MAX: Final = 4_096
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _NUMBER_MAX: Final = 2**63 - 1
+_Number = Annotated[int, Field(ge=0, le=_NUMBER_MAX)]
 
 
 class _Wire(BaseModel):
@@ -41,9 +42,7 @@ class _HeaderWire(_Wire):
     taken_at: AwareDatetime
     last_record: int = Field(ge=0, le=_NUMBER_MAX)
     consistency: Consistency = Consistency.CRASH
-    sizes: tuple[Annotated[int, Field(ge=0, le=_NUMBER_MAX)], ...] = Field(
-        default=(), max_length=DISKS_MAX
-    )
+    sizes: tuple[_Number, ...] = Field(default=(), max_length=DISKS_MAX)
     copy_id: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
 
 
@@ -54,6 +53,7 @@ class _RefusalWire(_Wire):
 
 
 _APPLIED: Final = TypeAdapter(AppliedCut)
+_PLACE: Final[TypeAdapter[tuple[int, int] | None]] = TypeAdapter(tuple[_Number, _Number] | None)
 
 
 def encode_header(header: TransferHeader) -> str:
@@ -82,6 +82,16 @@ def encode_applied(applied: AppliedCut) -> bytes:
 def decode_applied(data: bytes) -> AppliedCut:
     """Return the acknowledged cut; ValueError when it is none."""
     return _APPLIED.validate_json(data)
+
+
+def encode_place(place: tuple[int, int] | None) -> bytes:
+    """Return how far a whole copy is: up to an offset of a disk, or nothing of it is there."""
+    return _PLACE.dump_json(place)
+
+
+def decode_place(data: bytes) -> tuple[int, int] | None:
+    """Return what `encode_place` was given; ValueError when it is nothing of the kind."""
+    return _PLACE.validate_json(data)
 
 
 def encode_refusal(error: TransferRefusedError) -> bytes:

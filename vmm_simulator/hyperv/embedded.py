@@ -22,8 +22,11 @@ from vmm_simulator.hyperv.backend import (
     ReplicationBackend,
     TransferHeader,
 )
+from vmm_simulator.hyperv.copy_before_write import FrozenCut
 from vmm_simulator.hyperv.disks import copy_sparse, make_empty, sync_folder
+from vmm_simulator.hyperv.export_folder import Export, in_loop, write_export
 from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.machine import HostedMachine
 from vmm_simulator.hyperv.received_bytes import ReceivedBytes
 from vmm_simulator.hyperv.sender import send_cut
 from vmm_simulator.hyperv.threads import run_to_end
@@ -124,15 +127,21 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         progress: Callable[[int], None],
     ) -> AppliedCut:
         """Ship the set and return once the replica holds it durably."""
+        machine, header, frozen = self._described(change_set, header)
+        return await send_cut(
+            self._client, frozen, peer, header, progress=progress, tracked=machine.tracked
+        )
+
+    def _described(
+        self, change_set: ChangeSet, header: TransferHeader
+    ) -> tuple[HostedMachine, TransferHeader, FrozenCut]:
         machine = self._machine(change_set.machine_id)
         frozen = machine.frozen_for(change_set)
         described = (change_set.cut, change_set.kind, change_set.taken_at, change_set.last_record)
         if described != (header.cut, header.kind, header.taken_at, header.last_record):
             raise ValueError("the transfer header does not describe the change set")
-        header = replace(header, consistency=change_set.consistency, sizes=frozen.sizes)
-        return await send_cut(
-            self._client, frozen, peer, header, progress=progress, tracked=machine.tracked
-        )
+        filled = replace(header, consistency=change_set.consistency, sizes=frozen.sizes)
+        return machine, filled, frozen
 
     async def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:
         """Drop an acknowledged set; give the marks of another back to the next cut."""
@@ -224,17 +233,30 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         progress: Callable[[int], None],
     ) -> None:
         """Write a FULL set into a folder (made if missing) that `import_seed` takes elsewhere."""
-        raise _not_offered("an export")
+        if change_set.kind is not CutKind.FULL:
+            raise ValueError("only a full change set can be exported")
+        machine, header, frozen = self._described(change_set, header)
+        await write_export(
+            folder,
+            cut=frozen,
+            header=header,
+            machine_id=machine.machine_id,
+            disks=machine.disks,
+            progress=progress,
+        )
 
     async def await_import(self, machine_id: str) -> None:
         """Hold the change sets that come until `import_seed` has brought what they build on."""
-        raise _not_offered("an import")
+        await self._machine(machine_id).replica.await_import()
 
     async def import_seed(
         self, machine_id: str, folder: Path, progress: Callable[[int], None]
     ) -> AppliedCut:
         """Bring an exported folder onto a replica's disks, then what was held meanwhile."""
-        raise _not_offered("an import")
+        replica = self._machine(machine_id).replica
+        export = await run_to_end(Export, folder)
+        await run_to_end(export.verify)
+        return await replica.import_whole(export, in_loop(progress))
 
     def resynchronization_reason(self, machine_id: str) -> str:
         """Return why this replica takes only a whole copy or a comparison, or nothing."""

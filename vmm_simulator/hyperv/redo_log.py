@@ -31,3 +31,11 @@ def committed_logs(folder: Path) -> list[Path]:
     if not folder.exists():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def cut_of(path: Path) -> int:
+    """Return the number of the change set that a committed log holds."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} is no committed log")
+    return int(match[1])

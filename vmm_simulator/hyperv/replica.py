@@ -19,6 +19,7 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.digests import RUNS_MAX, allocated_runs, disk_digests
+from vmm_simulator.hyperv.frame_log import FrameLog
 from vmm_simulator.hyperv.incoming import Destination, DirectCopy, Incoming, SpooledCopy
 from vmm_simulator.hyperv.replica_record import (
     POINTS_MAX,
@@ -31,6 +32,7 @@ from vmm_simulator.hyperv.replica_record import (
 from vmm_simulator.hyperv.replica_state import WAIT_SECONDS_MAX, ReplicaState
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.hyperv.transfer_header import (
+    UNUSABLE,
     CopyState,
     Decision,
     applied_by,
@@ -72,6 +74,27 @@ class Replica(ReplicaState):
                     "empty replica can wait for an import"
                 )
             await run_to_end(self.save, ReplicaRecord(state=CopyState.AWAITING_IMPORT))
+
+    async def import_whole(self, whole: FrameLog, progress: Callable[[int], None]) -> AppliedCut:
+        """Make the disks those of an exported copy, then apply what was held for it."""
+        header = whole.header
+        async with self.alone():
+            held, state = self.held, self.record.state
+            if state is CopyState.COMPLETE and held is not None and _follows(held, header):
+                return self._acknowledge(held)
+            if state not in UNUSABLE or self.closed_by or not self.disks:
+                raise BackendStateError(
+                    f"the copy {self.machine_id} takes no import: "
+                    f"{self.closed_by or state or 'it is no replica'}; make it an empty replica"
+                )
+            if whole.sizes != self.sizes:
+                raise BackendStateError(
+                    f"the export is of disks of {whole.sizes} bytes, the replica's have "
+                    f"{self.sizes}: give the replica the same disks"
+                )
+            await run_to_end(self.write_whole, whole, progress)
+            await self.apply_committed()
+            return self._acknowledge(self.held or header)
 
     async def forget(self) -> None:
         """Begin a new lineage over the same bytes."""
@@ -314,3 +337,7 @@ class Replica(ReplicaState):
             incoming.drop()
             async with asyncio.timeout(WAIT_SECONDS_MAX):
                 await incoming.closed.wait()
+
+
+def _follows(held: TransferHeader, header: TransferHeader) -> bool:
+    return held.relationship_id == header.relationship_id and held.cut >= header.cut

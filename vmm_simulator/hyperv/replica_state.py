@@ -12,10 +12,10 @@ import structlog
 from vmm_simulator.hyperv.apply import OpenDisks, require_sizes, touched_blocks, write_log
 from vmm_simulator.hyperv.backend import BackendStateError, CutKind, DiskFile, TransferHeader
 from vmm_simulator.hyperv.disks import sync_folder
-from vmm_simulator.hyperv.frame_log import UNFINISHED_SUFFIX, set_aside
+from vmm_simulator.hyperv.frame_log import UNFINISHED_SUFFIX, FrameLog, set_aside
 from vmm_simulator.hyperv.frames import FrameError
 from vmm_simulator.hyperv.recovery_points import UndoChain
-from vmm_simulator.hyperv.redo_log import RedoLog, committed_logs
+from vmm_simulator.hyperv.redo_log import RedoLog, committed_logs, cut_of
 from vmm_simulator.hyperv.replica_record import ReplicaRecord, guards_of
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.hyperv.transfer_header import UNUSABLE, CopyState
@@ -109,6 +109,38 @@ class ReplicaState:
         self.save(ReplicaRecord(state=state))
         self._drop_logs(committed_logs(self.folder))
         self.undo.prune(())
+
+    def write_whole(self, whole: FrameLog, progress: Callable[[int], None]) -> None:
+        """Make the disks those of a log that builds on nothing, unusable until the end (blocks)."""
+        if self.record.partial is not None:
+            self.save(replace(self.record, partial=None))
+        with OpenDisks(self.disks) as opened:
+            opened.empty()
+            done = 0
+            for frame in whole.frames():
+                opened.write(frame)
+                done += frame.length
+                progress(done)
+            opened.sync()
+        self._drop_logs(self._not_building_on(whole.header))
+        self.save_complete(whole.header)
+
+    def _not_building_on(self, header: TransferHeader) -> list[Path]:
+        """Return the held logs that are part of a whole copy already, or leave a gap to it."""
+        paths = committed_logs(self.folder)
+        contained = [path for path in paths if cut_of(path) <= header.cut]
+        later = [path for path in paths if cut_of(path) > header.cut]
+        if later and not self._builds_on(later[0], header):
+            return paths
+        return contained
+
+    def _builds_on(self, path: Path, header: TransferHeader) -> bool:
+        try:
+            found = RedoLog(path).header
+        except FrameError:
+            # Applying comes to it and gives it up as damaged.
+            return True
+        return (found.relationship_id, found.cut) == (header.relationship_id, header.cut + 1)
 
     def save_complete(self, header: TransferHeader) -> None:
         """Note that the disks, durable as they are now, are those of a change set (blocks)."""

@@ -91,7 +91,7 @@ async def send_cut(
         async with client.upload(peer, header) as upload:
             if upload.acknowledged is not None:
                 return upload.acknowledged
-            shipment = _Shipment(client, cut, peer, header, place)
+            shipment = Shipment(cut, header, place, Compared(client, peer))
             async with aclosing(shipment.batches()) as batches:
                 async for batch in batches:
                     await upload.write(batch.frames)
@@ -116,19 +116,26 @@ async def _agree(
     return replace(header, copy_id=header.transfer_id), None
 
 
-class _Shipment:
+class Compared(NamedTuple):
+    """The replica that DIFFERENCES are found with."""
+
+    client: HostClient
+    peer: PeerAddress
+
+
+class Shipment:
+    """The frames of a cut, in order: whole, or from a place on, or where a replica differs."""
+
     def __init__(
         self,
-        client: HostClient,
         cut: FrozenCut,
-        peer: PeerAddress,
         header: TransferHeader,
-        place: tuple[int, int] | None,
+        place: tuple[int, int] | None = None,
+        compared: Compared | None = None,
     ) -> None:
         self.writer = FrameWriter()
-        self._client = client
         self._cut = cut
-        self._peer = peer
+        self._compared = compared
         self._header = header
         self._going_on = place is not None
         self._bitmaps = [
@@ -142,14 +149,15 @@ class _Shipment:
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Yield all frames but END; a batch's buffer is valid until the next is asked for."""
-        if self._header.kind is not CutKind.DIFFERENCES:
+        if self._header.kind is not CutKind.DIFFERENCES or self._compared is None:
             for disk_index in range(len(self._cut.disks)):
                 async with aclosing(_read_ahead(self._marked(disk_index))) as batches:
                     async for batch in batches:
                         yield batch
             return
-        async for disk_index, first, count in self._ranges():
-            known = await self._client.digests(self._peer, self._header, disk_index, first, count)
+        client, peer = self._compared
+        async for disk_index, first, count in self._ranges(self._compared):
+            known = await client.digests(peer, self._header, disk_index, first, count)
             differing = self._differing(disk_index, first, count, known)
             async with aclosing(_read_ahead(differing)) as batches:
                 async for batch in batches:
@@ -158,13 +166,13 @@ class _Shipment:
             end = self.writer.idle(self._buffers[0], 0)
             yield Batch(self._buffers[0][:end], self._done_bytes)
 
-    async def _ranges(self) -> AsyncIterator[tuple[int, int, int]]:
+    async def _ranges(self, compared: Compared) -> AsyncIterator[tuple[int, int, int]]:
         """Yield where one of the ends has something: a large sparse disk is not looked through."""
         for disk_index, disk in enumerate(self._cut.disks):
             blocks = block_count(disk.size_bytes)
             bitmap = bytearray(disk.bitmap)
-            async for first, count in self._client.allocated(
-                self._peer, self._header, disk_index, blocks
+            async for first, count in compared.client.allocated(
+                compared.peer, self._header, disk_index, blocks
             ):
                 set_bits(bitmap, first, first + count - 1)
             for first in range(0, blocks, RANGE_BLOCKS_MAX):

@@ -168,11 +168,11 @@ def failure_text(job: models.Job) -> str:
         return "the job has no content"
     texts = []
     for error in properties.errors or []:
-        details = error.provider_error_details or error.service_error_details
-        if details is None:
-            continue
-        message = getattr(details, "error_message", None) or getattr(details, "message", None)
-        texts.append(f"{message} {details.recommended_action or ''}".strip())
+        for details in (error.provider_error_details, error.service_error_details):
+            message = getattr(details, "error_message", None) or getattr(details, "message", None)
+            said = (message, getattr(details, "recommended_action", None))
+            texts += [" ".join(each for each in said if each)]
+    texts = [text for text in texts if text]
     reason = "; ".join(texts) or "no error is recorded"
     return f"job {job.name} is {properties.state} ({properties.state_description}): {reason}"
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from service_shell.errors import ProgramError
 from vmm_simulator.journal import Change, Journal
 from vmm_simulator.problems import unknown
+from vmm_simulator.vmm.clusters import with_broker_of_vmm
 from vmm_simulator.vmm.estate_records import ClusterRecord, GrantRecord
 from vmm_simulator.vmm.inventory import AnyRecord, Edit, Inventory, id_of, worth_telling
 from vmm_simulator.vmm.record import Record
@@ -317,10 +318,16 @@ def _without_machine(inventory: Inventory, machine_id: str) -> Edit:
 
 
 def _with_named_clusters(fabric: FabricRecord, hosts: Iterable[HostRecord]) -> FabricRecord:
-    """A journal of before clusters were kept has them as names on hosts alone."""
+    """A journal of before clusters were kept has them as names on hosts alone.
+
+    Those whose nodes were prepared for replication have had their broker.
+    """
     known = {each.name for each in fabric.clusters}
+    hosts = list(hosts)
     named = {host.cluster for host in hosts if host.cluster is not None} - known
     if not named:
         return fabric
-    added = tuple(ClusterRecord(name=name) for name in sorted(named))
+    prepared = {host.cluster for host in hosts if host.replica_port is not None}
+    clusters = (ClusterRecord(name=name) for name in sorted(named))
+    added = tuple(with_broker_of_vmm(each) if each.name in prepared else each for each in clusters)
     return fabric.model_copy(update={"clusters": fabric.clusters + added})

@@ -89,8 +89,10 @@ def raised_estate(place: Path) -> Iterator[Path]:
     path = place / ".lab"
     done = lab(path, "up", "--estate", str(estate))
     assert done.returncode == 0, done.stdout + done.stderr
-    yield path
-    done = lab(path, "down")
+    try:
+        yield path
+    finally:
+        done = lab(path, "down")
     assert done.returncode == 0, done.stderr
     assert marked_processes(path) == []
 

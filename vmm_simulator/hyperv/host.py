@@ -10,15 +10,16 @@ from service_shell.listener import open_listener
 from vmm_simulator.hyperv.backend import PeerAddress
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host_client import HostClient
-from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, offer_path, read_answer
+from vmm_simulator.hyperv.host_control import (
+    Offer,
+    OfferAnswer,
+    ReplicaLocation,
+    offer_path,
+    read_answer,
+)
 from vmm_simulator.hyperv.host_credentials import HostCredentials
 from vmm_simulator.hyperv.host_guests import HostGuests
-from vmm_simulator.hyperv.host_questions import (
-    OtherEnd,
-    import_path,
-    read_other_end,
-    state_path,
-)
+from vmm_simulator.hyperv.host_questions import OtherEnd, import_path, state_path
 from vmm_simulator.hyperv.receiver import ReplicaReceiver
 from vmm_simulator.hyperv.replica_listener import ReplicaListener
 from vmm_simulator.problems import Code, RefusedError
@@ -88,23 +89,28 @@ class Host:
 
     async def offer(self, fqdn: str, port: int, offer: Offer) -> OfferAnswer:
         """Offer a relationship to a replica host; its answer, or its refusal as ours."""
-        body = offer.model_dump_json().encode()
         path = offer_path(offer.relationship_id)
-        status, answer = await self._request(fqdn, port, "PUT", path, body)
-        return read_answer(fqdn, status, answer)
+        body = offer.model_dump_json().encode()
+        status, answer = await self._ask(fqdn, port, "PUT", path, body)
+        return read_answer(fqdn, status, answer, OfferAnswer)
+
+    async def replica_location(self, fqdn: str, port: int, relationship_id: str) -> ReplicaLocation:
+        """Ask the broker of a replica's cluster, at one of its nodes, where the replica is now."""
+        status, answer = await self._ask(fqdn, port, "GET", offer_path(relationship_id), b"")
+        return read_answer(fqdn, status, answer, ReplicaLocation)
 
     async def ask(self, fqdn: str, port: int, relationship_id: str) -> OtherEnd:
         """Return how the other end of a relationship is; refused where it cannot be reached."""
-        status, answer = await self._request(fqdn, port, "GET", state_path(relationship_id))
-        return read_other_end(fqdn, status, answer)
+        status, answer = await self._ask(fqdn, port, "GET", state_path(relationship_id), b"")
+        return read_answer(fqdn, status, answer, OtherEnd)
 
     async def have_import_awaited(self, fqdn: str, port: int, relationship_id: str) -> OtherEnd:
         """Have a replica's host hold changes until the exported copy is brought to it."""
-        status, answer = await self._request(fqdn, port, "PUT", import_path(relationship_id))
-        return read_other_end(fqdn, status, answer)
+        status, answer = await self._ask(fqdn, port, "PUT", import_path(relationship_id), b"")
+        return read_answer(fqdn, status, answer, OtherEnd)
 
-    async def _request(
-        self, fqdn: str, port: int, method: str, path: str, body: bytes = b""
+    async def _ask(
+        self, fqdn: str, port: int, method: str, path: str, body: bytes
     ) -> tuple[int, bytes]:
         try:
             return await self._client.request(self.peer(fqdn, port), method, path, body)

@@ -1,10 +1,11 @@
 """What one Hyper-V host asks another over the replication port, beside the bytes themselves."""
 
-from typing import Annotated, Final
+import re
+from typing import Annotated, Final, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from vmm_simulator.config import IDENTITY_PATTERN
+from vmm_simulator.config import FQDN_PATTERN, IDENTITY_PATTERN
 from vmm_simulator.problems import Code, RefusedError
 from wire_contract.model import WireModel
 from wire_contract.paths import REPLICA_RELATIONSHIP
@@ -54,6 +55,22 @@ class OfferAnswer(WireModel):
     last_cut: int
 
 
+class ReplicaLocation(WireModel):
+    """On which node of its cluster a replica is now."""
+
+    host: str = Field(pattern=FQDN_PATTERN, max_length=253)
+    port: int = Field(ge=1, le=65_535)
+
+
+def asked_relationship(path: str) -> str:
+    """Return the relationship that a question for a replica's node names, or refuse."""
+    prefix = offer_path("")
+    identity = path.removeprefix(prefix)
+    if not path.startswith(prefix) or re.fullmatch(IDENTITY_PATTERN, identity) is None:
+        raise RefusedError(Code.NOT_FOUND, "the path names no relationship")
+    return identity
+
+
 def parse_offer(method: str, path: str, body: bytes) -> Offer:
     """Return the offer of a request, or refuse (bounded, closed, and named as in the path)."""
     if method != "PUT":
@@ -78,11 +95,14 @@ def offer_path(relationship_id: str) -> str:
     return REPLICA_RELATIONSHIP.format(relationship_id=relationship_id)
 
 
-def read_answer(peer: str, status: int, body: bytes) -> OfferAnswer:
+AnswerT = TypeVar("AnswerT", bound=WireModel)
+
+
+def read_answer(peer: str, status: int, body: bytes, model: type[AnswerT]) -> AnswerT:
     """Return the answer of a replica host, or raise its refusal as ours."""
     try:
         if status == 200:  # noqa: PLR2004 -- HTTP
-            return OfferAnswer.model_validate_json(body)
+            return model.model_validate_json(body)
         problem = Problem.model_validate_json(body)
     except ValidationError as error:
         raise RefusedError(

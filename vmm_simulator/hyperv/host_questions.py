@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from vmm_simulator.problems import Code, RefusedError
 from wire_contract.model import WireModel
 from wire_contract.paths import REPLICA_OPERATION
-from wire_contract.vmm_interface import Problem
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
-
-ANSWER_BYTES_MAX: Final = 65_536
 
 _IDENTITY: Final = r"([A-Za-z0-9][A-Za-z0-9._-]{0,127})"
 
@@ -76,24 +72,4 @@ def import_path(relationship_id: str) -> str:
     """Return where a replica's host is told to await an import."""
     return REPLICA_OPERATION.format(
         relationship_id=relationship_id, operation=Asked.AWAIT_IMPORT.value
-    )
-
-
-def read_other_end(peer: str, status: int, body: bytes) -> OtherEnd:
-    """Return the answer of a host, or raise its refusal as ours."""
-    try:
-        if len(body) > ANSWER_BYTES_MAX:
-            raise RefusedError(Code.FAILED, f"host {peer} answered with {len(body)} bytes")
-        if status == 200:  # noqa: PLR2004 -- HTTP
-            return OtherEnd.model_validate_json(body)
-        problem = Problem.model_validate_json(body)
-    except ValidationError as error:
-        raise RefusedError(
-            Code.FAILED, f"host {peer} answered {status} with an unknown body"
-        ) from error
-    raise RefusedError(
-        problem.code,
-        f"host {peer} refuses: {problem.message}",
-        problem.recommended_action,
-        problem.possible_causes,
     )

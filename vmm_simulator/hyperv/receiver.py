@@ -15,7 +15,13 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.counting import Counting
-from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, parse_offer
+from vmm_simulator.hyperv.host_control import (
+    Offer,
+    OfferAnswer,
+    ReplicaLocation,
+    asked_relationship,
+    parse_offer,
+)
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.host_questions import Asked, OtherEnd, Question, question
 from vmm_simulator.hyperv.point_keeping import keep_point
@@ -23,6 +29,7 @@ from vmm_simulator.hyperv.replication import Operation, advance, receiving
 from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
+from vmm_simulator.vmm.brokering import replica_for, replica_node
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch, with_relationship
@@ -55,13 +62,15 @@ class ReplicaReceiver:
         self, peer_fqdn: str, method: str, path: str, body: bytes
     ) -> tuple[int, bytes]:
         """Answer a control request: status and JSON body."""
+        answer: WireModel
         try:
             asked = question(method, path)
-            answer: WireModel
-            if asked is None:
-                answer = await self._take_offer(peer_fqdn, parse_offer(method, path, body))
-            else:
+            if asked is not None:
                 answer = await self._answer(peer_fqdn, asked)
+            elif method == "GET":
+                answer = self._say_where(peer_fqdn, path)
+            else:
+                answer = await self._take_offer(peer_fqdn, parse_offer(method, path, body))
         except RefusedError as refusal:
             log.warning("host_request_refused", peer=peer_fqdn, cause=refusal.message)
             return refusal.status, refusal.problem().model_dump_json().encode()
@@ -85,6 +94,7 @@ class ReplicaReceiver:
             if copying and operation is Operation.RECEIVE_CHANGES:
                 _require_awaited(machine, relationship)
             await self._take_epoch(machine, header.epoch)
+            await self._follow(machine, peer_fqdn)
             self._arriving[machine.machine_id] = header.kind
         except RefusedError as refusal:
             applied = self._applied_of(header.relationship_id, peer_fqdn)
@@ -245,6 +255,23 @@ class ReplicaReceiver:
                 "pair the clouds again, so that every host authorises its partners",
             )
 
+    def _say_where(self, peer_fqdn: str, path: str) -> ReplicaLocation:
+        """Answer in the broker's place on which node of the cluster a replica is now."""
+        node = replica_node(self._store.inventory, self._fqdn, asked_relationship(path), peer_fqdn)
+        if node.replica_port is None:
+            raise unknown("replication port of host", node.fqdn)
+        return ReplicaLocation(host=node.fqdn, port=node.replica_port)
+
+    async def _follow(self, machine: MachineRecord, peer_fqdn: str) -> None:
+        """Note to which node of its cluster the primary was moved."""
+        relationship = machine.relationship
+        if relationship is None or relationship.peer_host.lower() == peer_fqdn.lower():
+            return
+        await self._store.change_machine(
+            machine.machine_id, lambda each: with_relationship(each, peer_host=peer_fqdn)
+        )
+        log.info("primary_followed", machine_id=machine.machine_id, primary_host=peer_fqdn)
+
     async def _take_epoch(self, machine: MachineRecord, epoch: int) -> None:
         """Store a higher epoch before anything is done under it."""
         if epoch > machine.epoch:
@@ -255,16 +282,7 @@ class ReplicaReceiver:
 
     def _replica_of(self, relationship_id: str, peer_fqdn: str) -> MachineRecord:
         self._check_authorised(peer_fqdn)
-        for machine in self._store.machines.values():
-            relationship = machine.relationship
-            if (
-                machine.host == self._fqdn
-                and relationship is not None
-                and relationship.relationship_id == relationship_id
-                and relationship.peer_host.lower() == peer_fqdn.lower()
-            ):
-                return machine
-        raise unknown("relationship", relationship_id)
+        return replica_for(self._store.inventory, self._fqdn, relationship_id, peer_fqdn)
 
     def _applied_of(self, relationship_id: str, peer_fqdn: str) -> AppliedCut | None:
         try:

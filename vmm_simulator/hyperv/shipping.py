@@ -67,6 +67,7 @@ PASSING_CODES: Final = frozenset(
         Code.TIMEOUT,
         Code.NO_CONNECTION,
         Code.EPOCH_NOT_CONFIRMED,
+        Code.MACHINE_MOVED,
         # Its disk is full, or fails: somebody will make room.
         Code.FAILED,
         # These lead elsewhere: to a fence, to state 9.
@@ -156,7 +157,7 @@ class Shipping:
             try:
                 return await self.ship(kind)
             except TransferRefusedError as refusal:
-                if not await self._adopt(refusal):
+                if not (await self._adopt(refusal) or await self._find_replica(refusal)):
                     raise
                 return await self.ship(kind)
         except TransferRefusedError as refusal:
@@ -329,6 +330,31 @@ class Shipping:
         )
         log.info("acknowledgement_recovered", machine_id=self._machine_id, cut=applied.cut)
         return True
+
+    async def _find_replica(self, refusal: TransferRefusedError) -> bool:
+        """Ask the broker where a replica was moved; whether there is another host to send to."""
+        if refusal.code != Code.MACHINE_MOVED:
+            return False
+        _, relationship = self.sender()
+        try:
+            location = await self._host.replica_location(
+                relationship.peer_host, relationship.peer_port, relationship.relationship_id
+            )
+        except RefusedError as unanswered:
+            log.warning("replica_not_found", machine_id=self._machine_id, cause=str(unanswered))
+            return False
+        if location.host.lower() not in self._partners():
+            return False
+        await self._store.change_machine(
+            self._machine_id,
+            lambda each: with_relationship(each, peer_host=location.host, peer_port=location.port),
+        )
+        log.info("replica_followed", machine_id=self._machine_id, replica_host=location.host)
+        return True
+
+    def _partners(self) -> frozenset[str]:
+        """Hosts that the pairing allows this machine's host to replicate with."""
+        return frozenset(name.lower() for name in self._store.host(self._host.fqdn).authorised)
 
     async def _note_failure(self, cause: str, *, network: bool, other: bool) -> None:
         self.failures_in_a_row += 1

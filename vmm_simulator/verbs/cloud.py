@@ -8,10 +8,15 @@ import structlog
 from vmm_simulator.problems import Code, RefusedError, bad_arguments
 from vmm_simulator.verbs.arguments import ConfigureHosts, PairCloud, PrepareCloud, UnpairCloud
 from vmm_simulator.verbs.call import Call, Result
+from vmm_simulator.vmm.clusters import with_broker_of_vmm
+from vmm_simulator.vmm.estate_edits import put_part
+from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.placement import hosts_of
 from vmm_simulator.vmm.records import CloudRecord, HostRecord
 
 NAMES_SHOWN_MAX: Final = 10
+PROTECTED_PROFILE: Final = "Hyper-V"
+"""The capability profile of clouds that can be paired (seed, prerequisites)."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +63,7 @@ def check_prepare(call: Call[PrepareCloud]) -> None:
 
 
 async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
-    """Have every host of the cloud listen and authorise the partners."""
+    """Have every host of the cloud listen and authorise the partners, clusters get their broker."""
     arguments = call.arguments
     for record in _hosts(call):
 
@@ -73,15 +78,38 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
 
         await call.fabric.hosts[record.fqdn].listen(arguments.replica_port)
         await call.fabric.store.change_host(record.fqdn, prepare)
+        await _prepare_cluster(call, record)
         log.info("host_prepared", host=record.fqdn, port=arguments.replica_port)
         call.reached(f"prepared {record.fqdn}")
     return {}
+
+
+async def _prepare_cluster(call: Call[PrepareCloud], host: HostRecord) -> None:
+    """Make the replica broker of a host's cluster, where VMM does that by itself.
+
+    A cluster with static addresses is left without: its machines are refused until an
+    administrator has made the broker (seed, prerequisites).
+    """
+
+    def prepare(inventory: Inventory) -> Edit:
+        cluster = inventory.fabric.cluster(host.cluster)
+        if cluster is None:
+            return Edit()
+        return put_part(inventory, "clusters", with_broker_of_vmm(cluster))
+
+    await call.fabric.store.edit(prepare)
 
 
 def check_pair(call: Call[PairCloud]) -> None:
     """Refuse a second partner: a cloud has one at most (behaviour section 6)."""
     cloud = call.fabric.store.cloud(call.target)
     arguments = call.arguments
+    if cloud.capability_profile != PROTECTED_PROFILE:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"cloud {cloud.name} has the capability profile {cloud.capability_profile}",
+            f"give it the capability profile {PROTECTED_PROFILE}, or pair another cloud",
+        )
     if cloud.partner_cloud_id not in (None, arguments.partner_cloud_id):
         raise RefusedError(
             Code.INVALID_STATE,

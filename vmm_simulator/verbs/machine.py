@@ -47,7 +47,8 @@ def check_start(call: Call[NoArguments]) -> None:
 
 async def start(call: Call[NoArguments]) -> Result:
     """Have a guest process run; whether this copy may be started was checked."""
-    machine = await call.change(lambda each: each.model_copy(update={"desired_running": True}))
+    wanted = {"desired_running": True, "saved": False}
+    machine = await call.change(lambda each: each.model_copy(update=wanted))
     call.reached("wanted")
     await call.host.guests.start(machine)
     call.reached("started")
@@ -57,7 +58,8 @@ async def start(call: Call[NoArguments]) -> Result:
 async def shut_down(call: Call[ShutDown]) -> Result:
     """Have the guest finish its record, flush and end."""
     before = call.machine
-    machine = await call.change(lambda each: each.model_copy(update={"desired_running": False}))
+    unwanted = {"desired_running": False, "saved": False}
+    machine = await call.change(lambda each: each.model_copy(update=unwanted))
     call.reached("unwanted")
     seconds = min(call.arguments.seconds, call.seconds_left())
     if not await call.host.guests.stop(machine, seconds):

@@ -11,18 +11,15 @@ from vmm_simulator.hyperv.addresses import FILE_BYTES_MAX, DamagedHostsFileError
 from vmm_simulator.hyperv.host_control import (
     BODY_BYTES_MAX,
     Offer,
+    OfferAnswer,
     OfferedDisk,
+    ReplicaLocation,
+    asked_relationship,
     offer_path,
     parse_offer,
     read_answer,
 )
-from vmm_simulator.hyperv.host_questions import (
-    ANSWER_BYTES_MAX,
-    import_path,
-    question,
-    read_other_end,
-    state_path,
-)
+from vmm_simulator.hyperv.host_questions import OtherEnd, import_path, question, state_path
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import CreateTestMachine, PlaceReplica
 from vmm_simulator.verbs.registry import VERBS
@@ -116,11 +113,29 @@ def test_a_mutilated_offer_is_an_offer_or_refused(noise: bytes, seed: int) -> No
 @given(st.integers(100, 599), st.binary(max_size=300))
 def test_any_answer_of_a_replica_host_is_understood_or_a_refusal(status: int, body: bytes) -> None:
     try:
-        answer = read_answer("host", status, body)
+        answer = read_answer("host", status, body, OfferAnswer)
     except RefusedError:
         return
     assert status == 200
     assert answer.machine_id is not None
+
+
+@given(st.integers(199, 201), st.binary(max_size=100) | st.sampled_from([b'{"host":"h","port":1}']))
+def test_any_answer_of_a_broker_is_a_place_or_a_refusal(status: int, body: bytes) -> None:
+    try:
+        location = read_answer("host", status, body, ReplicaLocation)
+    except RefusedError:
+        return
+    assert 0 < location.port < 65_536
+
+
+@given(st.text(max_size=200) | st.text(max_size=20).map(offer_path))
+def test_any_question_for_a_replica_names_a_relationship_or_is_refused(path: str) -> None:
+    try:
+        identity = asked_relationship(path)
+    except RefusedError:
+        return
+    assert offer_path(identity) == path
 
 
 @given(st.integers(100, 599), st.binary(max_size=300))
@@ -128,16 +143,11 @@ def test_any_answer_about_the_other_end_is_understood_or_a_refusal(
     status: int, body: bytes
 ) -> None:
     try:
-        end = read_other_end("host", status, body)
+        end = read_answer("host", status, body, OtherEnd)
     except RefusedError:
         return
     assert status == 200
     assert end.epoch >= 0
-
-
-def test_an_answer_about_the_other_end_is_bounded() -> None:
-    with pytest.raises(RefusedError):
-        read_other_end("host", 200, b" " * (ANSWER_BYTES_MAX + 1))
 
 
 @given(st.sampled_from(["GET", "PUT", "POST", "DELETE"]), st.text(max_size=80))

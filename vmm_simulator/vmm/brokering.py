@@ -1,0 +1,87 @@
+"""Which copy a host may receive for, and where a replica went; what a replica broker knows; pure.
+
+Behaviour 1.5 and 1.10: after a live migration of the replica the primary asks the broker for its
+new node; a machine that migrates among the members of a trust group keeps replicating (1.4). The
+partners that one pairing authorises on a host are a trust group. Any node answers in the place of
+its cluster's broker, where the cluster has one.
+"""
+
+from vmm_simulator.problems import Code, RefusedError, unknown
+from vmm_simulator.vmm.clusters import share_cluster
+from vmm_simulator.vmm.inventory import Inventory
+from vmm_simulator.vmm.records import HostRecord, MachineRecord
+from wire_contract.vocabulary import ReplicationMode
+
+
+def replica_for(
+    inventory: Inventory, fqdn: str, relationship_id: str, peer_fqdn: str
+) -> MachineRecord:
+    """Return the copy on this host that a peer sends to; refused when it is not here, or not its.
+
+    A replica on another node of the same cluster is refused with 91013: ask the broker.
+    """
+    host = inventory.hosts[fqdn]
+    copies = _copies(inventory, relationship_id)
+    here = [each for each in copies if each.host == fqdn]
+    for machine in here:
+        if machine.relationship is not None and _same(machine.relationship.peer_host, peer_fqdn):
+            return machine
+    for machine in here:
+        if machine.mode is ReplicationMode.REPLICA and _trusts(host, machine, peer_fqdn):
+            return machine
+    moved = _moved_replica(inventory, host, copies)
+    if moved is not None and _trusts(inventory.hosts[moved.host], moved, peer_fqdn):
+        raise RefusedError(
+            Code.MACHINE_MOVED,
+            f"the replica of relationship {relationship_id} was moved from {fqdn} to {moved.host}",
+            "ask the replica broker of the cluster where it is, and send there",
+        )
+    raise unknown("relationship", relationship_id)
+
+
+def replica_node(
+    inventory: Inventory, fqdn: str, relationship_id: str, peer_fqdn: str
+) -> HostRecord:
+    """Return the node that holds a replica now, as the broker of this host's cluster tells it."""
+    host = inventory.hosts[fqdn]
+    copies = _copies(inventory, relationship_id)
+    here = [each for each in copies if each.host == fqdn and each.mode is ReplicationMode.REPLICA]
+    found = here[0] if here else _moved_replica(inventory, host, copies)
+    if found is None or not _trusts(inventory.hosts[found.host], found, peer_fqdn):
+        raise unknown("relationship", relationship_id)
+    cluster = inventory.fabric.cluster(host.cluster)
+    if found.host != fqdn and (cluster is None or cluster.broker is None):
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"cluster {host.cluster} has no Hyper-V Replica Broker that could say where it is",
+            "create the broker",
+        )
+    return inventory.hosts[found.host]
+
+
+def _copies(inventory: Inventory, relationship_id: str) -> list[MachineRecord]:
+    return [
+        each
+        for each in inventory.machines.values()
+        if each.relationship is not None and each.relationship.relationship_id == relationship_id
+    ]
+
+
+def _moved_replica(
+    inventory: Inventory, host: HostRecord, copies: list[MachineRecord]
+) -> MachineRecord | None:
+    for machine in copies:
+        other = inventory.hosts[machine.host]
+        if machine.mode is ReplicationMode.REPLICA and share_cluster(host, other):
+            return machine
+    return None
+
+
+def _trusts(host: HostRecord, machine: MachineRecord, peer_fqdn: str) -> bool:
+    """Whether the pairing of the machine's cloud authorises a peer on this host."""
+    partners = host.allowed_primaries.get(machine.cloud_id, ())
+    return any(_same(each, peer_fqdn) for each in partners)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()

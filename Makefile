@@ -15,7 +15,7 @@ TESTS ?=
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel bench-engine format lint \
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel bench-engine bench-replication format lint \
 	set-up set-up-test set-up-bench clean
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make test-long    the lab again and again: killed, twice at once, three times in a row'
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
+	@echo 'make bench-replication  how fast disks are replicated, beside nbdcopy, rsync, QEMU and a bare pump'
 	@echo 'make format lint  rewrite the form; check form, types and imports'
 	@echo 'make clean        remove .venv, .lab and all caches'
 
@@ -72,6 +73,11 @@ bench-channel: set-up-test
 
 bench-engine: set-up-bench
 	@exec .venv/bin/python -m benchmarks.engine
+
+# The peers that replication is measured beside.
+bench-replication: set-up-test
+	@sh .ci/prerequisites bench-replication >/dev/null
+	@exec .venv/bin/python -m benchmarks.replication
 
 format: set-up-test
 	@.venv/bin/ruff format .

@@ -1,7 +1,8 @@
 """The frames of a transfer: what carries disk bytes between hosts, and lies in a redo log.
 
 A frame is a header of 32 bytes and a payload: magic, kind, disk, sequence, length, offset, xxh3 of
-the header before it and of the payload. DATA carries bytes, ZERO says that a range reads as zeros
+the header before it and of the payload. DATA carries bytes, PACKED carries them compressed
+(packing; length is that of the payload), ZERO says that a range reads as zeros
 (skipping these is the classic bug: the replica would keep old bytes), IDLE says only that the
 sender is alive, END carries the totals. Frames are in order of disk and offset, never overlap, and
 lie on boundaries of 4096 bytes, so a peer cannot make a log larger than the disks.
@@ -13,6 +14,8 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 import xxhash
+
+from vmm_simulator.hyperv.packing import PackedError, Unpacker
 
 MAGIC: Final = b"SRF1"
 ALIGNMENT_BYTES: Final = 4_096
@@ -35,6 +38,11 @@ class FrameKind(IntEnum):
     ZERO = 2
     IDLE = 3
     END = 4
+    PACKED = 5
+
+
+_CARRIES: Final = frozenset({FrameKind.DATA, FrameKind.END, FrameKind.PACKED})
+"""Kinds with a payload."""
 
 
 class FrameError(Exception):
@@ -67,6 +75,18 @@ class FrameWriter:
         payload = buffer[position + HEADER_BYTES : position + HEADER_BYTES + length]
         frame = Frame(FrameKind.DATA, disk, offset, length, payload)
         return self._put(buffer, position, frame)
+
+    def packed(
+        self, buffer: memoryview, position: int, payload: bytes, *, disk: int, offset: int, of: int
+    ) -> int:
+        """Put a compressed payload, `of` bytes when unpacked; return where the frame ends."""
+        self._data_bytes += of
+        start = position + HEADER_BYTES
+        view = buffer[start : start + len(payload)]
+        view[:] = payload
+        return self._put(
+            buffer, position, Frame(FrameKind.PACKED, disk, offset, len(payload), view)
+        )
 
     def zero(
         self, buffer: memoryview, position: int, *, disk: int, offset: int, length: int
@@ -108,6 +128,7 @@ class FrameVerifier:
         self._data_bytes = 0
         self._zero_bytes = 0
         self._place = (0, 0)
+        self._unpacker = Unpacker()
         self.ended = False
 
     def whole_frames(self, view: memoryview) -> int:
@@ -117,7 +138,7 @@ class FrameVerifier:
             magic, kind, _, _, _, length, _ = _PREFIX.unpack_from(view, position)
             if magic != MAGIC:
                 raise FrameError("a frame does not begin with its magic")
-            payload = length if kind in (FrameKind.DATA, FrameKind.END) else 0
+            payload = length if kind in _CARRIES else 0
             if payload > PAYLOAD_BYTES_MAX:
                 raise FrameError(f"a frame of {payload} bytes is over {PAYLOAD_BYTES_MAX}")
             if len(view) - position < HEADER_BYTES + payload:
@@ -142,7 +163,7 @@ class FrameVerifier:
         except ValueError:
             raise FrameError(f"a frame of the unknown kind {number}") from None
         start = position + HEADER_BYTES
-        end = start + (length if kind in (FrameKind.DATA, FrameKind.END) else 0)
+        end = start + (length if kind in _CARRIES else 0)
         payload = view[start:end]
         checksum = xxhash.xxh3_64(view[position : position + _PREFIX.size])
         checksum.update(payload)
@@ -159,10 +180,19 @@ class FrameVerifier:
             if self._idle_frames > IDLE_FRAMES_MAX or length or offset:
                 raise FrameError("IDLE frames without end or with content")
         else:
+            if kind is FrameKind.PACKED:
+                kind, payload = FrameKind.DATA, self._unpacked(payload)
+                length = len(payload)
             self._check_place(kind, disk, offset, length)
             frame = Frame(kind, disk, offset, length, payload)
         self._sequence += 1
         return frame, end
+
+    def _unpacked(self, payload: memoryview) -> memoryview:
+        try:
+            return memoryview(self._unpacker.unpack(payload, PAYLOAD_BYTES_MAX))
+        except PackedError as error:
+            raise FrameError(f"frame {self._sequence}: {error}") from error
 
     def _check_totals(self, payload: memoryview) -> None:
         if len(payload) != _TOTALS.size:

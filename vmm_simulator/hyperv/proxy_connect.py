@@ -1,0 +1,83 @@
+"""A way through an HTTP proxy (CONNECT, RFC 9110 section 9.3.6): what is said, and what is heard.
+
+The proxy is the host's own setting; a policy with BypassProxyServer goes past it (behaviour 1.4).
+"""
+
+import asyncio
+import ipaddress
+import socket
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from vmm_simulator.hyperv.http1 import HttpError, parse_response
+
+ANSWER_BYTES_MAX: Final = 16_384
+_READ_BYTES: Final = 4_096
+_END: Final = b"\r\n\r\n"
+_OK: Final = range(200, 300)
+
+
+class ProxyAddress(BaseModel):
+    """An HTTP proxy, by address: a host does not ask anybody for its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, StringConstraints(min_length=2, max_length=45)]
+    port: int = Field(ge=1, le=65_535)
+
+
+class ProxyRefusedError(ConnectionError):
+    """The proxy does not lead to the peer."""
+
+
+def connect_request(fqdn: str, port: int) -> bytes:
+    """Return what asks a proxy for a way to a host."""
+    authority = f"{fqdn}:{port}"
+    return f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode("ascii")
+
+
+def require_way(answer: bytes, fqdn: str) -> None:
+    """Raise ProxyRefusedError unless the proxy's whole answer says that the way is open."""
+    head, end, rest = answer.partition(_END)
+    if not end or rest:
+        # TLS begins with our own word: whatever else is here did not come from the peer.
+        raise ProxyRefusedError("the proxy's answer is not understood")
+    try:
+        found = parse_response(head + end)
+    except HttpError as error:
+        raise ProxyRefusedError(f"the proxy's answer is not understood: {error}") from error
+    if found.status not in _OK:
+        raise ProxyRefusedError(
+            f"the proxy refuses a way to {fqdn} with {found.status}: allow it there, or replicate "
+            "with BypassProxyServer"
+        )
+
+
+async def open_way(proxy: ProxyAddress, fqdn: str, port: int) -> socket.socket:
+    """Return a socket that leads through the proxy to the peer; bound it yourself."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ipaddress.ip_address(proxy.address).version == 6 else socket.AF_INET  # noqa: PLR2004 -- a version
+    way = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        way.setblocking(False)  # noqa: FBT003 -- the socket module's signature
+        await loop.sock_connect(way, (proxy.address, proxy.port))
+        await loop.sock_sendall(way, connect_request(fqdn, port))
+        require_way(await _answer(way), fqdn)
+    except BaseException:
+        way.close()
+        raise
+    return way
+
+
+async def _answer(way: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    answer = b""
+    while _END not in answer:
+        if len(answer) > ANSWER_BYTES_MAX:
+            raise ProxyRefusedError("the proxy's answer is too long")
+        piece = await loop.sock_recv(way, _READ_BYTES)
+        if not piece:
+            raise ProxyRefusedError("the proxy closed the connection")
+        answer += piece
+    return answer

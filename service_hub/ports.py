@@ -843,6 +843,9 @@ class EventSource(Protocol):
     ) -> tuple[ProviderStream, list[tuple[int, str]]]:
         """Return the stream and (seq, compact JWS) above `seq`, in order."""
 
+    async def signed(self, events: Sequence[NumberedEvent]) -> list[str]:
+        """Return the compact JWS of each event, in the same order; nothing is read."""
+
     async def signed_waiting(
         self, provider_ids: Sequence[str], limit: int
     ) -> Mapping[str, tuple[ProviderStream, list[tuple[int, str]]]]:

@@ -14,7 +14,7 @@ from service_hub.channel.signatures import Signatures, Signer
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import NO_FAULTS, FaultPoints, OutboxReader, StreamPage
+from service_hub.ports import NO_FAULTS, FaultPoints, NumberedEvent, OutboxReader, StreamPage
 
 POLL_SECONDS: Final = 2.0
 """A wake may be missed (another hub process committed): the database is asked this often."""
@@ -106,6 +106,12 @@ class SignedEvents:
                         woken.clear()
                         page = await self._page(provider_id, seq, limit)
         return await self._signed(page)
+
+    async def signed(self, events: Sequence[NumberedEvent]) -> list[str]:
+        """Return the compact JWS of each event, in the same order; nothing is read."""
+        if events:
+            await self._faults.reach("channel.before_sign")
+        return await self._signatures.of(events)
 
     async def signed_waiting(self, provider_ids: Sequence[str], limit: int) -> Mapping[str, Signed]:
         """Return for each provider its stream and what it has not acknowledged, at most `limit`.

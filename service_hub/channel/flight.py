@@ -1,6 +1,6 @@
 """Which events are sent now, and which again; pure (design: channel, event stream, pressure)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +38,7 @@ Step = Publish | Hint
 class _Flight:
     sent_at: float
     sent_count: int
+    is_hint: bool
 
     @property
     def due_at(self) -> float:
@@ -53,6 +54,7 @@ class FlightLog:
 
     def __init__(self) -> None:
         self._stream = ""
+        self._acknowledged = 0
         self._flights: dict[int | None, _Flight] = {}
         self._held_until: float | None = None
 
@@ -61,7 +63,32 @@ class FlightLog:
         if stream != self._stream:
             self._stream = stream
             self._flights.clear()
+        self._acknowledged = seq
         self._keep({each for each in self._flights if each is None or each > seq})
+
+    def goes_on(self, stream: str, acknowledged: int, first: int, following: int) -> bool:
+        """Whether what has the numbers from `first` on, below `following`, can be sent unread.
+
+        It can when everything unacknowledged below is in flight, nothing of it stands in the way,
+        there is room in the window, and no later state of the stream is known. Then what is
+        acknowledged is forgotten.
+        """
+        if self._stream not in {stream, ""} or following - 1 - acknowledged > IN_FLIGHT_MAX:
+            return False
+        if acknowledged < self._acknowledged or any(
+            seq is not None and seq >= following for seq in self._flights
+        ):
+            return False
+        for seq in range(acknowledged + 1, following):
+            flight = self._flights.get(seq)
+            if (flight is None) is (seq < first):
+                return False
+            if flight is not None and (flight.is_hint or flight.is_exhausted):
+                return False
+        self._stream = stream
+        self._acknowledged = acknowledged
+        self._keep(set(range(acknowledged + 1, following)))
+        return True
 
     def steps(self, waiting: Sequence[tuple[int, int]], now: float) -> list[Step]:
         """Return what to do for the unacknowledged events, given in order as (seq, bytes).
@@ -90,7 +117,8 @@ class FlightLog:
     def done(self, step: Step, now: float) -> None:
         """Note that the step was taken; one that was not is due again."""
         flight = self._flights.get(step.seq)
-        self._flights[step.seq] = _Flight(now, 1 if flight is None else flight.sent_count + 1)
+        count = 1 if flight is None else flight.sent_count + 1
+        self._flights[step.seq] = _Flight(now, count, isinstance(step, Hint))
 
     def hold(self, now: float, seconds: float = BUSY_SECONDS) -> None:
         """Note that nothing more can be sent for the moment."""
@@ -102,7 +130,7 @@ class FlightLog:
             return self._held_until
         return min((flight.due_at for flight in self._flights.values()), default=None)
 
-    def _keep(self, seen: set[int | None]) -> None:
+    def _keep(self, seen: Collection[int | None]) -> None:
         self._flights = {seq: flight for seq, flight in self._flights.items() if seq in seen}
 
     def _is_due(self, seq: int | None, now: float) -> bool:

@@ -1,11 +1,11 @@
 """Moves stored events to the providers that are connected (design: channel, event stream).
 
-The database is the queue. A wake makes it quick, the poll makes it certain, and a new connection
-is sent again whatever its provider has not acknowledged.
+The database is the queue. A commit hands over what it stored, a wake makes it quick, the poll makes
+it certain, and a new connection is sent again whatever its provider has not acknowledged.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -13,7 +13,8 @@ import structlog
 
 from service_hub.channel.delivery import Delivery, Publication
 from service_hub.channel.due_times import DueTimes
-from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Step
+from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Publish, Step
+from service_hub.channel.handed_over import HandedOver, handed_over
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderStream
 from service_hub.ports import (
@@ -24,6 +25,7 @@ from service_hub.ports import (
     OutboxReader,
     Stored,
 )
+from wire_contract.topics import EVENT_BYTES_MAX
 
 POLL_SECONDS: Final = 2.0
 PASS_SECONDS_MAX: Final = 30.0
@@ -32,11 +34,15 @@ PASS_SECONDS_MAX: Final = 30.0
 PART_MAX: Final = 200
 """Providers whose events are read, signed and sent together: more would hold the loop up."""
 
-HANDED_AT_ONCE: Final = 64
+HANDED_AT_ONCE: Final = 32
 """After so many events the loop's other work has its turn."""
 
 PARTS_AT_ONCE: Final = 2
 """While one part is signed and sent, another is read in another thread."""
+
+LOOKS_APART_SECONDS: Final = 0.02
+"""Outboxes are read at most so often: of many that are asked for one by one, as when a crowd
+connects, many are then read together. Who is asked for alone is read at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,19 +79,76 @@ class OutboxPump:
 
     async def run(self) -> None:
         """Pump until cancelled."""
-        poll_at = self._monotonic()
+        poll_at = look_at = self._monotonic()
+        unread: set[str] = set()
         while True:
-            woken = await self._wakeups.take(self._pause(poll_at))
+            woken = await self._wakeups.take(
+                self._pause(min(poll_at, look_at) if unread else poll_at)
+            )
+            unread |= woken.provider_ids | await self._send_stored(woken.stored)
             now = self._monotonic()
-            due = self._due.take(now)
+            unread |= self._due.take(now)
             if now >= poll_at:
                 poll_at = now + self._poll_seconds
-                due |= await self._behind()
-            await self._look_at(sorted(woken.provider_ids | due))
+                unread |= await self._behind()
+            if unread and now >= look_at:
+                look_at = now + LOOKS_APART_SECONDS
+                looked_at, unread = sorted(unread), set()
+                await self._look_at(looked_at)
 
-    def _pause(self, poll_at: float) -> float:
+    def _pause(self, until: float) -> float:
         next_at = self._due.next_at()
-        return max(0.0, min(poll_at, poll_at if next_at is None else next_at) - self._monotonic())
+        return max(0.0, min(until, until if next_at is None else next_at) - self._monotonic())
+
+    # ------------------------------------------------------------------- what commits handed over
+
+    async def _send_stored(self, stored: Sequence[Stored]) -> set[str]:
+        """Send what was handed over; return the providers whose outbox must be read for that."""
+        unread: set[str] = set()
+        ready: list[tuple[str, HandedOver]] = []
+        for provider_id, handed in handed_over(stored).items():
+            flights = self._flights(provider_id)
+            if flights is None:
+                continue
+            if not handed.is_whole() or not _goes_on(flights, handed):
+                unread.add(provider_id)
+            elif handed.events:
+                ready.append((provider_id, handed))
+            else:
+                self._due.note(provider_id, flights.due_at())
+        for at in range(0, len(ready), HANDED_AT_ONCE):
+            unread |= await self._send_some(ready[at : at + HANDED_AT_ONCE])
+            await asyncio.sleep(0)
+        return unread
+
+    async def _send_some(self, ready: Sequence[tuple[str, HandedOver]]) -> set[str]:
+        """Sign and send; return whose outbox must be read after all."""
+        if not self._may_send():
+            return {provider_id for provider_id, _ in ready}
+        try:
+            async with asyncio.timeout(PASS_SECONDS_MAX):
+                signed = await self._source.signed(
+                    [event for _, handed in ready for event in handed.events]
+                )
+        except Exception:
+            # Read and signed again like all that was not handed over.
+            log.exception("hand_over_failed", providers=len(ready))
+            return {provider_id for provider_id, _ in ready}
+        unread: set[str] = set()
+        signatures = iter(signed)
+        for provider_id, handed in ready:
+            payloads = {each.seq: next(signatures).encode("ascii") for each in handed.events}
+            flights = self._flights(provider_id)
+            if flights is None:
+                continue
+            # Another connection may have come while it was signed.
+            if max(map(len, payloads.values())) > EVENT_BYTES_MAX or not _goes_on(flights, handed):
+                unread.add(provider_id)
+                continue
+            await self._take_all(provider_id, flights, [Publish(seq) for seq in payloads], payloads)
+        return unread
+
+    # ------------------------------------------------------------------------- what must be read
 
     async def _behind(self) -> set[str]:
         """Return the connected providers that have not acknowledged everything."""
@@ -142,16 +205,7 @@ class OutboxPump:
             if handed > HANDED_AT_ONCE:
                 handed = 0
                 await asyncio.sleep(0)
-            try:
-                if events:
-                    await self._faults.reach("channel.before_publish")
-                self._send(provider_id, stream, events)
-                if events:
-                    await self._faults.reach("channel.after_publish")
-            except Exception:
-                # One provider's trouble must not end the delivery to the others.
-                log.exception("outbox_pass_failed", provider_id=provider_id)
-                self._forget(provider_id)
+            await self._send(provider_id, stream, events)
         left_out = [each for each in provider_ids if each not in waiting]
         if waiting and left_out:
             # All together were too large for one read.
@@ -187,24 +241,45 @@ class OutboxPump:
         self._logs[provider_id] = (connection, flights)
         return flights
 
-    def _send(
+    async def _send(
         self, provider_id: str, stream: ProviderStream, events: Sequence[tuple[int, str]]
     ) -> None:
+        """Send what was read, as far as it is due."""
         flights = self._flights(provider_id)
         if flights is None:
             return
         flights.acknowledge(stream.stream, stream.acknowledged_seq)
         payloads = {seq: jws.encode("ascii") for seq, jws in events}
         waiting = [(seq, len(payload)) for seq, payload in payloads.items()]
-        now = self._monotonic()
-        for step in flights.steps(waiting, now):
-            if not self._take(provider_id, step, payloads):
-                flights.hold(now)
-                break
-            flights.done(step, now)
-        self._due.note(provider_id, flights.due_at())
+        steps = flights.steps(waiting, self._monotonic())
+        await self._take_all(provider_id, flights, steps, payloads)
 
-    def _take(self, provider_id: str, step: Step, payloads: dict[int, bytes]) -> bool:
+    async def _take_all(
+        self,
+        provider_id: str,
+        flights: FlightLog,
+        steps: Sequence[Step],
+        payloads: Mapping[int, bytes],
+    ) -> None:
+        """Take the steps in order; the first that cannot be taken now, and the rest, wait."""
+        try:
+            if payloads:
+                await self._faults.reach("channel.before_publish")
+            now = self._monotonic()
+            for step in steps:
+                if not self._take(provider_id, step, payloads):
+                    flights.hold(now)
+                    break
+                flights.done(step, now)
+            self._due.note(provider_id, flights.due_at())
+            if payloads:
+                await self._faults.reach("channel.after_publish")
+        except Exception:
+            # One provider's trouble must not end the delivery to the others.
+            log.exception("outbox_pass_failed", provider_id=provider_id)
+            self._forget(provider_id)
+
+    def _take(self, provider_id: str, step: Step, payloads: Mapping[int, bytes]) -> bool:
         """Return whether the step was taken; if not, the rest waits for the next look."""
         if isinstance(step, Hint):
             return self._delivery.hint(provider_id)
@@ -213,6 +288,11 @@ class OutboxPump:
             # The peer takes less than MQTT allows: as with every event that is too large.
             return self._delivery.hint(provider_id)
         return publication is Publication.SENT
+
+
+def _goes_on(flights: FlightLog, handed: HandedOver) -> bool:
+    stream = handed.stream
+    return flights.goes_on(stream.stream, stream.acknowledged_seq, handed.first, stream.next_seq)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ STORED_MAX: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """Who was woken, and what the commits have said of their outboxes, in order."""
+    """Whose outbox is to be read, and what commits have told of others, in order."""
 
     provider_ids: set[str]
     stored: Sequence[Stored]
@@ -38,19 +38,24 @@ class Wakeups:
 
     def wake(self, provider_ids: Sequence[str], stored: Stored = NOTHING_STORED) -> None:
         """Wake the pump and every long poll of these providers; never blocks."""
+        told = {stream.id for stream in stored.streams} if self._keep(stored) else set()
         for provider_id in provider_ids:
-            self._woken.add(provider_id)
+            if provider_id not in told:
+                self._woken.add(provider_id)
             for event in self._waiting.get(provider_id, ()):
                 event.set()
-        self._keep(stored)
-        if self._woken:
+        if self._woken or self._stored:
             self._any.set()
 
-    def _keep(self, stored: Stored) -> None:
+    def _keep(self, stored: Stored) -> bool:
+        """Keep what a commit told, if there is room."""
         count = len(stored.streams) + len(stored.events)
-        if count and self._stored_count + count <= STORED_MAX:
+        if self._stored_count + count > STORED_MAX:
+            return False
+        if count:
             self._stored.append(stored)
             self._stored_count += count
+        return True
 
     def close(self) -> None:
         """Let every waiting long poll answer now, and none wait from here on: the hub stops."""

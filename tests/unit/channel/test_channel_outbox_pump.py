@@ -1,99 +1,15 @@
 """The pump with a clock in hand: what is sent to whom, when, and what trouble does to others."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from service_hub.channel.delivery import Publication
-from service_hub.channel.event_source import SignedEvents
-from service_hub.channel.outbox_pump import PART_MAX, OutboxPump
-from service_hub.channel.wakeups import Wakeups
+from service_hub.channel.outbox_pump import PART_MAX
 from service_hub.ports import StreamPage
-from tests.support.channel_world import OSAKA, TOKYO
+from tests.support.channel_world import TOKYO
 from tests.support.memory_outbox import MemoryOutbox
+from tests.support.pump_bench import Bench
 from wire_contract.topics import EVENT_BYTES_MAX
-
-
-class PlainSigner:
-    """The number and the filling are enough to see what was sent."""
-
-    def sign(self, payload: Mapping[str, object] | bytes) -> str:
-        """Return something that shows what was signed."""
-        assert isinstance(payload, Mapping)
-        body = payload["body"]
-        assert isinstance(body, dict)
-        return f"{payload['stream']}/{payload['seq']}{body.get('filling', '')}"
-
-
-class RecordedDelivery:
-    """A Delivery that says what it is told to say, and keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-        self.sent: list[tuple[str, str]] = []
-        self.answer: Callable[[], Publication] = lambda: Publication.SENT
-
-    def connections(self) -> Mapping[str, int]:
-        """Return who is connected."""
-        return dict(self.numbers)
-
-    def connected(self, provider_id: str) -> int | None:
-        """Return the number of a connection."""
-        return self.numbers.get(provider_id)
-
-    def publish(self, provider_id: str, payload: bytes) -> Publication:
-        """Answer as told; keep what was sent."""
-        answer = self.answer()
-        if answer is Publication.SENT:
-            self.sent.append((provider_id, payload.decode()[:10]))
-        return answer
-
-    def hint(self, provider_id: str) -> bool:
-        """Keep that a hint was sent."""
-        self.sent.append((provider_id, "hint"))
-        return True
-
-    def kick(self, provider_id: str) -> None:
-        """Forget a connection."""
-        self.numbers.pop(provider_id, None)
-
-    def taken(self) -> list[tuple[str, str]]:
-        """Return what was sent since the last call."""
-        sent, self.sent = self.sent, []
-        return sent
-
-
-class Bench:
-    """A pump whose time stands still until a test moves it."""
-
-    def __init__(self, outbox: MemoryOutbox | None = None) -> None:
-        self.outbox = outbox or MemoryOutbox()
-        self.now = 0.0
-        self.delivery = RecordedDelivery()
-        wakeups = Wakeups()
-        self.pump = OutboxPump(
-            reader=self.outbox,
-            source=SignedEvents(self.outbox, PlainSigner(), wakeups),
-            delivery=self.delivery,
-            wakeups=wakeups,
-            monotonic=lambda: self.now,
-        )
-        for provider_id in (TOKYO, OSAKA):
-            self.outbox.follow(provider_id)
-
-    def crowd(self, count: int, *, events: int = 1) -> list[str]:
-        """Connect so many providers, each with events that wait."""
-        names = [f"site-{number:04}" for number in range(count)]
-        for name in names:
-            self.outbox.follow(name)
-            self.delivery.numbers[name] = 1
-            for _ in range(events):
-                self.outbox.add(name)
-        return names
-
-    async def look(self, provider_id: str = TOKYO) -> list[tuple[str, str]]:
-        """Let the pump look at one provider; return what it sent."""
-        await self.pump._look_at([provider_id])
-        return self.delivery.taken()
 
 
 async def test_nothing_is_sent_to_who_is_not_connected() -> None:
@@ -175,7 +91,7 @@ async def test_a_busy_connection_gets_the_rest_later_and_in_order() -> None:
     answers = iter([Publication.SENT, Publication.BUSY])
     bench.delivery.answer = lambda: next(answers)
     assert await bench.look() == [(TOKYO, "stream-1/1")]
-    assert 0 < bench.pump._pause(poll_at=100.0) <= 1.0
+    assert 0 < bench.pump._pause(until=100.0) <= 1.0
     bench.delivery.answer = lambda: Publication.SENT
     assert await bench.look() == [(TOKYO, "stream-1/2"), (TOKYO, "stream-1/3")]
 
@@ -187,7 +103,7 @@ async def test_who_has_gone_is_forgotten() -> None:
     await bench.look()
     bench.delivery.kick(TOKYO)
     await bench.pump._behind()
-    assert bench.pump._pause(poll_at=100.0) == 100.0
+    assert bench.pump._pause(until=100.0) == 100.0
 
 
 class BrokenForTokyo(MemoryOutbox):
@@ -222,7 +138,7 @@ async def test_who_could_not_be_read_is_tried_again_and_not_at_once() -> None:
     outbox.add(TOKYO)
     bench.delivery.numbers[TOKYO] = 1
     assert await bench.look() == []
-    assert 1.0 <= bench.pump._pause(poll_at=100.0) <= 2.0
+    assert 1.0 <= bench.pump._pause(until=100.0) <= 2.0
 
 
 async def test_a_delivery_that_fails_for_one_goes_on_for_the_others() -> None:

@@ -1,6 +1,7 @@
 """Whole copies of every back end: gone on with, of a group, of disks that change their size."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,12 @@ from vmm_simulator.hyperv.backend import (
     ChangeSet,
     Consistency,
     CutKind,
+    DiskFile,
+    PointKind,
+    TransferRefusedError,
 )
 from vmm_simulator.hyperv.host_client import Upload
+from vmm_simulator.problems import Code
 
 BACKENDS = {"embedded": pair}
 LARGE = (480 * BLOCK, 0, 170 * BLOCK + 4096)
@@ -236,3 +241,120 @@ async def test_the_consistency_of_a_cut_arrives_with_it(both: Pair) -> None:
     assert applied == AppliedCut(2, 0, NOW, Consistency.APPLICATION)
     assert both.osaka.backend.applied_cut(MACHINE) == applied
     assert both.osaka.answers.applied[-1] == (MACHINE, applied)
+
+
+async def test_a_disk_grows_on_both_ends_and_nothing_is_copied_again(both: Pair) -> None:
+    total = fill(both)
+    await both.replicate(CutKind.FULL, 1)
+    await both.osaka.backend.make_point(MACHINE, PointKind.STANDARD)
+    before = contents(both.replica_disks)
+    size = LARGE[2] + 20 * BLOCK + 512
+    both.write(2, 0, b"before", 9)
+    both.primary_disks[:] = await both.tokyo.resize_disk(MACHINE, 2, size)
+    both.write(2, size - 10, b"at the end", 10)
+    with pytest.raises(TransferRefusedError, match="give both ends the same") as refused:
+        await both.replicate(CutKind.DELTA, 2)
+    assert refused.value.code == Code.DISK_SIZES_DIFFER
+    both.replica_disks[:] = await both.osaka.backend.resize_disk(MACHINE, 2, size)
+    assert both.tokyo.tracked_bytes(MACHINE) < 3 * BLOCK < total
+    await both.replicate(CutKind.DELTA, 2)
+    assert both.equal()
+    point = both.osaka.backend.recovery_points(MACHINE)[-1]
+    await both.osaka.backend.promote(MACHINE, point.point_id)
+    assert [
+        content[: len(old)]
+        for content, old in zip(contents(both.replica_disks), before, strict=True)
+    ] == before
+    assert not contents(both.replica_disks)[2][len(before[2]) :].strip(b"\0")
+
+
+async def test_a_disk_that_shrank_and_grew_again_is_the_same_on_both_ends(both: Pair) -> None:
+    fill(both)
+    await both.replicate(CutKind.FULL, 1)
+    await both.osaka.backend.make_point(MACHINE, PointKind.STANDARD)
+    await both.tokyo.resize_disk(MACHINE, 0, 50 * BLOCK + 100)
+    both.primary_disks[:] = await both.tokyo.resize_disk(MACHINE, 0, LARGE[0])
+    await both.replicate(CutKind.DELTA, 2)
+    assert both.equal()
+    both.primary_disks[:] = await both.tokyo.resize_disk(MACHINE, 0, 40 * BLOCK)
+    both.replica_disks[:] = await both.osaka.backend.resize_disk(MACHINE, 0, 40 * BLOCK)
+    both.write(0, 39 * BLOCK, b"end")
+    await both.replicate(CutKind.DELTA, 3)
+    assert both.equal()
+    point = both.osaka.backend.recovery_points(MACHINE)[-1]
+    with pytest.raises(BackendStateError, match="before a disk was made smaller"):
+        await both.osaka.backend.promote(MACHINE, point.point_id)
+
+
+async def test_a_disk_is_added_with_what_is_on_it(both: Pair, tmp_path: Path) -> None:
+    fill(both)
+    await both.replicate(CutKind.FULL, 1)
+    ours, theirs = (
+        DiskFile("disk-3", tmp_path / place / "added.raw", 9 * BLOCK + 512)
+        for place in ("tokyo-disks", "osaka-disks")
+    )
+    make_files([ours])
+    with ours.path.open("r+b") as file:
+        file.seek(5 * BLOCK)
+        file.write(b"was there before")
+    for _ in range(2):
+        both.primary_disks[:] = await both.tokyo.add_disk(MACHINE, ours)
+        both.replica_disks[:] = await both.osaka.backend.add_disk(MACHINE, theirs)
+    assert both.primary_disks[-1] == ours
+    both.write(3, 0, b"new")
+    await both.replicate(CutKind.DELTA, 2)
+    assert both.equal()
+
+
+@pytest.mark.parametrize("step", range(4))
+async def test_a_kill_while_a_disk_is_added_and_another_grows_is_made_good_by_repeating(
+    both: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    fill(both)
+    await both.replicate(CutKind.FULL, 1)
+    both.write(0, 0, b"marked before")
+    added = DiskFile("disk-3", tmp_path / "tokyo-disks" / "added.raw", 9 * BLOCK)
+    make_files([added])
+    added.path.write_bytes(b"x" * 9 * BLOCK)
+    where = (
+        "vmm_simulator.hyperv.machine.fulfil",
+        "vmm_simulator.hyperv.change_map.ChangeMap.flush",
+        "vmm_simulator.hyperv.change_map.TrackedChanges._write_state",
+        "vmm_simulator.hyperv.change_map.ChangeMap.discard",
+    )[step]
+
+    def die(*_: object) -> None:
+        raise OSError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, die)
+        with pytest.raises(OSError, match="killed here"):
+            await both.tokyo.add_disk(MACHINE, added)
+    kill(both.tokyo)
+    old = list(both.primary_disks)
+    both.tokyo = await reopened(tmp_path / "tokyo", {MACHINE: old}, PRIMARY_FQDN)
+    with pytest.raises(BackendStateError, match="was interrupted: repeat it"):
+        await both.tokyo.attach(MACHINE, old)
+    both.primary_disks[:] = await both.tokyo.add_disk(MACHINE, added)
+    await both.tokyo.attach(MACHINE, both.primary_disks)
+    theirs = replace(added, path=tmp_path / "osaka-disks" / "added.raw")
+    both.replica_disks[:] = await both.osaka.backend.add_disk(MACHINE, theirs)
+    both.primary_disks[:] = await both.tokyo.resize_disk(MACHINE, 1, 3 * BLOCK)
+    both.replica_disks[:] = await both.osaka.backend.resize_disk(MACHINE, 1, 3 * BLOCK)
+    both.write(1, 2 * BLOCK, b"on what was empty")
+    await both.replicate(CutKind.DELTA, 2)
+    assert both.equal()
+
+
+async def test_disks_of_a_copy_in_doubt_keep_their_sizes(both: Pair) -> None:
+    with pytest.raises(ValueError, match="no disk 7"):
+        await both.tokyo.resize_disk(MACHINE, 7, BLOCK)
+    with pytest.raises(ValueError, match="one more disk"):
+        await both.tokyo.add_disk(MACHINE, replace(both.primary_disks[0], disk_id="again"))
+    await both.osaka.backend.await_import(MACHINE)
+    with pytest.raises(BackendStateError, match="waits for an import"):
+        await both.osaka.backend.resize_disk(MACHINE, 0, BLOCK)
+    await both.replicate(CutKind.FULL, 1)
+    await both.osaka.backend.promote(MACHINE, None)
+    with pytest.raises(BackendStateError, match="failed over"):
+        await both.osaka.backend.resize_disk(MACHINE, 0, BLOCK)

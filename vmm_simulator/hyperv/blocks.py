@@ -63,6 +63,13 @@ def left_of(bitmap: bytes, done: int, again: bytes) -> bytes:
     return ((wanted & ~before) | (wanted & changed & before)).to_bytes(len(bitmap), "little")
 
 
+def fitted(bitmap: bytes, size_bytes: int) -> bytes:
+    """Return the bitmap as one of a disk of this size: longer, or without what is behind it."""
+    length = max(1, bitmap_bytes(size_bytes))
+    within = (1 << block_count(size_bytes)) - 1
+    return (int.from_bytes(bitmap, "little") & within).to_bytes(length, "little")
+
+
 def marked_bytes(bitmap: bytes, size_bytes: int) -> int:
     """Return how many bytes of the disk are marked."""
     total = int.from_bytes(bitmap, "little").bit_count() * BLOCK_BYTES

@@ -21,6 +21,7 @@ from vmm_simulator.hyperv.blocks import (
     bitmap_bytes,
     block_count,
     blocks_touched,
+    fitted,
     marked_bytes,
     set_bits,
     union,
@@ -121,6 +122,8 @@ class TrackedChanges:
         self._generation = 0
         self._current: list[ChangeMap] = []
         self._cut: list[ChangeMap] = []
+        # The largest a disk was since the newest acknowledged cut, where it was made smaller.
+        self._largest: dict[int, int] = {}
         self._copy_id: str | None = None
         self._running_since: str | None = None
 
@@ -144,6 +147,7 @@ class TrackedChanges:
         state = _read_state(path)
         changes = cls(folder, state.sizes)
         changes._copy_id = state.copy_id
+        changes._largest = state.largest
         changes._merge_files()
         if state.running_since is not None and state.running_since != boot_id():
             changes.mark_everything()
@@ -172,6 +176,32 @@ class TrackedChanges:
         """Note that these bytes are about to change."""
         self._current[disk_index].mark(offset, length)
 
+    def resize(self, sizes: Sequence[int], added: Sequence[bytes]) -> None:
+        """Go on with disks of other sizes, or with more of them (`added`: what is marked on those).
+
+        No cut may be outstanding.
+        New space reads as zeros on both ends and needs no mark, unless something else was there
+        since the newest acknowledged cut.
+        """
+        before, self._sizes = self._sizes, tuple(sizes)
+        marks = [*(each.snapshot() for each in self._current), *added]
+        again: list[tuple[int, int, int]] = []
+        for index, (was, size) in enumerate(zip(before, self._sizes, strict=False)):
+            if size < was:
+                self._largest[index] = max(was, self._largest.get(index, 0))
+            elif size > was and self._largest.get(index, 0) > was:
+                again.append((index, was, min(size, self._largest[index])))
+        old, self._current = self._current, self._fresh_maps()
+        for change_map, size, bitmap in zip(self._current, self._sizes, marks, strict=True):
+            change_map.merge(fitted(bitmap, size))
+        for index, start, end in again:
+            self.mark(index, start, end - start)
+        # With the new sizes durable, whatever maps are found belong to disks of these sizes.
+        self.flush()
+        self._write_state()
+        for change_map in old:
+            change_map.discard()
+
     def mark_everything(self) -> None:
         """Count every block as changed."""
         for change_map, size in zip(self._current, self._sizes, strict=True):
@@ -195,9 +225,10 @@ class TrackedChanges:
 
     def acknowledge(self) -> None:
         """Forget the marks of the cut: the replica holds it."""
-        if self._copy_id is not None:
+        if self._copy_id is not None or self._largest:
             # Before the marks go: what is here of a whole copy is not to be gone on with any more.
             self._copy_id = None
+            self._largest = {}
             self._write_state()
         self._discard_cut()
 
@@ -257,8 +288,9 @@ class TrackedChanges:
             match = _MAP_NAME.fullmatch(path.name)
             index = int(match[2]) if match else len(self._sizes)
             if index < len(self._sizes):
-                old = ChangeMap(path, self._sizes[index])
-                self._current[index].merge(old.snapshot())
+                size = self._sizes[index]
+                old = ChangeMap(path, size)
+                self._current[index].merge(fitted(old.snapshot(), size))
                 old.discard()
 
     def _note_running(self) -> None:
@@ -271,6 +303,7 @@ class TrackedChanges:
             "sizes": self._sizes,
             "running_since": self._running_since,
             "copy_id": self._copy_id,
+            "largest": list(self._largest.items()),
         }
         write_durably(self._folder / TRACKING_FILE, json.dumps(state).encode())
 
@@ -289,6 +322,7 @@ class _State(NamedTuple):
     sizes: list[int]
     running_since: str | None
     copy_id: str | None
+    largest: dict[int, int]
 
 
 def _read_state(path: Path) -> _State:
@@ -297,6 +331,7 @@ def _read_state(path: Path) -> _State:
             state = json.loads(file.read(_STATE_BYTES_MAX))
         sizes = [int(size) for size in state["sizes"]]
         running_since, copy_id = state["running_since"], state.get("copy_id")
+        largest = {int(index): int(size) for index, size in state.get("largest", ())}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendStateError(
             f"{path} is damaged ({error}); delete it and resynchronize the machine"
@@ -305,4 +340,5 @@ def _read_state(path: Path) -> _State:
         sizes,
         None if running_since is None else str(running_since),
         None if copy_id is None else str(copy_id),
+        largest,
     )

@@ -1,5 +1,4 @@
 """The embedded back end: sparse raw files, 64 KiB change maps, redo logs (design: replication)."""
-# ruff: noqa: ARG002 -- the methods that are not offered yet look at nothing
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from vmm_simulator.hyperv.backend import (
 from vmm_simulator.hyperv.copy_before_write import FrozenCut
 from vmm_simulator.hyperv.disks import copy_sparse, make_empty, sync_folder
 from vmm_simulator.hyperv.export_folder import Export, in_loop, write_export
+from vmm_simulator.hyperv.frames import DISKS_MAX
 from vmm_simulator.hyperv.host_client import HostClient
 from vmm_simulator.hyperv.machine import HostedMachine
 from vmm_simulator.hyperv.received_bytes import ReceivedBytes
@@ -179,7 +179,9 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
             machine = self._machine(machine_id)
             if not disks:
                 continue
-            machine.set_disks(disks)
+            intended = await run_to_end(machine.finish_disk_change)
+            if intended is None or intended == tuple(disks):
+                machine.set_disks(disks)
             machine.replica.delete_unfinished()
             await run_to_end(machine.promoted.reopen)
             await machine.replica.settle()
@@ -219,11 +221,31 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         self, machine_id: str, disk_index: int, size_bytes: int
     ) -> Sequence[DiskFile]:
         """Give a disk another size, on either end; returns the disks as they are now."""
-        raise _not_offered("another size")
+        machine = self._machine(machine_id)
+        disks = list(machine.require_disks())
+        if not 0 <= disk_index < len(disks) or size_bytes < 0:
+            raise ValueError(f"there is no disk {disk_index}, or no size of {size_bytes} bytes")
+        disks[disk_index] = replace(disks[disk_index], size_bytes=size_bytes)
+        return await self._change_disks(machine, disks)
 
     async def add_disk(self, machine_id: str, disk: DiskFile) -> Sequence[DiskFile]:
         """Add a disk behind the others (a missing file is made, empty); returns all disks."""
-        raise _not_offered("another disk")
+        machine = self._machine(machine_id)
+        present = machine.require_disks()
+        if disk in present:
+            return present
+        if len(present) >= DISKS_MAX or disk.path in {each.path for each in present}:
+            raise ValueError(f"{disk.path} cannot be one more disk of {machine_id}")
+        return await self._change_disks(machine, [*present, disk])
+
+    async def _change_disks(
+        self, machine: HostedMachine, disks: Sequence[DiskFile]
+    ) -> Sequence[DiskFile]:
+        async with machine.replica.changing_disks():
+            if tuple(disks) != machine.disks:
+                # In the loop: no guest writes while its disks are opened anew.
+                machine.change_disks(disks)
+        return machine.disks
 
     async def export(
         self,
@@ -344,30 +366,6 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         del self._machines[machine_id]
         await run_to_end(_delete, [disk.path for disk in disks], machine.folder)
 
-    # A machine that moves to another host.
-
-    def folder_of(self, machine_id: str) -> Path:
-        """Return where all that is kept of a machine lies (it may not exist)."""
-        return self._machine(machine_id).folder
-
-    async def let_go(self, machine_id: str) -> Path:
-        """Make everything of a machine durable, close and forget it; its folder may then be moved.
-
-        Marks, what a replica holds and its points go along with the folder.
-        """
-        machine = self._machine(machine_id)
-        await machine.replica.close("the machine moves to another host")
-        await run_to_end(machine.close)
-        self._machines.pop(machine_id, None)
-        return machine.folder
-
-    async def aclose(self) -> None:
-        """Stop with flush: everything is durable and closed, marks and replicas stay."""
-        for machine_id in list(self._machines):
-            machine = self._machines.pop(machine_id)
-            await machine.replica.close("the host stops")
-            await run_to_end(machine.close)
-
 
 def _fits(disk: DiskFile) -> bool:
     return disk.path.is_file() and disk.path.stat().st_size == disk.size_bytes
@@ -380,7 +378,3 @@ def _delete(paths: Sequence[Path], folder: Path) -> None:
             sync_folder(path.parent)
     if folder.exists():
         shutil.rmtree(folder)
-
-
-def _not_offered(what: str) -> BackendStateError:
-    return BackendStateError(f"{what} is not offered yet by this back end")

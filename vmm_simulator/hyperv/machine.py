@@ -19,7 +19,8 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.blocks import bitmap_bytes, blocks_touched, marked_bytes, set_bits, union
 from vmm_simulator.hyperv.change_map import LastRecord, TrackedChanges
-from vmm_simulator.hyperv.copy_before_write import FrozenCut, FrozenDisk
+from vmm_simulator.hyperv.copy_before_write import FrozenCut
+from vmm_simulator.hyperv.disk_change import forget_intent, fulfil, read_intent, write_intent
 from vmm_simulator.hyperv.disks import allocated_extents, write_fully
 from vmm_simulator.hyperv.frames import DISKS_MAX
 from vmm_simulator.hyperv.promotion import CLOSED_BY, PromotedCopy
@@ -67,6 +68,14 @@ class HostedMachine:
             raise BackendStateError(
                 f"the machine {self.machine_id} needs 1 to {DISKS_MAX} disks, not {len(disks)}"
             )
+        intended = read_intent(self.folder)
+        if intended is not None:
+            if intended != tuple(disks):
+                raise BackendStateError(
+                    f"a change of the disks of {self.machine_id} was interrupted: repeat it, so "
+                    "that the inventory names them as they are"
+                )
+            forget_intent(self.folder)
         sizes = tuple(disk.size_bytes for disk in disks)
         if self.tracked is not None and self.tracked.sizes != sizes:
             raise BackendStateError(
@@ -75,6 +84,32 @@ class HostedMachine:
             )
         self.disks = tuple(disks)
         self.replica.disks = self.disks
+
+    def change_disks(self, disks: Sequence[DiskFile]) -> None:
+        """Make the disks these, in other sizes or with more of them (blocks)."""
+        self._take_back_frozen()
+        write_intent(self.folder, disks)
+        self.finish_disk_change()
+
+    def finish_disk_change(self) -> tuple[DiskFile, ...] | None:
+        """Fulfil what was intended for the disks, also before a kill; returns it (blocks)."""
+        disks = read_intent(self.folder)
+        if disks is None:
+            return None
+        attached = self.attached
+        self.close_disks()
+        fulfil(disks)
+        if self.tracked is not None:
+            added = disks[len(self.tracked.sizes) :]
+            with OpenDisks(added) as opened:
+                bitmaps = [
+                    _allocated(*each) for each in zip(opened.descriptors, opened.sizes, strict=True)
+                ]
+            self.tracked.resize([disk.size_bytes for disk in disks], bitmaps)
+        self.disks = self.replica.disks = disks
+        if attached:
+            self.open_disks()
+        return disks
 
     def require_disks(self) -> tuple[DiskFile, ...]:
         """Return the disks, or say that nobody named them."""
@@ -182,7 +217,11 @@ class HostedMachine:
         frozen = FrozenCut(disks, self.folder)
         try:
             whole = kind in (CutKind.FULL, CutKind.DIFFERENCES) or self._owes_whole
-            allocated = [_allocated(disk) for disk in frozen.disks] if whole else None
+            allocated = (
+                [_allocated(disk.descriptor, disk.size_bytes) for disk in frozen.disks]
+                if whole
+                else None
+            )
             marked = self.tracked.swap()
         except BaseException:
             frozen.release()
@@ -262,9 +301,9 @@ class HostedMachine:
         self._records().set(number)
 
 
-def _allocated(disk: FrozenDisk) -> bytes:
-    bitmap = bytearray(max(1, bitmap_bytes(disk.size_bytes)))
-    for start, end in allocated_extents(disk.descriptor, disk.size_bytes):
+def _allocated(descriptor: int, size_bytes: int) -> bytes:
+    bitmap = bytearray(max(1, bitmap_bytes(size_bytes)))
+    for start, end in allocated_extents(descriptor, size_bytes):
         blocks = blocks_touched(start, end - start)
         set_bits(bitmap, blocks.start, blocks.stop - 1)
     return bytes(bitmap)

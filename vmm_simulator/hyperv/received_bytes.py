@@ -8,6 +8,7 @@ from vmm_simulator.hyperv.backend import AppliedCut, BackendStateError, Transfer
 from vmm_simulator.hyperv.incoming import Incoming
 from vmm_simulator.hyperv.machine import HostedMachine
 from vmm_simulator.hyperv.replica_listener import ReplicaBytes
+from vmm_simulator.hyperv.threads import run_to_end
 
 _MACHINE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -57,3 +58,27 @@ class ReceivedBytes(ReplicaBytes):
     async def digests(self, machine_id: str, disk_index: int, first: int, count: int) -> bytes:
         """Return the digests of a range of a replica's blocks."""
         return await self._machine(machine_id).replica.digests(disk_index, first, count)
+
+    # A machine that moves to another host.
+
+    def folder_of(self, machine_id: str) -> Path:
+        """Return where all that is kept of a machine lies (it may not exist)."""
+        return self._machine(machine_id).folder
+
+    async def let_go(self, machine_id: str) -> Path:
+        """Make everything of a machine durable, close and forget it; its folder may then be moved.
+
+        Marks, what a replica holds and its points go along with the folder.
+        """
+        machine = self._machine(machine_id)
+        await machine.replica.close("the machine moves to another host")
+        await run_to_end(machine.close)
+        self._machines.pop(machine_id, None)
+        return machine.folder
+
+    async def aclose(self) -> None:
+        """Stop with flush: everything is durable and closed, marks and replicas stay."""
+        for machine_id in list(self._machines):
+            machine = self._machines.pop(machine_id)
+            await machine.replica.close("the host stops")
+            await run_to_end(machine.close)

@@ -133,6 +133,25 @@ class Replica(ReplicaState):
             self.require_usable()
             yield
 
+    @asynccontextmanager
+    async def changing_disks(self) -> AsyncIterator[None]:
+        """Hold the disks while their sizes change: no transfer, all that is committed applied."""
+        if self.record.promotion is not None:
+            raise BackendStateError(
+                f"the copy {self.machine_id} is failed over: commit or revert that first"
+            )
+        await self._drop_incoming()
+        async with self.alone():
+            if self.record.state is CopyState.AWAITING_IMPORT:
+                raise BackendStateError(
+                    f"the copy {self.machine_id} waits for an import: import it first"
+                )
+            await self.apply_committed()
+            await self.look_for_alteration()
+            yield
+            if self.record.guards:
+                await run_to_end(self.save, replace(self.record, guards=guards_of(self.disks)))
+
     async def digests(self, disk_index: int, first: int, count: int) -> bytes:
         """Return the digests of blocks as they are after all committed change sets."""
         if not 0 <= disk_index < len(self.disks):

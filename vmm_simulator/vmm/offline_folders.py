@@ -63,7 +63,7 @@ def share_of(path: str, shares: Iterable[FileShareRecord]) -> FileShareRecord | 
     wanted = _parts(path)
     for share in sorted(shares, key=lambda each: len(_parts(each.unc)), reverse=True):
         name = _parts(share.unc)
-        if name and wanted[: len(name)] == name and ".." not in wanted:
+        if name and wanted[: len(name)] == name and _stays_below(wanted):
             return share
     return None
 
@@ -71,7 +71,7 @@ def share_of(path: str, shares: Iterable[FileShareRecord]) -> FileShareRecord | 
 def real_folder(path: str, share: FileShareRecord) -> PurePosixPath:
     """Return where the files of a UNC path below a share really are."""
     wanted, name = _parts(path), _parts(share.unc)
-    if wanted[: len(name)] != name or ".." in wanted:
+    if wanted[: len(name)] != name or not _stays_below(wanted):
         raise RefusedError(Code.OFFLINE_FOLDER, f"{path} does not lie below {share.unc}")
     # The names below keep their case: the folder is a real one.
     below = [each for each in path.split("\\") if each][len(name) :]
@@ -115,6 +115,11 @@ def _parts(path: str) -> tuple[str, ...]:
     if not path.startswith("\\\\"):
         return ()
     return tuple(each.lower() for each in path.split("\\") if each)
+
+
+def _stays_below(parts: tuple[str, ...]) -> bool:
+    """Whether no part leads elsewhere once the path is a folder of this system."""
+    return not any(each in {".", ".."} or "/" in each or "\0" in each for each in parts)
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:

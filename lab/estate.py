@@ -19,6 +19,8 @@ FIRST_HOST_ADDRESS: Final = 10
 DISK_FILES_BYTES_MIN: Final = 1024 * 1024
 DISK_FILES_BYTES_MAX: Final = 64 * 1024**3
 
+STORE_BYTES_MAX: Final = 1024**5
+
 _IDENTITIES: Final = uuid.UUID("6f1c3d5e-52a4-4b7e-9d0e-5ad1f6c1b7a4")
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^/\x00-\x1f]+$")]
@@ -54,6 +56,7 @@ class IpPool(Settings):
     subnet: Name
     first: ipaddress.IPv4Address
     last: ipaddress.IPv4Address
+    reserved: tuple[ipaddress.IPv4Address, ...] = ()
 
 
 class Classification(Settings):
@@ -70,9 +73,26 @@ class LibraryShare(Settings):
 
 
 class Cluster(Settings):
-    """A failover cluster of some of the hosts."""
+    """A failover cluster of some of the hosts.
+
+    VMM makes its replica broker when clouds are paired, but only with addresses by DHCP; `broker`
+    is one that was made by hand.
+    """
 
     name: Fqdn
+    addressing: Literal["DHCP", "Static"] = "DHCP"
+    broker: Fqdn | None = None
+
+
+class Store(Settings):
+    """Where hosts keep disks: a CSV of a cluster, an SMB share of some hosts, a folder of one."""
+
+    name: Name
+    kind: Literal["CSV", "SMB", "Local"] = "CSV"
+    capacity: ByteSize = Field(ge=DISK_FILES_BYTES_MIN, le=STORE_BYTES_MAX)
+    classification: Name | None = None
+    cluster: Fqdn | None = None
+    hosts: tuple[Fqdn, ...] = ()
 
 
 class Host(Settings):
@@ -106,13 +126,17 @@ class Disk(Settings):
 
 
 class Machine(Settings):
-    """A virtual machine; its guest writes records and rewrites files for as long as it runs."""
+    """A virtual machine; its guest writes records and rewrites files for as long as it runs.
+
+    Its disks lie in `store`; without one, in its host's own folder.
+    """
 
     name: Name
     cloud: Name
     host: Fqdn
     generation: Literal[1, 2] = 2
     network: Name | None = None
+    store: Name | None = None
     disks: tuple[Disk, ...] = Field(min_length=1, max_length=8)
     records_per_second: float = Field(default=20.0, gt=0, le=1000)
     running: bool = True
@@ -140,6 +164,7 @@ class Site(Settings):
     networks: tuple[Network, ...] = ()
     ip_pools: tuple[IpPool, ...] = ()
     classifications: tuple[Classification, ...] = ()
+    stores: tuple[Store, ...] = ()
     library_shares: tuple[LibraryShare, ...] = ()
     clouds: tuple[Cloud, ...] = Field(min_length=1)
     machines: tuple[Machine, ...] = ()
@@ -169,8 +194,32 @@ class Site(Settings):
             for logical in cloud.logical_networks:
                 _known(f"cloud {cloud.name}", "logical network", logical, self.logical_networks)
         self._pools_hold()
+        self._stores_hold()
         self._machines_hold()
         return self
+
+    def _stores_hold(self) -> None:
+        _unique(f"site {self.name}", "store", (store.name for store in self.stores))
+        classifications = [each.name for each in self.classifications]
+        clusters = [cluster.name for cluster in self.clusters]
+        for store in self.stores:
+            where = f"store {store.name}"
+            if store.classification is not None:
+                _known(where, "classification", store.classification, classifications)
+            for fqdn in store.hosts:
+                _known(where, "host", fqdn, (host.fqdn for host in self.hosts))
+            if (store.kind == "CSV") != (store.cluster is not None):
+                raise ValueError(f"{where}: a CSV, and nothing else, belongs to a cluster")
+            if store.cluster is not None:
+                _known(where, "cluster", store.cluster, clusters)
+            elif not store.hosts:
+                raise ValueError(f"{where}: name the hosts that see it")
+
+    def seen_by(self, store: Store) -> tuple[str, ...]:
+        """Return the hosts that see a store: the nodes of its cluster, or those it names."""
+        if store.cluster is None:
+            return store.hosts
+        return tuple(host.fqdn for host in self.hosts if host.cluster == store.cluster)
 
     def _pools_hold(self) -> None:
         networks = {network.name: network for network in self.networks}
@@ -200,6 +249,12 @@ class Site(Settings):
             if machine.network is not None:
                 _known(where, "network", machine.network, [each.name for each in self.networks])
             _unique(where, "disk", (disk.name for disk in machine.disks))
+            if machine.store is not None:
+                stores = {store.name: store for store in self.stores}
+                _known(where, "store", machine.store, stores)
+                seen_by = self.seen_by(stores[machine.store])
+                if machine.host not in seen_by:
+                    raise ValueError(f"{where}: host {machine.host} does not see {machine.store}")
 
     def hosts_of(self, cloud: Cloud) -> tuple[Host, ...]:
         """Return the hosts that a cloud is made of, in the order of the file."""
@@ -215,11 +270,15 @@ class Pairing(Settings):
 
 
 class Estate(Settings):
-    """A whole estate: one hub, its sites, and what the story protects."""
+    """A whole estate: one hub, its sites, and what the story protects.
+
+    `guests`: whether each guest is a process, or a task of its simulator (more than 50 machines).
+    """
 
     name: SiteName
     region: str = Field(default="japaneast", pattern=r"^[a-z0-9]+$")
     replication_interval_seconds: int = Field(default=30, ge=1, le=900)
+    guests: Literal["process", "task"] = "process"
     sites: tuple[Site, ...] = Field(min_length=1, max_length=SITES_MAX)
     pairings: tuple[Pairing, ...] = ()
 
@@ -252,6 +311,10 @@ class Estate(Settings):
     def identity(self, *parts: str) -> str:
         """Return the GUID of a named thing of this estate; the same name gives the same GUID."""
         return str(uuid.uuid5(_IDENTITIES, "/".join((self.name, *parts))))
+
+    def store_folder(self, site: str, store: str) -> str:
+        """Return the folder of a store, relative to its site's: names may have any character."""
+        return f"stores/{self.identity(site, 'store', store)}"
 
     def host_addresses(self, prefix: str) -> dict[str, str]:
         """Return each host's own loopback address below `prefix` (`127.a.b`)."""

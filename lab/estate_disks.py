@@ -47,7 +47,7 @@ async def make_disks(estate: Estate, layout: Layout, own_image: Path | None) -> 
         for site in estate.sites:
             images[site.name] = {}
             for machine in site.machines:
-                folder = _folder(layout, site, machine)
+                folder = _folder(estate, layout, site, machine)
                 paths = tuple(folder / f"{disk.name}.img" for disk in machine.disks)
                 images[site.name][machine.name] = paths
                 disk_plans = [plans[disk] for disk in machine.disks]
@@ -60,7 +60,7 @@ async def make_disks(estate: Estate, layout: Layout, own_image: Path | None) -> 
         site, _ = estate.cloud(estate.pairings[0].primary)
         name = estate.pairings[0].protect[0]
         machine = next(each for each in site.machines if each.name == name)
-        target = _folder(layout, site, machine) / "own.img"
+        target = _folder(estate, layout, site, machine) / "own.img"
         own[name] = await asyncio.to_thread(prepare_user_disk, own_image, target)
     return EstateDisks(images, own)
 
@@ -91,7 +91,10 @@ def _plans(estate: Estate) -> dict[Disk, DiskPlan]:
     return found
 
 
-def _folder(layout: Layout, site: Site, machine: Machine) -> Path:
+def _folder(estate: Estate, layout: Layout, site: Site, machine: Machine) -> Path:
+    if machine.store is not None:
+        stores = layout.site(site.name) / estate.store_folder(site.name, machine.store)
+        return stores / machine.name
     return layout.site(site.name) / "hosts" / machine.host / machine.name
 
 

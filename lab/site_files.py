@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from lab.estate import Estate, Machine, Network, Site, Subnet
+from lab.estate import Estate, Machine, Network, Site, Store, Subnet
 from lab.layout import Layout
 from service_shell.atomic_files import write_atomically
 from service_shell.secret_files import write_secret
@@ -120,6 +120,7 @@ def simulator_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:
         "hosts_file": str(layout.hosts_file),
         "ledger_socket": str(layout.ledger / "socket"),
         "replication": {"interval_seconds": plan.estate.replication_interval_seconds},
+        "guests": plan.estate.guests,
         "inventory": _inventory(plan),
     }
 
@@ -234,8 +235,10 @@ def _inventory(plan: SitePlan) -> dict[str, Any]:
                 "id": plan.identity("IP pool", pool.name),
                 "name": pool.name,
                 "network": plan.identity("network", pool.network),
+                "subnet": pool.subnet,
                 "first": str(pool.first),
                 "last": str(pool.last),
+                "reserved": [str(each) for each in pool.reserved],
             }
             for pool in site.ip_pools
         ],
@@ -243,8 +246,35 @@ def _inventory(plan: SitePlan) -> dict[str, Any]:
             {"id": plan.identity("classification", each.name), "name": each.name}
             for each in site.classifications
         ],
-        "library_shares": [each.path for each in site.library_shares],
+        "library_shares": [
+            {
+                "unc": each.path,
+                "folder": str(plan.folder / "library" / plan.identity("library", each.name)),
+            }
+            for each in site.library_shares
+        ],
+        "clusters": [
+            {"name": each.name, "addressing": each.addressing, "broker": each.broker}
+            for each in site.clusters
+        ],
+        "stores": [_store(plan, store) for store in site.stores],
         "machines": [_machine(plan, machine) for machine in site.machines],
+    }
+
+
+def _store(plan: SitePlan, store: Store) -> dict[str, Any]:
+    classification = None
+    if store.classification is not None:
+        classification = plan.identity("classification", store.classification)
+    return {
+        "id": plan.identity("store", store.name),
+        "name": store.name,
+        "kind": store.kind,
+        "folder": str(plan.folder / plan.estate.store_folder(plan.site.name, store.name)),
+        "capacity_bytes": int(store.capacity),
+        "classification": classification,
+        "cluster": store.cluster,
+        "hosts": list(store.hosts),
     }
 
 

@@ -103,6 +103,27 @@ def _unknown_version(content: dict[str, Any]) -> None:
     content["sites"][0]["hosts"][0]["version"] = "2016"
 
 
+def _store_of_a_stranger(content: dict[str, Any]) -> None:
+    content["sites"][0]["stores"] = [
+        {"name": "Volume", "capacity": "1GiB", "cluster": "cluster.tokyo.contoso.example"}
+    ]
+
+
+def _csv_without_cluster(content: dict[str, Any]) -> None:
+    content["sites"][0]["stores"] = [{"name": "Volume", "capacity": "1GiB"}]
+
+
+def _share_of_nobody(content: dict[str, Any]) -> None:
+    content["sites"][0]["stores"] = [{"name": "Share", "kind": "SMB", "capacity": "1GiB"}]
+
+
+def _machine_in_a_store_that_its_host_does_not_see(content: dict[str, Any]) -> None:
+    site = content["sites"][0]
+    hosts = ["hv02.tokyo.contoso.example"]
+    site["stores"] = [{"name": "Share", "kind": "SMB", "capacity": "1GiB", "hosts": hosts}]
+    site["machines"][0]["store"] = "Share"
+
+
 def _no_cluster(content: dict[str, Any]) -> None:
     content["sites"][0]["hosts"][0]["cluster"] = "cluster.tokyo.contoso.example"
 
@@ -119,6 +140,13 @@ def _no_cluster(content: dict[str, Any]) -> None:
         (_paired_with_itself, ("the partner is on the same site",)),
         (_protects_a_stranger, ("there is no machine nobody", "app01, sql01, web01")),
         (_unknown_version, ("sites.0.hosts.0.version", "2012")),
+        (_store_of_a_stranger, ("there is no cluster cluster.tokyo.contoso.example",)),
+        (_csv_without_cluster, ("a CSV, and nothing else, belongs to a cluster",)),
+        (_share_of_nobody, ("store Share: name the hosts that see it",)),
+        (
+            _machine_in_a_store_that_its_host_does_not_see,
+            ("machine web01: host hv01.tokyo.contoso.example does not see Share",),
+        ),
         (_no_cluster, ("there is no cluster cluster.tokyo.contoso.example; there is none",)),
     ],
 )

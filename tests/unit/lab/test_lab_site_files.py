@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 from lab.addresses import free_ports
@@ -19,13 +20,14 @@ from lab.site_files import (
 from provider_agent.config import AgentSettings
 from service_shell.configuration import load_configuration
 from vmm_simulator.config import SimulatorSettings
+from vmm_simulator.seed import first_inventory
 
 ROOT = Path(__file__).resolve().parents[3]
 ESTATE: Estate = load_estate(ROOT / "deploy/lab/tokyo-osaka.yaml")
 
 
-def site_plan(layout: Layout, number: int) -> SitePlan:
-    site = ESTATE.sites[number]
+def site_plan(layout: Layout, number: int, estate: Estate = ESTATE) -> SitePlan:
+    site = estate.sites[number]
     images = {
         machine.name: tuple(
             layout.root / f"{machine.name}-{disk.name}.img" for disk in machine.disks
@@ -34,7 +36,7 @@ def site_plan(layout: Layout, number: int) -> SitePlan:
     }
     vmm, management = free_ports("127.0.0.1", 2)
     return SitePlan(
-        estate=ESTATE,
+        estate=estate,
         site=site,
         folder=layout.site(site.name),
         address="127.0.0.1",
@@ -61,6 +63,21 @@ def test_every_simulator_accepts_what_the_lab_writes(tmp_path: Path) -> None:
     }
     vlan = next(each for each in tokyo.inventory.networks if each.type == "VLANNetwork")
     assert vlan.subnets[0].address_list == ("10.1.9.0/24-9 0",)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deploy/lab").glob("*.yaml")), ids=lambda it: it.name
+)
+def test_no_rule_of_vmm_is_broken_by_an_estate_that_is_shipped(tmp_path: Path, file: Path) -> None:
+    layout, estate = Layout.at(tmp_path), load_estate(file)
+    for number in range(len(estate.sites)):
+        plan = site_plan(layout, number, estate)
+        for images in plan.disk_images.values():
+            for image in images:
+                image.touch()
+        inventory = first_inventory(load_simulator(plan, layout))
+        assert len(inventory.machines) == len(plan.site.machines)
+        assert len(inventory.fabric.stores) == len(plan.site.stores)
 
 
 def test_the_agent_accepts_what_the_lab_writes(tmp_path: Path) -> None:

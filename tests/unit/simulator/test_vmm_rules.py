@@ -45,7 +45,7 @@ from vmm_simulator.vmm.estate_records import (
     SubnetRecord,
     SubnetVlanRecord,
 )
-from vmm_simulator.vmm.inventory import Inventory, worth_telling
+from vmm_simulator.vmm.inventory import Edit, Inventory, worth_telling
 from vmm_simulator.vmm.machine_edits import create_machine, remove_machine
 from vmm_simulator.vmm.records import HostGroupRecord, NicRecord
 from vmm_simulator.vmm.rules import RULES, broken_rules, check
@@ -407,10 +407,11 @@ def test_a_broker_is_made_by_hand_and_stays_while_machines_replicate() -> None:
     gone = made.after(remove_broker(made, CLUSTER)).fabric.cluster(CLUSTER)
     assert gone is not None
     assert gone.broker is None
-    for decide in (
+    decisions: tuple[Callable[[Inventory], Edit], ...] = (
         lambda each: make_broker(each, "x", None),
         lambda each: remove_broker(each, "x"),
-    ):
+    )
+    for decide in decisions:
         with pytest.raises(RefusedError, match="cluster x"):
             decide(WHOLE)
 

@@ -68,10 +68,14 @@ class Versioned(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Store a record; `expected_version` NEW = must not exist, None = whatever is there."""
+    """Store a record; `expected_version` NEW = must not exist, None = whatever is there.
+
+    `document`: its text, where who saves it has it already (domain.job_document).
+    """
 
     record: Record
     expected_version: int | None
+    document: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from pydantic_core import to_json
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from service_shell.configuration import LogSettings
 from service_shell.errors import ProgramError
-from service_shell.redaction import redact
+from service_shell.redaction import is_secret_key, may_hold_secret, redact
 
 # What belongs to the logging machinery itself: not data, and partly not copyable.
 _MACHINERY: Final = frozenset({"_record", "_from_structlog", "exc_info", "stack_info"})
 
 _HANDLER_NAME: Final = "service_shell"
 """Marks our handler: what a host of this process, such as a test runner, has added stays."""
+
+_PLAIN: Final = frozenset({int, bool, type(None)})
 
 _LEVELS: Final = {name.lower(): at for name, at in logging.getLevelNamesMapping().items()}
 
@@ -88,15 +91,33 @@ class _ToFile:
     def __init__(self, program: str, handler: _GatheringHandler) -> None:
         self._program = program
         self._handler = handler
+        self._handlers = [handler]
         self._encode = json.JSONEncoder(default=str).encode
 
     def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """Write the entry, or hand it on."""
-        if _MACHINERY & event.keys() or logging.getLogger().handlers != [self._handler]:
+        if not _MACHINERY.isdisjoint(event) or logging.root.handlers != self._handlers:
             return event
-        line = self._encode(redact({**event, "program": self._program}))
+        event["program"] = self._program
+        line = self._plain_line(event) or self._encode(redact(event))
         self._handler.take(line, _LEVELS.get(method, logging.INFO))
         raise structlog.DropEvent
+
+    def _plain_line(self, event: EventDict) -> str | None:
+        """Return the line of an entry that redacting would leave as it is; None where it may not.
+
+        Nearly every entry is one, and looking into each of its values costs as much as the rest.
+        """
+        for key, value in event.items():
+            kind = type(value)
+            if kind is list:
+                is_plain = all(type(each) is str and each.isascii() for each in value)
+            else:
+                is_plain = value.isascii() if kind is str else kind in _PLAIN
+            if not is_plain or is_secret_key(key):
+                return None
+        line = to_json(event).decode()
+        return None if may_hold_secret(line) else line
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

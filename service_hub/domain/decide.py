@@ -118,9 +118,7 @@ def _part_succeeded(job: Job, event: PartSucceeded) -> Decision:
             "observed_at": event.observed_at,
         }
     )
-    task = replace_part(task, done)
-    job = _with_result(replace_task(job, task), event)
-    return settle(job, task, event.now)
+    return settle(_with_result(job, event), replace_part(task, done), event.now)
 
 
 def _with_result(job: Job, event: PartSucceeded) -> Job:

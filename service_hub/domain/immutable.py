@@ -22,8 +22,10 @@ class Immutable(BaseModel):
             return super().model_copy(update=update, deep=deep)
         kind = type(self)
         copy = kind.__new__(kind)
+        known = self.__pydantic_fields_set__
         _set(copy, "__dict__", {**self.__dict__, **update})
-        _set(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | update.keys())
+        known = known if update.keys() <= known else known | update.keys()
+        _set(copy, "__pydantic_fields_set__", known)
         _set(copy, "__pydantic_extra__", None)
         _set(copy, "__pydantic_private__", None)
         return copy

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from service_hub.domain.decide import decide
 from service_hub.domain.errors import DamagedLogError
+from service_hub.domain.job_document import job_document
 from service_hub.domain.jobs import Event, Job
 
 VERSION: Final = 1
@@ -25,6 +26,7 @@ _TYPES: Final[Mapping[str, type[Event]]] = {kind.__name__: kind for kind in get_
 _ADAPTERS: Final[Mapping[type[Event], TypeAdapter[Event]]] = {
     kind: TypeAdapter(kind) for kind in get_args(Event)
 }
+_WRITERS: Final = {kind: adapter.serializer.to_json for kind, adapter in _ADAPTERS.items()}
 _FIELDS: Final[Mapping[type[Event], frozenset[str]]] = {
     kind: frozenset(each.name for each in fields(kind)) for kind in get_args(Event)
 }
@@ -34,7 +36,7 @@ _JOB: Final = "Job"
 def encode(event: Event) -> str:
     """Return an event as an entry of the log: JSON with "v" and "type"."""
     kind = type(event)
-    body = _ADAPTERS[kind].dump_json(event).decode()
+    body = _WRITERS[kind](event).decode()
     return f'{{"v":{VERSION},"type":"{kind.__name__}",{body[1:]}'
 
 
@@ -57,7 +59,12 @@ def decode(text: str) -> Event:
 
 def encode_first(job: Job) -> str:
     """Return entry 0: the job as it was made."""
-    return f'{{"v":{VERSION},"type":"{_JOB}","job":{job.model_dump_json()}}}'
+    return first_entry(job_document(job))
+
+
+def first_entry(document: str) -> str:
+    """Return entry 0 of a job of which this is the text."""
+    return f'{{"v":{VERSION},"type":"{_JOB}","job":{document}}}'
 
 
 def decode_first(text: str) -> Job:

@@ -22,19 +22,30 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 
 def replace_task(job: Job, task: TaskRun) -> Job:
     """Return the job with this state of one of its tasks."""
-    tasks = tuple(task if each.task_id == task.task_id else each for each in job.tasks)
-    return job.model_copy(update={"tasks": tasks})
+    return job.model_copy(update={"tasks": tasks_with(job.tasks, task)})
+
+
+def tasks_with(tasks: tuple[TaskRun, ...], task: TaskRun) -> tuple[TaskRun, ...]:
+    """Return the tasks with this state of one of them."""
+    task_id = task.task_id
+    return tuple([task if each.task_id == task_id else each for each in tasks])
+
+
+def parts_with(parts: tuple[TaskPart, ...], part: TaskPart) -> tuple[TaskPart, ...]:
+    """Return the ends of a task with this state of one of them."""
+    return tuple([part if each.side is part.side else each for each in parts])
 
 
 def replace_part(task: TaskRun, part: TaskPart) -> TaskRun:
     """Return the task with this state of one of its ends."""
-    parts = tuple(part if each.side is part.side else each for each in task.parts)
-    return task.model_copy(update={"parts": parts})
+    return task.model_copy(update={"parts": parts_with(task.parts, part)})
 
 
 def current(job: Job, task_id: str, attempt: int) -> TaskRun | None:
     """Return the task that runs in this attempt, None when the attempt is another."""
-    task = None if job.undoing else job.run(task_id)
+    if job.undo and job.undoing:
+        return None
+    task = job.run(task_id)
     if task is None or task.state is not TaskState.IN_PROGRESS or task.attempt != attempt:
         return None
     return task
@@ -54,16 +65,18 @@ def ended(task: TaskRun, state: TaskState, now: datetime) -> TaskRun:
 
 def running(job: Job) -> TaskRun | None:
     """Return the task in progress; there is one at most."""
-    return next((task for task in job.tasks if task.state is TaskState.IN_PROGRESS), None)
+    for task in job.tasks:
+        if task.state is TaskState.IN_PROGRESS:
+            return task
+    return None
 
 
 def open_part(task: TaskRun | None, side: Side) -> TaskPart | None:
     """Return the end of a task that has no final report yet."""
-    if task is None:
-        return None
-    return next(
-        (p for p in task.parts if p.side is side and p.state is TaskState.IN_PROGRESS), None
-    )
+    for part in () if task is None else task.parts:
+        if part.side is side and part.state is TaskState.IN_PROGRESS:
+            return part
+    return None
 
 
 def open_parts(task: TaskRun) -> list[TaskPart]:

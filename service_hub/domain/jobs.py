@@ -241,11 +241,14 @@ class Job(Record):
 
     def run(self, task_id: str) -> TaskRun | None:
         """Return one of its tasks, or None."""
-        return next((task for task in self.tasks if task.task_id == task_id), None)
+        for task in self.tasks:
+            if task.task_id == task_id:
+                return task
+        return None
 
     def real_sides(self, spec: TaskSpec) -> tuple[Side, ...]:
         """Return the real ends that a task works on."""
-        return tuple(self.direction.place(side) for side in spec.sides)
+        return tuple([self.direction.place(side) for side in spec.sides])
 
 
 def _open_sides(step: TaskRun | UndoRun) -> tuple[Side, ...]:

@@ -1,12 +1,14 @@
 """How a job goes from task to task: begun, tried again, given up, failed, gone past; pure."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from service_hub.domain.job_steps import (
     ended,
     gone_at,
     open_parts,
     replace_task,
+    tasks_with,
 )
 from service_hub.domain.jobs import (
     AskInventory,
@@ -26,50 +28,61 @@ from service_hub.domain.jobs import (
 )
 from service_hub.domain.scenarios import TaskSpec
 from service_hub.domain.undo import close, skip_rest, take_back, undo_steps
+from wire_contract.vocabulary import Side
 
 
 def advance(job: Job, now: datetime) -> Decision:
     """Begin the next task that has work to do, or end the job."""
-    for task in job.tasks:
+    return _advance(job, job.tasks, now)
+
+
+def _advance(job: Job, tasks: tuple[TaskRun, ...], now: datetime) -> Decision:
+    """Go on from these tasks: a job is copied once, whatever happens to them."""
+    for task in tasks:
         if task.state is not TaskState.NOT_STARTED:
             continue
         spec = job.spec(task.task_id)
         if spec.skipped_if is not None and spec.skipped_if in job.flags:
             update = {"state": TaskState.SKIPPED, "started_at": now}
-            job = replace_task(job, task.model_copy(update=update))
+            tasks = tasks_with(tasks, task.model_copy(update=update))
         elif _done_at_once(job, spec):
             update = {"state": TaskState.SUCCEEDED, "started_at": now, "ended_at": now}
-            job = replace_task(job, task.model_copy(update=update))
+            tasks = tasks_with(tasks, task.model_copy(update=update))
         else:
-            return _begin(job, task, spec, now)
-    if any(_failed_group(job, task) for task in job.tasks):
+            return _begin(job, tasks, task, spec, now)
+    job = job.model_copy(update={"tasks": tasks})
+    if any(_failed_group(job, task) for task in tasks):
         return close(job, now)
     return _succeeded(job, now)
 
 
 def begin_again(job: Job, task: TaskRun, now: datetime) -> Decision:
     """Make the next attempt of a task, on the ends that have not succeeded yet."""
-    return _begin(job, task, job.spec(task.task_id), now)
+    return _begin(job, job.tasks, task, job.spec(task.task_id), now)
 
 
 def settle(job: Job, task: TaskRun, now: datetime) -> Decision:
-    """Go on once every part has its final report; a success that came late is a success."""
+    """Go on once every part has its final report; a success that came late is a success.
+
+    The task is as it is now, that of the job may be as it was before.
+    """
     if open_parts(task):
-        return job, ()
-    failed = any(part.state is TaskState.FAILED for part in task.parts)
-    if failed and task.withdrawing is not None:
+        return replace_task(job, task), ()
+    if task.withdrawing is not None and any(p.state is TaskState.FAILED for p in task.parts):
         return fail(job, task, now, task.withdrawing.cause)
     return succeed(job, task, now)
 
 
 def succeed(job: Job, task: TaskRun, now: datetime) -> Decision:
     """Note the success of a task and go on, or stop where the job is cancelled."""
-    job = replace_task(job, ended(task, TaskState.SUCCEEDED, now))
     if task.tries > 1:
         # It held in the end: what earlier attempts failed with is in the log.
         errors = tuple(error for error in job.errors if error.task_id != task.task_id)
         job = job.model_copy(update={"errors": errors})
-    return advance(job, now) if job.cancel is None else _stop(job, now)
+    tasks = tasks_with(job.tasks, ended(task, TaskState.SUCCEEDED, now))
+    if job.cancel is None:
+        return _advance(job, tasks, now)
+    return _stop(job.model_copy(update={"tasks": tasks}), now)
 
 
 def give_up(job: Job, task: TaskRun, now: datetime, cause: JobError | None) -> Decision:
@@ -132,9 +145,12 @@ def _stop(job: Job, now: datetime) -> Decision:
     return take_back(skip_rest(job), now)
 
 
-def _begin(job: Job, task: TaskRun, spec: TaskSpec, now: datetime) -> Decision:
+def _begin(
+    job: Job, tasks: tuple[TaskRun, ...], task: TaskRun, spec: TaskSpec, now: datetime
+) -> Decision:
+    """Begin one of these tasks, which are the job's from now on."""
     attempt = task.attempt + 1
-    update = {
+    update: dict[str, Any] = {
         "state": TaskState.IN_PROGRESS,
         "attempt": attempt,
         "tries": task.tries + 1,
@@ -142,28 +158,32 @@ def _begin(job: Job, task: TaskRun, spec: TaskSpec, now: datetime) -> Decision:
         "retry_at": None,
         "withdrawing": None,
     }
+    changed: dict[str, Any] = {}
+    commands: tuple[Command, ...] = ()
     if spec.manual_action is not None:
-        job = job.model_copy(update={"state": JobState.SUSPENDED})
-        return replace_task(job, task.model_copy(update=update)), ()
-    if spec.group is not None:
-        job = replace_task(job, task.model_copy(update=update))
-        return job, (StartChildren(task.task_id, attempt),)
-    if spec.raises_epoch and not job.authority_moved:
-        job = job.model_copy(update={"epoch": job.epoch + 1, "authority_moved": True})
-    deadline = now + timedelta(seconds=spec.seconds)
-    parts = _parts(job, task, spec)
-    update |= {"deadline": deadline, "parts": parts, "taken_back": False}
-    job = replace_task(job, task.model_copy(update=update))
-    return job, _commands(task.task_id, attempt, spec, parts, deadline)
+        changed["state"] = JobState.SUSPENDED
+    elif spec.group is not None:
+        commands = (StartChildren(task.task_id, attempt),)
+    else:
+        if spec.raises_epoch and not job.authority_moved:
+            changed |= {"epoch": job.epoch + 1, "authority_moved": True}
+        deadline = now + timedelta(seconds=spec.seconds)
+        parts = _parts(job, task, spec)
+        update |= {"deadline": deadline, "parts": parts, "taken_back": False}
+        commands = _commands(task.task_id, attempt, spec, parts, deadline)
+    changed["tasks"] = tasks_with(tasks, task.model_copy(update=update))
+    return job.model_copy(update=changed), commands
 
 
 def _parts(job: Job, task: TaskRun, spec: TaskSpec) -> tuple[TaskPart, ...]:
-    done = {part.side: part for part in task.parts if part.state is TaskState.SUCCEEDED}
-    if task.tries == 0:
-        done = {}
+    done: dict[Side, TaskPart] = {}
+    if task.tries > 0:
+        done = {part.side: part for part in task.parts if part.state is TaskState.SUCCEEDED}
     return tuple(
-        done.get(side) or TaskPart(side=side, state=TaskState.IN_PROGRESS)
-        for side in job.real_sides(spec)
+        [
+            done.get(side) or TaskPart(side=side, state=TaskState.IN_PROGRESS)
+            for side in job.real_sides(spec)
+        ]
     )
 
 
@@ -176,7 +196,7 @@ def _commands(
     verb = spec.verb
     if verb is None:
         return (RunCheck(task_id, attempt),)
-    return tuple(Dispatch(task_id, side, attempt, verb, deadline) for side in sides)
+    return tuple([Dispatch(task_id, side, attempt, verb, deadline) for side in sides])
 
 
 def _may_be_gone(task: TaskRun, spec: TaskSpec, error: JobError) -> bool:

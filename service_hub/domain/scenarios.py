@@ -135,10 +135,14 @@ class Scenario:
     target_type: str
     details_type: str
     tasks: tuple[TaskSpec, ...]
+    _by_id: Mapping[str, TaskSpec] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_id", {spec.task_id: spec for spec in self.tasks})
 
     def task(self, task_id: str) -> TaskSpec:
         """Return the spec of a task of this scenario."""
-        return next(spec for spec in self.tasks if spec.task_id == task_id)
+        return self._by_id[task_id]
 
 
 _P, _R = (Side.PRIMARY,), (Side.RECOVERY,)

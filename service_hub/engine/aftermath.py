@@ -5,7 +5,8 @@ Everything here is found again from what is stored, so that a kill at any place 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
@@ -22,6 +23,7 @@ from service_hub.domain.jobs import (
     CancelChildren,
     CheckFailed,
     CheckPassed,
+    Command,
     Dispatch,
     Event,
     Job,
@@ -48,6 +50,7 @@ from service_hub.ports import (
     Message,
     Save,
 )
+from wire_contract.events import assignment_task
 
 LOOKED_AT_ONCE: Final = 1000
 AGAIN: Final = timedelta(seconds=1)
@@ -56,6 +59,7 @@ AGAIN: Final = timedelta(seconds=1)
 FOLLOWING_PAUSE_SECONDS_MAX: Final = 30.0
 
 log = structlog.get_logger(__name__)
+_own_level = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -104,7 +108,7 @@ class AfterDecisions:
         """Note the job as it is now."""
         if not step.changes_job:
             return
-        report(step.before, step.after)
+        report(step)
         self.note(step.held)
 
     def note(self, held: HeldJob) -> None:
@@ -166,8 +170,8 @@ class AfterDecisions:
                     self._spawn(self._children.start(step.held, task_id, attempt))
                 case CancelChildren(task_id, attempt):
                     self._spawn(self._children.cancel(step.held, task_id, attempt))
-                case Dispatch() | Withdraw():
-                    _say(job, command)
+                case Withdraw():
+                    _warn(job, command)
                 case _:
                     # What is asked of providers lies in their outboxes already.
                     continue
@@ -281,13 +285,22 @@ class AfterDecisions:
         )
 
 
-def report(before: Job, after: Job) -> None:
-    """Log what has ended."""
+def report(step: Step) -> None:
+    """Log what has ended: jobs and what failed; each task that succeeded at level debug alone.
+
+    A line costs as much as deciding does, and the job's own log has every event already.
+    """
+    before, after = step.before, step.after
+    says_all = _own_level.isEnabledFor(logging.DEBUG)
+    if says_all and step.commands:
+        log.debug("task_dispatched", job_id=after.id, sent=sent_by(step.commands))
     for earlier, task in zip(before.tasks, after.tasks, strict=False):
         if task is earlier or task.state is earlier.state:
             continue
-        if task.state in {TaskState.SUCCEEDED, TaskState.FAILED}:
-            log.info("task_ended", job_id=after.id, task=task.task_id, state=task.state.value)
+        if task.state is TaskState.FAILED:
+            log.info("task_failed", job_id=after.id, task=task.task_id)
+        elif says_all and task.state is TaskState.SUCCEEDED:
+            log.debug("task_succeeded", job_id=after.id, task=task.task_id)
     if after.finished:
         codes = [error.code for error in after.errors]
         log.info("job_ended", **facts(after), state=after.state.value, errors=codes)
@@ -299,9 +312,11 @@ def facts(job: Job) -> dict[str, str]:
     return {"job_id": job.id, "scenario": job.scenario.name, "target": target}
 
 
-def _say(job: Job, command: Dispatch | Withdraw) -> None:
+def sent_by(commands: Sequence[Command]) -> list[str]:
+    """Return what providers are asked to do, as the log names it."""
+    return [assignment_task(each.task_id, each.side) for each in commands if type(each) is Dispatch]
+
+
+def _warn(job: Job, command: Withdraw) -> None:
     words = {"job_id": job.id, "task": command.task_id, "side": command.side.value}
-    if isinstance(command, Dispatch):
-        log.info("task_dispatched", **words, verb=command.verb.value, epoch=job.epoch)
-    else:
-        log.warning("task_withdrawn", **words, waiting_for=job.waiting_for)
+    log.warning("task_withdrawn", **words, waiting_for=job.waiting_for)

@@ -121,7 +121,7 @@ class Decider:
 
     def _step(self, held: HeldJob, fed: Fed) -> Step:
         after, commands = decide(held.job, fed.event)
-        if after is not held.job and after == held.job:
+        if after is not held.job and not commands and after == held.job:
             after = held.job
         ends = after.finished and self._aftermath.ends_at_once(after)
         return self._consequences.of(held, fed, after, commands, ends=ends)

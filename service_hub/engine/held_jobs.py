@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum
 from itertools import islice
 
+from service_hub.domain.job_document import JobDocument
 from service_hub.domain.jobs import Event, Job, Tick
 from service_hub.domain.records import ContainerMapping, ProtectedItem
 from service_hub.ports import NOTHING, Change, Lease, Versioned
@@ -86,6 +87,7 @@ class HeldJob:
     quarantined: str | None = None
     due: datetime | None = None
     failures: int = 0
+    document: JobDocument = field(default_factory=JobDocument)
 
     def lease(self, owner: str) -> Lease:
         """Return the lease that it is held under."""

@@ -8,16 +8,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import structlog
 
 from service_hub.domain.decide import decide
 from service_hub.domain.errors import StaleVersionError
-from service_hub.domain.job_log import encode, encode_first
+from service_hub.domain.job_document import job_document
+from service_hub.domain.job_log import encode, first_entry
 from service_hub.domain.job_steps import open_commands
 from service_hub.domain.jobs import Begun, Command, Event, Job, JobState
-from service_hub.engine.aftermath import AfterDecisions, facts
+from service_hub.engine.aftermath import AfterDecisions, facts, sent_by
 from service_hub.engine.children import Children
 from service_hub.engine.consequences import Consequences, Step, related_in, related_to
 from service_hub.engine.decider import Decider
@@ -195,24 +197,29 @@ class Engine:
         """Store all these jobs together with the change, then let them run."""
         now = self._clock.now()
         begun: list[tuple[HeldJob, Sequence[Command]]] = []
+        saves, entries, events, leases = [*change.saves], [*change.log], [*change.events], []
+        given = {(type(save.record), save.record.id): save for save in change.saves}
         for job in jobs:
+            after, commands = (job, ()) if job.finished else decide(job, Begun(now))
+            save, entry = _first(after, now)
+            saves.append(save)
+            entries.append(entry)
             if job.finished:
-                change += self._first(job)
                 continue
-            after, commands = decide(job, Begun(now))
-            events = self._consequences.events(after, commands, now)
-            change += self._first(after) + Change(
-                events=events, begins=(Lease(after.id, self.tenure.hub_id, after.fence),)
-            )
-            held = HeldJob(after, NEW + 1, after.fence, related_in(change, after))
+            events += self._consequences.events(after, commands, now)
+            leases.append(Lease(after.id, self.tenure.hub_id, after.fence))
+            held = HeldJob(after, NEW + 1, after.fence, related_in(given, after))
             begun.append((held, commands))
-        await self._hold(begun, change, Begun(now))
-        for held, _ in begun:
-            log.info("job_started", **facts(held.job))
+        begins = (*change.begins, *leases)
+        whole = replace(change, saves=saves, log=entries, events=events, begins=begins)
+        await self._hold(begun, whole, Begun(now))
+        for held, first in begun:
+            log.info("job_started", **facts(held.job), sent=sent_by(first))
 
     async def record(self, job: Job, change: Change) -> None:
         """Store a job that has ended before it began, together with the change."""
-        await self._committer.commit(change + self._first(job))
+        save, entry = _first(job, self._clock.now())
+        await self._committer.commit(change + Change(saves=(save,), log=(entry,)))
         log.info("job_refused", **facts(job), errors=[error.code for error in job.errors])
 
     async def feed(self, job_id: str, event: Event, change: Change = NOTHING) -> None:
@@ -262,10 +269,6 @@ class Engine:
             self._work.spawn(self._takeover.read_messages((held,)))
 
     # ------------------------------------------------------------------------------- beginning
-
-    def _first(self, job: Job) -> Change:
-        entry = LogEntry(job.id, 0, self._clock.now(), encode_first(job))
-        return Change(saves=(Save(job, NEW),), log=(entry,))
 
     async def _hold(
         self, begun: Sequence[tuple[HeldJob, Sequence[Command]]], change: Change, event: Event
@@ -334,7 +337,7 @@ class Engine:
         held.job, held.version, held.related = after, held.version + 1, step.related
         change = replace(step.change, guards=(), begins=begins)
         await self._hold(((held, commands),), change, event)
-        log.info("job_restarted", **facts(after), fence=after.fence)
+        log.info("job_restarted", **facts(after), fence=after.fence, sent=sent_by(commands))
 
     # -------------------------------------------------------------------------------- watching
 
@@ -377,3 +380,10 @@ class Engine:
             except Exception as error:  # noqa: BLE001 -- claimed at the next turn
                 log.warning("claim_failed", cause=str(error) or repr(error))
                 more = 0
+
+
+def _first(job: Job, now: datetime) -> tuple[Save, LogEntry]:
+    """Return how a job is stored that was not there before, and the beginning of its log."""
+    document = job_document(job)
+    entry = LogEntry(job.id, 0, now, first_entry(document))
+    return Save(job, NEW, document), entry

@@ -16,6 +16,8 @@ class Present(NamedTuple):
     version: int
     created: int
     vault_id: str = ""
+    searched: tuple[str, ...] | None = None
+    """The columns it is found by; None where they are not compared."""
 
 
 class Waiting(NamedTuple):
@@ -34,6 +36,36 @@ class Facts:
     streams: dict[str, ProviderStream] = field(default_factory=dict)
     waiting: dict[tuple[str, int], Waiting] = field(default_factory=dict)
     fences: dict[str, int] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        for each in (self.records, self.streams, self.waiting, self.fences):
+            each.clear()
+
+    def known_of(self, asked: "Questions") -> "tuple[Facts, Questions]":
+        """Return what is known of what is asked, and what must still be read."""
+        found, missing = Facts(self.number), Questions(receipts=asked.receipts)
+        for kind, ids in asked.records.items():
+            unknown = set()
+            for record_id in ids:
+                present = self.records.get((kind, record_id))
+                if present is None:
+                    unknown.add(record_id)
+                else:
+                    found.records[kind, record_id] = present
+            if unknown:
+                missing.records[kind] = unknown
+        for name in asked.streams:
+            if name in self.streams:
+                found.streams[name] = self.streams[name]
+            else:
+                missing.streams.add(name)
+        for job_id in asked.jobs:
+            if job_id in self.fences:
+                found.fences[job_id] = self.fences[job_id]
+            else:
+                missing.jobs.add(job_id)
+        return found, missing
 
 
 @dataclass(slots=True)

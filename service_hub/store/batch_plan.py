@@ -5,11 +5,9 @@ what is there and what the changes before it have done. A stale change leaves no
 is written with one statement per table and kind, however many changes there are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-
-from pydantic_core import to_json
+from typing import Any, Final
 
 from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
@@ -32,6 +30,13 @@ from service_hub.ports import (
 )
 from service_hub.store.batch_facts import Facts, Key, Present, Waiting
 from service_hub.store.tables import SHOWN, searched_values, sortable
+from service_hub.store.written_rows import (
+    Written,
+    document_of,
+    is_found_as_before,
+    stored_of,
+    values_of,
+)
 
 Outcome = int | StaleVersionError
 
@@ -47,6 +52,9 @@ class Plan:
     number: int
     inserts: dict[type[Record], list[tuple[Any, ...]]] = field(default_factory=dict)
     updates: dict[type[Record], list[tuple[Any, ...]]] = field(default_factory=dict)
+    touched: dict[type[Record], list[tuple[int, int, str, str]]] = field(default_factory=dict)
+    """Version, change, document and id of those that are found as before: no index but one."""
+
     deletes: dict[type[Record], list[str]] = field(default_factory=dict)
     forgotten: list[tuple[str, str, str, int]] = field(default_factory=list)
     """Rows for `deleted_record`."""
@@ -67,13 +75,11 @@ class Plan:
 
     rings: list[Ring] = field(default_factory=list)
     stored: Stored = NOTHING_STORED
+    records: Mapping[Key, Present | None] = field(default_factory=dict)
+    """What the batch leaves of the records that it named; None: it is gone."""
 
-
-class _Written(NamedTuple):
-    record: Record | NumberedEvent
-    version: int
-    created: int
-    change: int
+    streams: Mapping[str, ProviderStream | None] = field(default_factory=dict)
+    fences: Mapping[str, int | None] = field(default_factory=dict)
 
 
 _NOTHING: Final = object()
@@ -88,7 +94,7 @@ class _Batch:
         self.streams: dict[str, ProviderStream | None] = {**facts.streams}
         self.waiting: dict[tuple[str, int], Waiting | None] = {**facts.waiting}
         self.fences: dict[str, int | None] = {**facts.fences}
-        self.written: dict[Key, _Written | None] = {}
+        self.written: dict[Key, Written | None] = {}
         self.forgotten: dict[Key, tuple[str, int]] = {}
         self.notes: dict[str, tuple[str, int]] = {}
         self.log: dict[tuple[str, int], tuple[LogEntry, int] | None] = {}
@@ -155,15 +161,17 @@ class _Batch:
             raise StaleVersionError(
                 f"{record.kind} {record.id} has version {version}, not {expected}"
             )
-        self._write(key, record)
+        self._write(key, record, save.document)
         if isinstance(record, ProviderStream):
             self._set(self.streams, record.id, record)
 
-    def _write(self, key: Key, record: Record) -> None:
+    def _write(self, key: Key, record: Record, document: str | None = None) -> None:
         there = self.records.get(key)
         version, created = (NEW, self.number) if there is None else (there.version, there.created)
-        self._set(self.records, key, Present(version + 1, created, record.vault_id))
-        self._set(self.written, key, _Written(record, version + 1, created, self.number))
+        found_by = searched_values(record)
+        self._set(self.records, key, Present(version + 1, created, record.vault_id, found_by))
+        written = Written(record, version + 1, created, self.number, found_by, document)
+        self._set(self.written, key, written)
 
     def _delete(self, delete: Delete) -> None:
         key = (delete.kind, delete.record_id)
@@ -174,7 +182,7 @@ class _Batch:
         if delete.kind in SHOWN:
             self._set(self.forgotten, key, (there.vault_id.lower(), self.number))
         if delete.kind is ProviderStream:
-            self._drop(self.streams, delete.record_id)
+            self._set(self.streams, delete.record_id, _GONE)
         if delete.kind is Job:
             self._end(delete.record_id)
             self._set(self.erased, delete.record_id, None)
@@ -210,7 +218,7 @@ class _Batch:
                 raise StaleVersionError(f"the event {event.event_id} exists already")
             numbered = NumberedEvent(event, stream.stream, seq)
             self._set(self.records, key, Present(NEW + 1, self.number, ""))
-            self._set(self.written, key, _Written(numbered, NEW + 1, self.number, self.number))
+            self._set(self.written, key, Written(numbered, NEW + 1, self.number, self.number))
             self._set(self.waiting, (stream.id, seq), Waiting(event.event_id, received=False))
         for provider_id, seq in following.items():
             self._keep_stream(self._stream(provider_id).model_copy(update={"next_seq": seq}))
@@ -263,7 +271,7 @@ class _Batch:
 
     def _end(self, job_id: str) -> None:
         """Have nobody hold the job any more, and empty its inbox."""
-        self._drop(self.fences, job_id)
+        self._set(self.fences, job_id, _GONE)
         self._set(self.leases, job_id, _GONE)
         self._set(self.cleared, job_id, None)
         for message_id, left in list(self.messages.items()):
@@ -307,11 +315,17 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
         if written is None:
             # Also what the batch itself has made: nothing is there then, and nothing happens.
             made.deletes.setdefault(kind, []).append(record_id)
-        elif (kind, record_id) in facts.records:
-            made.updates.setdefault(kind, []).append((*_values(written), record_id))
+            continue
+        before = facts.records.get((kind, record_id))
+        if before is None:
+            made.inserts.setdefault(kind, []).append((record_id, *values_of(written)))
+        elif kind is not OutboxEvent and is_found_as_before(written, before):
+            row = (written.version, written.change, document_of(written), record_id)
+            made.touched.setdefault(kind, []).append(row)
         else:
-            made.inserts.setdefault(kind, []).append((record_id, *_values(written)))
-    made.stored = _stored(batch.written.values())
+            made.updates.setdefault(kind, []).append((*values_of(written), record_id))
+    made.stored = stored_of(batch.written.values())
+    made.records, made.streams, made.fences = batch.records, batch.streams, batch.fences
     made.forgotten = [
         (kind.kind, record_id, *facts_of) for (kind, record_id), facts_of in batch.forgotten.items()
     ]
@@ -336,45 +350,3 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
             made.messages.append((message_id, message.job_id, change, position, message.event))
     made.taken, made.cleared = list(batch.taken), list(batch.cleared)
     return made
-
-
-def _stored(written: Iterable[_Written | None]) -> Stored:
-    """Return what the channel need not read back; nothing that is gone again."""
-    there = [each.record for each in written if each is not None]
-    return Stored(
-        [each for each in there if isinstance(each, ProviderStream)],
-        [each for each in there if isinstance(each, NumberedEvent)],
-    )
-
-
-def _values(written: _Written) -> tuple[Any, ...]:
-    record, version, created, change = written
-    if isinstance(record, NumberedEvent):
-        columns: tuple[Any, ...] = (record.event.provider_id.lower(), record.seq)
-        document = _event_document(record)
-    else:
-        columns = tuple(searched_values(record))
-        if isinstance(record, OutboxEvent):
-            columns = (*columns, record.seq)
-        document = record.model_dump_json()
-    return (*columns, version, created, change, document)
-
-
-def _event_document(numbered: NumberedEvent) -> str:
-    """Return what OutboxEvent would write of itself: this is the way out of every command."""
-    event = numbered.event
-    return to_json(
-        {
-            "id": event.event_id,
-            "vault_id": event.vault_id,
-            "provider_id": event.provider_id,
-            "stream": numbered.stream,
-            "seq": numbered.seq,
-            "type": event.type,
-            "issued_at": event.issued_at,
-            "expires_at": event.expires_at,
-            "body": event.body,
-            "receipt": None,
-            "unverifiable_reports": (),
-        }
-    ).decode()

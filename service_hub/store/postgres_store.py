@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, NoReturn, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
@@ -26,8 +27,8 @@ from service_hub.store.batch_facts import questions
 from service_hub.store.batch_plan import Outcome, plan
 from service_hub.store.postgres_connections import LOST, Address, Connection, told
 from service_hub.store.postgres_writer import (
+    BEGIN,
     CHANNEL,
-    LOCK,
     NOW_MS,
     payloads,
     read_facts,
@@ -66,6 +67,14 @@ T = TypeVar("T")
 _BROKEN: Final = (asyncpg.PostgresError, *LOST, OSError)
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """What came of a transaction that is not committed yet, and its name."""
+
+    result: T
+    transaction: str
 
 
 class PostgresStore(RecordStore):
@@ -115,30 +124,29 @@ class PostgresStore(RecordStore):
         """Store a batch in one transaction, each change whole or not at all."""
         await self._faults.reach("store.before_apply")
         try:
-            outcomes = await self._write(lambda line, number: self._batch(line, number, changes))
+            outcomes = await self._write(lambda line: self._batch(line, changes))
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
             # A rule of the tables is broken: find out by whom, and let the others go on.
-            outcomes = await self._write(
-                lambda line, number: self._one_by_one(line, number, changes)
-            )
+            outcomes = await self._write(lambda line: self._one_by_one(line, changes))
         await self._faults.reach("store.after_apply")
         return outcomes
 
-    async def _batch(self, line: Connection, number: int, changes: Sequence[Change]) -> Applied:
-        made = plan(changes, await read_facts(line, questions(changes), number))
+    async def _batch(self, line: Connection, changes: Sequence[Change]) -> Done[Applied]:
+        read = await read_facts(line, questions(changes))
+        made = plan(changes, read.facts)
         await write(line, made, self._lease_ms)
         self._faults.reach_now("store.in_transaction")
-        return Applied(made.outcomes, made.stored)
+        return Done(Applied(made.outcomes, made.stored), read.transaction)
 
-    async def _one_by_one(
-        self, line: Connection, number: int, changes: Sequence[Change]
-    ) -> Applied:
+    async def _one_by_one(self, line: Connection, changes: Sequence[Change]) -> Done[Applied]:
         outcomes: list[Outcome] = []
-        stored = NOTHING_STORED
+        stored, transaction = NOTHING_STORED, ""
         for change in changes:
             await line.execute("SAVEPOINT change")
             try:
-                made = plan([change], await read_facts(line, questions([change]), number))
+                read = await read_facts(line, questions([change]))
+                transaction = read.transaction
+                made = plan([change], read.facts)
                 await write(line, made, self._lease_ms)
             except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
                 await line.execute("ROLLBACK TO SAVEPOINT change")
@@ -146,14 +154,13 @@ class PostgresStore(RecordStore):
             else:
                 outcomes += made.outcomes
                 stored += made.stored
-                number = made.number
         self._faults.reach_now("store.in_transaction")
-        return Applied(outcomes, stored)
+        return Done(Applied(outcomes, stored), transaction)
 
     async def claim(self, owner: str, seconds: float, limit: int) -> list[Lease]:
         """Take jobs that nobody holds, at most `limit`, each under a raised fence."""
         return await self._write(
-            lambda line, _number: _leases(line, _CLAIM, owner, int(seconds * 1000), limit)
+            lambda line: _leases(line, _CLAIM, owner, int(seconds * 1000), limit)
         )
 
     async def renew(self, held: Sequence[Lease], seconds: float) -> list[Lease]:
@@ -161,23 +168,23 @@ class PostgresStore(RecordStore):
         if not held:
             return []
         milliseconds = int(seconds * 1000)
-        return await self._write(
-            lambda line, _number: _leases(line, _RENEW, *_parts(held), milliseconds)
-        )
+        return await self._write(lambda line: _leases(line, _RENEW, *_parts(held), milliseconds))
 
     async def release(self, held: Sequence[Lease]) -> None:
         """Let others claim these now, and tell them so."""
         if not held:
             return
 
-        async def let_go(line: Connection, _number: int) -> None:
+        async def let_go(line: Connection) -> Done[None]:
+            transaction = await _transaction_of(line)
             await line.execute(_RELEASE, *_parts(held))
             for payload in payloads([Ring(JOBS_TOPIC, "")]):
                 await line.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+            return Done(None, transaction)
 
         await self._write(let_go)
 
-    async def _write(self, act: Callable[[Connection, int], Awaitable[T]]) -> T:
+    async def _write(self, act: Callable[[Connection], Awaitable[Done[T]]]) -> T:
         """Act in a transaction under the lock of all hubs; all of it or nothing is stored.
 
         StorageUnavailableError: nothing is, or we could not learn whether anything is.
@@ -185,10 +192,8 @@ class PostgresStore(RecordStore):
         async with self._turn:
             try:
                 line = await self._line()
-                await line.execute("BEGIN")
-                locked = await line.fetchrow(LOCK)
-                assert locked is not None, "the migrations make this row"
-                result = await act(line, locked[0])
+                await line.execute(BEGIN)
+                done = await act(line)
             except BaseException as error:  # noqa: BLE001 -- raised again, in our own words
                 await self._undo()
                 self._raise(error)
@@ -196,12 +201,12 @@ class PostgresStore(RecordStore):
                 await line.execute("COMMIT")
             except _BROKEN as error:
                 self._hang_up()
-                if not await self._was_committed(locked[1]):
+                if not await self._was_committed(done.transaction):
                     self._raise(error)
             except BaseException:
                 self._hang_up()
                 raise
-            return result
+            return done.result
 
     async def _line(self) -> Connection:
         if self._writer is None or self._writer.is_closed():
@@ -297,8 +302,13 @@ class PostgresStore(RecordStore):
         await self._reader.dispose()
 
 
-async def _leases(line: Connection, statement: str, *values: object) -> list[Lease]:
-    return [Lease(*row) for row in await line.fetch(statement, *values)]
+async def _transaction_of(line: Connection) -> str:
+    return str(await line.fetchval("SELECT CAST(pg_current_xact_id() AS text)"))
+
+
+async def _leases(line: Connection, statement: str, *values: object) -> Done[list[Lease]]:
+    transaction = await _transaction_of(line)
+    return Done([Lease(*row) for row in await line.fetch(statement, *values)], transaction)
 
 
 def _parts(held: Sequence[Lease]) -> tuple[list[str], list[str], list[int]]:

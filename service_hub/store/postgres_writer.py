@@ -7,7 +7,8 @@ before it commits, fences included: whoever claims a job takes the same lock.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -27,9 +28,31 @@ PAYLOAD_BYTES_MAX: Final = 7_900
 NOW_MS: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
 """The database's clock."""
 
-LOCK: Final = (
-    "SELECT number, CAST(pg_current_xact_id() AS text) FROM change_counter WHERE id = 1 FOR UPDATE"
+BEGIN: Final = "BEGIN; SELECT 1 FROM change_counter WHERE id = 1 FOR UPDATE"
+"""Begins, and takes the lock of all hubs, in one round trip; what is read after it is current."""
+
+_PLACE: Final = (
+    "SELECT '#' AS kind, CAST(pg_current_xact_id() AS text) AS id, 0 AS version, number AS created,"
+    " '' AS vault_id, '' AS document, NULL::text[] AS searched FROM change_counter WHERE id = 1"
 )
+"""The transaction's name and the number of the last change."""
+
+
+class Part(NamedTuple):
+    """Part of a statement: its arguments are arrays of these types, one for each column."""
+
+    text: str
+    types: tuple[str, ...]
+
+    def numbered(self, first: int) -> str:
+        """Return it with its arguments from this number on."""
+        arrays = (f"${number}::{name}[]" for number, name in enumerate(self.types, first))
+        return self.text.format(", ".join(arrays))
+
+    @property
+    def alone(self) -> str:
+        """The part as a statement of its own."""
+        return self.numbered(1)
 
 
 def _column_type(kind: type[Record], name: str) -> str:
@@ -38,25 +61,30 @@ def _column_type(kind: type[Record], name: str) -> str:
     ]
 
 
-def _unnest(kind: type[Record], names: Sequence[str]) -> str:
-    arrays = (f"${n}::{_column_type(kind, name)}[]" for n, name in enumerate(names, 1))
-    return f"unnest({', '.join(arrays)}) AS given ({', '.join(names)})"
+def _typed(kind: type[Record], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_column_type(kind, name) for name in names)
 
 
-def _insert(kind: type[Record]) -> str:
+def _insert(kind: type[Record]) -> Part:
     names = written_columns(kind)
-    return (
+    return Part(
         f"INSERT INTO {kind.kind} ({', '.join(names)})"  # noqa: S608 -- names of our own tables, here and below
-        f" SELECT {', '.join(f'given.{name}' for name in names)} FROM {_unnest(kind, names)}"
+        f" SELECT {', '.join(f'given.{name}' for name in names)}"
+        f" FROM unnest({{}}) AS given ({', '.join(names)})",
+        _typed(kind, names),
     )
 
 
-def _update(kind: type[Record]) -> str:
-    names = written_columns(kind)[1:]
-    return (
+def _update(kind: type[Record], names: Sequence[str]) -> Part:
+    return Part(
         f"UPDATE {kind.kind} AS there SET {', '.join(f'{name} = given.{name}' for name in names)}"  # noqa: S608
-        f" FROM {_unnest(kind, [*names, 'id'])} WHERE there.id = given.id"
+        f" FROM unnest({{}}) AS given ({', '.join([*names, 'id'])}) WHERE there.id = given.id",
+        _typed(kind, [*names, "id"]),
     )
+
+
+def _delete(table: str, column: str) -> Part:
+    return Part(f"DELETE FROM {table} WHERE {column} = ANY({{}})", ("text",))  # noqa: S608
 
 
 def _present(kind: type[Record], number: int) -> str:
@@ -64,16 +92,19 @@ def _present(kind: type[Record], number: int) -> str:
     document = "document" if kind is ProviderStream else "''"
     return (
         f"SELECT '{kind.kind}' AS kind, id, version, created, {vault} AS vault_id,"  # noqa: S608
-        f" {document} AS document FROM {kind.kind} WHERE id = ANY(${number}::text[])"
+        f" {document} AS document, ARRAY[{', '.join(SEARCHED_BY[kind])}]::text[] AS searched"
+        f" FROM {kind.kind} WHERE id = ANY(${number}::text[])"
     )
 
 
 _KINDS: Final[Mapping[str, type[Record]]] = {kind.kind: kind for kind in TABLES}
 _INSERTS: Final = {kind: _insert(kind) for kind in TABLES}
-_UPDATES: Final = {kind: _update(kind) for kind in TABLES}
+_UPDATES: Final = {kind: _update(kind, written_columns(kind)[1:]) for kind in TABLES}
+_TOUCHES: Final = {kind: _update(kind, ("version", "change", "document")) for kind in TABLES}
+_DELETES: Final = {kind: _delete(kind.kind, "id") for kind in TABLES}
 _FENCES: Final = (
     "SELECT '' AS kind, job_id AS id, 0 AS version, fence AS created, '' AS vault_id,"
-    " '' AS document FROM job_lease WHERE job_id = ANY(${}::text[])"
+    " '' AS document, NULL::text[] AS searched FROM job_lease WHERE job_id = ANY(${}::text[])"
 )
 _WAITING: Final = """
     SELECT told.name, event.seq, event.id, event.received
@@ -86,36 +117,49 @@ _WAITING: Final = """
     JOIN outbox_event AS event
       ON event.provider_id = lower(told.name) AND event.received = 1 AND event.seq > told.high
 """
-_FORGET: Final = (
-    "INSERT INTO deleted_record (kind, id, vault_id, change)"
-    " SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])"
+_TAKE: Final = _delete("job_inbox", "message_id")
+_CLEAR: Final = _delete("job_inbox", "job_id")
+_END: Final = _delete("job_lease", "job_id")
+_ERASE: Final = _delete("job_log", "job_id")
+_FORGET: Final = Part(
+    "INSERT INTO deleted_record (kind, id, vault_id, change) SELECT * FROM unnest({})"
     " ON CONFLICT (kind, id) DO UPDATE"
-    " SET vault_id = excluded.vault_id, change = excluded.change"
+    " SET vault_id = excluded.vault_id, change = excluded.change",
+    ("text", "text", "text", "bigint"),
 )
-_LOG: Final = (
-    "INSERT INTO job_log (job_id, number, at, change, event) SELECT * FROM"
-    " unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])"
+_LOG: Final = Part(
+    "INSERT INTO job_log (job_id, number, at, change, event) SELECT * FROM unnest({})",
+    ("text", "bigint", "text", "bigint", "text"),
 )
-_BEGIN: Final = (
+_BEGIN: Final = Part(
     "INSERT INTO job_lease (job_id, owner, fence, held_until)"  # noqa: S608 -- our own words
     f" SELECT job_id, owner, fence, {NOW_MS} + life"
-    " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])"
-    " AS given (job_id, owner, fence, life) ON CONFLICT (job_id) DO UPDATE"
-    " SET owner = excluded.owner, fence = excluded.fence, held_until = excluded.held_until"
+    " FROM unnest({}) AS given (job_id, owner, fence, life) ON CONFLICT (job_id) DO UPDATE"
+    " SET owner = excluded.owner, fence = excluded.fence, held_until = excluded.held_until",
+    ("text", "text", "bigint", "bigint"),
 )
-_LEAVE: Final = (
-    "INSERT INTO job_inbox (message_id, job_id, change, position, event) SELECT * FROM"
-    " unnest($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::text[])"
-    " ON CONFLICT (message_id) DO NOTHING"
+_LEAVE: Final = Part(
+    "INSERT INTO job_inbox (message_id, job_id, change, position, event) SELECT * FROM unnest({})"
+    " ON CONFLICT (message_id) DO NOTHING",
+    ("text", "text", "bigint", "integer", "text"),
 )
 _TELL: Final = f"SELECT count(pg_notify('{CHANNEL}', said)) FROM unnest($2::text[]) AS said"  # noqa: S608
 _FINISH: Final = f"UPDATE change_counter SET number = $1 WHERE id = 1 AND ({_TELL}) >= 0"  # noqa: S608
+_FINISH_ARGUMENTS: Final = 2
+_PARTS_MAX: Final = 64
+"""Combinations of parts whose statement is remembered; asyncpg keeps as many prepared."""
 
 
-async def read_facts(connection: Connection, asked: Questions, number: int) -> Facts:
+class Read(NamedTuple):
+    """What a batch names, and the name of the transaction that it was read in."""
+
+    facts: Facts
+    transaction: str
+
+
+async def read_facts(connection: Connection, asked: Questions) -> Read:
     """Read what a batch names, in one statement, and a second one for receipts."""
-    facts = Facts(number)
-    parts: list[str] = []
+    parts: list[str] = [_PLACE]
     arguments: list[list[str]] = []
     for name in sorted(kind.kind for kind in asked.records):
         arguments.append(list(asked.records[_KINDS[name]]))
@@ -123,17 +167,19 @@ async def read_facts(connection: Connection, asked: Questions, number: int) -> F
     if asked.jobs:
         arguments.append(list(asked.jobs))
         parts.append(_FENCES.format(len(arguments)))
-    if parts:
-        for row in await connection.fetch(" UNION ALL ".join(parts), *arguments):
-            if not row["kind"]:
-                facts.fences[row["id"]] = row["created"]
-                continue
-            kind = _KINDS[row["kind"]]
-            facts.records[kind, row["id"]] = Present(
-                row["version"], row["created"], row["vault_id"]
-            )
-            if row["id"] in asked.streams and kind is ProviderStream:
-                facts.streams[row["id"]] = ProviderStream.model_validate_json(row["document"])
+    facts, transaction = Facts(), ""
+    for row in await connection.fetch(" UNION ALL ".join(parts), *arguments):
+        name, each, version, created, vault_id, document, searched = row
+        if name == "#":
+            facts.number, transaction = created, each
+            continue
+        if not name:
+            facts.fences[each] = created
+            continue
+        kind = _KINDS[name]
+        facts.records[kind, each] = Present(version, created, vault_id, tuple(searched))
+        if each in asked.streams and kind is ProviderStream:
+            facts.streams[each] = ProviderStream.model_validate_json(document)
     if asked.receipts:
         told = [
             (name, facts.streams[name].acknowledged_seq + 1, high)
@@ -142,41 +188,63 @@ async def read_facts(connection: Connection, asked: Questions, number: int) -> F
         ]
         for row in await connection.fetch(_WAITING, *_columns(told, 3)):
             facts.waiting[row["name"], row["seq"]] = Waiting(row["id"], bool(row["received"]))
-    return facts
+    return Read(facts, transaction)
 
 
 async def write(connection: Connection, made: Plan, lease_ms: int) -> None:
-    """Write what was decided, rings and change number included."""
-    run = connection.execute
-    for table, column, ids in (
-        ("job_inbox", "message_id", made.taken),
-        ("job_inbox", "job_id", made.cleared),
-        ("job_lease", "job_id", made.ended),
-        ("job_log", "job_id", made.jobs_deleted),
-    ):
-        if ids:
-            await run(f"DELETE FROM {table} WHERE {column} = ANY($1::text[])", ids)  # noqa: S608
-    for kind, ids in made.deletes.items():
-        await run(f"DELETE FROM {kind.kind} WHERE id = ANY($1::text[])", ids)  # noqa: S608
-    for kind, rows in made.updates.items():
-        await run(_UPDATES[kind], *_columns(rows))
-    for kind, rows in made.inserts.items():
-        await run(_INSERTS[kind], *_columns(rows))
+    """Write what was decided, rings and change number included, mostly in one statement."""
+    removed, written = _removed(made), _written(made, lease_ms)
+    if made.messages or made.jobs_deleted:
+        # What is removed may be there anew: one statement would not know which comes first.
+        for part, given in removed:
+            await connection.execute(part.alone, *given)
+        removed = []
+    steps = [*removed, *written]
+    arguments = [column for _, given in steps for column in given]
+    statement = _whole(tuple(part for part, _ in steps))
+    await connection.execute(statement, made.number, list(payloads(made.rings)), *arguments)
     for event_id, receipt, change in made.notes:
         await _note(connection, event_id, receipt, change)
-    begun = [(*lease, lease_ms) for lease in made.begun]
-    for statement, given in (
-        (_FORGET, made.forgotten),
-        (_LOG, made.log),
-        (_BEGIN, begun),
-        (_LEAVE, made.messages),
-    ):
-        if given:
-            await run(statement, *_columns(given))
     if made.forgotten:
         limit = made.number - CHANGES_REMEMBERED
-        await run("DELETE FROM deleted_record WHERE change < $1", limit)
-    await run(_FINISH, made.number, list(payloads(made.rings)))
+        await connection.execute("DELETE FROM deleted_record WHERE change < $1", limit)
+
+
+Step = tuple[Part, list[list[Any]]]
+
+
+def _removed(made: Plan) -> list[Step]:
+    ids = [
+        (_TAKE, made.taken),
+        (_CLEAR, made.cleared),
+        (_END, made.ended),
+        (_ERASE, made.jobs_deleted),
+        *((_DELETES[kind], deleted) for kind, deleted in made.deletes.items()),
+    ]
+    return [(part, [given]) for part, given in ids if given]
+
+
+def _written(made: Plan, lease_ms: int) -> list[Step]:
+    rows: list[tuple[Part, Sequence[tuple[Any, ...]]]] = [
+        *((_UPDATES[kind], given) for kind, given in made.updates.items()),
+        *((_TOUCHES[kind], given) for kind, given in made.touched.items()),
+        *((_INSERTS[kind], given) for kind, given in made.inserts.items()),
+        (_FORGET, made.forgotten),
+        (_LOG, made.log),
+        (_BEGIN, [(*lease, lease_ms) for lease in made.begun]),
+        (_LEAVE, made.messages),
+    ]
+    return [(part, _columns(given)) for part, given in rows if given]
+
+
+@lru_cache(_PARTS_MAX)
+def _whole(parts: tuple[Part, ...]) -> str:
+    """Return one statement that does all of it, and finishes."""
+    texts, number = [], _FINISH_ARGUMENTS + 1
+    for at, part in enumerate(parts):
+        texts.append(f"part{at} AS ({part.numbered(number)})")
+        number += len(part.types)
+    return f"WITH {', '.join(texts)} {_FINISH}" if texts else _FINISH
 
 
 async def _note(connection: Connection, event_id: str, receipt: str, change: int) -> None:

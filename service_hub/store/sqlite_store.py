@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from service_hub.ports import NO_FAULTS, Applied, Change, FaultPoints, Lease
 from service_hub.store.record_store import RecordStore
-from service_hub.store.sqlite_writer import NOW_MS, apply_changes
+from service_hub.store.sqlite_writer import NOW_MS, BatchWriter
 
 READERS_MAX: Final = 4
 """Threads that read at the same time, each with a connection; writing has exactly one."""
@@ -50,7 +50,7 @@ class SqliteStore(RecordStore):
     ) -> None:
         super().__init__()
         self._faults = faults
-        self._lease_ms = int(lease_seconds * 1000)
+        self._batches = BatchWriter(writer, int(lease_seconds * 1000), faults)
         self._writer = writer
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reader = reader
@@ -67,6 +67,7 @@ class SqliteStore(RecordStore):
 
     async def _write(self, act: Callable[[sa.Connection], T]) -> T:
         def answer() -> T:
+            self._batches.forget()
             with self._writer.begin() as connection:
                 return act(connection)
 
@@ -76,9 +77,7 @@ class SqliteStore(RecordStore):
         """Store a batch in one transaction, each change whole or not at all."""
         loop = asyncio.get_running_loop()
         await self._faults.reach("store.before_apply")
-        outcomes = await loop.run_in_executor(
-            self._writing, apply_changes, self._writer, changes, self._lease_ms, self._faults
-        )
+        outcomes = await loop.run_in_executor(self._writing, self._batches.apply, changes)
         await self._faults.reach("store.after_apply")
         return outcomes
 

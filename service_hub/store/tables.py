@@ -112,6 +112,8 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
 }
 """Which columns a kind is found by. Values are kept and compared in lower case, as ARM does."""
 
+_EXTRACTS: Final = {kind: tuple(columns.values()) for kind, columns in SEARCHED_BY.items()}
+
 SHOWN: Final = frozenset(kind for kind in SEARCHED_BY if "vault_id" in SEARCHED_BY[kind]) | {Vault}
 """What a view of a vault can ask changes of; the rest is the hub's own book-keeping."""
 
@@ -120,7 +122,8 @@ _FOUND_WITH: Final[Mapping[tuple[type[Record], str], tuple[str, ...]]] = {
 }
 """Indices of more than one column."""
 
-_NOT_INDEXED: Final = frozenset({(Job, "parent_task")})
+_NOT_INDEXED: Final = frozenset({(Job, "parent_task"), (OutboxEvent, "provider_id")})
+"""What another index begins with, or is never asked alone."""
 
 
 def _table(kind: type[Record]) -> Table:
@@ -148,6 +151,9 @@ def _table(kind: type[Record]) -> Table:
         elif (kind, column) not in _NOT_INDEXED:
             names = _FOUND_WITH.get((kind, column), (column,))
             Index(f"ix_{kind.kind}_{column}", *(table.c[name] for name in names))
+    if kind is Job:
+        # Lists of what an operator asked for, the newest first.
+        Index("ix_job_listed", table.c.vault_id, table.c.parent_id, table.c.created, table.c.id)
     if kind is OutboxEvent:
         Index("ix_outbox_event_provider_seq", table.c.provider_id, table.c.seq, unique=True)
         early = table.c.received == 1
@@ -223,9 +229,9 @@ Index("ix_deleted_record_change", DELETED_RECORD.c.change)
 Index("ix_deleted_record_vault_change", DELETED_RECORD.c.vault_id, DELETED_RECORD.c.change)
 
 
-def searched_values(record: Record) -> list[str]:
+def searched_values(record: Record) -> tuple[str, ...]:
     """Return the searched columns of a record, in their order, in lower case."""
-    return [extract(record).lower() for extract in SEARCHED_BY[type(record)].values()]
+    return tuple([extract(record).lower() for extract in _EXTRACTS[type(record)]])
 
 
 def written_columns(kind: type[Record]) -> list[str]:

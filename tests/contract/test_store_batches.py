@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import NO_FAULTS, Change, Delete, Guard, Lease, Message, Ring, Save
-from service_hub.store.sqlite_writer import apply_changes
+from service_hub.ports import Change, Delete, Guard, Lease, Message, Ring, Save
+from service_hub.store.sqlite_writer import BatchWriter
 from service_hub.store.tables import METADATA
 from tests.support.store_world import empty_database, entry, event, job, receipt, stream
 
@@ -110,12 +110,13 @@ def content(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
 def test_a_batch_is_its_changes_one_after_the_other(
     engines: tuple[sa.Engine, sa.Engine], changes: list[Change]
 ) -> None:
-    together, apart = engines
+    writers = []
     for engine in engines:
         emptied(engine)
-        apply_changes(engine, START, LEASE_MS, NO_FAULTS)
-    outcomes = apply_changes(together, changes, LEASE_MS, NO_FAULTS)
-    singly = [apply_changes(apart, [change], LEASE_MS, NO_FAULTS)[0] for change in changes]
+        writers.append(BatchWriter(engine, LEASE_MS))
+        writers[-1].apply(START)
+    outcomes = writers[0].apply(changes)
+    singly = [writers[1].apply([change])[0] for change in changes]
     numbers = [each if isinstance(each, int) else None for each in outcomes]
     assert numbers == [each if isinstance(each, int) else None for each in singly]
-    assert content(together) == content(apart)
+    assert content(engines[0]) == content(engines[1])

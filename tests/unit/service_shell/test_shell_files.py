@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,7 +119,9 @@ def test_the_clock_gives_moments_ids_nonces_and_chance() -> None:
     assert clock.now().tzinfo is not None
     assert clock.now() <= clock.now()
     assert len({clock.new_id() for _ in range(100)}) == 100
-    assert len(clock.new_id()) == 36
+    for each in (clock.new_id() for _ in range(100)):
+        assert str(uuid.UUID(each)) == each
+        assert (uuid.UUID(each).version, uuid.UUID(each).variant) == (4, uuid.RFC_4122)
     assert len(clock.new_nonce()) == 32
     assert int(clock.new_nonce(), 16) >= 0
     assert all(1.0 <= clock.jitter(1.0, 2.0) <= 2.0 for _ in range(100))

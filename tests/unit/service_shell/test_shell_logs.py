@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from service_shell.configuration import LogSettings
 from service_shell.errors import ProgramError
 from service_shell.logs import configure_logging, flush_logs, log_file
-from service_shell.redaction import REDACTED, is_secret_key, redact, redact_text
+from service_shell.redaction import (
+    REDACTED,
+    is_secret_key,
+    may_hold_secret,
+    redact,
+    redact_text,
+)
 
 COMPACT_JWS = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJlLXZhbHVl"
 PEM = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n"
@@ -263,3 +269,38 @@ def test_what_contains_itself_is_cut() -> None:
     endless: list[object] = []
     endless.append(endless)
     json.dumps(redact(endless))
+
+
+SECRETS = st.one_of(
+    st.from_regex(r"(bearer|basic|Bearer|BASIC)[ \t\n]+[A-Za-z0-9._~+/=-]{8,20}", fullmatch=True),
+    st.from_regex(r"(eyJ|EYj)[A-Za-z0-9_-]{8,20}([.][A-Za-z0-9_-]{0,5}){2,4}", fullmatch=True),
+    st.just(PEM),
+    st.just(PEM.lower()),
+)
+
+
+@settings(max_examples=60)
+@given(before=st.text(max_size=20), secret=SECRETS, after=st.text(max_size=20))
+def test_what_looks_harmless_at_a_glance_is(before: str, secret: str, after: str) -> None:
+    text = f"{before} {secret} {after}"
+    assert redact_text(secret) != secret
+    assert may_hold_secret(text)
+    assert may_hold_secret(json.dumps(text))
+
+
+@pytest.mark.parametrize("value", [COMPACT_JWS, ["plain", COMPACT_JWS], PEM, {"a": COMPACT_JWS}])
+def test_a_secret_in_any_value_of_an_entry_is_not_written(tmp_path: Path, value: Any) -> None:
+    file = _log_to(tmp_path)
+    structlog.get_logger("hub").info("told", thing=value, other="plain", more=["a", "b"], count=3)
+    (entry,) = _entries(file)
+    assert "eyJ" not in file.read_text()
+    assert "PRIVATE KEY" not in file.read_text()
+    assert (entry["other"], entry["more"], entry["count"]) == ("plain", ["a", "b"], 3)
+
+
+@pytest.mark.parametrize("value", ["\udcff", "na\u00efve", 1.5, float("inf"), b"bytes", Path("p")])
+def test_any_value_is_written_somehow(tmp_path: Path, value: Any) -> None:
+    file = _log_to(tmp_path)
+    structlog.get_logger("hub").info("told", thing=value)
+    (entry,) = _entries(file)
+    assert entry["event"] == "told"

@@ -10,6 +10,7 @@ class Code(IntEnum):
     """Return codes: those of WMI (behaviour 1.1.3), of Windows, and (9xxxx) our own."""
 
     FAILED = 32768
+    NOT_SUPPORTED = 32770
     TIMEOUT = 32772
     INVALID_PARAMETER = 32773
     IN_USE = 32774

@@ -34,6 +34,7 @@ from vmm_simulator.hyperv.backend import (
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.frames import HEADER_BYTES, FrameWriter
 from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.peer_proof import CertificateProof
 from vmm_simulator.hyperv.replica_listener import ReplicaListener
 
 KIB: Final = 1024
@@ -81,7 +82,7 @@ class HostProcess:
             self._backend, control=control, authorize_transfer=authorize, applied=applied
         )
         listening = socket.create_server((HOST, 0))
-        await listener.start(listening, tls)
+        await listener.start(listening, CertificateProof(tls))
         self._stack.push_async_callback(listener.aclose)
         return {"port": listening.getsockname()[1]}
 

@@ -41,6 +41,7 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.peer_proof import CertificateProof
 from vmm_simulator.problems import Code
 
 
@@ -155,7 +156,7 @@ async def test_contexts_that_do_not_verify_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="verify"):
             await HostClient(lambda: lax).request(host.address, "GET", "/")
         with pytest.raises(ValueError, match="requires certificates"):
-            host.listener.replace_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            CertificateProof(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 @on_uvloop
@@ -164,7 +165,7 @@ async def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path)
         client = HostClient(lambda: client_tls(PRIMARY_FQDN))
         path = "/replica/v1/relationships/r-1"
         assert await client.request(host.address, "GET", path) == (200, b"")
-        host.listener.replace_tls(server_tls("renewed.osaka.example"))
+        host.listener.replace_proof(CertificateProof(server_tls("renewed.osaka.example")))
         with pytest.raises(ssl.SSLCertVerificationError):
             await client.request(host.address, "GET", path)
         renewed = replace(host.address, fqdn="renewed.osaka.example")
@@ -261,11 +262,20 @@ def test_the_port_survives_whatever_is_thrown_at_it(
 
 
 @on_uvloop
-async def test_too_many_transfers_are_put_off(
+async def test_too_many_transfers_wait_for_their_turn_and_are_put_off_at_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with replica(tmp_path) as host:
-        monkeypatch.setattr(host.listener, "_transfers", asyncio.Semaphore(0))
+        turns = asyncio.Semaphore(0)
+        monkeypatch.setattr(host.listener, "_transfers", turns)
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(send_frames(host.address, DELTA, ended()))
+            while not turns._waiters:
+                await asyncio.sleep(0.01)
+            turns.release()
+        assert waiting.result()[0] == 200
+        await turns.acquire()
+        monkeypatch.setattr(replica_listener, "TURN_SECONDS_MAX", 0.05)
         assert (await send_frames(host.address, DELTA, ended()))[0] == 503
 
 

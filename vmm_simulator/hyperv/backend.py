@@ -111,13 +111,27 @@ class AppliedCut:
     consistency: Consistency = Consistency.CRASH
 
 
+class Authentication(StrEnum):
+    """How two hosts prove who they are: 8084 and 8083 by default."""
+
+    CERTIFICATE = "certificate"
+    KERBEROS = "kerberos"
+
+
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """A replica host: connect to `address:port`, verify that its certificate names `fqdn`."""
+    """A replica host: connect to `address:port`, verify that it is `fqdn`.
+
+    The rest is what the policy says of the way there: how to prove who is who, whether what is sent
+    is compressed, whether to go past the host's own proxy.
+    """
 
     fqdn: str
     address: str
     port: int
+    authentication: Authentication = Authentication.CERTIFICATE
+    compression: bool = False
+    bypass_proxy: bool = False
 
 
 class BackendStateError(Exception):

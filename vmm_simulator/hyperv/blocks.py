@@ -50,6 +50,13 @@ def has_bit(bitmap: bytes | bytearray, block: int) -> bool:
     return bool(bitmap[block >> 3] & (1 << (block & 7)))
 
 
+def all_marked(bitmap: bytes | bytearray, first: int, count: int) -> bool:
+    """Return whether the blocks are marked, every one of them."""
+    piece = int.from_bytes(bitmap[first >> 3 : (first + count + 7) >> 3], "little")
+    ones = (1 << count) - 1
+    return (piece >> (first & 7)) & ones == ones
+
+
 def union(one: bytes, other: bytes) -> bytes:
     """Return what is marked in either bitmap (of the same length)."""
     both = int.from_bytes(one, "little") | int.from_bytes(other, "little")

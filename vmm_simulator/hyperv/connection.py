@@ -5,20 +5,27 @@ waits until the transport has sent. Every wait ends after `idle_seconds` without
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, cast
 
-from vmm_simulator.hyperv.http1 import CHUNK_LINE_BYTES_MAX, HttpError, chunk_size
+from vmm_simulator.hyperv.http1 import CHUNK_LINE_BYTES_MAX, NO_HEADERS, HttpError, chunk_size
 
 STAGING_BYTES: Final = 65_536
-WRITE_BUFFER_BYTES_MAX: Final = 4_194_304
+WRITE_BUFFER_BYTES_MAX: Final = 1_048_576
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One end of a connection; used by one task at a time."""
+    """One end of a connection; used by one task at a time.
+
+    `proof` are headers that every message sent on it carries: who we are, where TLS does not say;
+    `check_proof` looks at those of the peer.
+    """
 
     def __init__(self, idle_seconds: float) -> None:
         self.idle_seconds = idle_seconds
+        self.proof: Mapping[str, str] = NO_HEADERS
+        self.check_proof: Callable[[Mapping[str, str]], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._staging = memoryview(bytearray(STAGING_BYTES))

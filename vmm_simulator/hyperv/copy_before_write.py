@@ -16,6 +16,7 @@ import structlog
 from vmm_simulator.hyperv.backend import ChangeSet, DiskFile
 from vmm_simulator.hyperv.blocks import (
     BLOCK_BYTES,
+    all_marked,
     blocks_touched,
     has_bit,
     length_of_blocks,
@@ -68,6 +69,8 @@ class FrozenDisk:
     def read(self, first: int, count: int, view: memoryview) -> None:
         """Fill the view with the blocks as of the cut; what was a hole reads as zeros."""
         read_exactly(self._descriptor, view, first * BLOCK_BYTES)
+        if self._store is None and all_marked(self.bitmap, first, count):
+            return
         for block in range(first, first + count):
             start = (block - first) * BLOCK_BYTES
             part = view[start : start + BLOCK_BYTES]

@@ -20,6 +20,7 @@ from vmm_simulator.hyperv.host_control import (
 from vmm_simulator.hyperv.host_credentials import HostCredentials
 from vmm_simulator.hyperv.host_guests import HostGuests
 from vmm_simulator.hyperv.host_questions import OtherEnd, import_path, state_path
+from vmm_simulator.hyperv.peer_proof import CertificateProof
 from vmm_simulator.hyperv.receiver import ReplicaReceiver
 from vmm_simulator.hyperv.replica_listener import ReplicaListener
 from vmm_simulator.problems import Code, RefusedError
@@ -57,7 +58,7 @@ class Host:
         """Have the replication port open on the host's own address; may be repeated."""
         tls, _ = self.credentials.contexts()
         if self._listener is not None and self._port == port:
-            self._listener.replace_tls(tls)
+            self._listener.replace_proof(CertificateProof(tls))
             return
         try:
             listening = open_listener(self.address_of(self.fqdn), port)
@@ -74,7 +75,7 @@ class Host:
             authorize_transfer=self.receiver.authorize_transfer,
             applied=self.receiver.applied,
         )
-        await listener.start(listening, tls)
+        await listener.start(listening, CertificateProof(tls))
         self._listener, self._port = listener, port
         log.info("replication_port_opened", host=self.fqdn, port=port)
 
@@ -85,7 +86,7 @@ class Host:
     async def use_certificate(self) -> None:
         """Use the certificate files as they are now for new connections."""
         if self._listener is not None:
-            self._listener.replace_tls(self.credentials.contexts()[0])
+            self._listener.replace_proof(CertificateProof(self.credentials.contexts()[0]))
 
     async def offer(self, fqdn: str, port: int, offer: Offer) -> OfferAnswer:
         """Offer a relationship to a replica host; its answer, or its refusal as ours."""

@@ -5,6 +5,7 @@ has looked at the chain; who else may use the certificate, and both usages, are 
 OpenSSL the usage of the role at hand is enough.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
@@ -12,6 +13,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from certs.tls import peer_certificate
 
 _BOTH: Final = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "client authentication",
@@ -21,6 +24,17 @@ _BOTH: Final = {
 
 class UnfitCertificateError(Exception):
     """The certificate does not stand for a host; the message says why."""
+
+
+def certificate_of(transport: asyncio.BaseTransport) -> x509.Certificate:
+    """Return the verified certificate of a TLS peer; UnfitCertificateError where there is none."""
+    try:
+        certificate = peer_certificate(transport)
+    except ValueError as error:
+        raise UnfitCertificateError(f"it cannot be read: {error}") from error
+    if certificate is None:
+        raise UnfitCertificateError("the peer showed none")
+    return certificate
 
 
 def host_names(certificate: x509.Certificate) -> tuple[str, ...]:

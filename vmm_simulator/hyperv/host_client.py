@@ -1,6 +1,7 @@
 """A host as the client of another host: small JSON requests, digests, and transfers."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Final
 
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
+    Authentication,
     PeerAddress,
     TransferHeader,
     TransferRefusedError,
@@ -16,6 +18,11 @@ from vmm_simulator.hyperv.backend import (
 from vmm_simulator.hyperv.blocks import BLOCK_BYTES
 from vmm_simulator.hyperv.connection import Connection, ConnectionBody
 from vmm_simulator.hyperv.digests import DIGEST_BYTES, RUNS_MAX
+from vmm_simulator.hyperv.host_certificates import (
+    UnfitCertificateError,
+    certificate_of,
+    require_usages,
+)
 from vmm_simulator.hyperv.http1 import (
     CONTENT_BYTES_MAX,
     HEAD_BYTES_MAX,
@@ -26,6 +33,9 @@ from vmm_simulator.hyperv.http1 import (
     parse_response,
     request_head,
 )
+from vmm_simulator.hyperv.kerberos import TicketError, Tickets
+from vmm_simulator.hyperv.pace import Pace
+from vmm_simulator.hyperv.proxy_connect import ProxyAddress, open_connection, open_way
 from vmm_simulator.hyperv.replica_routes import ALLOCATED, decode_runs
 from vmm_simulator.hyperv.transfer_header import (
     HEADER_NAME,
@@ -51,8 +61,11 @@ CLOSE_SECONDS_MAX: Final = 2
 class Upload:
     """A transfer that the replica has agreed to take, or has acknowledged without taking."""
 
-    def __init__(self, connection: Connection, acknowledged: AppliedCut | None) -> None:
+    def __init__(
+        self, connection: Connection, acknowledged: AppliedCut | None, pace: Pace | None
+    ) -> None:
         self._connection = connection
+        self._pace = pace
         self.acknowledged = acknowledged
 
     async def write(self, frames: bytes | memoryview) -> None:
@@ -60,11 +73,19 @@ class Upload:
         if self._connection.has_input:
             await self._fail()
         try:
-            await self._connection.write(chunk_start(len(frames)), frames, b"\r\n")
+            await self._write(memoryview(frames))
         except ConnectionError:
             if self._connection.has_input:
                 await self._fail()
             raise
+
+    async def _write(self, frames: memoryview) -> None:
+        while frames:
+            count = (self._pace and self._pace.piece_bytes()) or len(frames)
+            piece, frames = frames[:count], frames[count:]
+            if self._pace is not None:
+                await self._pace.before(len(piece))
+            await self._connection.write(chunk_start(len(piece)), piece, b"\r\n")
 
     async def finish(self) -> AppliedCut:
         """Return what the replica holds durably."""
@@ -84,11 +105,23 @@ class Upload:
 class HostClient:
     """Speaks to replica hosts; `tls` is asked anew for each connection (certificates change).
 
-    The context must verify the server's certificate and its name.
+    The context must verify the server's certificate and its name. `tickets` prove this host where
+    the policy says Kerberos; `proxy` is the host's own setting, asked anew too; `pace` is what all
+    its transfers keep to.
     """
 
-    def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self,
+        tls: Callable[[], ssl.SSLContext],
+        *,
+        tickets: Tickets | None = None,
+        proxy: Callable[[], ProxyAddress | None] | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self._tls = tls
+        self._tickets = tickets
+        self._proxy = proxy
+        self._pace = pace
 
     async def request(
         self, peer: PeerAddress, method: str, path: str, body: bytes = b""
@@ -101,6 +134,7 @@ class HostClient:
                 "Host": peer.fqdn,
                 "Content-Type": "application/json",
                 "Content-Length": str(len(body)),
+                **connection.proof,
             }
             return await _exchange(connection, request_head(method, path, headers) + body)
 
@@ -146,7 +180,11 @@ class HostClient:
 
     async def _ask(self, peer: PeerAddress, target: str, header: TransferHeader) -> bytes:
         async with self._connect(peer, ANSWER_SECONDS_MAX) as connection:
-            headers = {"Host": peer.fqdn, HEADER_NAME: encode_header(header)}
+            headers = {
+                "Host": peer.fqdn,
+                HEADER_NAME: encode_header(header),
+                **connection.proof,
+            }
             status, body = await _exchange(connection, request_head("GET", target, headers))
         if status != HTTPStatus.OK:
             raise _refusal(status, body)
@@ -166,36 +204,71 @@ class HostClient:
             HEADER_NAME: encode_header(header),
         }
         async with self._connect(peer, OPEN_SECONDS_MAX) as connection:
-            await connection.write(request_head("PUT", path, headers))
+            await connection.write(request_head("PUT", path, headers | dict(connection.proof)))
             head = await _read_response(connection)
             connection.idle_seconds = IDLE_SECONDS_MAX
             acknowledged = None
             if head.status != HTTPStatus.CONTINUE:
                 acknowledged = await _acknowledgement(connection, head)
-            yield Upload(connection, acknowledged)
+            yield Upload(connection, acknowledged, self._pace)
 
     @asynccontextmanager
     async def _connect(self, peer: PeerAddress, idle_seconds: float) -> AsyncIterator[Connection]:
-        tls = self._tls()
-        if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
-            raise ValueError("the TLS context must verify the peer's certificate and name")
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            _, connection = await loop.create_connection(
-                lambda: Connection(idle_seconds),
-                peer.address,
-                peer.port,
-                ssl=tls,
-                server_hostname=peer.fqdn,
-                ssl_handshake_timeout=CONNECT_SECONDS_MAX,
-                ssl_shutdown_timeout=CLOSE_SECONDS_MAX,
-            )
+        if peer.authentication is Authentication.KERBEROS:
+            connection = await self._connect_with_ticket(peer, idle_seconds)
+        else:
+            connection = await self._connect_with_certificate(peer, idle_seconds)
         try:
             yield connection
         except BaseException:
             connection.abort()
             raise
         await connection.close(CLOSE_SECONDS_MAX)
+
+    async def _connect_with_certificate(self, peer: PeerAddress, idle_seconds: float) -> Connection:
+        tls = self._tls()
+        if tls.verify_mode != ssl.CERT_REQUIRED or not tls.check_hostname:
+            raise ValueError("the TLS context must verify the peer's certificate and name")
+        connection = Connection(idle_seconds)
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                sock=await self._way(peer),
+                ssl=tls,
+                server_hostname=peer.fqdn,
+                ssl_handshake_timeout=CONNECT_SECONDS_MAX,
+                ssl_shutdown_timeout=CLOSE_SECONDS_MAX,
+            )
+        try:
+            require_usages(certificate_of(connection.transport))
+        except UnfitCertificateError as error:
+            connection.abort()
+            raise ConnectionError(
+                f"the certificate of {peer.fqdn} is not taken: {error}"
+            ) from error
+        return connection
+
+    async def _connect_with_ticket(self, peer: PeerAddress, idle_seconds: float) -> Connection:
+        if self._tickets is None:
+            raise TicketError(
+                "this host is in no Kerberos realm: name one under kerberos in the simulator's "
+                "configuration, or use certificates"
+            )
+        proof = await self._tickets.ask(peer.fqdn)
+        connection = Connection(idle_seconds)
+        connection.proof = proof.headers
+        connection.check_proof = proof.check
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection, sock=await self._way(peer)
+            )
+        return connection
+
+    async def _way(self, peer: PeerAddress) -> socket.socket:
+        proxy = None if self._proxy is None or peer.bypass_proxy else self._proxy()
+        if proxy is None:
+            return await open_connection(peer.address, peer.port)
+        return await open_way(proxy, peer.fqdn, peer.port)
 
 
 async def _exchange(connection: Connection, message: bytes) -> tuple[int, bytes]:
@@ -207,9 +280,12 @@ async def _exchange(connection: Connection, message: bytes) -> tuple[int, bytes]
 
 async def _read_response(connection: Connection) -> ResponseHead:
     try:
-        return parse_response(await connection.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
+        head = parse_response(await connection.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
     except HttpError as error:
         raise ConnectionError(f"the replica host's answer is not understood: {error}") from error
+    if connection.check_proof is not None and head.status != HTTPStatus.UNAUTHORIZED:
+        connection.check_proof(head.headers)
+    return head
 
 
 async def _read_content(connection: Connection, head: ResponseHead) -> bytes:

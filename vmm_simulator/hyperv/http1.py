@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 HEAD_BYTES_MAX: Final = 16_384
 HEADER_COUNT_MAX: Final = 32
 CONTENT_BYTES_MAX: Final = 1_048_576
 CHUNK_LINE_BYTES_MAX: Final = 18
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110's word for a name
 _REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) (/[!-~]*) HTTP/1\.1")
@@ -122,9 +123,17 @@ def request_head(method: str, path: str, headers: Mapping[str, str]) -> bytes:
     return _head(f"{method} {path} HTTP/1.1", headers)
 
 
-def response(status: HTTPStatus, body: bytes, content_type: str) -> bytes:
-    """Return a whole response, after which the connection ends."""
+def invitation(more: Mapping[str, str]) -> bytes:
+    """Return what has a client that expects it send the body of its request."""
+    return _head("HTTP/1.1 100 Continue", more)
+
+
+def response(
+    status: HTTPStatus, body: bytes, content_type: str, more: Mapping[str, str] = NO_HEADERS
+) -> bytes:
+    """Return a whole response, with more headers, after which the connection ends."""
     headers = {
+        **more,
         "Content-Type": content_type,
         "Content-Length": str(len(body)),
         "Connection": "close",

@@ -54,15 +54,26 @@ def require_way(answer: bytes, fqdn: str) -> None:
         )
 
 
-async def open_way(proxy: ProxyAddress, fqdn: str, port: int) -> socket.socket:
-    """Return a socket that leads through the proxy to the peer; bound it yourself."""
-    loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ipaddress.ip_address(proxy.address).version == 6 else socket.AF_INET  # noqa: PLR2004 -- a version
+async def open_connection(address: str, port: int) -> socket.socket:
+    """Return a socket that is connected to an IP address; bound it yourself."""
+    version = ipaddress.ip_address(address).version
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET  # noqa: PLR2004 -- IPv6
     way = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         way.setblocking(False)  # noqa: FBT003 -- the socket module's signature
-        await loop.sock_connect(way, (proxy.address, proxy.port))
-        await loop.sock_sendall(way, connect_request(fqdn, port))
+        way.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(way, (address, port))
+    except BaseException:
+        way.close()
+        raise
+    return way
+
+
+async def open_way(proxy: ProxyAddress, fqdn: str, port: int) -> socket.socket:
+    """Return a socket that leads through the proxy to the peer; bound it yourself."""
+    way = await open_connection(proxy.address, proxy.port)
+    try:
+        await asyncio.get_running_loop().sock_sendall(way, connect_request(fqdn, port))
         require_way(await _answer(way), fqdn)
     except BaseException:
         way.close()

@@ -7,8 +7,8 @@ framework costs 1.8 times). The peer is known by the name in its certificate, ne
 import asyncio
 import errno
 import socket
-import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
@@ -25,15 +25,16 @@ from vmm_simulator.hyperv.connection import Connection, ConnectionBody
 from vmm_simulator.hyperv.frames import FrameError
 from vmm_simulator.hyperv.http1 import (
     CONTENT_BYTES_MAX,
-    CONTINUE,
     HEAD_BYTES_MAX,
     HttpError,
     RequestHead,
     content_length,
+    invitation,
     parse_request,
     response,
 )
 from vmm_simulator.hyperv.incoming import Incoming
+from vmm_simulator.hyperv.peer_proof import PeerProof
 from vmm_simulator.hyperv.replica_routes import (
     DigestRange,
     allocated_from,
@@ -42,7 +43,6 @@ from vmm_simulator.hyperv.replica_routes import (
     is_allocated,
     is_digests,
     is_transfer,
-    peer_name,
     require_replica_path,
 )
 from vmm_simulator.hyperv.transfer_header import encode_applied, encode_place, encode_refusal
@@ -52,16 +52,23 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CONNECTIONS_MAX: Final = 64
-TRANSFERS_MAX: Final = 8
+TRANSFERS_MAX: Final = 32
+"""Transfers side by side, each with two buffers; more wait for their turn."""
+
 HANDSHAKE_SECONDS_MAX: Final = 10
 HEAD_SECONDS_MAX: Final = 10
 CONTENT_SECONDS_MAX: Final = 30
 CALLBACK_SECONDS_MAX: Final = 60
 IDLE_SECONDS_MAX: Final = 60
+TURN_SECONDS_MAX: Final = 100
+"""Longest a transfer waits for its turn; senders give up later."""
+
 LINGER_SECONDS_MAX: Final = 2
 CONTROL_METHODS: Final = frozenset({"GET", "PUT", "POST", "DELETE"})
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 Answer = tuple[HTTPStatus, bytes, str]
 JSON: Final = "application/json"
@@ -118,27 +125,25 @@ class ReplicaListener:
         self._authorize_transfer = authorize_transfer
         self._applied = applied
         self._idle_seconds = idle_seconds
-        self._tls: ssl.SSLContext | None = None
+        self._proof: PeerProof | None = None
         self._listening: socket.socket | None = None
         self._server: asyncio.Task[None] | None = None
         self._connections = asyncio.Semaphore(CONNECTIONS_MAX)
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
 
-    async def start(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+    async def start(self, listening: socket.socket, proof: PeerProof) -> None:
         """Serve the (bound, listening) socket, which then belongs to the listener."""
         if self._server is not None:
             raise RuntimeError("the listener is already started")
-        self.replace_tls(tls)
+        self._proof = proof
         self._listening = listening
         listening.setblocking(False)  # noqa: FBT003 -- the socket module's signature
         # The one task that owns the group of all connections; `aclose` ends it.
         self._server = asyncio.get_running_loop().create_task(self._serve(listening))
 
-    def replace_tls(self, tls: ssl.SSLContext) -> None:
-        """Use another certificate for connections that are accepted from now on."""
-        if tls.verify_mode != ssl.CERT_REQUIRED:
-            raise ValueError("the replication port needs a TLS context that requires certificates")
-        self._tls = tls
+    def replace_proof(self, proof: PeerProof) -> None:
+        """Ask this of connections that are accepted from now on; show another certificate."""
+        self._proof = proof
 
     async def aclose(self) -> None:
         """Close the port and all connections; a commit under way comes to its end."""
@@ -169,16 +174,17 @@ class ReplicaListener:
 
     async def _handle(self, accepted: socket.socket) -> None:
         connection = Connection(self._idle_seconds)
+        proof = self._proof
+        assert proof is not None
+        bounds: dict[str, float] = {}
+        if proof.tls is not None:
+            bounds["ssl_handshake_timeout"] = HANDSHAKE_SECONDS_MAX
+            bounds["ssl_shutdown_timeout"] = LINGER_SECONDS_MAX
         try:
-            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
-                ssl_shutdown_timeout=LINGER_SECONDS_MAX,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection, accepted, ssl=proof.tls, **bounds
             )
-            peer = peer_name(transport.get_extra_info("peercert"))
-            await self._serve_request(connection, peer)
+            await self._serve_request(connection, proof)
         except (OSError, HttpError) as error:
             # TLS refusals, time-outs, broken connections, certificates that name no host.
             log.info("replica_connection_ended", cause=str(error) or type(error).__name__)
@@ -188,10 +194,11 @@ class ReplicaListener:
             connection.abort()
             self._connections.release()
 
-    async def _serve_request(self, connection: Connection, peer: str) -> None:
+    async def _serve_request(self, connection: Connection, proof: PeerProof) -> None:
         try:
             async with asyncio.timeout(HEAD_SECONDS_MAX):
                 head = parse_request(await connection.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
+            peer = await proof.peer(connection, head)
             require_replica_path(head.path)
             if is_transfer(head.path) and head.method != "GET":
                 await self._take_transfer(connection, peer, head)
@@ -258,9 +265,7 @@ class ReplicaListener:
         header = announced_transfer(head)
         length = content_length(head.headers)
         machine_id = await _bounded(self._authorize_transfer(peer, header))
-        if self._transfers.locked():
-            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "too many transfers; try again later")
-        async with self._transfers:
+        async with self._turn():
             try:
                 opened = await self._backend.open_transfer(machine_id, header)
                 if isinstance(opened, AppliedCut):
@@ -282,6 +287,21 @@ class ReplicaListener:
             if isinstance(opened, Incoming):
                 await self._apply(machine_id)
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        transfers = self._transfers
+        try:
+            async with asyncio.timeout(TURN_SECONDS_MAX):
+                await transfers.acquire()
+        except TimeoutError:
+            raise HttpError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "too many transfers; try again later"
+            ) from None
+        try:
+            yield
+        finally:
+            transfers.release()
+
     async def _apply(self, machine_id: str) -> None:
         try:
             await self._backend.apply_committed(machine_id)
@@ -291,7 +311,7 @@ class ReplicaListener:
 
     async def _invite(self, connection: Connection, machine_id: str, opened: Incoming) -> None:
         try:
-            await connection.write(CONTINUE)
+            await connection.write(invitation(connection.proof))
         except BaseException:
             await self._backend.end_transfer(machine_id, opened)
             raise
@@ -327,7 +347,7 @@ async def _bounded(waiting: Awaitable[T]) -> T:
 
 async def _answer(connection: Connection, answer: Answer) -> None:
     status, body, content_type = answer
-    await connection.write(response(status, body, content_type))
+    await connection.write(response(status, body, content_type, connection.proof))
     if status >= HTTPStatus.BAD_REQUEST:
         await connection.discard_input(LINGER_SECONDS_MAX)
     await connection.close(LINGER_SECONDS_MAX)
@@ -337,7 +357,8 @@ def _refusal(
     error: HttpError | TransferRefusedError | FrameError | BackendStateError,
 ) -> Answer:
     if isinstance(error, HttpError):
-        refused = TransferRefusedError(Code.INVALID_PARAMETER, str(error))
+        code = Code.ACCESS_DENIED if error.status in _DENIED else Code.INVALID_PARAMETER
+        refused = TransferRefusedError(code, str(error))
         return error.status, encode_refusal(refused), JSON
     if isinstance(error, FrameError):
         refused = TransferRefusedError(Code.INVALID_PARAMETER, f"the transfer is damaged: {error}")

@@ -16,6 +16,7 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.blocks import (
     BLOCK_BYTES,
+    all_marked,
     block_count,
     has_bit,
     left_of,
@@ -37,6 +38,7 @@ from vmm_simulator.hyperv.digests import (
 from vmm_simulator.hyperv.disks import ZEROS
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, HEADER_BYTES, FrameWriter
 from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.packing import Packer
 from vmm_simulator.hyperv.threads import wait_for_end
 
 log = structlog.get_logger(__name__)
@@ -69,6 +71,9 @@ class Verdict(NamedTuple):
     zero: bool
 
 
+_DATA: Final = Verdict(send=True, zero=False)
+
+
 async def send_cut(
     client: HostClient,
     cut: FrozenCut,
@@ -91,7 +96,9 @@ async def send_cut(
         async with client.upload(peer, header) as upload:
             if upload.acknowledged is not None:
                 return upload.acknowledged
-            shipment = Shipment(cut, header, place, Compared(client, peer))
+            shipment = Shipment(
+                cut, header, place, Compared(client, peer), compressed=peer.compression
+            )
             async with aclosing(shipment.batches()) as batches:
                 async for batch in batches:
                     await upload.write(batch.frames)
@@ -132,8 +139,11 @@ class Shipment:
         header: TransferHeader,
         place: tuple[int, int] | None = None,
         compared: Compared | None = None,
+        *,
+        compressed: bool = False,
     ) -> None:
         self.writer = FrameWriter()
+        self._packer = Packer() if compressed else None
         self._cut = cut
         self._compared = compared
         self._header = header
@@ -183,10 +193,9 @@ class Shipment:
         # The replica of a FULL begins with nothing but zeros; all else must say them.
         begins = self._header.kind is CutKind.FULL and not self._going_on
         zeros = Verdict(send=not begins, zero=True)
-        data = Verdict(send=True, zero=False)
 
         def judge(_block: int, view: memoryview) -> Verdict:
-            return zeros if ZEROS.startswith(view) else data
+            return zeros if ZEROS.startswith(view) else _DATA
 
         pieces = runs(self._bitmaps[disk_index], WINDOW_BLOCKS)
         return self._frames(disk_index, pieces, judge)
@@ -247,16 +256,17 @@ class Shipment:
             judge(first + index, view[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES])
             for index in range(count)
         ]
-        self._done_bytes += sum(
-            length_of_blocks(block, 1, disk.size_bytes)
-            for block in range(first, first + count)
-            if has_bit(disk.bitmap, block)
-        )
-        offset = first * BLOCK_BYTES
-        if all(verdict == Verdict(send=True, zero=False) for verdict in verdicts):
-            return self.writer.data(
-                buffer, filled, disk=disk_index, offset=offset, length=len(view)
+        if all_marked(disk.bitmap, first, count):
+            self._done_bytes += len(view)
+        else:
+            self._done_bytes += sum(
+                length_of_blocks(block, 1, disk.size_bytes)
+                for block in range(first, first + count)
+                if has_bit(disk.bitmap, block)
             )
+        offset = first * BLOCK_BYTES
+        if verdicts.count(_DATA) == count:
+            return self._put_data(buffer, filled, view, disk=disk_index, offset=offset)
         # Several frames need headers between them: rearrange a copy of what was read.
         content = memoryview(bytes(view))
         index = 0
@@ -272,9 +282,21 @@ class Shipment:
                 filled = self.writer.zero(buffer, filled, length=len(part), **place)
             else:
                 start = filled + HEADER_BYTES
-                buffer[start : start + len(part)] = part
-                filled = self.writer.data(buffer, filled, length=len(part), **place)
+                data = buffer[start : start + len(part)]
+                data[:] = part
+                filled = self._put_data(buffer, filled, data, **place)
         return filled
+
+    def _put_data(
+        self, buffer: memoryview, filled: int, data: memoryview, *, disk: int, offset: int
+    ) -> int:
+        """Put a header before data that is in place, or its compressed form instead of both."""
+        packed = None if self._packer is None else self._packer.pack(data)
+        if packed is not None:
+            return self.writer.packed(
+                buffer, filled, packed, disk=disk, offset=offset, of=len(data)
+            )
+        return self.writer.data(buffer, filled, disk=disk, offset=offset, length=len(data))
 
 
 def _left(index: int, disk: FrozenDisk, place: tuple[int, int]) -> bytes:

@@ -28,6 +28,7 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host_client import HostClient
+from vmm_simulator.hyperv.peer_proof import CertificateProof
 from vmm_simulator.hyperv.replica_listener import ReplicaListener
 from vmm_simulator.problems import Code
 
@@ -154,7 +155,7 @@ async def osaka(
     )
     listening = socket.create_server(("127.0.0.1", 0))
     address = PeerAddress(REPLICA_FQDN, "127.0.0.1", listening.getsockname()[1])
-    await listener.start(listening, tls or server_tls(REPLICA_FQDN))
+    await listener.start(listening, CertificateProof(tls or server_tls(REPLICA_FQDN)))
     try:
         yield Osaka(backend, listener, address, answers)
     finally:

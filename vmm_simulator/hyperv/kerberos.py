@@ -1,0 +1,206 @@
+"""Kerberos tickets between hosts: HTTP Negotiate (RFC 4559), SPNEGO (RFC 4178), MIT's library.
+
+A host is the principal host/FQDN@REALM, its keys lie in a keytab of its own. As in the field the
+bytes are not encrypted on the wire (behaviour 1.4); both ends prove who they are.
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from vmm_simulator.hyperv.http1 import HttpError
+from vmm_simulator.hyperv.threads import run_to_end
+from vmm_simulator.problems import Code, RefusedError
+
+try:
+    import gssapi
+except ImportError:  # the extra is not installed: `require_extra` says so where it matters
+    gssapi = None
+
+TOKEN_BYTES_MAX: Final = 12_000
+ASK: Final = "authorization"
+ANSWER: Final = "www-authenticate"
+SERVICE: Final = "host"
+_SPNEGO: Final = "1.3.6.1.5.5.2"
+_SCHEME: Final = re.compile(r"Negotiate ([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)
+_PRINCIPAL: Final = re.compile(r"([^/@\\]{1,64})/([^/@\\]{1,253})@([^/@\\]{1,253})")
+_REALM_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$"
+
+
+class TicketError(ConnectionError):
+    """No ticket was to be had, or the peer did not prove who it is; says what to look at."""
+
+
+class KerberosSettings(BaseModel):
+    """The realm of the estate's hosts, and where libkrb5 finds its centre (null: /etc)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    realm: Annotated[str, StringConstraints(pattern=_REALM_PATTERN)]
+    configuration_file: Path | None = None
+
+
+def require_extra() -> None:
+    """Raise RefusedError unless the extra is installed."""
+    if gssapi is None:
+        raise RefusedError(
+            Code.NOT_SUPPORTED,
+            "Kerberos is not available here: the extra kerberos is not installed",
+            "run pip install 'site-recovery-hub[kerberos]' (it needs libkrb5-dev and gcc), start "
+            "the simulator again; or use certificates",
+        )
+
+
+def use_configuration(path: Path | None) -> None:
+    """Have libkrb5 read this file; to be called before any ticket is asked for."""
+    if path is not None:
+        os.environ["KRB5_CONFIG"] = str(path)
+
+
+def header_value(token: bytes) -> str:
+    """Return the value of a header that carries a token."""
+    return f"Negotiate {base64.b64encode(token).decode('ascii')}"
+
+
+def token_of(value: str | None) -> bytes | None:
+    """Return the token of a header, or None when it carries none that could be one."""
+    match = _SCHEME.fullmatch(value or "")
+    if match is None or len(match[1]) > TOKEN_BYTES_MAX * 4 // 3 + 4:
+        return None
+    try:
+        return base64.b64decode(match[1], validate=True)
+    except binascii.Error:
+        return None
+
+
+def host_of(principal: str, realm: str) -> str | None:
+    """Return the host that a principal stands for; None: no host of this realm."""
+    match = _PRINCIPAL.fullmatch(principal)
+    if match is None or match[1] != SERVICE or match[3] != realm:
+        return None
+    return match[2].lower()
+
+
+class Tickets:
+    """What one host proves itself with, in both directions."""
+
+    def __init__(self, fqdn: str, settings: KerberosSettings, keytab: Path) -> None:
+        self._fqdn = fqdn
+        self._realm = settings.realm
+        self._keytab = keytab
+
+    def require_usable(self) -> None:
+        """Raise RefusedError unless the extra and the host's keys are here."""
+        require_extra()
+        if not self._keytab.is_file():
+            raise RefusedError(
+                Code.INVALID_STATE,
+                f"host {self._fqdn} has no keytab {self._keytab}",
+                f"have the realm's administrator put the keys of {self._principal(self._fqdn)} "
+                "there (kadmin: ktadd), readable by the simulator alone",
+            )
+
+    def _principal(self, fqdn: str) -> str:
+        return f"{SERVICE}/{fqdn.lower()}@{self._realm}"
+
+    def _name(self, fqdn: str) -> Any:
+        # Not as a host-based service: its name would be looked up in the DNS first.
+        return gssapi.Name(self._principal(fqdn), gssapi.NameType.kerberos_principal)
+
+    async def ask(self, fqdn: str) -> "AskedProof":
+        """Return what proves us to a host; TicketError when its principal gets no ticket.
+
+        Waits as long as libkrb5 does for an answer of the realm's centre.
+        """
+        self.require_usable()
+        return await run_to_end(self._initiate, fqdn)
+
+    def _initiate(self, fqdn: str) -> "AskedProof":
+        try:
+            credentials = gssapi.Credentials(
+                name=self._name(self._fqdn),
+                usage="initiate",
+                store={
+                    "client_keytab": f"FILE:{self._keytab}",
+                    "ccache": f"MEMORY:{self._fqdn.lower()}",
+                },
+            )
+            context = gssapi.SecurityContext(
+                name=self._name(fqdn),
+                creds=credentials,
+                mech=gssapi.OID.from_int_seq(_SPNEGO),
+                usage="initiate",
+                flags=(
+                    gssapi.RequirementFlag.mutual_authentication
+                    | gssapi.RequirementFlag.replay_detection
+                ),
+            )
+            token = context.step()
+        except gssapi.exceptions.GSSError as error:
+            raise TicketError(
+                f"there is no Kerberos ticket for {self._principal(fqdn)}: {error.gen_message()}; "
+                "look whether the principal exists (its SPN) and the realm's centre is reached"
+            ) from error
+        return AskedProof(self._principal(fqdn), context, bytes(token or b""))
+
+    async def accept(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """Return who asks (FQDN) and the header value that proves us; HttpError 401 or 403."""
+        token = token_of(headers.get(ASK))
+        if token is None:
+            raise HttpError(HTTPStatus.UNAUTHORIZED, "this port wants a Kerberos ticket")
+        principal, answer = await run_to_end(self._accept, token)
+        host = host_of(principal, self._realm)
+        if host is None:
+            raise HttpError(
+                HTTPStatus.FORBIDDEN, f"{principal} is no host of the realm {self._realm}"
+            )
+        return host, header_value(answer)
+
+    def _accept(self, token: bytes) -> tuple[str, bytes]:
+        try:
+            credentials = gssapi.Credentials(
+                name=self._name(self._fqdn),
+                usage="accept",
+                store={"keytab": f"FILE:{self._keytab}"},
+            )
+            context = gssapi.SecurityContext(creds=credentials, usage="accept")
+            answer = context.step(token)
+            if not context.complete:
+                raise HttpError(HTTPStatus.UNAUTHORIZED, "one ticket has to be enough")
+            return str(context.initiator_name), bytes(answer or b"")
+        except gssapi.exceptions.GSSError as error:
+            raise HttpError(
+                HTTPStatus.UNAUTHORIZED, f"the Kerberos ticket is not taken: {error.gen_message()}"
+            ) from error
+
+
+class AskedProof:
+    """Our half of a proof: it is complete when the peer has proved itself too."""
+
+    def __init__(self, principal: str, context: Any, token: bytes) -> None:
+        self._principal = principal
+        self._context = context
+        self.headers = {"Authorization": header_value(token)}
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Raise TicketError unless this answer is the peer's own."""
+        token = token_of(headers.get(ANSWER))
+        try:
+            if token is not None and not self._context.complete:
+                self._context.step(token)
+            proven = self._context.complete and bool(
+                self._context.actual_flags & gssapi.RequirementFlag.mutual_authentication
+            )
+        except gssapi.exceptions.GSSError as error:
+            raise TicketError(
+                f"the host that answers is not {self._principal}: {error.gen_message()}"
+            ) from error
+        if not proven:
+            raise TicketError(f"the host that answers did not prove to be {self._principal}")

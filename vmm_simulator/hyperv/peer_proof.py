@@ -1,0 +1,60 @@
+"""How a replication port knows who is calling: by certificate, or by Kerberos ticket."""
+
+import ssl
+from http import HTTPStatus
+from typing import Protocol
+
+from vmm_simulator.hyperv.connection import Connection
+from vmm_simulator.hyperv.host_certificates import (
+    UnfitCertificateError,
+    certificate_of,
+    require_usages,
+)
+from vmm_simulator.hyperv.http1 import HttpError, RequestHead
+from vmm_simulator.hyperv.kerberos import ANSWER, Tickets
+from vmm_simulator.hyperv.replica_routes import peer_name
+
+
+class PeerProof(Protocol):
+    """What a port asks of its callers; `tls` is None where it speaks plain HTTP."""
+
+    tls: ssl.SSLContext | None
+
+    async def peer(self, connection: Connection, head: RequestHead) -> str:
+        """Return the caller's FQDN, or raise HttpError; afterwards our answers prove us too."""
+
+
+class CertificateProof:
+    """Mutual TLS; the certificate has to be one of a host, for both usages."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        if tls.verify_mode != ssl.CERT_REQUIRED:
+            raise ValueError("the replication port needs a TLS context that requires certificates")
+        self.tls: ssl.SSLContext | None = tls
+
+    async def peer(self, connection: Connection, head: RequestHead) -> str:
+        """Return the caller's FQDN, or raise HttpError."""
+        del head
+        try:
+            require_usages(certificate_of(connection.transport))
+        except UnfitCertificateError as error:
+            raise HttpError(
+                HTTPStatus.FORBIDDEN, f"your certificate is not taken: {error}"
+            ) from error
+        return peer_name(connection.transport.get_extra_info("peercert"))
+
+
+class TicketProof:
+    """Kerberos: every request carries a ticket, every answer the proof that it was for us."""
+
+    def __init__(self, tickets: Tickets) -> None:
+        tickets.require_usable()
+        self.tls: ssl.SSLContext | None = None
+        self._tickets = tickets
+
+    async def peer(self, connection: Connection, head: RequestHead) -> str:
+        """Return the caller's FQDN, or raise HttpError; afterwards our answers prove us too."""
+        connection.proof = {ANSWER: "Negotiate"}
+        fqdn, answer = await self._tickets.accept(head.headers)
+        connection.proof = {ANSWER: answer}
+        return fqdn

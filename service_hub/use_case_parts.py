@@ -17,6 +17,7 @@ from service_hub.server_parts import ServerParts, server_parts
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
+from service_hub.services.first_hearing import FirstHearing
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
 from service_hub.services.open_tests import OpenTestService
@@ -85,11 +86,14 @@ def use_cases(
     office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
     checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
     registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
+    first = FirstHearing(
+        checker=registered.checker, liveness=fabrics, lease=settings.lease, boottime=boottime
+    )
     engine = Engine(
         reader=store,
         committer=committer,
-        checker=registered.checker,
-        liveness=fabrics,
+        checker=first,
+        liveness=first,
         clock=clock,
         leases=store,
         boottime=boottime,

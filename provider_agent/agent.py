@@ -16,7 +16,6 @@ from provider_agent.config import AgentSettings, VmmSettings
 from provider_agent.credentials import Identity, load_identity
 from provider_agent.departure import Departure
 from provider_agent.executor import Executor, Signals
-from provider_agent.fabric.driver import FabricDriver
 from provider_agent.fabric.simulated_vmm import SimulatedVmm
 from provider_agent.fabric.vmm_service import VmmService
 from provider_agent.host_certificates import HostCertificates
@@ -181,7 +180,7 @@ async def assemble(
 def _watcher(
     settings: AgentSettings,
     hub: HubClient,
-    driver: FabricDriver,
+    driver: SimulatedVmm,
     journal: Journal,
     session: Session,
     *,
@@ -194,6 +193,7 @@ def _watcher(
         inventory_due=intake.inventory_due,
         watch_seconds=settings.watch_seconds,
         inventory_seconds=settings.inventory_seconds,
+        announcements=driver,
     )
 
 

@@ -1,7 +1,7 @@
 """Watches the fabric: reports machines that changed, sends the inventory when it is due."""
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -21,11 +21,24 @@ from wire_contract.vmm_interface import InventoryView, MachineView
 FABRIC_ANSWER_LOG_EVERY: Final = 60
 """A fabric that stays away is logged once per so many looks."""
 
+LOOKS_APART_SECONDS: Final = 0.2
+"""How soon one look may follow another, however many changes are announced."""
+
+ANNOUNCEMENT_SECONDS_MAX: Final = 30.0
+"""Longest a fabric is asked to wait for a change."""
+
 log = structlog.get_logger(__name__)
 
 
+class Announcements(Protocol):
+    """Tells that the fabric has changed before the next look would have found out."""
+
+    async def changed(self, after: int | None, seconds: float) -> int:
+        """Return the change number, once it is another than `after` or the time is over."""
+
+
 class Watcher:
-    """Looks at the fabric every `watch_seconds`; only what changed is told."""
+    """Looks at the fabric every `watch_seconds`, sooner where a change is announced."""
 
     def __init__(
         self,
@@ -39,6 +52,7 @@ class Watcher:
         inventory_due: Wake,
         watch_seconds: float,
         inventory_seconds: float,
+        announcements: Announcements | None = None,
     ) -> None:
         self._hub = hub
         self._driver = driver
@@ -49,6 +63,8 @@ class Watcher:
         self._inventory_due = inventory_due
         self._watch_seconds = watch_seconds
         self._inventory_seconds = inventory_seconds
+        self._announcements = announcements
+        self._number: int | None = None
         self._before: InventoryView | None = None
         self._reported: dict[str, MachineView] = {}
         self._misses = 0
@@ -67,7 +83,7 @@ class Watcher:
             else:
                 self._misses = 0
                 await self._compare(now)
-            await asyncio.sleep(self._watch_seconds)
+            await self._wait_for_change()
 
     async def send(self) -> None:
         """Send the whole inventory for ever: at the start, when it changed, and periodically."""
@@ -83,6 +99,25 @@ class Watcher:
             failures = 0
             self.inventory_posted.set()
             await self._inventory_due.wait(self._inventory_seconds)
+
+    async def _wait_for_change(self) -> None:
+        """Return when the fabric announces a change, after `watch_seconds` at the latest.
+
+        The number that is waited at is always older than the next look: nothing falls between.
+        """
+        if self._announcements is None:
+            await asyncio.sleep(self._watch_seconds)
+            return
+        pause = min(self._watch_seconds, LOOKS_APART_SECONDS)
+        await asyncio.sleep(pause)
+        seconds = min(self._watch_seconds - pause, ANNOUNCEMENT_SECONDS_MAX)
+        if seconds <= 0:
+            return
+        try:
+            self._number = await self._announcements.changed(self._number, seconds)
+        except FabricError as error:
+            log.debug("nothing_announced", cause=str(error))
+            await asyncio.sleep(seconds)
 
     async def _compare(self, now: InventoryView) -> None:
         found = differences(self._reported, self._before, now)

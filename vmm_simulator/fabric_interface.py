@@ -15,7 +15,7 @@ from wire_contract.paths import VMM_CHANGES, VMM_FABRIC, VMM_JOBS
 from wire_contract.vmm_fabric import ChangesView
 
 WAIT_SECONDS_MAX: Final = 30
-_NUMBER: Final = re.compile(r"[0-9]{1,15}")
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?", re.ASCII)
 
 
 class FabricInterface:
@@ -43,7 +43,7 @@ class FabricInterface:
 
     async def changes(self, request: web.Request) -> web.Response:
         """The change number, at once or, with `after` and `seconds`, when it is another one."""
-        after, seconds = _number(request, "after", -1), _number(request, "seconds", 0)
+        after, seconds = int(_number(request, "after", "-1")), _number(request, "seconds", "0")
         if seconds > WAIT_SECONDS_MAX:
             raise bad_arguments(f"seconds: {WAIT_SECONDS_MAX} are the most")
         number = self._store.change_number
@@ -51,7 +51,7 @@ class FabricInterface:
             number = await self._within(after, seconds)
         return rendered(ChangesView(change_number=number))
 
-    async def _within(self, after: int, seconds: int) -> int:
+    async def _within(self, after: int, seconds: float) -> int:
         try:
             async with asyncio.timeout(seconds):
                 return await self._store.wait_for_change(after)
@@ -59,10 +59,10 @@ class FabricInterface:
             return self._store.change_number
 
 
-def _number(request: web.Request, name: str, default: int) -> int:
+def _number(request: web.Request, name: str, default: str) -> float:
     value = request.query.get(name)
     if value is None:
-        return default
+        return float(default)
     if _NUMBER.fullmatch(value) is None:
         raise bad_arguments(f"{name} is no number")
-    return int(value)
+    return float(value)

@@ -92,6 +92,8 @@ def _structure(inventory: InventoryView) -> tuple[object, ...]:
         {host.fqdn: host for host in inventory.hosts},
         {network.network_id: network for network in inventory.networks},
         {each.classification_id: each for each in inventory.classifications},
+        {each.host_group_id: each for each in inventory.host_groups},
+        {each.name: each for each in inventory.clusters},
         {
             machine.machine_id: (
                 machine.hyperv_id,

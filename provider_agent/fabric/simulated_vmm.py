@@ -21,6 +21,7 @@ from provider_agent.fabric.driver import (
 from wire_contract import paths
 from wire_contract.model import WireModel
 from wire_contract.reports import HostCertificateRequest
+from wire_contract.vmm_fabric import ChangesView
 from wire_contract.vmm_interface import (
     CloudView,
     Command,
@@ -110,6 +111,13 @@ class SimulatedVmm:
         path = paths.VMM_HOST_REQUESTS.format(cloud_id=_safe(cloud_id))
         answer = await self.request("GET", path, READ_SECONDS_MAX)
         return parse_answer(_HostRequests, answer, path).requests
+
+    async def changed(self, after: int | None, seconds: float) -> int:
+        """Return the change number, once it is another than `after` or the time is over."""
+        query = {} if after is None else {"after": str(after), "seconds": f"{seconds:.3f}"}
+        path = paths.VMM_CHANGES
+        answer = await self.request("GET", path, seconds + READ_SECONDS_MAX, query=query)
+        return parse_answer(ChangesView, answer, path).change_number
 
     async def _read_or_null(
         self, model: type[ModelT], path: str, query: dict[str, str] | None

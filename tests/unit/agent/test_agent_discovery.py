@@ -4,6 +4,11 @@ import pytest
 
 from provider_agent.domain.discovery import differences
 from tests.unit.agent.agent_views import host, inventory, machine, replication
+from wire_contract.vmm_interface import ClusterView, HostGroupView
+
+HOST_GROUP = HostGroupView(
+    host_group_id="group", friendly_name="group", path="All Hosts", host_count=1, machine_count=1
+)
 
 
 def test_at_the_start_every_followed_machine_is_reported_and_no_other() -> None:
@@ -65,6 +70,8 @@ def test_cycles_that_go_by_are_not_news() -> None:
         inventory(machine(name="renamed")),
         inventory(machine(), hosts=(host(replica_port=8083),)),
         inventory(machine(), clouds=()),
+        inventory(machine(), clusters=(ClusterView(name="cluster", addressing="DHCP"),)),
+        inventory(machine(), host_groups=(HOST_GROUP,)),
     ],
 )
 def test_a_change_of_the_estate_asks_for_the_whole_inventory(after: Any) -> None:

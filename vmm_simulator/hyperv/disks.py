@@ -112,9 +112,11 @@ def make_empty(path: Path, size_bytes: int) -> None:
 
 
 def empty(descriptor: int, size_bytes: int) -> None:
-    """Drop all bytes of an open file and give it its size again."""
-    os.ftruncate(descriptor, 0)
-    os.ftruncate(descriptor, size_bytes)
+    """Drop all bytes of an open file, which has its size at any moment that it had it before."""
+    if os.fstat(descriptor).st_size != size_bytes:
+        os.ftruncate(descriptor, size_bytes)
+    if size_bytes:
+        punch_hole(descriptor, 0, size_bytes)
 
 
 def copy_sparse(source: Path, target: Path, size_bytes: int) -> None:

@@ -249,6 +249,19 @@ async def test_changes_of_the_fabric_are_reported_and_a_new_machine_sends_the_in
         assert len(site.hub.inventories[-1].machines) == 2
 
 
+async def test_an_announced_change_is_reported_long_before_the_next_look(site: Estate) -> None:
+    site.options = {"watch_seconds": 600}
+    async with site.agent():
+        await until(lambda: site.hub.observed("machine-1"), "the start is reported")
+        for run_state in (RunState.RUNNING, RunState.OFF):
+            site.vmm.change("machine-1", run_state=run_state)
+            await site.vmm.announce()
+            await until(
+                lambda: site.hub.observed("machine-1")[-1].machine.run_state is run_state,  # noqa: B023 -- awaited within its turn
+                "the change is reported",
+            )
+
+
 def _authority(epoch: int, *, authoritative: bool) -> Authority:
     return Authority(
         machine_id="machine-1", item="item-machine-1", epoch=epoch, authoritative=authoritative

@@ -55,6 +55,14 @@ class FakeVmm:
     port: int = 0
     host_key: Any = field(default_factory=new_private_key)
     runner: web.AppRunner | None = None
+    change_number: int = 0
+    announced: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def announce(self) -> None:
+        """Tell who waits that something has changed."""
+        async with self.announced:
+            self.change_number += 1
+            self.announced.notify_all()
 
     def add(self, machine_id: str, **changes: Any) -> None:
         """Put a machine on the fabric."""
@@ -82,6 +90,7 @@ class FakeVmm:
         """Listen on loopback; a second call, on the same port, is a restarted server."""
         application = web.Application(middlewares=[self._authorise])
         application.router.add_get(paths.VMM_INVENTORY, self._get_inventory)
+        application.router.add_get(paths.VMM_CHANGES, self._get_changes)
         application.router.add_get(paths.VMM_MACHINE, self._get_machine)
         application.router.add_get(paths.VMM_CLOUD, self._get_cloud)
         application.router.add_get(paths.VMM_HOST_REQUESTS, self._get_requests)
@@ -123,6 +132,14 @@ class FakeVmm:
         if nonce and found.run_state is RunState.RUNNING:
             found = found.model_copy(update={"guest": guest(nonce=nonce, epoch=found.epoch)})
         return _json(found.model_dump_json())
+
+    async def _get_changes(self, request: web.Request) -> web.Response:
+        if "after" in request.query:
+            after = int(request.query["after"])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(float(request.query["seconds"])), self.announced:
+                    await self.announced.wait_for(lambda: self.change_number != after)
+        return web.json_response({"change_number": self.change_number})
 
     async def _get_cloud(self, request: web.Request) -> web.Response:
         for cloud in self.view.clouds:

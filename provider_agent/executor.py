@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from provider_agent.config import TaskLimits
 from provider_agent.domain.inbox import CommandState, Work
-from provider_agent.domain.postconditions import Expected, ReadBack, unmet
+from provider_agent.domain.postconditions import unmet
+from provider_agent.domain.read_back import Expected, ReadBack
 from provider_agent.domain.retries import FABRIC, seconds_left
 from provider_agent.fabric.driver import (
     FabricAnswerError,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from provider_agent.domain.inbox import Verdict
-from provider_agent.domain.postconditions import ReadBack
+from provider_agent.domain.read_back import ReadBack
 from wire_contract.events import Assignment, Withdrawal
 from wire_contract.reports import ProviderError, TaskOutcome
 from wire_contract.vmm_interface import Problem

@@ -8,7 +8,8 @@ import structlog
 from pydantic import JsonValue
 
 from provider_agent import VERSION
-from provider_agent.domain.postconditions import Expected, ReadBack, unmet
+from provider_agent.domain.postconditions import unmet
+from provider_agent.domain.read_back import Expected, ReadBack
 from provider_agent.domain.retries import RECONNECT, wait_seconds
 from provider_agent.fabric.driver import (
     FabricBusyError,

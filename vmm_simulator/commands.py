@@ -123,6 +123,7 @@ class Commands:
                 )
         self._require_time(command)
         rules.check(call)
+        await rules.ask(call)
         await self._store_epoch(verb, call.target, command.epoch)
         await self._journal.begin_effect(
             command.id,

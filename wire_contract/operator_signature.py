@@ -81,18 +81,31 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     # Make or fill a copy that is nobody's yet; a copy that is in use refuses them.
     Verb.PLACE_REPLICA: False,
     Verb.START_INITIAL_REPLICATION: False,
+    Verb.IMPORT_INITIAL_REPLICATION: False,
     Verb.COMPLETE_INITIAL_REPLICATION: False,
     Verb.UPDATE_PROTECTION: False,
+    # Replication alone stops, goes on, or begins anew: no copy is lost by it.
+    Verb.CANCEL_INITIAL_REPLICATION: False,
+    Verb.PAUSE_REPLICATION: False,
+    Verb.RESUME_REPLICATION: False,
+    Verb.CANCEL_RESYNCHRONIZATION: False,
     Verb.SYNCHRONIZE: False,
     Verb.START: False,
     Verb.CREATE_TEST_MACHINE: False,
     Verb.PREPARE_TEST_MACHINE: False,
     # Put a machine into the hands of a replica, which can have it stopped.
     Verb.ENABLE_REPLICATION: True,
+    # Writes all of a machine's bytes to where it is told.
+    Verb.EXPORT_INITIAL_REPLICATION: True,
+    # Overwrites the replica, whose recovery points go.
+    Verb.RESYNCHRONIZE: True,
+    # Ends the protection; the replica may be deleted.
+    Verb.DISABLE_REPLICATION: True,
     # Stop, fence, move, discard.
     Verb.SHUT_DOWN: True,
     Verb.PREPARE_FAILOVER: True,
     Verb.FAIL_OVER: True,
+    Verb.CHANGE_RECOVERY_POINT: True,
     Verb.CANCEL_FAILOVER: True,
     Verb.COMMIT: True,
     Verb.PREPARE_REVERSE: True,

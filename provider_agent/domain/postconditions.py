@@ -5,17 +5,31 @@ read back is not what the verb promises.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import JsonValue
-
+from provider_agent.domain.read_back import (
+    Check,
+    Expected,
+    ReadBack,
+    differs,
+    first,
+    in_state,
+    replicates,
+)
+from provider_agent.domain.replication_checks import (
+    at_point,
+    copy_begun,
+    copy_cancelled,
+    does_not_replicate,
+    goes_on,
+    resynchronization_cancelled,
+    resynchronizes,
+)
 from wire_contract.vmm_interface import (
     CloudView,
     HostView,
     InventoryView,
     MachineView,
-    ReplicationView,
 )
 from wire_contract.vocabulary import (
     CLOUD_VERBS,
@@ -27,35 +41,6 @@ from wire_contract.vocabulary import (
 )
 
 S = ReplicationState
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What was ordered: `epoch` is 0 where there is no item; `result` is what the verb answered.
-
-    `thumbprints` are those of the certificates that were issued, per host (`configure_hosts`).
-    """
-
-    verb: Verb
-    target: str
-    epoch: int = 0
-    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
-    result: Mapping[str, JsonValue] = field(default_factory=dict)
-    nonce: str = ""
-    thumbprints: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """What was read after the verb: a machine (null: it does not exist), a cloud and hosts, or all.
-
-    `inventory` is read for verbs on the VMM server itself.
-    """
-
-    machine: MachineView | None = None
-    cloud: CloudView | None = None
-    hosts: tuple[HostView, ...] = ()
-    inventory: InventoryView | None = None
 
 
 def unmet(expected: Expected, seen: ReadBack) -> str | None:
@@ -70,21 +55,13 @@ def unmet(expected: Expected, seen: ReadBack) -> str | None:
 
 
 def _machine_unmet(expected: Expected, seen: ReadBack) -> str | None:
-    if expected.verb is Verb.REMOVE_TEST_MACHINE:
+    if expected.verb is Verb.REMOVE_TEST_MACHINE or expected.arguments.get("delete_replica"):
         return None if seen.machine is None else f"machine {expected.target} still exists"
     if seen.machine is None:
         return f"machine {expected.target} does not exist"
     if seen.machine.machine_id != expected.target:
         return f"machine {seen.machine.machine_id} was read instead of {expected.target}"
     return _MACHINE_CHECKS[expected.verb](expected, seen.machine)
-
-
-def _differs(name: str, wanted: object, found: object) -> str | None:
-    return None if wanted == found else f"{name} is {found}, not {wanted}"
-
-
-def _first(*reasons: str | None) -> str | None:
-    return next((reason for reason in reasons if reason is not None), None)
 
 
 # On the VMM server.
@@ -142,9 +119,9 @@ def _cloud_prepared(
 
 
 def _cloud_paired(expected: Expected, cloud: CloudView, _: tuple[HostView, ...]) -> str | None:
-    return _first(
-        _differs("paired_role", expected.arguments.get("role"), cloud.paired_role),
-        _differs(
+    return first(
+        differs("paired_role", expected.arguments.get("role"), cloud.paired_role),
+        differs(
             "partner_cloud_id", expected.arguments.get("partner_cloud_id"), cloud.partner_cloud_id
         ),
     )
@@ -156,37 +133,18 @@ def _cloud_unpaired(_: Expected, cloud: CloudView, __: tuple[HostView, ...]) -> 
 
 # On a machine.
 
-Check = Callable[[Expected, MachineView], str | None]
-
-
-def _replicates(machine: MachineView) -> ReplicationView | str:
-    return machine.replication or "the machine has no replication relationship"
-
-
-def _in_state(*states: ReplicationState) -> Check:
-    def check(_: Expected, machine: MachineView) -> str | None:
-        replication = _replicates(machine)
-        if isinstance(replication, str):
-            return replication
-        if replication.state in states:
-            return None
-        wanted = " or ".join(str(int(state)) for state in states)
-        return f"replication state is {int(replication.state)}, not {wanted}"
-
-    return check
-
 
 def _in_mode(mode: ReplicationMode) -> Check:
     def check(_: Expected, machine: MachineView) -> str | None:
         found = machine.replication.mode if machine.replication else ReplicationMode.NONE
-        return _differs("replication mode", mode.value, found.value)
+        return differs("replication mode", mode.value, found.value)
 
     return check
 
 
 def _run_state(state: RunState) -> Check:
     def check(_: Expected, machine: MachineView) -> str | None:
-        return _differs("run state", state.value, machine.run_state.value)
+        return differs("run state", state.value, machine.run_state.value)
 
     return check
 
@@ -205,26 +163,26 @@ def _has_epoch(expected: Expected, machine: MachineView) -> str | None:
     # 0: a task without an item has no epoch to check (wire_contract.events.Assignment).
     if expected.epoch == 0:
         return None
-    return _differs("epoch", expected.epoch, machine.epoch)
+    return differs("epoch", expected.epoch, machine.epoch)
 
 
 def _nothing_pending(_: Expected, machine: MachineView) -> str | None:
-    replication = _replicates(machine)
+    replication = replicates(machine)
     if isinstance(replication, str):
         return replication
-    return _differs("pending_bytes", 0, replication.pending_bytes)
+    return differs("pending_bytes", 0, replication.pending_bytes)
 
 
 def _peer_as_asked(expected: Expected, machine: MachineView) -> str | None:
-    replication = _replicates(machine)
+    replication = replicates(machine)
     if isinstance(replication, str):
         return replication
     wanted = expected.arguments
-    return _first(
-        _differs("relationship", wanted.get("relationship_id"), replication.relationship_id),
-        _differs("peer machine", wanted.get("replica_machine_id"), replication.peer_machine_id),
-        _differs("peer host", wanted.get("replica_host"), replication.peer_host),
-        _differs("peer port", wanted.get("replica_port"), replication.peer_port),
+    return first(
+        differs("relationship", wanted.get("relationship_id"), replication.relationship_id),
+        differs("peer machine", wanted.get("replica_machine_id"), replication.peer_machine_id),
+        differs("peer host", wanted.get("replica_host"), replication.peer_host),
+        differs("peer port", wanted.get("replica_port"), replication.peer_port),
     )
 
 
@@ -232,15 +190,15 @@ def _placed(expected: Expected, machine: MachineView) -> str | None:
     host = expected.result.get("replica_host")
     if not isinstance(host, str) or not isinstance(expected.result.get("replica_port"), int):
         return "the answer names no replica_host and replica_port"
-    return _first(
-        _differs("host", host, machine.host),
-        _differs("cloud", expected.arguments.get("cloud_id"), machine.cloud_id),
-        _differs("hyperv_id", expected.arguments.get("hyperv_id"), machine.hyperv_id),
+    return first(
+        differs("host", host, machine.host),
+        differs("cloud", expected.arguments.get("cloud_id"), machine.cloud_id),
+        differs("hyperv_id", expected.arguments.get("hyperv_id"), machine.hyperv_id),
     )
 
 
 def _protection_updated(expected: Expected, machine: MachineView) -> str | None:
-    return _differs("protected_item", expected.arguments.get("item"), machine.protected_item)
+    return differs("protected_item", expected.arguments.get("item"), machine.protected_item)
 
 
 def _guest_ended(_: Expected, machine: MachineView) -> str | None:
@@ -266,31 +224,29 @@ def _guest_answered(expected: Expected, machine: MachineView) -> str | None:
 
 def _reversed_state(expected: Expected, machine: MachineView) -> str | None:
     if expected.arguments.get("resynchronize"):
-        return _in_state(S.READY, S.WAITING_TO_COMPLETE_INITIAL_REPLICATION, S.REPLICATING)(
+        return in_state(S.READY, S.WAITING_TO_COMPLETE_INITIAL_REPLICATION, S.REPLICATING)(
             expected, machine
         )
-    return _in_state(S.REPLICATING)(expected, machine)
+    return in_state(S.REPLICATING)(expected, machine)
 
 
 def _started_replication(expected: Expected, machine: MachineView) -> str | None:
-    replication = _replicates(machine)
+    replication = replicates(machine)
     if isinstance(replication, str):
         return replication
     at_least = replication.state >= S.READY
-    return _first(
-        None if at_least else "replication is disabled", _peer_as_asked(expected, machine)
-    )
+    return first(None if at_least else "replication is disabled", _peer_as_asked(expected, machine))
 
 
 def _is_test_copy(expected: Expected, machine: MachineView) -> str | None:
     wanted = expected.arguments.get("replica_machine_id")
-    return _differs("test_machine_of", wanted, machine.test_machine_of)
+    return differs("test_machine_of", wanted, machine.test_machine_of)
 
 
 def _adapters_set(expected: Expected, machine: MachineView) -> str | None:
     wanted = expected.arguments.get("network_id")
-    reasons = (_differs(f"adapter {n.nic_id}", wanted, n.network_id) for n in machine.nics)
-    return _first(*reasons)
+    reasons = (differs(f"adapter {n.nic_id}", wanted, n.network_id) for n in machine.nics)
+    return first(*reasons)
 
 
 def _confirmed(expected: Expected, machine: MachineView) -> str | None:
@@ -311,18 +267,29 @@ _CLOUD_CHECKS: Final[
 _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
     Verb.PLACE_REPLICA: _all_of(_run_state(RunState.OFF), _placed),
     Verb.ENABLE_REPLICATION: _all_of(_in_mode(ReplicationMode.PRIMARY), _started_replication),
-    Verb.START_INITIAL_REPLICATION: _in_state(
+    Verb.START_INITIAL_REPLICATION: copy_begun,
+    Verb.CANCEL_INITIAL_REPLICATION: copy_cancelled,
+    Verb.EXPORT_INITIAL_REPLICATION: in_state(
         S.WAITING_TO_COMPLETE_INITIAL_REPLICATION, S.REPLICATING
     ),
-    Verb.COMPLETE_INITIAL_REPLICATION: _in_state(S.REPLICATING),
+    Verb.IMPORT_INITIAL_REPLICATION: in_state(S.REPLICATING),
+    Verb.COMPLETE_INITIAL_REPLICATION: in_state(S.REPLICATING),
+    Verb.PAUSE_REPLICATION: in_state(S.SUSPENDED, S.RESYNCHRONIZATION_SUSPENDED),
+    Verb.RESUME_REPLICATION: goes_on,
+    Verb.RESYNCHRONIZE: resynchronizes,
+    Verb.CANCEL_RESYNCHRONIZATION: resynchronization_cancelled,
+    Verb.DISABLE_REPLICATION: does_not_replicate,
     Verb.UPDATE_PROTECTION: _protection_updated,
     Verb.SHUT_DOWN: _all_of(_run_state(RunState.OFF), _guest_ended),
-    Verb.PREPARE_FAILOVER: _all_of(_in_state(S.SYNCED_REPLICATION_COMPLETE), _nothing_pending),
+    Verb.PREPARE_FAILOVER: _all_of(in_state(S.SYNCED_REPLICATION_COMPLETE), _nothing_pending),
     Verb.SYNCHRONIZE: _nothing_pending,
-    Verb.FAIL_OVER: _all_of(_in_state(S.RECOVERED), _has_epoch, _cut_reached),
-    Verb.CANCEL_FAILOVER: _in_state(S.REPLICATING),
+    Verb.FAIL_OVER: _all_of(in_state(S.RECOVERED), _has_epoch, _cut_reached, at_point),
+    Verb.CHANGE_RECOVERY_POINT: _all_of(
+        in_state(S.RECOVERED), _run_state(RunState.OFF), _has_epoch, at_point
+    ),
+    Verb.CANCEL_FAILOVER: in_state(S.REPLICATING, S.SUSPENDED, S.CRITICAL),
     Verb.START: _all_of(_run_state(RunState.RUNNING), _guest_answered, _has_epoch),
-    Verb.COMMIT: _in_state(S.COMMITTED),
+    Verb.COMMIT: in_state(S.COMMITTED),
     Verb.PREPARE_REVERSE: _all_of(_in_mode(ReplicationMode.REPLICA), _has_epoch),
     Verb.REVERSE_REPLICATE: _all_of(
         _in_mode(ReplicationMode.PRIMARY), _reversed_state, _peer_as_asked

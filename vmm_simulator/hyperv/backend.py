@@ -280,6 +280,9 @@ class ReplicationBackend(Protocol):
     def applied_cut(self, machine_id: str) -> AppliedCut | None:
         """Return the newest change set that this replica holds, read from its own files."""
 
+    def receiving(self, machine_id: str) -> CutKind | None:
+        """Return what kind of change set is arriving now, None where none is."""
+
     async def forget_applied_cut(self, machine_id: str) -> None:
         """Begin a new lineage (the copy became a primary, or a replica of another primary).
 

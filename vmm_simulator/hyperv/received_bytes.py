@@ -4,7 +4,12 @@ import re
 from pathlib import Path
 from typing import Final
 
-from vmm_simulator.hyperv.backend import AppliedCut, BackendStateError, TransferHeader
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    BackendStateError,
+    CutKind,
+    TransferHeader,
+)
 from vmm_simulator.hyperv.incoming import Incoming
 from vmm_simulator.hyperv.machine import HostedMachine
 from vmm_simulator.hyperv.replica_listener import ReplicaBytes
@@ -28,6 +33,10 @@ class ReceivedBytes(ReplicaBytes):
             machine = HostedMachine(machine_id, self._folder / machine_id)
             self._machines[machine_id] = machine
         return machine
+
+    def receiving(self, machine_id: str) -> CutKind | None:
+        """Return what kind of change set is arriving now, None where none is."""
+        return self._machine(machine_id).replica.receiving
 
     async def open_transfer(self, machine_id: str, header: TransferHeader) -> Incoming | AppliedCut:
         """Begin to take a change set, or acknowledge again the one that is held."""

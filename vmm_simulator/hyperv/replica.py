@@ -12,6 +12,7 @@ from vmm_simulator.hyperv.apply import OpenDisks
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
     BackendStateError,
+    CutKind,
     DiskFile,
     PointKind,
     RecoveryPoint,
@@ -349,6 +350,11 @@ class Replica(ReplicaState):
                 f"{self.closed_by or 'it is no replica'}",
                 applied_by(self.held),
             )
+
+    @property
+    def receiving(self) -> CutKind | None:
+        """What kind of change set is arriving now."""
+        return None if self._incoming is None else self._incoming.destination.header.kind
 
     async def _drop_incoming(self) -> None:
         incoming = self._incoming

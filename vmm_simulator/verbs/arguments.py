@@ -5,7 +5,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints
 
 from vmm_simulator.config import FQDN_PATTERN, IDENTITY_PATTERN
-from wire_contract.model import WireModel
+from vmm_simulator.hyperv.schedule import Window
+from wire_contract.model import Moment, WireModel
 from wire_contract.reports import HostCertificate
 from wire_contract.vocabulary import Side
 
@@ -86,6 +87,7 @@ class _Policy(WireModel):
     recovery_points: int = Field(default=0, ge=0, le=24)
     application_consistent_hours: int = Field(default=0, ge=0, le=12)
     compression: bool = False
+    window: Window = Window()
 
 
 class EnableReplication(_Policy):
@@ -99,9 +101,28 @@ class EnableReplication(_Policy):
 
 
 class StartInitialReplication(WireModel):
-    """`resynchronize`: only blocks that differ move."""
+    """`resynchronize`: only blocks that differ move (seeded); `start_at` null is now."""
 
     resynchronize: bool = False
+    start_at: Moment | None = None
+
+
+class InOfflineFolder(WireModel):
+    """UNC name of a folder on a share that VMM knows."""
+
+    folder: str = Field(min_length=1, max_length=1024)
+
+
+class Resynchronize(WireModel):
+    """`start_at` null is now; at most 7 days ahead."""
+
+    start_at: Moment | None = None
+
+
+class DisableReplication(WireModel):
+    """`delete_replica`: the machine and its disks go too, where this end is a replica."""
+
+    delete_replica: bool = False
 
 
 class UpdateProtection(WireModel):
@@ -119,10 +140,21 @@ class ShutDown(WireModel):
 
 
 class FailOver(WireModel):
-    """Planned: refused below `expected_cut`; `recovery_point` null is the newest."""
+    """Planned: refused below `expected_cut`; `recovery_point` null is the newest.
+
+    `ask_primary`: refused while the primary's host can be reached and says that the machine runs
+    there. The hub does without: under its higher epoch that copy is fenced at first contact.
+    """
 
     planned: bool
     expected_cut: int | None = Field(default=None, ge=0)
+    recovery_point: Identity | None = None
+    ask_primary: bool = False
+
+
+class ChangeRecoveryPoint(WireModel):
+    """The point to stand at instead; null is the newest."""
+
     recovery_point: Identity | None = None
 
 

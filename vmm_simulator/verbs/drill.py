@@ -4,14 +4,15 @@ from pathlib import Path
 
 import structlog
 
-from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.backend import BackendStateError, CutKind
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import CreateTestMachine, NoArguments, PrepareTestMachine
 from vmm_simulator.verbs.call import Call, Result, refused_state
+from vmm_simulator.verbs.failover import check_recovery_point
 from vmm_simulator.vmm.records import MachineRecord, NicRecord, disk_folder
-from vmm_simulator.vmm.transitions import position
+from vmm_simulator.vmm.transitions import position, with_relationship
 
 STOP_SECONDS = 10.0
 """How long a test guest may take to end before it is turned off: its bytes are thrown away."""
@@ -25,13 +26,13 @@ def check_create(call: Call[CreateTestMachine]) -> None:
     present = call.fabric.store.machines.get(call.target)
     if present is None:
         advance(position(replica), Operation.TEST_REPLICA)
-        _check_points(call, replica)
+        _check_replica(call, replica)
     elif present.test_machine_of != replica.machine_id:
         raise bad_arguments(f"the machine id {call.target} belongs to another machine")
 
 
 async def create(call: Call[CreateTestMachine]) -> Result:
-    """Copy the replica's disks as of the newest applied change set into a machine of its own."""
+    """Copy the replica's disks as of a recovery point into a machine of its own."""
     arguments = call.arguments
     replica = call.fabric.store.machine(arguments.replica_machine_id)
     if call.target in call.fabric.store.machines:
@@ -40,7 +41,9 @@ async def create(call: Call[CreateTestMachine]) -> Result:
     host = call.fabric.host_of(replica)
     folder = Path(disk_folder(call.fabric.store.host(replica.host), call.target))
     try:
-        copies = await host.backend.copy_for_test(replica.machine_id, call.target, folder)
+        copies = await host.backend.copy_for_test(
+            replica.machine_id, call.target, folder, arguments.recovery_point
+        )
     except (OSError, BackendStateError) as error:
         raise RefusedError(
             Code.NOT_AVAILABLE,
@@ -66,9 +69,22 @@ async def create(call: Call[CreateTestMachine]) -> Result:
         test_machine_of=replica.machine_id,
     )
     await call.fabric.store.add_machine(machine)
+    await _note_test(call, replica.machine_id)
     log.info("test_machine_created", machine_id=call.target, replica=replica.machine_id)
     call.reached("created")
     return {}
+
+
+async def _note_test(call: Call[CreateTestMachine], replica_id: str) -> None:
+    now = call.fabric.clock.now()
+
+    def note(replica: MachineRecord) -> MachineRecord:
+        relationship = replica.relationship
+        assert relationship is not None
+        tested = relationship.statistics.model_copy(update={"last_test_failover_at": now})
+        return with_relationship(replica, statistics=tested)
+
+    await call.fabric.store.change_machine(replica_id, note)
 
 
 def check_prepare(call: Call[PrepareTestMachine]) -> None:
@@ -130,13 +146,15 @@ def _test_machine(call: Call[PrepareTestMachine] | Call[NoArguments]) -> Machine
     return machine
 
 
-def _check_points(call: Call[CreateTestMachine], replica: MachineRecord) -> None:
-    if call.arguments.recovery_point is not None:
-        raise RefusedError(
-            Code.NOT_FOUND,
-            f"machine {replica.name} has no recovery point {call.arguments.recovery_point}",
-            "choose a point that the machine lists, or the newest",
+def _check_replica(call: Call[CreateTestMachine], replica: MachineRecord) -> None:
+    backend = call.fabric.host_of(replica).backend
+    if backend.receiving(replica.machine_id) is CutKind.DIFFERENCES:
+        raise refused_state(
+            f"the copies of machine {replica.name} are being compared",
+            "wait for the end of the resynchronization",
         )
+    points = backend.recovery_points(replica.machine_id)
+    check_recovery_point(points, replica, call.arguments.recovery_point)
     for machine in call.fabric.store.machines.values():
         if machine.test_machine_of == replica.machine_id:
             raise RefusedError(

@@ -1,23 +1,34 @@
-"""Verbs of failover and reversal, on the end that they are addressed to."""
+"""Verbs of failover, on the end that they are addressed to."""
 
-from typing import Final
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
 
 import structlog
 
-from vmm_simulator.hyperv.backend import AppliedCut, BackendStateError, CutKind
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    BackendStateError,
+    CutKind,
+    RecoveryPoint,
+)
 from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.point_keeping import keep_planned_point
 from vmm_simulator.hyperv.replication import Operation, advance
-from vmm_simulator.hyperv.statistics import Statistics
 from vmm_simulator.problems import Code, RefusedError
-from vmm_simulator.verbs.arguments import FailOver, NoArguments, PrepareReverse, ReverseReplicate
+from vmm_simulator.verbs.arguments import ChangeRecoveryPoint, FailOver, NoArguments
 from vmm_simulator.verbs.call import Call, Result, refused_state
-from vmm_simulator.verbs.protection import offer
+from vmm_simulator.verbs.replication import refuse_open_test
 from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.relationship_records import PointRecord
 from vmm_simulator.vmm.transitions import moved, position, with_relationship
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, RunState
 
 CANCEL_SHUTDOWN_SECONDS: Final = 30.0
 """How long a failed-over guest may take to end before it is turned off (behaviour 1.3)."""
+
+ASK_SECONDS_MAX: Final = 10.0
+"""Longest the primary's host is asked: one that cannot be reached must not hold a failover up."""
 
 S = ReplicationState
 
@@ -27,7 +38,7 @@ log = structlog.get_logger(__name__)
 def check_prepare(call: Call[NoArguments]) -> None:
     """Refuse a machine that runs or does not replicate."""
     advance(position(call.machine), Operation.PREPARE_FAILOVER)
-    _require_off(call, call.machine)
+    require_off(call, call.machine)
 
 
 async def prepare_failover(call: Call[NoArguments]) -> Result:
@@ -56,33 +67,42 @@ async def synchronize(call: Call[NoArguments]) -> Result:
 
 async def fail_over(call: Call[FailOver]) -> Result:
     """Make the replica startable; from here on it takes nothing and notes its own changes."""
-    machine = call.machine
-    if machine.state is S.RECOVERED:
-        return {**_cut_of(machine), "last_cut_record": _record_of(machine)}
-    await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
-    call.reached("initiated")
-    backend = call.host.backend
-    try:
-        # From here on the back end takes no transfer: one under way is dropped, a committed one
-        # is applied. What it holds then is what is failed over to.
-        await backend.attach(call.target, disk_files(machine))
-        await backend.start_tracking(call.target)
-    except (OSError, BackendStateError) as error:
-        raise RefusedError(
-            Code.NOT_AVAILABLE,
-            f"the replica {machine.name} cannot be made startable: {error}",
-            "look at the replica's disks; cancel the failover to go on replicating",
-        ) from error
-    applied = backend.applied_cut(call.target)
-
-    def complete(present: MachineRecord) -> MachineRecord:
-        return moved(_holding(present, applied), Operation.COMPLETE_FAILOVER)
-
-    machine = await call.change(complete)
-    call.fabric.confirmed.add(call.target)
-    log.info("failed_over", machine_id=call.target, epoch=machine.epoch, **_cut_of(machine))
+    if call.machine.state is not S.RECOVERED:
+        await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
+        call.reached("initiated")
+        await _stand_at(call, call.arguments.recovery_point, planned=call.arguments.planned)
     call.reached("failed over")
-    return {**_cut_of(machine), "last_cut_record": _record_of(machine)}
+    return _stand_of(call.machine)
+
+
+def check_change(call: Call[ChangeRecoveryPoint]) -> None:
+    """Refuse a copy that is not failed over, or has no such point."""
+    advance(position(call.machine), Operation.CHANGE_RECOVERY_POINT)
+    _check_point(call, call.machine, call.arguments.recovery_point)
+
+
+async def change_recovery_point(call: Call[ChangeRecoveryPoint]) -> Result:
+    """Turn the machine off, throw away what it wrote, and stand at another point (1.3)."""
+    machine = call.machine
+    wanted = call.arguments.recovery_point
+    if machine.state is not S.RECOVERED or not _stands_at(machine, wanted):
+        await call.change(
+            lambda each: moved(each, Operation.CHANGE_RECOVERY_POINT).model_copy(
+                update={"desired_running": False}
+            )
+        )
+        call.reached("initiated")
+        await _turn_off(call, machine)
+        if not await _revert_bytes(call, machine):
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"the other recovery points of machine {machine.name} are lost",
+                "cancel the failover; the primary then compares the two copies",
+            )
+        call.reached("reverted")
+        await _stand_at(call, wanted, planned=False)
+    call.reached("failed over")
+    return _stand_of(call.machine)
 
 
 def check_cancel(call: Call[NoArguments]) -> None:
@@ -112,63 +132,18 @@ def check_commit(call: Call[NoArguments]) -> None:
 
 
 async def commit(call: Call[NoArguments]) -> Result:
-    """Accept the point that was failed over to; it cannot be cancelled any more."""
+    """Accept the point that was failed over to; the others go, nothing can be cancelled."""
+    try:
+        await call.host.backend.commit(call.target)
+    except (OSError, BackendStateError) as error:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"the failover of machine {call.machine.name} cannot be committed: {error}",
+            "look at the disks of the machine, then ask again",
+        ) from error
+    call.reached("points gone")
     await call.change(lambda each: moved(each, Operation.COMMIT_FAILOVER))
     call.reached("committed")
-    return {}
-
-
-def check_prepare_reverse(call: Call[PrepareReverse]) -> None:
-    """Refuse a copy that runs, or that cannot become a replica in this way."""
-    machine = call.machine
-    if not _is_replica_of(machine, call.arguments.relationship_id):
-        advance(position(machine), _preparing(call.arguments))
-        _require_off(call, machine)
-    if call.fabric.store.host(machine.host).replica_port is None:
-        raise refused_state(
-            f"host {machine.host} does not listen for replication", "prepare its cloud first"
-        )
-
-
-async def prepare_reverse(call: Call[PrepareReverse]) -> Result:
-    """Make the former primary (off) a replica that accepts the new primary."""
-    arguments = call.arguments
-    machine = call.machine
-    if not _is_replica_of(machine, arguments.relationship_id):
-        await call.fabric.cycles.stop(call.target)
-        await _become_replica_bytes(call, machine)
-        call.reached("bytes ready")
-        await call.change(lambda each: _as_replica(each, arguments))
-        log.info("became_replica", machine_id=call.target, primary_host=arguments.primary_host)
-    call.reached("replica")
-    host = call.fabric.store.host(machine.host)
-    return {"replica_host": host.fqdn, "replica_port": host.replica_port}
-
-
-def check_reverse(call: Call[ReverseReplicate]) -> None:
-    """Refuse a copy that was not failed over, or whose changes were not noted."""
-    arguments = call.arguments
-    machine = call.machine
-    advance(position(machine), _reversing(arguments))
-    if not arguments.resynchronize and not call.host.backend.is_tracking(call.target):
-        raise refused_state(
-            f"the changes of machine {machine.name} since its failover were not noted",
-            "reverse it with resynchronization",
-        )
-
-
-async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
-    """Make the failed-over copy the primary of the reversed relationship."""
-    arguments = call.arguments
-    machine = call.machine
-    await offer(call, machine)
-    call.reached("replica ready")
-    if machine.mode is ReplicationMode.REPLICA:
-        await call.host.backend.forget_applied_cut(call.target)
-        await call.change(lambda each: _as_primary(each, arguments))
-        log.info("became_primary", machine_id=call.target, replica_host=arguments.replica_host)
-    call.fabric.cycles.ensure(call.target)
-    call.reached("primary")
     return {}
 
 
@@ -178,26 +153,21 @@ def check_fail_over(call: Call[FailOver]) -> None:
     machine = call.machine
     advance(position(machine), Operation.INITIATE_FAILOVER)
     if machine.state is S.RECOVERED:
+        if not _stands_at(machine, arguments.recovery_point, default=True):
+            raise refused_state(
+                f"machine {machine.name} is failed over to another recovery point",
+                "change the recovery point instead",
+            )
         return
-    open_tests = [
-        each.name
-        for each in call.fabric.store.machines.values()
-        if each.test_machine_of == machine.machine_id
-    ]
-    if open_tests:
-        raise RefusedError(
-            Code.IN_USE,
-            f"a test failover is in progress ({open_tests[0]})",
-            "complete the test failover first",
+    refuse_open_test(call, machine)
+    backend = call.host.backend
+    if arguments.planned and backend.receiving(machine.machine_id) is CutKind.DIFFERENCES:
+        raise refused_state(
+            f"the copies of machine {machine.name} are being compared",
+            "wait for the end of the resynchronization",
         )
-    if arguments.recovery_point is not None:
-        raise RefusedError(
-            Code.NOT_FOUND,
-            f"machine {machine.name} has no recovery point {arguments.recovery_point}",
-            "choose a point that the machine lists, or the newest",
-        )
-    applied = call.host.backend.applied_cut(machine.machine_id)
-    held = _held(machine, applied)
+    _check_point(call, machine, arguments.recovery_point)
+    held = _held(machine, backend.applied_cut(machine.machine_id))
     expected = arguments.expected_cut or 0
     if arguments.planned and held < expected:
         raise refused_state(
@@ -206,100 +176,162 @@ def check_fail_over(call: Call[FailOver]) -> None:
         )
 
 
+async def ask_primary(call: Call[FailOver]) -> None:
+    """Refuse while the primary can be reached and says that the machine runs there (1.3).
+
+    A host that cannot be reached, or that knows nothing of the machine any more, blocks nothing.
+    """
+    machine = call.machine
+    relationship = machine.relationship
+    begun = machine.state in (S.FAILOVER_IN_PROGRESS, S.RECOVERED)
+    if not call.arguments.ask_primary or relationship is None or begun:
+        return
+    try:
+        async with asyncio.timeout(ASK_SECONDS_MAX):
+            other = await call.host.ask(
+                relationship.peer_host, relationship.peer_port, relationship.relationship_id
+            )
+    except (RefusedError, TimeoutError) as error:
+        log.warning("primary_not_asked", machine_id=call.target, cause=str(error))
+        return
+    if other.mode is ReplicationMode.PRIMARY and other.running:
+        raise refused_state(
+            f"machine {machine.name} runs on {relationship.peer_host}",
+            "shut it down there first, or make a planned failover",
+        )
+
+
+async def _stand_at(
+    call: Call[FailOver] | Call[ChangeRecoveryPoint], point_id: str | None, *, planned: bool
+) -> None:
+    """Make the disks those of a point; the copy then notes its own changes."""
+    machine, backend = call.machine, call.host.backend
+    try:
+        if planned and backend.recovery_points(call.target):
+            await keep_planned_point(backend, call.target)
+        newest = _newest(backend.recovery_points(call.target))
+        # From here on the back end takes no transfer: one under way is dropped, a committed one
+        # is applied. What it holds then is what is failed over to.
+        point = await backend.promote(call.target, point_id)
+        await backend.attach(call.target, disk_files(machine))
+        await backend.start_tracking(call.target)
+    except (OSError, BackendStateError) as error:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"the replica {machine.name} cannot be made startable: {error}",
+            "look at the replica's disks; cancel the failover to go on replicating",
+        ) from error
+    applied = backend.applied_cut(call.target)
+
+    def complete(present: MachineRecord) -> MachineRecord:
+        return moved(_standing(present, point, applied, newest), Operation.COMPLETE_FAILOVER)
+
+    machine = await call.change(complete)
+    call.fabric.confirmed.add(call.target)
+    log.info("failed_over", machine_id=call.target, epoch=machine.epoch, **_cut_of(machine))
+
+
+def _newest(points: Sequence[RecoveryPoint]) -> int:
+    return points[0].cut if points else 0
+
+
+def _standing(
+    machine: MachineRecord,
+    point: RecoveryPoint | None,
+    applied: AppliedCut | None,
+    newest: int,
+) -> MachineRecord:
+    if point is None:
+        return with_relationship(_holding(machine, applied), failed_over_to=None)
+    stand = PointRecord(
+        point_id=point.point_id,
+        taken_at=point.taken_at,
+        kind=point.kind,
+        newest=point.cut >= newest,
+    )
+    return with_relationship(
+        machine, last_cut=point.cut, last_cut_record=point.last_record, failed_over_to=stand
+    )
+
+
+def _stands_at(machine: MachineRecord, point_id: str | None, *, default: bool = False) -> bool:
+    """Return whether a failed-over copy is at that point; null is the newest, or any."""
+    stand = None if machine.relationship is None else machine.relationship.failed_over_to
+    if stand is None:
+        return point_id is None
+    return (default or stand.newest) if point_id is None else stand.point_id == point_id
+
+
+def _check_point(call: Call[Any], machine: MachineRecord, point_id: str | None) -> None:
+    check_recovery_point(call.host.backend.recovery_points(machine.machine_id), machine, point_id)
+
+
+def check_recovery_point(
+    points: Sequence[RecoveryPoint], machine: MachineRecord, point_id: str | None
+) -> None:
+    """Refuse a point that the machine does not list."""
+    if point_id is not None and point_id not in {each.point_id for each in points}:
+        raise RefusedError(
+            Code.NOT_FOUND,
+            f"machine {machine.name} has no recovery point {point_id}",
+            "choose a point that the machine lists, or the newest",
+        )
+
+
+async def _turn_off(call: Call[Any], machine: MachineRecord) -> None:
+    if not await call.host.guests.stop(machine, CANCEL_SHUTDOWN_SECONDS):
+        await call.host.guests.kill(machine)
+
+
+async def _revert_bytes(call: Call[Any], machine: MachineRecord) -> bool:
+    """Take a promotion back; whether the disks are those of the newest change set again.
+
+    A copy that was failed over by a former version has no way back once it was written to.
+    """
+    backend = call.host.backend
+    promoted = backend.promoted_point(call.target) is not None
+    tracks = backend.is_tracking(call.target)
+    written = not promoted and tracks and backend.pending_bytes(call.target) > 0
+    try:
+        await backend.detach(call.target)
+        exact = await backend.revert(call.target)
+    except (OSError, BackendStateError) as error:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"the failover of machine {machine.name} cannot be taken back: {error}",
+            "look at the replica's disks, then ask again",
+        ) from error
+    if not written:
+        await backend.stop_tracking(call.target)
+    return exact and not written
+
+
 async def _revert_replica(call: Call[NoArguments], machine: MachineRecord) -> None:
     backend = call.host.backend
     await call.change(lambda each: each.model_copy(update={"desired_running": False}))
-    if not await call.host.guests.stop(machine, CANCEL_SHUTDOWN_SECONDS):
-        await call.host.guests.kill(machine)
-    if machine.state is S.REPLICATING:
+    await _turn_off(call, machine)
+    if machine.state in (S.REPLICATING, S.SUSPENDED, S.CRITICAL):
         return
-    # What was written since the failover cannot be taken back: the primary has to compare.
-    written = backend.is_tracking(call.target) and backend.pending_bytes(call.target) > 0
+    exact = await _revert_bytes(call, machine)
+    applied = backend.applied_cut(call.target)
 
     def revert(present: MachineRecord) -> MachineRecord:
         relationship = present.relationship
         assert relationship is not None
-        diverged = written or relationship.diverged
-        return with_relationship(present, diverged=diverged)
+        # What cannot be taken back exactly the primary has to compare.
+        return with_relationship(
+            _holding(moved(present, Operation.REVERT_FAILOVER), applied),
+            diverged=relationship.diverged or not exact,
+            failed_over_to=None,
+        )
 
-    # Durable before the marks go: a restart in between must not forget that it diverged.
     await call.change(revert)
-    await backend.detach(call.target)
+    # Only now: a restart in between must not forget that the copy was written to.
     await backend.stop_tracking(call.target)
-    await call.change(lambda each: moved(each, Operation.REVERT_FAILOVER))
 
 
-async def _become_replica_bytes(call: Call[PrepareReverse], machine: MachineRecord) -> None:
-    backend = call.host.backend
-    try:
-        await backend.detach(call.target)
-        await backend.stop_tracking(call.target)
-        await backend.forget_applied_cut(call.target)
-        await backend.create_replica_disks(call.target, disk_files(machine))
-    except (OSError, BackendStateError) as error:
-        raise RefusedError(
-            Code.NOT_AVAILABLE,
-            f"the disks of machine {machine.name} cannot become a replica's: {error}",
-            "look at the disks of the machine",
-        ) from error
-
-
-def _preparing(arguments: PrepareReverse) -> Operation:
-    if arguments.resynchronize:
-        return Operation.PREPARE_REVERSE_BY_RESYNCHRONIZATION
-    return Operation.PREPARE_REVERSE_BY_CHANGES
-
-
-def _reversing(arguments: ReverseReplicate) -> Operation:
-    if arguments.resynchronize:
-        return Operation.REVERSE_BY_RESYNCHRONIZATION
-    return Operation.REVERSE_BY_CHANGES
-
-
-def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRecord:
-    reversed_machine = with_relationship(
-        moved(machine, _preparing(arguments)),
-        relationship_id=arguments.relationship_id,
-        peer_host=arguments.primary_host,
-        peer_machine_id=arguments.primary_machine_id,
-        interval_seconds=arguments.interval_seconds,
-        diverged=False,
-        last_error=None,
-        resynchronize=arguments.resynchronize,
-        statistics=Statistics(),
-    )
-    return reversed_machine.model_copy(update={"fenced": False, "desired_running": False})
-
-
-def _as_primary(machine: MachineRecord, arguments: ReverseReplicate) -> MachineRecord:
-    return with_relationship(
-        moved(machine, _reversing(arguments)),
-        relationship_id=arguments.relationship_id,
-        peer_host=arguments.replica_host,
-        peer_port=arguments.replica_port,
-        peer_machine_id=arguments.replica_machine_id,
-        interval_seconds=arguments.interval_seconds,
-        recovery_points=arguments.recovery_points,
-        application_consistent_hours=arguments.application_consistent_hours,
-        compression=arguments.compression,
-        resynchronize=arguments.resynchronize,
-        diverged=False,
-        last_error=None,
-        statistics=Statistics(),
-    )
-
-
-def _is_replica_of(machine: MachineRecord, relationship_id: str) -> bool:
-    relationship = machine.relationship
-    return (
-        relationship is not None
-        and relationship.mode is ReplicationMode.REPLICA
-        and relationship.relationship_id == relationship_id
-        and relationship.state in (S.WAITING_TO_COMPLETE_INITIAL_REPLICATION, S.REPLICATING)
-    )
-
-
-def _require_off(call: Call[NoArguments] | Call[PrepareReverse], machine: MachineRecord) -> None:
+def require_off(call: Call[Any], machine: MachineRecord) -> None:
+    """Refuse a machine that runs."""
     if call.host.guests.run_state(machine) is not RunState.OFF:
         raise refused_state(f"machine {machine.name} runs", "shut it down first")
 
@@ -317,6 +349,15 @@ def _holding(machine: MachineRecord, applied: AppliedCut | None) -> MachineRecor
 
 def _cut_of(machine: MachineRecord) -> Result:
     return {"last_cut": 0 if machine.relationship is None else machine.relationship.last_cut}
+
+
+def _stand_of(machine: MachineRecord) -> Result:
+    stand = None if machine.relationship is None else machine.relationship.failed_over_to
+    return {
+        **_cut_of(machine),
+        "last_cut_record": _record_of(machine),
+        "recovery_point": None if stand is None else stand.point_id,
+    }
 
 
 def _record_of(machine: MachineRecord) -> int:

@@ -7,9 +7,11 @@ from vmm_simulator.hyperv.backend import BackendStateError
 from vmm_simulator.hyperv.host_control import Offer, OfferedDisk
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
+from vmm_simulator.hyperv.schedule import check_policy, start_at
 from vmm_simulator.problems import Code, RefusedError, bad_arguments
 from vmm_simulator.verbs.arguments import (
     EnableReplication,
+    InOfflineFolder,
     NoArguments,
     PlaceReplica,
     ReverseReplicate,
@@ -55,6 +57,7 @@ def check_enable(call: Call[EnableReplication]) -> None:
     """Refuse a machine that replicates already, is a test machine, or cannot be protected now."""
     advance(position(call.machine), Operation.CREATE_PRIMARY)
     _refuse_other_relationship(call)
+    check_host_policy(call)
     unfit = unfit_for_protection(call.fabric.store.inventory, call.machine)
     if unfit is not None:
         raise refused_state(f"machine {call.machine.name} cannot be protected: {unfit}")
@@ -81,6 +84,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
+            window=arguments.window,
             established_at=now,
         )
         unrelated = present.model_copy(update={"relationship": relationship})
@@ -94,22 +98,30 @@ async def enable(call: Call[EnableReplication]) -> Result:
 
 
 def check_copy(call: Call[StartInitialReplication]) -> None:
-    """Refuse a machine without a relationship to copy for."""
+    """Refuse a machine without a relationship to copy for, or a start too far ahead."""
     advance(position(call.machine), Operation.START_INITIAL_REPLICATION)
+    start_at(call.arguments.start_at, call.fabric.clock.now())
 
 
 async def start_copy(call: Call[StartInitialReplication]) -> Result:
-    """Begin the whole copy; changes are noted from before it on."""
+    """Begin the whole copy now or at its time; changes are noted from before it on."""
     machine = call.machine
-    if machine.state is ReplicationState.READY:
-        await start_tracking(call, machine)
-        call.reached("tracking")
+    if machine.state in (ReplicationState.READY, ReplicationState.CRITICAL):
+        later = start_at(call.arguments.start_at, call.fabric.clock.now())
+        # A cycle that has given up counts its failures anew.
+        await call.fabric.cycles.stop(call.target)
+        if later is None:
+            await start_tracking(call, machine)
+            call.reached("tracking")
 
         def begin(present: MachineRecord) -> MachineRecord:
             assert present.relationship is not None
             differences = call.arguments.resynchronize or present.relationship.resynchronize
-            begun = moved(present, Operation.START_INITIAL_REPLICATION)
-            return with_relationship(begun, resynchronize=differences)
+            waiting = later is not None and present.state is ReplicationState.READY
+            begun = present if waiting else moved(present, Operation.START_INITIAL_REPLICATION)
+            return with_relationship(
+                begun, resynchronize=differences, scheduled_at=later if waiting else None
+            )
 
         await call.change(begin)
     call.fabric.cycles.ensure(call.target)
@@ -170,7 +182,9 @@ async def offer(
     )
 
 
-async def start_tracking(call: Call[StartInitialReplication], machine: MachineRecord) -> None:
+async def start_tracking(
+    call: Call[StartInitialReplication] | Call[InOfflineFolder], machine: MachineRecord
+) -> None:
     """Note changes from here on; a refusal when the disks cannot be used."""
     try:
         await call.host.backend.attach(machine.machine_id, disk_files(machine))
@@ -181,6 +195,12 @@ async def start_tracking(call: Call[StartInitialReplication], machine: MachineRe
             f"the disks of machine {machine.name} cannot be tracked: {error}",
             "look at the disks of the machine",
         ) from error
+
+
+def check_host_policy(call: Call[EnableReplication] | Call[ReverseReplicate]) -> None:
+    """Refuse an interval or a number of points that the machine's host does not know."""
+    version = call.fabric.store.host(call.machine.host).version
+    check_policy(version, call.arguments.interval_seconds, call.arguments.recovery_points)
 
 
 def _established(machine: MachineRecord) -> bool:

@@ -1,6 +1,6 @@
 """Which function does which verb, with which arguments; the one list of all verbs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +10,10 @@ from vmm_simulator.verbs import (
     drill,
     failover,
     machine,
+    offline,
     protection,
+    replication,
+    reversal,
     server,
 )
 from vmm_simulator.verbs.call import Perform
@@ -29,6 +32,11 @@ def _no_check(call: Any) -> None:
     del call
 
 
+async def _ask_nobody(call: Any) -> None:
+    """The verb depends on nobody else."""
+    del call
+
+
 def _never(call: Any) -> bool:
     """What lives in memory only is done again."""
     del call
@@ -42,7 +50,8 @@ class VerbRules:
     `check` refuses what cannot be done now, before anything is stored: a command that is refused
     must not raise the epoch, for that would end the copy which is rightly active elsewhere.
     `holds`: whether the effect of a command that succeeded before is still there. `exclusive`:
-    whether it keeps other verbs from its machines; a mere wait does not.
+    whether it keeps other verbs from its machines; a mere wait does not. `ask` refuses like
+    `check`, where another host has to be asked.
     """
 
     arguments: type[WireModel]
@@ -50,6 +59,7 @@ class VerbRules:
     check: Callable[[Any], None] = _no_check
     holds: Callable[[Any], bool] = _always
     exclusive: bool = True
+    ask: Callable[[Any], Awaitable[None]] = _ask_nobody
 
 
 VERBS: Final[Mapping[Verb, VerbRules]] = {
@@ -73,6 +83,30 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
         protection.check_replicates,
         exclusive=False,
     ),
+    Verb.CANCEL_INITIAL_REPLICATION: VerbRules(
+        arguments.NoArguments, offline.cancel, offline.check_cancel
+    ),
+    Verb.EXPORT_INITIAL_REPLICATION: VerbRules(
+        arguments.InOfflineFolder, offline.export, offline.check_export
+    ),
+    Verb.IMPORT_INITIAL_REPLICATION: VerbRules(
+        arguments.InOfflineFolder, offline.import_copy, offline.check_import
+    ),
+    Verb.PAUSE_REPLICATION: VerbRules(
+        arguments.NoArguments, replication.pause, replication.check_pause
+    ),
+    Verb.RESUME_REPLICATION: VerbRules(
+        arguments.NoArguments, replication.resume, replication.check_resume
+    ),
+    Verb.RESYNCHRONIZE: VerbRules(
+        arguments.Resynchronize, replication.resynchronize, replication.check_resynchronize
+    ),
+    Verb.CANCEL_RESYNCHRONIZATION: VerbRules(
+        arguments.NoArguments, replication.cancel, replication.check_cancel
+    ),
+    Verb.DISABLE_REPLICATION: VerbRules(
+        arguments.DisableReplication, replication.disable, replication.check_disable
+    ),
     Verb.UPDATE_PROTECTION: VerbRules(arguments.UpdateProtection, machine.update_protection),
     Verb.SHUT_DOWN: VerbRules(arguments.ShutDown, machine.shut_down, holds=machine.is_off),
     Verb.PREPARE_FAILOVER: VerbRules(
@@ -81,7 +115,15 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     Verb.SYNCHRONIZE: VerbRules(
         arguments.NoArguments, failover.synchronize, failover.check_synchronize
     ),
-    Verb.FAIL_OVER: VerbRules(arguments.FailOver, failover.fail_over, failover.check_fail_over),
+    Verb.FAIL_OVER: VerbRules(
+        arguments.FailOver,
+        failover.fail_over,
+        failover.check_fail_over,
+        ask=failover.ask_primary,
+    ),
+    Verb.CHANGE_RECOVERY_POINT: VerbRules(
+        arguments.ChangeRecoveryPoint, failover.change_recovery_point, failover.check_change
+    ),
     Verb.CANCEL_FAILOVER: VerbRules(
         arguments.NoArguments, failover.cancel_failover, failover.check_cancel
     ),
@@ -90,10 +132,10 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     ),
     Verb.COMMIT: VerbRules(arguments.NoArguments, failover.commit, failover.check_commit),
     Verb.PREPARE_REVERSE: VerbRules(
-        arguments.PrepareReverse, failover.prepare_reverse, failover.check_prepare_reverse
+        arguments.PrepareReverse, reversal.prepare_reverse, reversal.check_prepare_reverse
     ),
     Verb.REVERSE_REPLICATE: VerbRules(
-        arguments.ReverseReplicate, failover.reverse_replicate, failover.check_reverse
+        arguments.ReverseReplicate, reversal.reverse_replicate, reversal.check_reverse
     ),
     Verb.CREATE_TEST_MACHINE: VerbRules(
         arguments.CreateTestMachine, drill.create, drill.check_create
@@ -110,4 +152,4 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
 CREATING: Final = frozenset({Verb.PLACE_REPLICA, Verb.CREATE_TEST_MACHINE})
 """Verbs whose target need not exist before; for removal it need not exist either."""
 
-TARGET_MAY_BE_MISSING: Final = CREATING | {Verb.REMOVE_TEST_MACHINE}
+TARGET_MAY_BE_MISSING: Final = CREATING | {Verb.REMOVE_TEST_MACHINE, Verb.DISABLE_REPLICATION}

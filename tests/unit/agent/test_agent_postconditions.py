@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from provider_agent.domain.postconditions import Expected, ReadBack, unmet
+from provider_agent.domain.postconditions import unmet
+from provider_agent.domain.read_back import Expected, ReadBack
 from tests.unit.agent.agent_views import (
     CLOUD_ID,
     HOST,
@@ -23,6 +24,10 @@ PEER = {
     "replica_host": "osaka-hyperv-1.example",
     "replica_port": 8084,
 }
+
+
+LATER = "2026-01-02T00:00:00Z"
+POINT = {"point_id": "point-1", "taken_at": "2026-01-01T00:00:00Z", "kind": "standard"}
 
 
 def of(**changes: Any) -> ReadBack:
@@ -138,11 +143,60 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         [of(), replicating(state=1), replicating(state=8)],
     ),
     (
+        Verb.CANCEL_INITIAL_REPLICATION,
+        {},
+        replicating(state=1),
+        [of(), replicating(state=2), replicating(state=1, scheduled_at=LATER)],
+    ),
+    (
+        Verb.EXPORT_INITIAL_REPLICATION,
+        {"folder": "share"},
+        replicating(state=2),
+        [of(), replicating(state=1)],
+    ),
+    (
+        Verb.IMPORT_INITIAL_REPLICATION,
+        {"folder": "share"},
+        replicating(mode="Replica", state=3),
+        [of(), replicating(mode="Replica", state=2)],
+    ),
+    (
         Verb.COMPLETE_INITIAL_REPLICATION,
         {},
         replicating(state=3),
         [of(), replicating(state=2)],
     ),
+    (
+        Verb.PAUSE_REPLICATION,
+        {},
+        replicating(state=7),
+        [of(), replicating(state=3), replicating(state=10)],
+    ),
+    (
+        Verb.RESUME_REPLICATION,
+        {},
+        replicating(state=3),
+        [
+            of(),
+            replicating(state=7),
+            replicating(state=8),
+            replicating(state=9),
+            replicating(state=11),
+        ],
+    ),
+    (
+        Verb.RESYNCHRONIZE,
+        {},
+        replicating(state=10),
+        [of(), replicating(state=9), replicating(state=11), replicating(state=2)],
+    ),
+    (
+        Verb.CANCEL_RESYNCHRONIZATION,
+        {},
+        replicating(state=9),
+        [of(), replicating(state=10), replicating(state=9, resynchronize_at=LATER)],
+    ),
+    (Verb.DISABLE_REPLICATION, {}, of(), [replicating(state=3)]),
     (
         Verb.UPDATE_PROTECTION,
         {"item": "item-1"},
@@ -167,6 +221,21 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
             replicating(state=5, last_cut=6),
             of(replication=replication(state=5), epoch=1),
             of(replication=replication(state=5), epoch=3),
+        ],
+    ),
+    (
+        Verb.CHANGE_RECOVERY_POINT,
+        {"recovery_point": "point-1"},
+        replicating(mode="Replica", state=5, failed_over_to=POINT),
+        [
+            of(),
+            replicating(mode="Replica", state=5),
+            replicating(mode="Replica", state=12, failed_over_to=POINT),
+            replicating(mode="Replica", state=5, failed_over_to={**POINT, "point_id": "x"}),
+            of(
+                replication=replication(mode="Replica", state=5, failed_over_to=POINT),
+                run_state="Running",
+            ),
         ],
     ),
     (Verb.CANCEL_FAILOVER, {}, replicating(), [of(), replicating(state=5)]),
@@ -302,3 +371,27 @@ def test_arguments_of_any_shape_break_nothing(verb: Verb) -> None:
     odd: dict[str, Any] = {name: [{}] for name in names}
     for seen in (of(), replicating(), of_cloud()):
         unmet(expected(verb, odd), seen)
+
+
+def test_a_copy_that_is_to_begin_later_waits_for_its_time() -> None:
+    asked = expected(Verb.START_INITIAL_REPLICATION, {"start_at": LATER})
+    assert unmet(asked, replicating(state=1, scheduled_at=LATER)) is None
+    assert unmet(asked, replicating(state=2)) is None
+    assert unmet(asked, replicating(state=1)) is not None
+
+
+def test_a_comparison_that_is_to_begin_later_waits_for_its_time() -> None:
+    asked = expected(Verb.RESYNCHRONIZE, {"start_at": LATER})
+    assert unmet(asked, replicating(state=9, resynchronize_at=LATER)) is None
+
+
+def test_a_failover_to_a_point_has_to_stand_there() -> None:
+    asked = expected(Verb.FAIL_OVER, {"planned": False, "recovery_point": "point-1"})
+    assert unmet(asked, replicating(state=5, failed_over_to=POINT)) is None
+    assert unmet(asked, replicating(state=5)) is not None
+
+
+def test_a_replica_that_was_to_be_deleted_is_gone() -> None:
+    asked = expected(Verb.DISABLE_REPLICATION, {"delete_replica": True})
+    assert unmet(asked, ReadBack()) is None
+    assert unmet(asked, of()) is not None

@@ -9,6 +9,7 @@ from service_hub.domain.durations import Usual
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.liveness import Freshness, Stamp
 from service_hub.domain.looker_records import TaskReceipt
+from service_hub.domain.plans import PlanGroup
 from service_hub.domain.preview import ExpectedLoss, ForeseenEffect, ForeseenTask
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.domain.rollups import Figure, Metric, Resolution
@@ -155,7 +156,11 @@ class ExpectedDuration:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an operation would do now; `refusal` is the error that its job would show."""
+    """What an operation would do now; `refusal` is the error that its job would show.
+
+    `members`: what becomes of each machine of a plan, or what partners of a server do. `notes` say
+    what else there is to know.
+    """
 
     operation: str
     scenario: str
@@ -170,6 +175,8 @@ class Preview:
     loss: ExpectedLoss
     loss_freshness: Freshness | None
     duration: ExpectedDuration
+    members: Sequence["Preview"] = ()
+    notes: Sequence[str] = ()
 
 
 class PreviewUseCases(Protocol):
@@ -178,7 +185,20 @@ class PreviewUseCases(Protocol):
     async def preview(
         self, vault: Vault, operation: str, target: str, arguments: Mapping[str, Any]
     ) -> Preview:
-        """Return it without changing anything; NotFoundError, InvalidRequestError."""
+        """Return it without changing anything; NotFoundError, InvalidRequestError.
+
+        Of a job: its target is the job's id, the operation Cancel, Restart or Resume.
+        """
+
+    async def preview_plan(
+        self,
+        vault: Vault,
+        operation: str,
+        name: str,
+        groups: tuple[PlanGroup, ...],
+        arguments: Mapping[str, Any],
+    ) -> Preview:
+        """Return the same for an operation on the machines of groups, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)

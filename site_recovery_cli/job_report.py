@@ -23,6 +23,12 @@ _ENDINGS: Final = {
     "Succeeded": "it had ended before the request came to it",
     "Cancelled": "somebody cancelled it, and what it did was taken back",
 }
+_PLAN: Final = "RecoveryPlan"
+_CANCELLED_PLAN: Final = (
+    "somebody cancelled it: what was under way was taken back, machines whose jobs had ended stay"
+    " as those left them"
+)
+_CANCELS_PLAN: Final = "takes back what is under way; machines that are done stay as they are"
 _NO_REASON: Final = "no error is recorded; look at the hub's log"
 
 
@@ -97,7 +103,7 @@ def failure_text(job: models.Job) -> str:
         said.append(row["remedy"] or row["provider_remedy"])
         texts.append(f"{row['task']}: " + " ".join(str(text) for text in said if text))
     properties = job.properties
-    reason = "; ".join(texts) or _ENDINGS.get(properties.state or "", _NO_REASON)
+    reason = "; ".join(texts) or _ending(properties)
     return f"job {job.name} ({properties.friendly_name}) is {properties.state}: {reason}"
 
 
@@ -123,7 +129,7 @@ def next_commands(job: models.Job) -> list[str]:
     properties = properties_of(job)
     allowed = list(properties.allowed_actions or [])
     commands = [
-        f"{PROGRAM} job {_COMMANDS[action][0]} {job.name}  # {_COMMANDS[action][1]}"
+        f"{PROGRAM} job {_COMMANDS[action][0]} {job.name}  # {_purpose(action, properties)}"
         for action in _COMMANDS
         if action in allowed
     ]
@@ -131,7 +137,25 @@ def next_commands(job: models.Job) -> list[str]:
         commands.append(f"{PROGRAM} job watch {job.name}  # follows it to its end")
     elif _failed_busy(properties.errors or []):
         commands.append(f"{PROGRAM} job list --active  # shows what the item is busy with")
+    elif _is_cancelled_plan(properties):
+        commands.append(f"{PROGRAM} waiting  # shows which machines it left failed over")
     return commands
+
+
+def _ending(properties: models.JobProperties) -> str:
+    if _is_cancelled_plan(properties):
+        return _CANCELLED_PLAN
+    return _ENDINGS.get(properties.state or "", _NO_REASON)
+
+
+def _is_cancelled_plan(properties: models.JobProperties) -> bool:
+    return properties.target_instance_type == _PLAN and properties.state == "Cancelled"
+
+
+def _purpose(action: str, properties: models.JobProperties) -> str:
+    if action == "Cancel" and properties.target_instance_type == _PLAN:
+        return _CANCELS_PLAN
+    return _COMMANDS[action][1]
 
 
 def waits_for(job: models.Job) -> str | None:

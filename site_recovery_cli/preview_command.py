@@ -33,6 +33,10 @@ class Operation(StrEnum):
     REVERSE_REPLICATE = "reverse-replicate"
     REFRESH_SERVER = "refresh-server"
     REMOVE_SERVER = "remove-server"
+    PURGE_SERVER = "purge-server"
+    CANCEL_JOB = "cancel-job"
+    RESTART_JOB = "restart-job"
+    RESUME_JOB = "resume-job"
 
 
 class Direction(StrEnum):
@@ -52,6 +56,10 @@ _NAMES: Final[Mapping[Operation, str]] = {
     Operation.REVERSE_REPLICATE: "ReverseReplicate",
     Operation.REFRESH_SERVER: "RefreshProvider",
     Operation.REMOVE_SERVER: "UnregisterFabric",
+    Operation.PURGE_SERVER: "PurgeServer",
+    Operation.CANCEL_JOB: "Cancel",
+    Operation.RESTART_JOB: "Restart",
+    Operation.RESUME_JOB: "Resume",
 }
 _ITEMS: Final = ("items", "item_id", "friendly_name", "protected machines")
 _SERVERS: Final = ("servers", "provider_id", "friendly_name", "servers")
@@ -59,8 +67,11 @@ _TARGETS: Final = {
     Operation.ENABLE: ("machines", "machine_id", "name", "machines"),
     Operation.REFRESH_SERVER: _SERVERS,
     Operation.REMOVE_SERVER: _SERVERS,
+    Operation.PURGE_SERVER: _SERVERS,
 }
 """What operations are about: the route that lists it, its id, its name, and a word for many."""
+
+_OF_JOBS: Final = frozenset({Operation.CANCEL_JOB, Operation.RESTART_JOB, Operation.RESUME_JOB})
 
 _DIRECTIONS: Final[Mapping[Direction, str]] = {
     Direction.AWAY: "PrimaryToRecovery",
@@ -71,7 +82,9 @@ _DIRECTIONS: Final[Mapping[Direction, str]] = {
 def preview(
     *,
     operation: Annotated[Operation, typer.Argument(help="The operation.")],
-    target: Annotated[str, typer.Argument(help="The machine's (or server's) name, or its id.")],
+    target: Annotated[
+        str, typer.Argument(help="The machine's (or server's) name or id; a job's id.")
+    ],
     direction: Annotated[
         Direction | None, typer.Option("--direction", help="Where it goes.")
     ] = None,
@@ -115,7 +128,9 @@ def preview(
 
 
 async def _target(connection: Connection, vault_id: str, operation: Operation, target: str) -> str:
-    """Return the id of what is named: a protected item, a machine to protect, or a server."""
+    """Return the id of what is named: a protected item, a machine to protect, a server, a job."""
+    if operation in _OF_JOBS:
+        return target
     kind, key, name, what = _TARGETS.get(operation, _ITEMS)
     found = {
         str(row.get(key))
@@ -137,10 +152,23 @@ def _show(told: Row) -> None:
     show_lines(
         [
             *(f"{_effect(each)}" for each in _rows(told, "effects")),
+            *_members(told),
+            *(f"Note: {each}." for each in told.get("notes") or []),
             f"Expected loss: {_loss(loss)}",
             f"Expected duration: {duration.get('words')}",
         ]
     )
+
+
+def _members(told: Row) -> list[str]:
+    """Say which machines of a plan, or partners of a server, would be refused."""
+    refused = []
+    for each in told.get("members") or []:
+        refusal = each.get("refusal")
+        if refusal:
+            words = f"{refusal.get('message')} {refusal.get('possible_causes')}"
+            refused.append(f"{each.get('target_name')} would be refused: {words}")
+    return refused
 
 
 def _head(told: Row) -> list[str]:
@@ -148,7 +176,8 @@ def _head(told: Row) -> list[str]:
     refusal = told.get("refusal")
     if refusal:
         lines.append(f"would be refused ({refusal.get('code')}): {refusal.get('message')}")
-        lines.append(f"  {refusal.get('possible_causes')} {refusal.get('recommended_action')}")
+        more = f"{refusal.get('possible_causes')} {refusal.get('recommended_action')}".strip()
+        lines += [f"  {more}"] if more else []
     else:
         lines.append("would be allowed now.")
     if told.get("operator_signature_required"):

@@ -225,6 +225,11 @@ class Job(Record):
 
     def _can_be_ended_by(self) -> str:
         if self.undoing or not self.allowed_actions:
+            if any(spec.group is not None for spec in self.own_specs):
+                return (
+                    "it ends by itself: what is under way is taken back, machines whose jobs have"
+                    " ended stay as those left them"
+                )
             return "it ends by itself, since the job is being taken back"
         return f"can be ended by {' or '.join(self.allowed_actions)}"
 

@@ -27,6 +27,13 @@ MEMBERS_MAX: Final = 1_000
 NAMED_MAX: Final = 5
 """How many items an error names; the others are counted."""
 
+STAYS_AS_IT_IS: Final = (
+    "Cancelled, a plan stops: what is under way is taken back; a machine whose job has ended stays"
+    " as that left it, and is led on by its own allowed operations"
+)
+"""A cancelled failover stops, it does not go back (behaviour.md, 2.10, as documented): what was
+failed over may have been at work for days, and going back would lose what it wrote since."""
+
 PREREQUISITES_TASK: Final = "RecoveryPlanPrerequisitesCheckTask"
 
 _NOT_READY: Final[Mapping[Operation, str]] = {

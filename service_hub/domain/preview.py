@@ -1,4 +1,4 @@
-"""What an operation would do, found by letting its job run in thought; pure.
+"""What an operation, or a request to a job, would do: the job runs in thought; pure.
 
 The job is the one that a real request would make, and `decide` is what really runs it: a preview
 cannot differ from the job by having a table of its own. Every task is taken to succeed.
@@ -14,8 +14,10 @@ from typing import Final
 from service_hub.domain.arguments import target_of
 from service_hub.domain.decide import decide
 from service_hub.domain.jobs import (
+    UNDO_SUFFIX,
     AskInventory,
     Begun,
+    CancelChildren,
     CheckFailed,
     CheckPassed,
     ChildrenEnded,
@@ -31,6 +33,7 @@ from service_hub.domain.jobs import (
     StartChildren,
     TaskRun,
     TaskState,
+    Withdraw,
 )
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import Target
@@ -49,6 +52,11 @@ class Course(StrEnum):
     AT_ONCE = "done at once"
     SKIPPED = "skipped"
     REFUSED = "refused"
+    DONE_BEFORE = "done before"
+    GROUP = "runs a job for each machine"
+    PERSON = "waits for a person"
+    STOPPED = "withdrawn"
+    TAKEN_BACK = "taken back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class Action(StrEnum):
     REMOVED = "removed"
     DISCONNECTED = "disconnected"
     DISCARDED = "discarded"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +120,17 @@ class ExpectedLoss:
     words: str
 
 
-def foresee(job: Job, now: datetime, refusals: Mapping[str, JobError]) -> Foreseen:
-    """Run a planned job in thought; `refusals` are by task id what the hub's checks would find.
+def foresee(
+    job: Job, now: datetime, refusals: Mapping[str, JobError], asked: Event | None = None
+) -> Foreseen:
+    """Run a job in thought; `refusals` are by task id what the hub's checks would find.
 
-    A job that has ended already (it was refused) stays as it is.
+    `asked` is what is asked of a job that is there; None: it is begun. One that has ended already
+    (it was refused) stays as it is then.
     """
     sent: list[Dispatch] = []
-    pending: deque[Event] = deque([Begun(now)])
+    before = job
+    pending: deque[Event] = deque([asked or Begun(now)])
     for _ in range(EVENTS_MAX):
         if job.state is JobState.SUSPENDED and not pending:
             pending.append(Resumed(now, ""))
@@ -130,7 +143,8 @@ def foresee(job: Job, now: datetime, refusals: Mapping[str, JobError]) -> Forese
             event = _answer(command, now, refusals)
             if event is not None:
                 pending.append(event)
-    return Foreseen(job, tuple(_foreseen(job, run) for run in job.tasks), tuple(sent))
+    tasks = [_foreseen(job, run, before.run(run.task_id)) for run in job.tasks]
+    return Foreseen(job, (*tasks, *_taken_back(job)), tuple(sent))
 
 
 def _answer(command: Command, now: datetime, refusals: Mapping[str, JobError]) -> Event | None:
@@ -142,16 +156,34 @@ def _answer(command: Command, now: datetime, refusals: Mapping[str, JobError]) -
             return CheckPassed(now, task_id, attempt)
         case StartChildren(task_id, attempt):
             return ChildrenEnded(now, task_id, attempt, 0, (), 0)
-        case Dispatch() | AskInventory():
+        case CancelChildren(task_id, attempt):
+            return ChildrenEnded(now, task_id, attempt, 0, (), 1)
+        case Dispatch() | AskInventory() | Withdraw():
+            # What is withdrawn may have had its effect: then that too is taken back.
             task_id, side, attempt = command.task_id, command.side, command.attempt
             return PartSucceeded(now, task_id, side, attempt, {}, now)
         case _:
             return None
 
 
-def _foreseen(job: Job, run: TaskRun) -> ForeseenTask:
+def _taken_back(job: Job) -> list[ForeseenTask]:
+    """Return the steps of taking back, the newest effect first."""
+    return [
+        ForeseenTask(
+            task_id=step.task_id + UNDO_SUFFIX,
+            name=job.spec(step.task_id).name,
+            friendly_name=f"Take back '{job.spec(step.task_id).friendly_name}'",
+            course=Course.TAKEN_BACK,
+            sides=(step.side,),
+            verb=step.verb,
+        )
+        for step in job.undo
+    ]
+
+
+def _foreseen(job: Job, run: TaskRun, before: TaskRun | None) -> ForeseenTask:
     spec = job.spec(run.task_id)
-    course = _course(run)
+    course = _course(job, run, before)
     sides = tuple(part.side for part in run.parts) if course is Course.RUNS else ()
     return ForeseenTask(
         task_id=run.task_id,
@@ -163,14 +195,37 @@ def _foreseen(job: Job, run: TaskRun) -> ForeseenTask:
     )
 
 
-def _course(run: TaskRun) -> Course:
-    if run.state is TaskState.FAILED:
-        return Course.REFUSED
-    if run.state is not TaskState.SUCCEEDED:
-        return Course.SKIPPED
+def _course(job: Job, run: TaskRun, before: TaskRun | None) -> Course:
+    unended = {TaskState.NOT_STARTED, TaskState.IN_PROGRESS}
+    same = before is not None and (before.state, before.attempt) == (run.state, run.attempt)
+    if same and run.state not in unended:
+        # Nothing of it is repeated; a job that was refused is shown as the refusal left it.
+        return _ENDED[run.state]
+    if job.cancel is not None and before is not None and before.state is TaskState.IN_PROGRESS:
+        return Course.STOPPED
+    return _ENDED[run.state] if run.state is not TaskState.SUCCEEDED else _done(job, run)
+
+
+def _done(job: Job, run: TaskRun) -> Course:
+    """Return how a task comes to succeed."""
     if run.attempt == 0:
         return Course.AT_ONCE
+    spec = job.spec(run.task_id)
+    if spec.group is not None:
+        return Course.GROUP
+    if spec.manual_action is not None:
+        return Course.PERSON
     return Course.RUNS if run.parts else Course.CHECKED
+
+
+_ENDED: Final[Mapping[TaskState, Course]] = {
+    TaskState.SUCCEEDED: Course.DONE_BEFORE,
+    TaskState.FAILED: Course.REFUSED,
+    TaskState.SKIPPED: Course.SKIPPED,
+    TaskState.CANCELLED: Course.STOPPED,
+    TaskState.NOT_STARTED: Course.SKIPPED,
+    TaskState.IN_PROGRESS: Course.SKIPPED,
+}
 
 
 # ---------------------------------------------------------------------------------------- effects
@@ -181,7 +236,7 @@ def effects(foreseen: Foreseen, seen: Mapping[Side, SeenCopy]) -> tuple[Foreseen
     job = foreseen.job
     found: list[ForeseenEffect] = []
     for dispatch in foreseen.sent:
-        spec = job.spec(dispatch.task_id)
+        spec = job.spec(dispatch.task_id.removesuffix(UNDO_SUFFIX))
         if spec.target not in {Target.MACHINE, Target.TEST_MACHINE}:
             continue
         is_test = spec.target is Target.TEST_MACHINE
@@ -202,6 +257,8 @@ def _of_verb(
     if dispatch.verb is Verb.SHUT_DOWN:
         what = "test machine" if is_test else "virtual machine"
         return [(Action.STOPPED, f"the {what} is shut down{_already(copy, RunState.OFF)}")]
+    if dispatch.verb is Verb.CANCEL_FAILOVER and dispatch.side is job.direction.place(Side.PRIMARY):
+        return []
     effect = _EFFECTS.get(dispatch.verb)
     return [] if effect is None else [effect]
 
@@ -211,6 +268,10 @@ _EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
     Verb.REMOVE_TEST_MACHINE: (Action.REMOVED, "the test machine is removed with its disks"),
     Verb.PLACE_REPLICA: (Action.CREATED, "the replica is placed"),
     Verb.FAIL_OVER: (Action.DISCONNECTED, "replication stops here until it is reversed"),
+    Verb.CANCEL_FAILOVER: (
+        Action.DISCARDED,
+        "the failover is taken back: what was written at this copy since then is given up",
+    ),
     Verb.PREPARE_REVERSE: (
         Action.DISCARDED,
         "this copy becomes the replica: what differs from the copy that runs is overwritten",
@@ -244,6 +305,8 @@ def _without_network(job: Job, copy: SeenCopy | None, *, is_test: bool) -> list[
 
 def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> ExpectedLoss:
     """Return what would be lost, by the newest observations; never a figure nobody observed."""
+    if job.cancel is not None:
+        return _loss_of_cancelling(job)
     match job.operation:
         case Operation.UNPLANNED_FAILOVER:
             return _loss_of_unplanned(job, seen, now)
@@ -260,6 +323,16 @@ def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> Exp
         case _:
             words = "nothing"
     return ExpectedLoss(0.0, 0, None, words)
+
+
+def _loss_of_cancelling(job: Job) -> ExpectedLoss:
+    """Return what is lost with a copy that ran while the failover that is taken back held."""
+    target = job.direction.place(Side.RECOVERY)
+    ran = any(step.verb is Verb.SHUT_DOWN and step.side is target for step in job.undo)
+    if not ran or job.operation is Operation.TEST_FAILOVER:
+        return ExpectedLoss(0.0, 0, None, "nothing")
+    words = "what was written at the recovery side since it was started there; nobody observed it"
+    return ExpectedLoss(None, None, None, words)
 
 
 def _loss_of_unplanned(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> ExpectedLoss:

@@ -223,6 +223,8 @@ def preview_body(preview: Preview) -> dict[str, Any]:
             "unknown_tasks": list(preview.duration.unknown),
             "words": preview.duration.words,
         },
+        "members": [preview_body(each) for each in preview.members],
+        "notes": list(preview.notes),
     }
 
 

@@ -26,6 +26,7 @@ from service_hub.hub_api.looker_bodies import (
     receipt_body,
     server_body,
 )
+from service_hub.hub_api.preview_groups import GROUPS, plan_groups
 from service_hub.hub_api.server_routes import (
     READING_ROLES,
     OperatorCall,
@@ -59,6 +60,8 @@ PAGE: Final = 500
 PAGE_MAX: Final = 1_000
 WAIT_SECONDS_MAX: Final = 25
 TEXT_MAX: Final = 256
+PREVIEW_BYTES_MAX: Final = 65_536
+"""A plan's groups name up to a thousand machines."""
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -141,7 +144,7 @@ class LookerApi:
     async def preview(self, call: OperatorCall) -> web.Response:
         """Give what an operation would do; nothing is changed, so that readers may ask."""
         body = call.body
-        unknown = set(body) - {*_ARGUMENTS, "operation", "target"}
+        unknown = set(body) - {*_ARGUMENTS, "operation", "target", GROUPS}
         if unknown:
             raise InvalidRequestError(
                 f"The property '{min(unknown)}' is not known.", str(min(unknown))
@@ -155,9 +158,14 @@ class LookerApi:
             for each, name in _ARGUMENTS.items()
             if (value := _argument(body, each)) is not None
         }
-        return _json(
-            preview_body(await self.previews.preview(call.vault, operation, target, arguments))
-        )
+        if GROUPS in body:
+            groups = plan_groups(body[GROUPS])
+            told = await self.previews.preview_plan(
+                call.vault, operation, target, groups, arguments
+            )
+        else:
+            told = await self.previews.preview(call.vault, operation, target, arguments)
+        return _json(preview_body(told))
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Give jobs as they are read, JSON or CSV, however many there are."""
@@ -210,7 +218,10 @@ def looker_routes(api: LookerApi) -> list[web.RouteDef]:
     return [
         web.get(EXPORT, api.export),
         *(web.get(path, api.door.guarded(use, READING_ROLES)) for path, use in reading.items()),
-        web.post(PREVIEW, api.door.guarded(api.preview, READING_ROLES)),
+        web.post(
+            PREVIEW,
+            api.door.guarded(api.preview, READING_ROLES, body_bytes_max=PREVIEW_BYTES_MAX),
+        ),
     ]
 
 

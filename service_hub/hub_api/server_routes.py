@@ -129,19 +129,21 @@ class ServersApi:
         return {**_server(facts), "inventory": told}
 
     def guarded(
-        self, use: Use, roles: frozenset[str]
+        self, use: Use, roles: frozenset[str], *, body_bytes_max: int = BODY_BYTES_MAX
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         """Return a handler that lets in these roles only and renders every refusal."""
 
         async def handle(request: web.Request) -> web.Response:
             try:
-                return await use(await self.call_of(request, roles))
+                return await use(await self.call_of(request, roles, body_bytes_max))
             except DomainError as error:
                 return refusal_of(error)
 
         return handle
 
-    async def call_of(self, request: web.Request, roles: frozenset[str]) -> OperatorCall:
+    async def call_of(
+        self, request: web.Request, roles: frozenset[str], body_bytes_max: int = BODY_BYTES_MAX
+    ) -> OperatorCall:
         """Return the request of an operator who may make it; any refusal is a DomainError."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -156,7 +158,7 @@ class ServersApi:
         vaults = {vault.id: vault for vault in await self.vaults.list_all()}
         if vault_id not in vaults:
             raise NotFoundError(vault_id)
-        body = await _body(request) if request.method == "POST" else {}
+        body = await _body(request, body_bytes_max) if request.method == "POST" else {}
         return OperatorCall(
             principal=operator.principal,
             vault=vaults[vault_id],
@@ -176,16 +178,14 @@ def server_routes(api: ServersApi) -> list[web.RouteDef]:
     ]
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request, bytes_max: int) -> dict[str, Any]:
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             async for chunk in request.content.iter_any():
                 data += chunk
-                if len(data) > BODY_BYTES_MAX:
-                    raise InvalidRequestError(
-                        f"The body is longer than {BODY_BYTES_MAX} bytes.", "body"
-                    )
+                if len(data) > bytes_max:
+                    raise InvalidRequestError(f"The body is longer than {bytes_max} bytes.", "body")
     except (web.RequestPayloadError, HttpProcessingError, ConnectionError, TimeoutError):
         raise InvalidRequestError(
             "The body was cut off, came too slowly, or its encoding is broken.", "body"

@@ -18,7 +18,6 @@ from service_hub.domain.records import (
     ManagementCertificate,
     OutboxEvent,
     PendingApproval,
-    ProtectedItem,
     Provider,
     ProviderContact,
     ProviderStream,
@@ -39,7 +38,6 @@ from service_hub.domain.servers import (
     refusal_in_use,
     refusal_while_leaving,
     title_of,
-    usage_of,
 )
 from service_hub.operator_ports import ServerFacts
 from service_hub.ports import (
@@ -60,6 +58,7 @@ from service_hub.ports import (
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
 from service_hub.services.server_jobs import leaving_by
+from service_hub.services.server_usage import ServerUsage
 from wire_contract import paths
 from wire_contract.vocabulary import Side
 
@@ -124,14 +123,10 @@ class ServerService:
         """
         facts = await self._fabrics.find(vault, fabric_name)
         provider = facts.provider
-        if facts.connected:
-            raise ConflictError(
-                f"The server {title_of(provider)} is connected: remove it, so that its provider"
-                " cleans up; or stop its provider and purge it once it counts as disconnected."
-            )
-        if await self._departures.hold_back(provider):
-            await self._refuse_used(provider)
-        left = await self._departures.left_with_partners(provider)
+        against = await self._departures.used.refusal_of_purge(facts)
+        if against is not None:
+            raise ConflictError(against)
+        left = await self._departures.used.left_with_partners(provider)
         jobs = await self._partner_jobs(vault, left)
 
         async def store(farewell: Change) -> None:
@@ -162,7 +157,9 @@ class ServerService:
 
     async def leave(self, provider: Provider) -> Job:
         """Remove a server because its own provider asks for it; what still needs it is named."""
-        await self._refuse_used(provider)
+        against = await self._departures.used.refusal_in_use(provider)
+        if against is not None:
+            raise ConflictError(against)
         vault = await self._reader.get(Vault, provider.vault_id)
         if vault is None:
             raise NotFoundError(provider.vault_id)
@@ -175,15 +172,6 @@ class ServerService:
             body_digest="",
         )
         return await self.remove(vault.record, provider.fabric_name, identity)
-
-    async def _refuse_used(self, provider: Provider) -> None:
-        usage = await self._departures.usage(provider)
-        if usage is not None:
-            raise ConflictError(
-                f"The server {title_of(provider)} can't be deleted, it is still in use: {usage}."
-                " End the protection of its machines and remove its pairings first; neither is"
-                " part of this version."
-            )
 
     async def _begin(
         self, key: str, vault: Vault, fabric_name: str, identity: RequestIdentity
@@ -224,28 +212,7 @@ class Departures:
         self._committer = committer
         self._clock = clock
         self._connections = connections
-
-    async def usage(self, provider: Provider) -> str | None:
-        """Return in words what still needs a server, or None."""
-        return usage_of(await self._items(provider), await self._mappings(provider))
-
-    async def hold_back(self, provider: Provider) -> bool:
-        """Return whether not even a purge is possible: machines protected, a pairing under way."""
-        mappings = await self._mappings(provider)
-        under_way = any(each.mapping_state == "PairingInProgress" for each in mappings)
-        return under_way or bool(await self._items(provider))
-
-    async def left_with_partners(self, provider: Provider) -> list[tuple[str, str, str]]:
-        """Return what a purge leaves with others: partner, its cloud, the cloud that is gone."""
-        return left_by(provider, await self._mappings(provider))
-
-    async def _items(self, provider: Provider) -> list[ProtectedItem]:
-        items = {
-            found.record.id: found.record
-            for column in ("primary_provider_id", "recovery_provider_id")
-            for found in await self._reader.find(ProtectedItem, **{column: provider.id})
-        }
-        return [*items.values()]
+        self.used = ServerUsage(reader=reader)
 
     async def forget(
         self, provider_id: str, store: Callable[[Change], Awaitable[object]] | None = None
@@ -270,14 +237,6 @@ class Departures:
             raise StaleVersionError(f"the server {provider_id} found no quiet moment; try again")
         self._connections.kick(provider_id)
 
-    async def _mappings(self, provider: Provider) -> list[ContainerMapping]:
-        found = await self._reader.find(ContainerMapping, vault_id=provider.vault_id)
-        return [
-            each.record
-            for each in found
-            if provider.id in {each.record.primary_provider_id, each.record.recovery_provider_id}
-        ]
-
     async def _farewell(self, provider: Provider) -> Change:
         now = self._clock.now()
         certificates = await self._reader.find(ManagementCertificate, provider_id=provider.id)
@@ -293,7 +252,7 @@ class Departures:
         ]
         for kind in (MachineObservation, OutboxEvent, PendingApproval):
             deletes += _deletes(kind, await self._reader.find(kind, provider_id=provider.id))
-        mappings = await self._mappings(provider)
+        mappings = await self.used.mappings(provider)
         deletes += [Delete(ContainerMapping, each.id) for each in mappings]
         alerts = [
             self._partner_alert(provider, partner_id, cloud_id)
@@ -348,7 +307,7 @@ class ServerTasks:
                 return error
         if job.scenario_key == UNREGISTER:
             # Asked again before the end: a pairing may have begun while the provider cleaned up.
-            usage = await self._departures.usage(provider)
+            usage = await self._departures.used.usage(provider)
             if usage is not None:
                 return refusal_in_use(provider, usage, self._clock.now())
         if task_id == DELETING_TASK:

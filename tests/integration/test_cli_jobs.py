@@ -138,6 +138,20 @@ def test_a_job_that_somebody_else_cancels_is_told_so(shell: Shell) -> None:
     assert "restart" not in text
 
 
+def test_a_cancelled_plan_says_that_machines_which_were_done_stay(shell: Shell) -> None:
+    plan = plan_with_children(shell.hub.hub, begun(shell))
+    plan = plan.model_copy(update={"scenario_key": "plan_planned_failover"})
+    shell.hub.hub.jobs[plan.id] = plan
+    (command, *_) = shown(shell, plan)["next"]
+    assert command.endswith(
+        "# takes back what is under way; machines that are done stay as they are"
+    )
+    shell.run("job", "cancel", plan.id, "--yes")
+    text = shell.run("job", "watch", plan.id, code=ExitCode.JOB_FAILED)
+    assert "machines whose jobs had ended stay" in text
+    assert "site-recovery waiting  # shows which machines it left failed over" in text
+
+
 def test_a_failed_job_is_restarted_under_its_own_id(shell: Shell) -> None:
     job = failed(shell)
     text = shell.run("job", "restart", job.id)

@@ -142,6 +142,17 @@ def test_a_preview_shows_tasks_effects_loss_and_duration(shell: Shell) -> None:
     assert document["expected_loss"]["seconds"] == 60
 
 
+def test_a_preview_of_what_is_asked_of_a_job_names_machines_and_what_to_know(shell: Shell) -> None:
+    member = {"target_name": "web02", "refusal": REFUSAL}
+    more = {"members": [member], "notes": ["Cancelled, a plan stops"]}
+    shell.hub.answers["POST", f"{VAULT}/preview"] = web.json_response({**PREVIEW, **more})
+    for command in ("cancel-job", "restart-job", "resume-job"):
+        text = shell.run("preview", command, "job-1")
+        assert "web02 would be refused: The operation couldn't be completed." in text
+        assert "Note: Cancelled, a plan stops." in text
+    assert ("GET", f"{VAULT}/items") not in shell.hub.asked
+
+
 def test_a_preview_of_what_would_be_refused_says_why_and_ends_with_6(shell: Shell) -> None:
     item = {"item_id": "item-1", "friendly_name": "web01"}
     shell.hub.answers["GET", f"{VAULT}/items"] = web.json_response({"items": [item]})

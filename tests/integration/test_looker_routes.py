@@ -209,7 +209,19 @@ WRONG_BODIES = (
     b'{"operation": "Commit", "target": "m", "network_id": ["n"]}',
     b'{"operation": "Commit", "target": "m", "force": true}',
     b'{"operation": "Commit", "target": "' + b"m" * 300 + b'"}',
-    b'{"operation": "Commit", "target": "' + b"m" * 5000 + b'"}',
+    b'{"operation": "Commit", "target": "' + b"m" * 70_000 + b'"}',
+    b'{"operation": "Commit", "target": "p", "groups": {}}',
+    b'{"operation": "Commit", "target": "p", "groups": []}',
+    b'{"operation": "Commit", "target": "p", "groups": [[]]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{}]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{"members": []}]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{"members": [7]}]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{"members": ["m"], "name": ""}]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{"members": ["m"], "quick": true}]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{"members": ["m"], "manual_action": 1}]}',
+    b'{"operation": "Commit", "target": "p", "groups": [{"members": [], "go_on_past_errors": 1}]}',
+    b'{"operation": "Restart", "target": "p", "groups": [{"members": ["m"]}]}',
+    b'{"operation": "EnableProtection", "target": "p", "groups": [{"members": ["m"]}]}',
 )
 
 

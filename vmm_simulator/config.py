@@ -7,6 +7,10 @@ from typing import Annotated, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from service_shell.configuration import ListenSettings, LogSettings, Settings
+from vmm_simulator.hyperv.authorisation import Authorisations
+from vmm_simulator.hyperv.bandwidth import WINDOWS_MAX, BandwidthWindow
+from vmm_simulator.hyperv.proxy_address import ProxyAddress
+from vmm_simulator.hyperv.realm import REALM_PATTERN
 from vmm_simulator.vmm.estate_records import Addressing, AddressType, Isolation, StoreKind
 
 IDENTITY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -102,12 +106,20 @@ class ClusterSettings(Settings):
     broker: Fqdn | None = None
 
 
+class KerberosSettings(Settings):
+    """The Kerberos realm of the hosts; `configuration_file`: a krb5.conf, null: the system's."""
+
+    realm: Annotated[str, StringConstraints(pattern=REALM_PATTERN)]
+    configuration_file: Path | None = None
+
+
 class HostSettings(Settings):
     """A Hyper-V host; its address is what `hosts_file` says for its FQDN.
 
     `processors` and `memory_megabytes` null: room for any number of machines. `logical_networks`
     null: its adapters reach all. `delegations` are `service/server`, as constrained delegation
-    lists them.
+    lists them. `authorisations`: who may replicate here beside paired hosts; `bandwidth`: limits of
+    what it sends by time of day (UTC); `proxy`: its own HTTP proxy; `keytab_file`: of Kerberos.
     """
 
     fqdn: Fqdn
@@ -120,6 +132,10 @@ class HostSettings(Settings):
     logical_networks: tuple[Identity, ...] | None = Field(default=None, max_length=256)
     delegations: tuple[Text, ...] = Field(default=(), max_length=64)
     run_as_account: Name | None = None
+    authorisations: Authorisations = Authorisations()
+    bandwidth: tuple[BandwidthWindow, ...] = Field(default=(), max_length=WINDOWS_MAX)
+    proxy: ProxyAddress | None = None
+    keytab_file: Path | None = None
 
 
 class SubnetVlanSettings(Settings):
@@ -333,6 +349,7 @@ class SimulatorSettings(Settings):
     vmm_interface: SecuredListenSettings
     management: SecuredListenSettings
     hosts_file: Path
+    kerberos: KerberosSettings | None = None
     ledger_socket: Path | None = None
     replication: ReplicationSettings = ReplicationSettings()
     guests: GuestKind = GuestKind.PROCESS

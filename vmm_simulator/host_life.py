@@ -36,9 +36,7 @@ async def recover_host(store: InventoryStore, host: Host) -> None:
 async def open_ports(store: InventoryStore, hosts: Iterable[Host]) -> None:
     """Open the replication port of each host that was prepared."""
     for host in hosts:
-        port = store.host(host.fqdn).replica_port
-        if port is not None:
-            await host.listen(port)
+        await host.listen(store.host(host.fqdn).ports)
 
 
 async def start_guests(fabric: Fabric, machines: Iterable[MachineRecord]) -> None:

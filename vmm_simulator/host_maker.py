@@ -8,12 +8,15 @@ import structlog
 
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
+from vmm_simulator.config import KerberosSettings
 from vmm_simulator.hyperv.addresses import read_hosts
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_client import HostClient
 from vmm_simulator.hyperv.host_credentials import HostCredentials
 from vmm_simulator.hyperv.host_guests import GuestSurroundings, HostGuests
+from vmm_simulator.hyperv.kerberos import Tickets, use_configuration
+from vmm_simulator.hyperv.pace import Pace
 from vmm_simulator.hyperv.receiver import ReplicaReceiver
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.records import HostRecord
@@ -72,7 +75,12 @@ class HostMaker:
         surroundings: GuestSurroundings,
         store: InventoryStore,
         clock: Clock,
+        *,
+        kerberos: KerberosSettings | None = None,
     ) -> None:
+        if kerberos is not None:
+            use_configuration(kerberos.configuration_file)
+        self._kerberos = kerberos
         self._data_directory = data_directory
         self._hosts_file = hosts_file
         self._surroundings = surroundings
@@ -88,7 +96,13 @@ class HostMaker:
             )
         folder = self._data_directory / "hosts" / record.fqdn
         credentials = HostCredentials(record.fqdn, folder / "certificate")
-        client = HostClient(lambda: credentials.contexts()[1])
+        tickets = self._tickets(record)
+        client = HostClient(
+            lambda: credentials.contexts()[1],
+            tickets=tickets,
+            proxy=lambda: self._store.host(record.fqdn).proxy,
+            pace=Pace(lambda: self._store.host(record.fqdn).bandwidth, self._clock.now),
+        )
         backend = EmbeddedBackend(folder / REPLICATION_FOLDER, client)
         return Host(
             record.fqdn,
@@ -98,7 +112,13 @@ class HostMaker:
             backend=backend,
             guests=HostGuests(backend, self._surroundings),
             receiver=ReplicaReceiver(record.fqdn, self._store, backend, self._clock),
+            tickets=tickets,
         )
+
+    def _tickets(self, record: HostRecord) -> Tickets | None:
+        if self._kerberos is None or record.keytab is None:
+            return None
+        return Tickets(record.fqdn, self._kerberos.realm, Path(record.keytab))
 
     def make_all(self) -> dict[str, Host]:
         """Return all hosts of the inventory by FQDN."""

@@ -243,6 +243,10 @@ def host(settings: HostSettings) -> HostRecord:
         logical_networks=settings.logical_networks,
         delegations=settings.delegations,
         run_as_account=settings.run_as_account,
+        authorisations=settings.authorisations,
+        bandwidth=settings.bandwidth,
+        proxy=settings.proxy,
+        keytab=None if settings.keytab_file is None else str(settings.keytab_file),
     )
 
 

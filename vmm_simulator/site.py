@@ -195,7 +195,14 @@ def _maker(
         log_directory=settings.data_directory / "guests",
     )
     surroundings.log_directory.mkdir(parents=True, exist_ok=True)
-    return HostMaker(settings.data_directory, settings.hosts_file, surroundings, store, clock)
+    return HostMaker(
+        settings.data_directory,
+        settings.hosts_file,
+        surroundings,
+        store,
+        clock,
+        kerberos=settings.kerberos,
+    )
 
 
 def _cycle_maker(

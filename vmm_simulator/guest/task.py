@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +80,14 @@ async def start_task_guest(spec: GuestSpec, storage: GuestStorage, clock: Clock)
     return guest
 
 
+@dataclass(frozen=True, slots=True)
+class _Freeze:
+    """One freeze, from the host's asking to its end: a later one is another."""
+
+    frozen: asyncio.Event = field(default_factory=asyncio.Event)
+    thawed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class TaskGuest:
     """A guest as its host holds it; one task of its own works from its start to its end."""
 
@@ -103,9 +112,7 @@ class TaskGuest:
         self._check = HostCheck(spec)
         self._stopping = False
         self._called = asyncio.Event()
-        self._freeze_wanted = False
-        self._frozen = asyncio.Event()
-        self._thawed = asyncio.Event()
+        self._freeze: _Freeze | None = None
         self._exit: GuestExit | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -151,31 +158,33 @@ class TaskGuest:
         """Return when the guest has finished its record, flushed, and writes nothing."""
         if not self.running:
             raise TimeoutError(f"the guest has ended with exit code {self.exit_code}")
-        self._frozen.clear()
-        self._thawed.clear()
-        self._freeze_wanted = True
+        self._end_freeze()
+        freeze = self._freeze = _Freeze()
         self._called.set()
         try:
             async with asyncio.timeout(seconds):
-                await self._frozen.wait()
+                await freeze.frozen.wait()
         except BaseException:
-            self._freeze_wanted = False
-            self._thawed.set()
+            self._end_freeze()
             raise
 
     async def thaw(self, seconds: float) -> bool:
         """Let it go on; whether it had written nothing from the freeze until now."""
         del seconds  # A task of the same loop answers at once.
-        held = self.running and self._freeze_wanted and self._frozen.is_set()
-        self._freeze_wanted = False
-        self._thawed.set()
+        held = self.running and self._freeze is not None and self._freeze.frozen.is_set()
+        self._end_freeze()
         return held
+
+    def _end_freeze(self) -> None:
+        freeze, self._freeze = self._freeze, None
+        if freeze is not None:
+            freeze.thawed.set()
 
     async def stop(self, seconds: float) -> bool:
         """Ask it to finish its record, flush and end; False when it did not within the bound."""
         self._stopping = True
         self._called.set()
-        self._thawed.set()
+        self._end_freeze()
         try:
             async with asyncio.timeout(seconds):
                 await self._ended()
@@ -238,29 +247,27 @@ class TaskGuest:
         pace = self._spec.records_per_second
         due = loop.time()
         while not self._stopping:
-            if self._freeze_wanted:
-                await self._hold_still()
+            if self._freeze is not None:
+                await self._hold_still(self._freeze)
             elif pace <= 0:
                 await self._called.wait()
             else:
                 due = max(due + 1 / pace, loop.time() - BEHIND_SECONDS_MAX)
                 if not await self._called_within(due - loop.time()):
                     await self._write_record()
-            if not self._stopping and not self._freeze_wanted:
+            if not self._stopping and self._freeze is None:
                 self._called.clear()
 
-    async def _hold_still(self) -> None:
+    async def _hold_still(self, freeze: "_Freeze") -> None:
         """Write nothing until the host has made its cut, or for as long as anybody may hold us."""
         await self._storage.flush()
-        if not self._freeze_wanted:
-            return
-        self._frozen.set()
+        freeze.frozen.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FREEZE_SECONDS_MAX):
-                await self._thawed.wait()
+                await freeze.thawed.wait()
         # A freeze that was not ended by the host is over all the same.
-        self._freeze_wanted = False
-        self._frozen.clear()
+        if self._freeze is freeze:
+            self._freeze = None
 
     async def _called_within(self, seconds: float) -> bool:
         if seconds <= 0:

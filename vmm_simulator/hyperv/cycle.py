@@ -177,9 +177,8 @@ class ReplicationCycle:
             log.info("initial_copy_exported", machine_id=self._machine_id)
             return
         await self.shipping.ship_until_held(CutKind.DELTA)
-        other = await self._host.ask(
-            relationship.peer_host, relationship.peer_port, relationship.relationship_id
-        )
+        peer = self._host.peer_of(relationship)
+        other = await self._host.ask(peer, relationship.relationship_id)
         if other.state == S.REPLICATING:
             await self._move(Operation.COMPLETE_INITIAL_REPLICATION)
 

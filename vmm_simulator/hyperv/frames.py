@@ -128,7 +128,8 @@ class FrameVerifier:
         self._data_bytes = 0
         self._zero_bytes = 0
         self._place = (0, 0)
-        self._unpacker = Unpacker()
+        # Made when a packed frame comes: most streams have none, and thousands of logs are read.
+        self._unpacker: Unpacker | None = None
         self.ended = False
 
     def whole_frames(self, view: memoryview) -> int:
@@ -189,6 +190,8 @@ class FrameVerifier:
         return frame, end
 
     def _unpacked(self, payload: memoryview) -> memoryview:
+        if self._unpacker is None:
+            self._unpacker = Unpacker()
         try:
             return memoryview(self._unpacker.unpack(payload, PAYLOAD_BYTES_MAX))
         except PackedError as error:

@@ -35,7 +35,8 @@ from vmm_simulator.hyperv.http1 import (
 )
 from vmm_simulator.hyperv.kerberos import TicketError, Tickets
 from vmm_simulator.hyperv.pace import Pace
-from vmm_simulator.hyperv.proxy_connect import ProxyAddress, open_connection, open_way
+from vmm_simulator.hyperv.proxy_address import ProxyAddress
+from vmm_simulator.hyperv.proxy_connect import open_connection, open_way
 from vmm_simulator.hyperv.replica_routes import ALLOCATED, decode_runs
 from vmm_simulator.hyperv.transfer_header import (
     HEADER_NAME,

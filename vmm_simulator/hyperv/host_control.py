@@ -6,6 +6,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import Field, StringConstraints, ValidationError
 
 from vmm_simulator.config import FQDN_PATTERN, IDENTITY_PATTERN
+from vmm_simulator.hyperv.backend import Authentication
 from vmm_simulator.problems import Code, RefusedError
 from wire_contract.model import WireModel
 from wire_contract.paths import REPLICA_RELATIONSHIP
@@ -44,6 +45,8 @@ class Offer(WireModel):
     recovery_points: int = Field(default=0, ge=0, le=24)
     application_consistent_hours: int = Field(default=0, ge=0, le=12)
     compression: bool = False
+    authentication: Authentication = Authentication.CERTIFICATE
+    bypass_proxy: bool = False
     records_per_second: float = Field(default=0.0, ge=0, le=100_000)
 
 

@@ -4,18 +4,19 @@ A host is the principal host/FQDN@REALM, its keys lie in a keytab of its own. As
 bytes are not encrypted on the wire (behaviour 1.4); both ends prove who they are.
 """
 
-import base64
-import binascii
 import os
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from typing import Any, Final
 
 from vmm_simulator.hyperv.http1 import HttpError
+from vmm_simulator.hyperv.realm import (
+    header_value,
+    host_of,
+    principal_of,
+    token_of,
+)
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.problems import Code, RefusedError
 
@@ -24,27 +25,13 @@ try:
 except ImportError:  # the extra is not installed: `require_extra` says so where it matters
     gssapi = None
 
-TOKEN_BYTES_MAX: Final = 12_000
 ASK: Final = "authorization"
 ANSWER: Final = "www-authenticate"
-SERVICE: Final = "host"
 _SPNEGO: Final = "1.3.6.1.5.5.2"
-_SCHEME: Final = re.compile(r"Negotiate ([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)
-_PRINCIPAL: Final = re.compile(r"([^/@\\]{1,64})/([^/@\\]{1,253})@([^/@\\]{1,253})")
-_REALM_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$"
 
 
 class TicketError(ConnectionError):
     """No ticket was to be had, or the peer did not prove who it is; says what to look at."""
-
-
-class KerberosSettings(BaseModel):
-    """The realm of the estate's hosts, and where libkrb5 finds its centre (null: /etc)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    realm: Annotated[str, StringConstraints(pattern=_REALM_PATTERN)]
-    configuration_file: Path | None = None
 
 
 def require_extra() -> None:
@@ -64,36 +51,12 @@ def use_configuration(path: Path | None) -> None:
         os.environ["KRB5_CONFIG"] = str(path)
 
 
-def header_value(token: bytes) -> str:
-    """Return the value of a header that carries a token."""
-    return f"Negotiate {base64.b64encode(token).decode('ascii')}"
-
-
-def token_of(value: str | None) -> bytes | None:
-    """Return the token of a header, or None when it carries none that could be one."""
-    match = _SCHEME.fullmatch(value or "")
-    if match is None or len(match[1]) > TOKEN_BYTES_MAX * 4 // 3 + 4:
-        return None
-    try:
-        return base64.b64decode(match[1], validate=True)
-    except binascii.Error:
-        return None
-
-
-def host_of(principal: str, realm: str) -> str | None:
-    """Return the host that a principal stands for; None: no host of this realm."""
-    match = _PRINCIPAL.fullmatch(principal)
-    if match is None or match[1] != SERVICE or match[3] != realm:
-        return None
-    return match[2].lower()
-
-
 class Tickets:
     """What one host proves itself with, in both directions."""
 
-    def __init__(self, fqdn: str, settings: KerberosSettings, keytab: Path) -> None:
+    def __init__(self, fqdn: str, realm: str, keytab: Path) -> None:
         self._fqdn = fqdn
-        self._realm = settings.realm
+        self._realm = realm
         self._keytab = keytab
 
     def require_usable(self) -> None:
@@ -108,7 +71,7 @@ class Tickets:
             )
 
     def _principal(self, fqdn: str) -> str:
-        return f"{SERVICE}/{fqdn.lower()}@{self._realm}"
+        return principal_of(fqdn, self._realm)
 
     def _name(self, fqdn: str) -> Any:
         # Not as a host-based service: its name would be looked up in the DNS first.

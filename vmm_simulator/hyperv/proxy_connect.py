@@ -6,25 +6,15 @@ The proxy is the host's own setting; a policy with BypassProxyServer goes past i
 import asyncio
 import ipaddress
 import socket
-from typing import Annotated, Final
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from typing import Final
 
 from vmm_simulator.hyperv.http1 import HttpError, parse_response
+from vmm_simulator.hyperv.proxy_address import ProxyAddress
 
 ANSWER_BYTES_MAX: Final = 16_384
 _READ_BYTES: Final = 4_096
 _END: Final = b"\r\n\r\n"
 _OK: Final = range(200, 300)
-
-
-class ProxyAddress(BaseModel):
-    """An HTTP proxy, by address: a host does not ask anybody for its name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    address: Annotated[str, StringConstraints(min_length=2, max_length=45)]
-    port: int = Field(ge=1, le=65_535)
 
 
 class ProxyRefusedError(ConnectionError):

@@ -213,6 +213,8 @@ class ReplicaReceiver:
             recovery_points=offer.recovery_points,
             application_consistent_hours=offer.application_consistent_hours,
             compression=offer.compression,
+            authentication=offer.authentication,
+            bypass_proxy=offer.bypass_proxy,
             established_at=self._clock.now(),
         )
 
@@ -247,12 +249,12 @@ class ReplicaReceiver:
             )
 
     def _check_authorised(self, peer_fqdn: str) -> None:
-        names = {name.lower() for name in self._store.host(self._fqdn).authorised}
-        if peer_fqdn.lower() not in names:
+        if not self._store.host(self._fqdn).authorises(peer_fqdn):
             raise RefusedError(
                 Code.ACCESS_DENIED,
                 f"{peer_fqdn} is not authorised to replicate to {self._fqdn}",
-                "pair the clouds again, so that every host authorises its partners",
+                "pair the clouds again, so that every host authorises its partners, or enter it "
+                "among the host's authorisations",
             )
 
     def _say_where(self, peer_fqdn: str, path: str) -> ReplicaLocation:

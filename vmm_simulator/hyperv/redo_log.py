@@ -1,5 +1,6 @@
 """Redo logs: a whole change set in one file, durable under its name before it is acknowledged."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,9 @@ def committed_logs(folder: Path) -> list[Path]:
     """Return the committed logs, the oldest first."""
     if not folder.exists():
         return []
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+    return [folder / name for name in sorted(names)]
 
 
 def cut_of(path: Path) -> int:

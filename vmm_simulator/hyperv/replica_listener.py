@@ -141,6 +141,11 @@ class ReplicaListener:
         # The one task that owns the group of all connections; `aclose` ends it.
         self._server = asyncio.get_running_loop().create_task(self._serve(listening))
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether the port speaks TLS."""
+        return self._proof is not None and self._proof.tls is not None
+
     def replace_proof(self, proof: PeerProof) -> None:
         """Ask this of connections that are accepted from now on; show another certificate."""
         self._proof = proof

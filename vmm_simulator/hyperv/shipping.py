@@ -137,7 +137,7 @@ class Shipping:
             sent = self.progress
             acknowledged = False
             try:
-                peer = self._host.peer(relationship.peer_host, relationship.peer_port)
+                peer = self._host.peer_of(relationship)
                 applied = await backend.send(change_set, peer, header, self._note_progress)
                 acknowledged = True
             finally:
@@ -338,7 +338,7 @@ class Shipping:
         _, relationship = self.sender()
         try:
             location = await self._host.replica_location(
-                relationship.peer_host, relationship.peer_port, relationship.relationship_id
+                self._host.peer_of(relationship), relationship.relationship_id
             )
         except RefusedError as unanswered:
             log.warning("replica_not_found", machine_id=self._machine_id, cause=str(unanswered))

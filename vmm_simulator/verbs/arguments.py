@@ -1,10 +1,11 @@
 """The arguments of every verb, closed and bounded (docs/wire-contract.md, verbs)."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
 from vmm_simulator.config import FQDN_PATTERN, IDENTITY_PATTERN
+from vmm_simulator.hyperv.backend import Authentication
 from vmm_simulator.hyperv.schedule import Window
 from wire_contract.model import Moment, WireModel
 from wire_contract.reports import HostCertificate
@@ -36,7 +37,7 @@ class PrepareCloud(WireModel):
     """How every host of the cloud listens, and to whom."""
 
     replica_port: Port
-    authentication: Literal["certificate"]
+    authentication: Authentication
     allowed_primaries: tuple[Fqdn, ...] = Field(max_length=HOSTS_MAX)
 
 
@@ -87,6 +88,8 @@ class _Policy(WireModel):
     recovery_points: int = Field(default=0, ge=0, le=24)
     application_consistent_hours: int = Field(default=0, ge=0, le=12)
     compression: bool = False
+    authentication: Authentication = Authentication.CERTIFICATE
+    bypass_proxy: bool = False
     window: Window = Window()
 
 

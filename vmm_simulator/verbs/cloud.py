@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import structlog
 
+from vmm_simulator.hyperv.backend import Authentication
 from vmm_simulator.problems import Code, RefusedError, bad_arguments
 from vmm_simulator.verbs.arguments import ConfigureHosts, PairCloud, PrepareCloud, UnpairCloud
 from vmm_simulator.verbs.call import Call, Result
@@ -13,6 +14,7 @@ from vmm_simulator.vmm.estate_edits import put_part
 from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.placement import hosts_of
 from vmm_simulator.vmm.records import CloudRecord, HostRecord
+from vmm_simulator.vmm.replication_ports import PairPort, require_one_way
 
 NAMES_SHOWN_MAX: Final = 10
 PROTECTED_PROFILE: Final = "Hyper-V"
@@ -52,9 +54,13 @@ async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
 
 
 def check_prepare(call: Call[PrepareCloud]) -> None:
-    """Refuse while a host of the cloud has no certificate."""
+    """Refuse while a host of the cloud has nothing to prove itself with, or the port is taken."""
+    certificates = call.arguments.authentication is Authentication.CERTIFICATE
     for record in _hosts(call):
-        if record.certificate_thumbprint is None:
+        require_one_way(_ports(record, call))
+        if not certificates:
+            call.fabric.hosts[record.fqdn].tickets()
+        elif record.certificate_thumbprint is None:
             raise RefusedError(
                 Code.INVALID_STATE,
                 f"host {record.fqdn} has no certificate",
@@ -72,16 +78,29 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
             return present.model_copy(
                 update={
                     "replica_port": arguments.replica_port,
+                    "replica_ports": _ports(present, call),
                     "allowed_primaries": partners,
                 }
             )
 
-        await call.fabric.hosts[record.fqdn].listen(arguments.replica_port)
+        await call.fabric.hosts[record.fqdn].listen(frozenset(_ports(record, call).values()))
         await call.fabric.store.change_host(record.fqdn, prepare)
         await _prepare_cluster(call, record)
         log.info("host_prepared", host=record.fqdn, port=arguments.replica_port)
         call.reached(f"prepared {record.fqdn}")
     return {}
+
+
+def _ports(host: HostRecord, call: Call[PrepareCloud]) -> dict[str, PairPort]:
+    """Return what a host listens on once this pairing has its port."""
+    arguments = call.arguments
+    wanted = PairPort(port=arguments.replica_port, authentication=arguments.authentication)
+    before = host.replica_ports
+    if not before and host.replica_port is not None:
+        # A journal of before ports were kept for each pairing: one port served them all.
+        former = PairPort(port=host.replica_port)
+        before = dict.fromkeys(host.allowed_primaries, former)
+    return {**before, call.target: wanted}
 
 
 async def _prepare_cluster(call: Call[PrepareCloud], host: HostRecord) -> None:
@@ -167,12 +186,18 @@ async def unpair_cloud(call: Call[UnpairCloud]) -> Result:
             for cloud, names in record.allowed_primaries.items()
             if cloud != call.target
         }
-        update: dict[str, Any] = {"allowed_primaries": partners}
+        ports = {
+            cloud: port for cloud, port in record.replica_ports.items() if cloud != call.target
+        }
+        update: dict[str, Any] = {"allowed_primaries": partners, "replica_ports": ports}
+        host = call.fabric.hosts[record.fqdn]
         if not partners:
-            host = call.fabric.hosts[record.fqdn]
             await host.stop_listening()
             host.credentials.forget()
             update |= {"replica_port": None, "certificate_thumbprint": None}
+        elif ports:
+            await host.listen(frozenset(ports.values()))
+            update |= {"replica_port": next(reversed(ports.values())).port}
         await store.change_host(
             record.fqdn,
             lambda each, update=update: each.model_copy(update=update),  # type: ignore[misc]

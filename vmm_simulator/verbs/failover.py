@@ -189,7 +189,7 @@ async def ask_primary(call: Call[FailOver]) -> None:
     try:
         async with asyncio.timeout(ASK_SECONDS_MAX):
             other = await call.host.ask(
-                relationship.peer_host, relationship.peer_port, relationship.relationship_id
+                call.host.peer_of(relationship), relationship.relationship_id
             )
     except (RefusedError, TimeoutError) as error:
         log.warning("primary_not_asked", machine_id=call.target, cause=str(error))

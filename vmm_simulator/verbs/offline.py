@@ -79,7 +79,7 @@ async def export(call: Call[InOfflineFolder]) -> Result:
     folder = _folder(call, machine) / name
     if machine.state is S.READY:
         await call.host.have_import_awaited(
-            relationship.peer_host, relationship.peer_port, relationship.relationship_id
+            call.host.peer_of(relationship), relationship.relationship_id
         )
         call.reached("import awaited")
         await start_tracking(call, machine)

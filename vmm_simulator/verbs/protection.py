@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.backend import Authentication, BackendStateError
 from vmm_simulator.hyperv.host_control import Offer, OfferedDisk
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
@@ -50,7 +50,7 @@ async def place(call: Call[PlaceReplica]) -> Result:
         raise bad_arguments(f"the machine id {call.target} belongs to another machine")
     call.reached("reserved")
     host = call.fabric.store.host(present.host)
-    return {"replica_host": host.fqdn, "replica_port": host.replica_port}
+    return {"replica_host": host.fqdn, "replica_port": host.port_of(arguments.cloud_id)}
 
 
 def check_enable(call: Call[EnableReplication]) -> None:
@@ -58,6 +58,7 @@ def check_enable(call: Call[EnableReplication]) -> None:
     advance(position(call.machine), Operation.CREATE_PRIMARY)
     _refuse_other_relationship(call)
     check_host_policy(call)
+    check_way(call)
     unfit = unfit_for_protection(call.fabric.store.inventory, call.machine)
     if unfit is not None:
         raise refused_state(f"machine {call.machine.name} cannot be protected: {unfit}")
@@ -84,6 +85,8 @@ async def enable(call: Call[EnableReplication]) -> Result:
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
+            authentication=arguments.authentication,
+            bypass_proxy=arguments.bypass_proxy,
             window=arguments.window,
             established_at=now,
         )
@@ -159,8 +162,7 @@ async def offer(
     arguments = call.arguments
     host = call.host
     await host.offer(
-        arguments.replica_host,
-        arguments.replica_port,
+        host.peer(arguments.replica_host, arguments.replica_port, arguments),
         Offer(
             relationship_id=arguments.relationship_id,
             epoch=machine.epoch,
@@ -168,7 +170,7 @@ async def offer(
             replica_machine_id=arguments.replica_machine_id,
             primary_machine_id=machine.machine_id,
             primary_host=host.fqdn,
-            primary_port=call.fabric.store.host(host.fqdn).replica_port or 0,
+            primary_port=call.fabric.store.host(host.fqdn).port_of(machine.cloud_id) or 0,
             disks=tuple(
                 OfferedDisk(disk_id=disk.disk_id, size_bytes=disk.size_bytes)
                 for disk in machine.disks
@@ -178,6 +180,8 @@ async def offer(
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
+            authentication=arguments.authentication,
+            bypass_proxy=arguments.bypass_proxy,
         ),
     )
 
@@ -201,6 +205,12 @@ def check_host_policy(call: Call[EnableReplication] | Call[ReverseReplicate]) ->
     """Refuse an interval or a number of points that the machine's host does not know."""
     version = call.fabric.store.host(call.machine.host).version
     check_policy(version, call.arguments.interval_seconds, call.arguments.recovery_points)
+
+
+def check_way(call: Call[EnableReplication] | Call[ReverseReplicate]) -> None:
+    """Refuse Kerberos on a host that cannot take part in it."""
+    if call.arguments.authentication is Authentication.KERBEROS:
+        call.host.tickets()
 
 
 def _established(machine: MachineRecord) -> bool:
@@ -245,7 +255,7 @@ def _wish(arguments: PlaceReplica) -> Wish:
 def _reserved(call: Call[PlaceReplica], place: Place) -> MachineRecord:
     arguments = call.arguments
     host = place.host
-    folder = disk_folder(host, call.target, place.store)
+    folder = disk_folder(host, call.target, place.store, arguments.primary_host)
     return MachineRecord(
         machine_id=call.target,
         hyperv_id=arguments.hyperv_id,

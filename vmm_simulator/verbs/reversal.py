@@ -10,7 +10,7 @@ from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import PrepareReverse, ReverseReplicate
 from vmm_simulator.verbs.call import Call, Result, refused_state
 from vmm_simulator.verbs.failover import require_off
-from vmm_simulator.verbs.protection import check_host_policy, offer
+from vmm_simulator.verbs.protection import check_host_policy, check_way, offer
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.transitions import moved, position, with_relationship
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
@@ -26,7 +26,7 @@ def check_prepare_reverse(call: Call[PrepareReverse]) -> None:
     if not _is_replica_of(machine, call.arguments.relationship_id):
         advance(position(machine), _preparing(call.arguments))
         require_off(call, machine)
-    if call.fabric.store.host(machine.host).replica_port is None:
+    if call.fabric.store.host(machine.host).port_of(machine.cloud_id) is None:
         raise refused_state(
             f"host {machine.host} does not listen for replication", "prepare its cloud first"
         )
@@ -44,7 +44,7 @@ async def prepare_reverse(call: Call[PrepareReverse]) -> Result:
         log.info("became_replica", machine_id=call.target, primary_host=arguments.primary_host)
     call.reached("replica")
     host = call.fabric.store.host(machine.host)
-    return {"replica_host": host.fqdn, "replica_port": host.replica_port}
+    return {"replica_host": host.fqdn, "replica_port": host.port_of(machine.cloud_id)}
 
 
 def check_reverse(call: Call[ReverseReplicate]) -> None:
@@ -53,6 +53,7 @@ def check_reverse(call: Call[ReverseReplicate]) -> None:
     machine = call.machine
     advance(position(machine), _reversing(arguments))
     check_host_policy(call)
+    check_way(call)
     if arguments.resynchronize or machine.mode is ReplicationMode.PRIMARY:
         return
     stands_at = None if machine.relationship is None else machine.relationship.failed_over_to
@@ -147,6 +148,8 @@ def _as_primary(machine: MachineRecord, arguments: ReverseReplicate) -> MachineR
         recovery_points=arguments.recovery_points,
         application_consistent_hours=arguments.application_consistent_hours,
         compression=arguments.compression,
+        authentication=arguments.authentication,
+        bypass_proxy=arguments.bypass_proxy,
         window=arguments.window,
         resynchronize=arguments.resynchronize,
         diverged=False,

@@ -50,6 +50,7 @@ def _unpaired(cloud: CloudRecord) -> CloudRecord:
 def _bare(host: HostRecord) -> HostRecord:
     update: dict[str, Any] = {
         "replica_port": None,
+        "replica_ports": {},
         "allowed_primaries": {},
         "certificate_thumbprint": None,
     }

@@ -6,6 +6,7 @@ partners that one pairing authorises on a host are a trust group. Any node answe
 its cluster's broker, where the cluster has one.
 """
 
+from vmm_simulator.hyperv.authorisation import same_group
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.vmm.clusters import share_cluster
 from vmm_simulator.vmm.inventory import Inventory
@@ -78,9 +79,14 @@ def _moved_replica(
 
 
 def _trusts(host: HostRecord, machine: MachineRecord, peer_fqdn: str) -> bool:
-    """Whether the pairing of the machine's cloud authorises a peer on this host."""
+    """Whether a peer is of the machine's pairing, or trusted together with its partner here."""
     partners = host.allowed_primaries.get(machine.cloud_id, ())
-    return any(_same(each, peer_fqdn) for each in partners)
+    if any(_same(each, peer_fqdn) for each in partners):
+        return True
+    relationship, entered = machine.relationship, host.authorisations
+    return relationship is not None and same_group(
+        relationship.peer_host, peer_fqdn, entered, host.allowed_primaries
+    )
 
 
 def _same(one: str, other: str) -> bool:

@@ -149,6 +149,10 @@ SETTABLE: Final = frozenset(
         "logical_networks",
         "delegations",
         "run_as_account",
+        "authorisations",
+        "bandwidth",
+        "proxy",
+        "keytab",
     }
 )
 """Fields of a host that an administrator sets; all others belong to pairing and replication."""

@@ -118,7 +118,7 @@ def _against(
     """Return why a host cannot take a replica, None when nothing speaks against it."""
     if host.replica_port is None:
         return "it is not prepared for replication"
-    if primary_host not in host.authorised:
+    if not host.authorises(primary_host):
         return f"it does not authorise {primary_host}"
     missing = broker_missing(fabric, host)
     if missing is not None:

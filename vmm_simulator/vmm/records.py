@@ -4,6 +4,9 @@ from pathlib import PurePosixPath
 
 from pydantic import Field
 
+from vmm_simulator.hyperv.authorisation import Authorisations, entry_for
+from vmm_simulator.hyperv.bandwidth import BandwidthWindow
+from vmm_simulator.hyperv.proxy_address import ProxyAddress
 from vmm_simulator.hyperv.statistics import Monitoring
 from vmm_simulator.vmm.estate_records import (
     AddressPoolRecord,
@@ -18,6 +21,7 @@ from vmm_simulator.vmm.estate_records import (
 )
 from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
+from vmm_simulator.vmm.replication_ports import PairPort
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
 
@@ -89,6 +93,9 @@ class HostRecord(Record):
     `processors` and `memory_megabytes` null: as many machines as anybody wants. `logical_networks`
     null: its adapters reach all of them. `delegations` are the services that it may use in the
     name of others (`cifs/server`). `run_as_account`: the account that it was added to VMM with.
+    `replica_ports`: what each cloud's pairing set up; `replica_port` is the one of the newest, and
+    all that a journal of before knows. `authorisations`, `bandwidth` (of what it sends), `proxy`
+    and `keytab` are the host's own settings.
     """
 
     fqdn: str
@@ -99,12 +106,34 @@ class HostRecord(Record):
     replica_port: int | None = None
     allowed_primaries: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     certificate_thumbprint: str | None = None
+    replica_ports: dict[str, PairPort] = Field(default_factory=dict)
+    authorisations: Authorisations = Authorisations()
+    bandwidth: tuple[BandwidthWindow, ...] = ()
+    proxy: ProxyAddress | None = None
+    keytab: str | None = None
     processors: int | None = None
     memory_megabytes: int | None = None
     logical_networks: tuple[str, ...] | None = None
     delegations: tuple[str, ...] = ()
     run_as_account: str | None = None
     monitoring: Monitoring = Monitoring()
+
+    @property
+    def ports(self) -> frozenset[PairPort]:
+        """What is to be listened on."""
+        known = frozenset(self.replica_ports.values())
+        if known or self.replica_port is None:
+            return known
+        return frozenset({PairPort(port=self.replica_port)})
+
+    def port_of(self, cloud_id: str) -> int | None:
+        """Return the port that a cloud's pairing uses here; None: the host takes no replicas."""
+        known = self.replica_ports.get(cloud_id)
+        return self.replica_port if known is None else known.port
+
+    def authorises(self, fqdn: str) -> bool:
+        """Return whether a server may replicate here."""
+        return entry_for(fqdn, self.authorisations, self.allowed_primaries) is not None
 
     @property
     def authorised(self) -> frozenset[str]:
@@ -193,8 +222,19 @@ class MachineRecord(Record):
 
 
 def disk_folder(
-    host: HostRecord, machine_id: str, store: StoreRecord | None = None
+    host: HostRecord,
+    machine_id: str,
+    store: StoreRecord | None = None,
+    primary_host: str | None = None,
 ) -> PurePosixPath:
-    """Return where the disks of a replica or test machine are kept: in a store, or on its host."""
+    """Return where the disks of a replica or test machine are kept.
+
+    Where the entry says that authorises its primary's host, else in its store, else on its host.
+    """
+    entry = None
+    if primary_host is not None:
+        entry = entry_for(primary_host, host.authorisations, host.allowed_primaries)
     root = host.disks_directory if store is None else store.folder
+    if entry is not None and entry.storage_location is not None:
+        root = entry.storage_location
     return PurePosixPath(root) / "Hyper-V Replica" / machine_id

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import model_validator
 
-from vmm_simulator.hyperv.backend import PointKind
+from vmm_simulator.hyperv.backend import Authentication, PointKind
 from vmm_simulator.hyperv.schedule import Window
 from vmm_simulator.hyperv.statistics import Statistics
 from vmm_simulator.vmm.record import Record
@@ -43,6 +43,8 @@ class RelationshipRecord(Record):
     recovery_points: int = 0
     application_consistent_hours: int = 0
     compression: bool = False
+    authentication: Authentication = Authentication.CERTIFICATE
+    bypass_proxy: bool = False
     window: Window = Window()
     last_cut: int = 0
     last_cut_record: int = 0

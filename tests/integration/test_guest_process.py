@@ -7,17 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from lab.disk_templates import DiskPlan
-from lab.disks import prepare_machine_disks
 from lab.ledger import LedgerFile, serve_ledger
 from lab.ledger_reading import read_ledger
 from lab.verification import red_reasons, verify_machine
+from tests.support.guest_disks import Storage, make_guest_disks
 from vmm_simulator.guest import supervisor
 from vmm_simulator.guest.frames import Kind, Write, encode_frame, encode_write
 from vmm_simulator.guest.interface import GuestExit, GuestHandle, GuestSpec, GuestStartError
@@ -30,45 +29,10 @@ BOUND_SECONDS = 30.0
 RATE = 200.0
 
 
-@dataclass
-class Storage:
-    """Writes images as a host without replication does; fails where a test asks for it."""
-
-    paths: Sequence[Path]
-    records: list[int] = field(default_factory=list)
-    write_error: Exception | None = None
-    flush_error: Exception | None = None
-    flush_hold: asyncio.Event | None = None
-
-    def write(self, disk_index: int, offset: int, data: bytes, record: int) -> None:
-        """Write, or fail as asked."""
-        if self.write_error is not None:
-            raise self.write_error
-        with self.paths[disk_index].open("r+b") as image:
-            os.pwrite(image.fileno(), data, offset)
-        self.records.append(record)
-
-    async def flush(self) -> None:
-        """Flush, or fail or wait as asked."""
-        if self.flush_hold is not None:
-            await self.flush_hold.wait()
-        if self.flush_error is not None:
-            raise self.flush_error
-
-
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     """Return the fresh disks of one machine, to be copied."""
-    folder = tmp_path_factory.mktemp("pristine")
-    (folder / "source").mkdir()
-    (folder / "source" / "text.txt").write_text("a file\n" * 100)
-    plans = [
-        DiskPlan(name, (folder / "source",), 1 << 20, 64, 2, 8 * 4096, 1 << 20)
-        for name in ("system", "data")
-    ]
-    paths = [folder / "system.raw", folder / "data.raw"]
-    prepare_machine_disks(paths, plans, b"a machine's seed", folder / "cache")
-    return paths
+    return make_guest_disks(tmp_path_factory.mktemp("pristine"))
 
 
 @pytest.fixture

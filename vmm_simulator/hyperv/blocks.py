@@ -77,9 +77,14 @@ def fitted(bitmap: bytes, size_bytes: int) -> bytes:
     return (int.from_bytes(bitmap, "little") & within).to_bytes(length, "little")
 
 
+def marked_blocks(bitmap: bytes) -> int:
+    """Return how many blocks are marked."""
+    return int.from_bytes(bitmap, "little").bit_count()
+
+
 def marked_bytes(bitmap: bytes, size_bytes: int) -> int:
     """Return how many bytes of the disk are marked."""
-    total = int.from_bytes(bitmap, "little").bit_count() * BLOCK_BYTES
+    total = marked_blocks(bitmap) * BLOCK_BYTES
     last = block_count(size_bytes) - 1
     if last >= 0 and has_bit(bitmap, last):
         total -= BLOCK_BYTES - length_of_blocks(last, 1, size_bytes)

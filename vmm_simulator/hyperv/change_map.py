@@ -46,9 +46,9 @@ def boot_id() -> str:
 def _map_file(path: Path, length: int) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        # A file that a kill left short is completed with zeros: nothing was marked in it.
-        if os.fstat(descriptor).st_size < length:
-            os.ftruncate(descriptor, length)
+        # A file that a kill left short is completed with zeros: nothing was marked in it. Its room
+        # is taken now: where there is none, a store into the map would end the process.
+        os.posix_fallocate(descriptor, 0, length)
         return mmap.mmap(descriptor, length, mmap.MAP_SHARED)
     finally:
         os.close(descriptor)

@@ -84,9 +84,12 @@ class FrameLog:
         A frame's payload is valid until the next one is asked for.
         """
         verifier = FrameVerifier(self.sizes)
-        buffer = memoryview(bytearray(READ_BYTES))
         kept = 0
         with self.path.open("rb", buffering=0) as file:
+            # Many logs are small: room for the whole of one is soon made, and one byte to see that
+            # nothing follows.
+            length = os.fstat(file.fileno()).st_size - self._frames_at
+            buffer = memoryview(bytearray(max(1, min(READ_BYTES, length + 1))))
             file.seek(self._frames_at)
             while count := file.readinto(buffer[kept:]):
                 filled = kept + count

@@ -108,6 +108,7 @@ class ReplicaState:
         """Forget all that the disks were worth (blocks)."""
         self.save(ReplicaRecord(state=state))
         self._drop_logs(committed_logs(self.folder))
+        self._none_left()
         self.undo.prune(())
 
     def write_whole(self, whole: FrameLog, progress: Callable[[int], None]) -> None:
@@ -123,6 +124,8 @@ class ReplicaState:
                 progress(done)
             opened.sync()
         self._drop_logs(self._not_building_on(whole.header))
+        if not committed_logs(self.folder):
+            self._none_left()
         self.save_complete(whole.header)
 
     def _not_building_on(self, header: TransferHeader) -> list[Path]:
@@ -172,29 +175,45 @@ class ReplicaState:
         """Bring all committed change sets onto the disks, in order."""
         if self.record.state is CopyState.AWAITING_IMPORT:
             return
-        while paths := committed_logs(self.folder)[:GROUP_LOGS_MAX]:
-            await run_to_end(self._apply_group, paths)
+        while paths := committed_logs(self.folder):
+            for start in range(0, len(paths), GROUP_LOGS_MAX):
+                group = paths[start : start + GROUP_LOGS_MAX]
+                if not await run_to_end(self._apply_group, group):
+                    break
+        self._none_left()
 
-    def _apply_group(self, paths: Sequence[Path]) -> None:
-        newest, damaged, cause = self.record.held, None, ""
+    def _apply_group(self, paths: Sequence[Path]) -> bool:
+        """Whether all of them, and so the next ones, could be applied (blocks)."""
+        newest, unusable, cause = self.record.held, None, ""
         with OpenDisks(self.disks) as opened:
             for path in paths:
                 try:
                     redo = RedoLog(path)
-                    if redo.header != self.record.held:
+                    if not self._is_contained(redo.header, newest):
+                        _require_next(redo.header, newest)
                         self._write(redo, opened)
+                        newest = redo.header
                 except FrameError as error:
-                    damaged, cause = path, str(error)
+                    unusable, cause = path, str(error)
                     break
-                newest = redo.header
             opened.sync()
         if newest is not None and newest != self.record.held:
             self.save_complete(newest)
-        if damaged is not None:
-            self._give_up_from(damaged, cause)
-        self._drop_logs([path for path in paths if damaged is None or path < damaged])
+        if unusable is not None:
+            self._give_up_from(unusable, cause)
+        self._drop_logs([path for path in paths if unusable is None or path < unusable])
         if newest is not None:
             log.info("change_sets_applied", machine_id=self.machine_id, cut=newest.cut)
+        return unusable is None
+
+    def _is_contained(self, header: TransferHeader, newest: TransferHeader | None) -> bool:
+        """Return whether a log is applied already; of another relationship it never counts."""
+        if newest is None or header == newest:
+            return newest is not None
+        if header.relationship_id != newest.relationship_id:
+            log.error("redo_log_foreign", machine_id=self.machine_id, cut=header.cut)
+            return True
+        return header.cut <= newest.cut
 
     def _write(self, redo: RedoLog, opened: OpenDisks) -> None:
         require_sizes(redo, opened)
@@ -222,6 +241,14 @@ class ReplicaState:
             path.unlink()
         if self.folder.exists():
             sync_folder(self.folder)
-        if not committed_logs(self.folder):
-            self._committed = None
-            self.being_applied = False
+
+    def _none_left(self) -> None:
+        self._committed = None
+        self.being_applied = False
+
+
+def _require_next(header: TransferHeader, newest: TransferHeader | None) -> None:
+    """Raise FrameError where a log does not follow on what is held (a comparison may skip some)."""
+    if newest is None or header.kind is CutKind.DIFFERENCES or header.cut == newest.cut + 1:
+        return
+    raise FrameError(f"change set {header.cut} leaves a gap after {newest.cut}")

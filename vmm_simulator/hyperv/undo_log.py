@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from vmm_simulator.hyperv.backend import TransferHeader
-from vmm_simulator.hyperv.blocks import BLOCK_BYTES, length_of_blocks, runs
+from vmm_simulator.hyperv.blocks import BLOCK_BYTES, length_of_blocks, marked_blocks, runs
 from vmm_simulator.hyperv.digests import WINDOW_BLOCKS
 from vmm_simulator.hyperv.disks import ZEROS, read_exactly
 from vmm_simulator.hyperv.frame_log import FrameLog, FrameLogWriter
-from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, HEADER_BYTES, FrameWriter
+from vmm_simulator.hyperv.frames import HEADER_BYTES, FrameWriter
 
 _MAGIC: Final = b"SRHUNDO1"
 _NAME: Final = re.compile(r"cut-(\d{19})\.undo")
@@ -53,7 +53,8 @@ def write_undo(
     writer = FrameLogWriter(undo_path(folder, header.cut), _MAGIC, header, sizes)
     try:
         frames = FrameWriter()
-        buffer = memoryview(bytearray(FRAME_BYTES_MAX))
+        blocks = min(WINDOW_BLOCKS, sum(map(marked_blocks, bitmaps)))
+        buffer = memoryview(bytearray(HEADER_BYTES + blocks * BLOCK_BYTES))
         for disk, (descriptor, size) in enumerate(zip(descriptors, sizes, strict=True)):
             for first, count in runs(bitmaps[disk], WINDOW_BLOCKS):
                 length = length_of_blocks(first, count, size)

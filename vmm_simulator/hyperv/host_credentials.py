@@ -1,6 +1,7 @@
 """Key and certificate of one Hyper-V host: made on the host, kept in files of its own (0600)."""
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,15 @@ from certs.identity import (
 from certs.tls import TlsMaterialError, client_context, server_context
 from service_shell.errors import ProgramError
 from service_shell.secret_files import read_secret, write_secret
+from vmm_simulator.hyperv.host_certificates import (
+    UnfitCertificateError,
+    require_chain,
+    require_host,
+)
 from vmm_simulator.problems import Code, RefusedError, bad_arguments
 
 FILE_BYTES_MAX: Final = 65_536
+CHAIN_MAX: Final = 8
 _END: Final = "-----END CERTIFICATE-----"
 
 
@@ -49,17 +56,21 @@ class HostCredentials:
             ) from error
         return certificate_request(key, self._fqdn, (self._fqdn,)).decode("ascii")
 
-    def install(self, chain_pem: str, root_pem: str) -> str:
-        """Store an issued chain after checking it against the key and name; its thumbprint."""
+    def install(self, chain_pem: str, root_pem: str, now: datetime) -> str:
+        """Store an issued chain after checking key, name, usages, dates and root; its thumbprint.
+
+        Hyper-V Replica takes a certificate only when all of these are right (behaviour 1.4).
+        """
         if max(len(chain_pem), len(root_pem)) > FILE_BYTES_MAX:
             raise bad_arguments(f"the certificate of {self._fqdn} is too large")
         try:
-            leaf = load_certificate(_first(chain_pem).encode())
-            load_certificate(_first(root_pem).encode())
-        except CertificateDamagedError as error:
+            chain = [load_certificate(each.encode()) for each in _each(chain_pem)]
+            root = load_certificate(_first(root_pem).encode())
+            leaf = chain[0]
+            require_host(leaf, [self._fqdn], now)
+            require_chain(chain, root)
+        except (CertificateDamagedError, UnfitCertificateError) as error:
             raise bad_arguments(f"the certificate for {self._fqdn}: {error}") from error
-        if self._fqdn.lower() not in _names(leaf):
-            raise bad_arguments(f"the certificate for {self._fqdn} names another host")
         if not self._key.exists() or not self._fits(leaf):
             raise RefusedError(
                 Code.INVALID_STATE,
@@ -109,10 +120,7 @@ def _first(chain_pem: str) -> str:
     return head + end
 
 
-def _names(leaf: x509.Certificate) -> frozenset[str]:
-    """Return the DNS names of a certificate, in lower case."""
-    try:
-        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
-        return frozenset()
-    return frozenset(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
+def _each(chain_pem: str) -> list[str]:
+    """Return the certificates of a chain, one at least, be it a damaged one."""
+    parts = chain_pem.split(_END)
+    return [part + _END for part in parts[:-1]][:CHAIN_MAX] or [chain_pem]

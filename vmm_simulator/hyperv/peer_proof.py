@@ -2,7 +2,7 @@
 
 import ssl
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol
 
 from vmm_simulator.hyperv.connection import Connection
 from vmm_simulator.hyperv.host_certificates import (
@@ -11,8 +11,10 @@ from vmm_simulator.hyperv.host_certificates import (
     require_usages,
 )
 from vmm_simulator.hyperv.http1 import HttpError, RequestHead
-from vmm_simulator.hyperv.kerberos import ANSWER, Tickets
+from vmm_simulator.hyperv.kerberos import Tickets
 from vmm_simulator.hyperv.replica_routes import peer_name
+
+_ANSWER: Final = "WWW-Authenticate"
 
 
 class PeerProof(Protocol):
@@ -54,7 +56,7 @@ class TicketProof:
 
     async def peer(self, connection: Connection, head: RequestHead) -> str:
         """Return the caller's FQDN, or raise HttpError; afterwards our answers prove us too."""
-        connection.proof = {ANSWER: "Negotiate"}
+        connection.proof = {_ANSWER: "Negotiate"}
         fqdn, answer = await self._tickets.accept(head.headers)
-        connection.proof = {ANSWER: answer}
+        connection.proof = {_ANSWER: answer}
         return fqdn

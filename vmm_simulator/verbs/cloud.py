@@ -41,7 +41,9 @@ async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
     for record in _hosts(call):
         certificate = issued[record.fqdn.lower()]
         host = call.fabric.hosts[record.fqdn]
-        thumbprint = host.credentials.install(certificate.chain_pem, certificate.root_pem)
+        thumbprint = host.credentials.install(
+            certificate.chain_pem, certificate.root_pem, call.fabric.clock.now()
+        )
         await call.fabric.store.change_host(
             record.fqdn,
             lambda each, thumbprint=thumbprint: each.model_copy(  # type: ignore[misc]

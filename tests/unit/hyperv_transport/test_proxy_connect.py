@@ -19,6 +19,7 @@ def test_the_peer_is_asked_for_by_name_and_port() -> None:
 
 def test_any_success_opens_the_way() -> None:
     require_way(OPEN, "h")
+    require_way(b"HTTP/1.0 200 Connection established\r\nA: 1\r\nA: 2\r\n\r\n", "h")
     require_way(b"HTTP/1.1 204 x\r\nVia: proxy\r\n\r\n", "h")
 
 
@@ -27,8 +28,8 @@ def test_any_success_opens_the_way() -> None:
     [
         (b"HTTP/1.1 403 Forbidden\r\n\r\n", "with 403: allow it there, or replicate"),
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "with 407"),
-        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "with 502"),
-        (OPEN + b"x", "not understood"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", "with 502"),
+        (OPEN + b"x", "says more"),
         (b"HTTP/1.1 200 OK\r\n", "not understood"),
         (b"220 smtp.example\r\n\r\n", "not understood"),
         (b"", "not understood"),

@@ -105,7 +105,7 @@ def looker_parts(
     `interval` is how often providers promise to tell what they manage.
     """
     durations = DurationService(reader=reader)
-    figures = RollUpService(reader=reader, committer=committer, clock=clock)
+    figures = RollUpService(reader=reader, committer=committer, clock=clock, interval=interval)
     return LookerParts(
         changes=ChangeService(reader=reader),
         observations=ObservationService(

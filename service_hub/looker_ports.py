@@ -1,7 +1,7 @@
 """What whoever looks on asks of the hub, and what stands behind it (see ports)."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -89,6 +89,17 @@ class TaskProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenFigures:
+    """Figures of one series; `observed` says whose observations they are, and the newest of each.
+
+    Empty: the hub's own jobs were timed, no site was observed.
+    """
+
+    figures: Sequence[Figure]
+    observed: Sequence[tuple[Stamp, Freshness]]
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
     """How far a job is, and for whom it waits.
 
@@ -132,7 +143,7 @@ class FigureUseCases(Protocol):
         metric: Metric,
         resolution: Resolution,
         between: tuple[datetime | None, datetime | None],
-    ) -> list[Figure]:
+    ) -> SeenFigures:
         """Return what was observed in a stretch of time; NotFoundError for the item."""
 
 
@@ -159,7 +170,7 @@ class Preview:
     """What an operation would do now; `refusal` is the error that its job would show.
 
     `members`: what becomes of each machine of a plan, or what partners of a server do. `notes` say
-    what else there is to know.
+    what else there is to know. `copies`: who saw the copies that all this is told from, and when.
     """
 
     operation: str
@@ -175,6 +186,7 @@ class Preview:
     loss: ExpectedLoss
     loss_freshness: Freshness | None
     duration: ExpectedDuration
+    copies: Mapping[Side, tuple[Stamp, Freshness]] = field(default_factory=dict)
     members: Sequence["Preview"] = ()
     notes: Sequence[str] = ()
 

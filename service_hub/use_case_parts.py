@@ -141,7 +141,7 @@ def use_cases(
         ),
         servers=servers,
         registered=registered,
-        waiting=WaitingService(reader=store),
+        waiting=WaitingService(reader=store, liveness=fabrics),
         chores=_chores(clock, parts, protection),
         providers=_providers(settings, trust, clock, parts, runner=engine, observers=completion),
     )

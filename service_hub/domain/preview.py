@@ -35,6 +35,7 @@ from service_hub.domain.jobs import (
     TaskState,
     Withdraw,
 )
+from service_hub.domain.liveness import Stamp
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import Target
 from wire_contract.vmm_interface import MachineView
@@ -104,19 +105,19 @@ class Foreseen:
 
 @dataclass(frozen=True, slots=True)
 class SeenCopy:
-    """The newest view of one copy."""
+    """The newest view of one copy, and who saw it when."""
 
     machine: MachineView
-    observed_at: datetime
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedLoss:
-    """How much would be lost; None: unknown. `observed_at` is how old that knowledge is."""
+    """How much would be lost; None: unknown. `stamp` says who observed that, and when."""
 
     seconds: float | None
     pending_bytes: int | None
-    observed_at: datetime | None
+    stamp: Stamp | None
     words: str
 
 
@@ -344,12 +345,12 @@ def _loss_of_unplanned(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -
         return ExpectedLoss(None, backlog, None, "unknown: the replica was not observed")
     if view.last_replication_at is None:
         words = "unknown: the replica has not said when it last took changes"
-        return ExpectedLoss(None, backlog, replica.observed_at, words)
+        return ExpectedLoss(None, backlog, replica.stamp, words)
     seconds = max((now - view.last_replication_at).total_seconds(), 0.0)
     words = "at most what was written since the replica last took changes, as it was last observed"
     if "source_operations_not_required" not in job.flags:
         words += "; less, if the source can still send its latest changes"
-    return ExpectedLoss(seconds, backlog, replica.observed_at, words)
+    return ExpectedLoss(seconds, backlog, replica.stamp, words)
 
 
 def _backlog(source: SeenCopy | None) -> int | None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.liveness import Stamp
 from service_hub.domain.looker_records import Bucket, FigureChunk
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem
@@ -67,6 +68,9 @@ _RECOVERIES: Final = {
     Operation.TEST_FAILOVER: Metric.TEST_RECOVERY_SECONDS,
 }
 
+_JOB: Final = "job"
+"""The source of what the hub itself measured."""
+
 _BEGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -112,7 +116,7 @@ def recovery_of(job: Job) -> Sample | None:
     if job.started_at is None or job.ended_at is None:
         return None
     took = max((job.ended_at - job.started_at).total_seconds(), 0.0)
-    return Sample(metric, job.ended_at, took, "job")
+    return Sample(metric, job.ended_at, took, _JOB)
 
 
 def series_of(item_id: str, metric: Metric, resolution: Resolution) -> str:
@@ -187,6 +191,17 @@ def outlived(chunk: FigureChunk, resolution: Resolution, now: datetime) -> bool:
 def too_old(sample: Sample, now: datetime) -> bool:
     """Return whether a sample's minutes are not kept any more: its repetition would not show."""
     return sample.at + FORMS[Resolution.MINUTE].kept <= now
+
+
+def sources(chunks: Sequence[FigureChunk]) -> list[Stamp]:
+    """Return whose observations make up a series, each with the moment of its newest one."""
+    newest: dict[str, datetime] = {}
+    for chunk in chunks:
+        for source, at in chunk.newest.items():
+            provider_id = source.partition("/")[0]
+            if source != _JOB:
+                newest[provider_id] = max(at, newest.get(provider_id, at))
+    return [Stamp(at, provider_id, "") for provider_id, at in sorted(newest.items())]
 
 
 def figures(

@@ -13,7 +13,13 @@ from service_hub.domain import open_tests
 from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.jobs import Job
 from service_hub.domain.protection import ProtectionState, allowed_operations
-from service_hub.domain.records import PendingApproval, ProtectedItem
+from service_hub.domain.records import (
+    ContainerMapping,
+    PendingApproval,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+)
 
 PENDING: Final = "pending"
 
@@ -24,6 +30,8 @@ class WaitingKind(StrEnum):
     JOB = "job"
     ITEM = "item"
     APPROVAL = "approval"
+    PAIRING = "pairing"
+    SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,48 @@ def of_approval(approval: PendingApproval) -> Waiting | None:
     )
     name, since = approval.friendly_name, approval.requested_at
     return Waiting(WaitingKind.APPROVAL, approval.id, name, since, words)
+
+
+def of_pairing(mapping: ContainerMapping, left_at: datetime | None) -> Waiting | None:
+    """Return what a pairing that failed waits for; None for others: a job works on it, or none."""
+    if mapping.mapping_state != "PairingFailed":
+        return None
+    restart = "" if mapping.job_id is None else f"site-recovery job restart {mapping.job_id}, or "
+    words = (
+        f"waiting for its clouds to be paired{_since(left_at)}; can be ended by {restart}by"
+        " requesting the pairing anew"
+    )
+    return Waiting(WaitingKind.PAIRING, mapping.id, mapping.name, left_at, words)
+
+
+def of_server(
+    provider: Provider, contact: ProviderContact | None, *, connected: bool
+) -> Waiting | None:
+    """Return what a server waits for that is not registered, revoked, or not heard of."""
+    if connected:
+        return None
+    name = provider.friendly_name or provider.vmm_fqdn or provider.vmm_id
+    since = None if contact is None else contact.last_contact_at
+    if provider.registered_at is None:
+        since = provider.enrolled_at
+        words = (
+            f"waiting for its registration{_since(since)}, since it has a certificate alone; can be"
+            " ended by provider-agent register beside the server"
+        )
+    elif contact is not None and contact.cut_off_at is not None:
+        since = contact.cut_off_at
+        words = (
+            f"waiting for its provider to come back{_since(since)}, when its certificates were"
+            " revoked; can be ended by provider-agent register beside the server, or by"
+            f" site-recovery server purge {name}"
+        )
+    else:
+        words = (
+            f"waiting for its provider to be heard of{_since(since)}; can be ended by starting the"
+            f" provider (provider-agent doctor says what is wrong), or by site-recovery server"
+            f" purge {name}"
+        )
+    return Waiting(WaitingKind.SERVER, provider.id, name, since, words)
 
 
 def _since(moment: datetime | None) -> str:

@@ -1,7 +1,7 @@
 """What whoever looks on is answered with, as JSON."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.jobs import Job, JobError
@@ -185,6 +185,16 @@ def _task_progress(task: TaskProgress, receipts: str) -> dict[str, Any]:
     }
 
 
+_NOT_SEEN: Final = {
+    "observed_at": None,
+    "observed_by": None,
+    "age_seconds": None,
+    "stale_at": None,
+    "stale": None,
+}
+"""What stands beside a figure that nobody had to observe."""
+
+
 def preview_body(preview: Preview) -> dict[str, Any]:
     """Return what an operation would do."""
     loss, fresh = preview.loss, preview.loss_freshness
@@ -213,9 +223,10 @@ def preview_body(preview: Preview) -> dict[str, Any]:
             "seconds": loss.seconds,
             "pending_bytes": loss.pending_bytes,
             "words": loss.words,
-            "observed_at": moment(loss.observed_at),
-            "age_seconds": None if fresh is None else round(fresh.age_seconds, 3),
-            "stale": None if fresh is None else fresh.stale,
+            **(_NOT_SEEN if loss.stamp is None or fresh is None else stamp_body(loss.stamp, fresh)),
+        },
+        "copies": {
+            side.value: stamp_body(stamp, seen) for side, (stamp, seen) in preview.copies.items()
         },
         "expected_duration": {
             "median_seconds": preview.duration.median_seconds,

@@ -25,6 +25,7 @@ from service_hub.hub_api.looker_bodies import (
     progress_body,
     receipt_body,
     server_body,
+    stamp_body,
 )
 from service_hub.hub_api.preview_groups import GROUPS, plan_groups
 from service_hub.hub_api.server_routes import (
@@ -123,7 +124,8 @@ class LookerApi:
                 "item_id": call.names["item_id"],
                 "metric": metric.value,
                 "resolution": resolution.value,
-                "figures": [figure_body(each) for each in found],
+                "figures": [figure_body(each) for each in found.figures],
+                "observed": [stamp_body(*each) for each in found.observed],
             }
         )
 

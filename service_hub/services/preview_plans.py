@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 
 from service_hub.domain.durations import in_words
 from service_hub.domain.jobs import Job
+from service_hub.domain.liveness import Freshness, Stamp
 from service_hub.domain.operator_signatures import needs_signature
 from service_hub.domain.planning import JobIdentity, refused, stopped_at_prerequisites
 from service_hub.domain.plans import (
@@ -96,7 +96,7 @@ def with_members(told: Preview, groups: Groups, notes: Sequence[str]) -> Preview
         servers={side: name for each in members for side, name in each.servers.items()},
         effects=effects,
         loss=loss,
-        loss_freshness=_stalest(found, loss.observed_at),
+        loss_freshness=_freshness_of(found, loss.stamp),
         duration=_duration(told, [] if told.refusal is not None else groups),
         members=members,
         notes=notes,
@@ -114,16 +114,16 @@ def worst_loss(losses: Sequence[ExpectedLoss]) -> ExpectedLoss:
     known = [each for each in backlogs if each is not None]
     pending = sum(known) if len(known) == len(backlogs) else None
     words = f"of the machine that loses most: {worst.words}"
-    return ExpectedLoss(worst.seconds, pending, worst.observed_at, words)
+    return ExpectedLoss(worst.seconds, pending, worst.stamp, words)
 
 
 def _named(name: str, effect: ForeseenEffect) -> ForeseenEffect:
     return replace(effect, words=f"{name}: {effect.words}")
 
 
-def _stalest(members: Sequence[Preview], observed_at: datetime | None) -> Any:
-    found = [each.loss_freshness for each in members if each.loss.observed_at == observed_at]
-    return next((each for each in found if each is not None), None)
+def _freshness_of(members: Sequence[Preview], stamp: Stamp | None) -> Freshness | None:
+    found = (each.loss_freshness for each in members if each.loss.stamp == stamp)
+    return None if stamp is None else next(found, None)
 
 
 _PEOPLE: Final = "; and as long as people take for what they have to do"

@@ -9,7 +9,7 @@ from service_hub.domain.checks import refusal_of_state, refusal_when_busy
 from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.jobs import Event, Job, JobError
-from service_hub.domain.liveness import Freshness, freshness
+from service_hub.domain.liveness import Freshness, Stamp, freshness
 from service_hub.domain.planning import (
     ItemPlan,
     JobIdentity,
@@ -94,7 +94,10 @@ class PreviewTelling:
             tasks=[PreviewTask(task, learnt.get(task.task_id)) for task in foreseen.tasks],
             effects=effects(foreseen, copies),
             loss=loss,
-            loss_freshness=self.freshness(loss.observed_at, now),
+            loss_freshness=None if loss.stamp is None else self.fresh(loss.stamp, now),
+            copies={
+                side: (copy.stamp, self.fresh(copy.stamp, now)) for side, copy in copies.items()
+            },
             duration=_duration(foreseen.tasks, learnt),
         )
 
@@ -121,15 +124,19 @@ class PreviewTelling:
         """Return what operators call these servers."""
         return {side: await self._server(each) for side, each in providers.items()}
 
-    def freshness(self, observed_at: datetime | None, now: datetime) -> Freshness | None:
-        """Return how old an observation is; None where there is none."""
-        return None if observed_at is None else freshness(observed_at, self._interval, now)
+    def fresh(self, stamp: Stamp, now: datetime) -> Freshness:
+        """Return how old an observation is."""
+        return freshness(stamp.observed_at, self._interval, now)
 
     async def _copy(self, item: ProtectedItem, side: Side) -> SeenCopy | None:
         found = await self._reader.get(
             MachineObservation, f"{item.provider_at(side)}/{item.machine_at(side)}"
         )
-        return None if found is None else SeenCopy(found.record.machine, found.record.observed_at)
+        if found is None:
+            return None
+        seen = found.record
+        stamp = Stamp(seen.observed_at, seen.provider_id, seen.boot_id)
+        return SeenCopy(seen.machine, stamp)
 
     async def _server(self, provider_id: str) -> str:
         found = await self._reader.get(Provider, provider_id)

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
 from service_hub.domain.errors import NotFoundError, StaleVersionError
+from service_hub.domain.liveness import OBSERVATION_INTERVAL, freshness
 from service_hub.domain.looker_records import FigureChunk
 from service_hub.domain.records import ProtectedItem, Provider, Vault
 from service_hub.domain.rollups import (
-    Figure,
     Metric,
     Resolution,
     Sample,
@@ -23,9 +23,11 @@ from service_hub.domain.rollups import (
     outlived,
     samples_of,
     series_of,
+    sources,
     too_old,
     with_sample,
 )
+from service_hub.looker_ports import SeenFigures
 from service_hub.ports import NEW, Change, Clock, Committer, Delete, Reader, Save, Versioned
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
@@ -45,10 +47,18 @@ log = structlog.get_logger(__name__)
 class RollUpService:
     """Counts samples, and is the FigureUseCases of the looker ports."""
 
-    def __init__(self, *, reader: Reader, committer: Committer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        committer: Committer,
+        clock: Clock,
+        interval: timedelta = OBSERVATION_INTERVAL,
+    ) -> None:
         self._reader = reader
         self._committer = committer
         self._clock = clock
+        self._interval = interval
 
     async def observed(
         self, provider: Provider, machines: Sequence[MachineView], at: datetime, source: str
@@ -110,7 +120,7 @@ class RollUpService:
         metric: Metric,
         resolution: Resolution,
         between: tuple[datetime | None, datetime | None],
-    ) -> list[Figure]:
+    ) -> SeenFigures:
         """Return what was observed in a stretch of time; what was not observed is absent."""
         found = await self._reader.get(ProtectedItem, item_id.lower())
         if found is None or found.record.vault_id != vault.id:
@@ -118,7 +128,11 @@ class RollUpService:
         series = series_of(found.record.id, metric, resolution)
         chunks = [each.record for each in await self._reader.find(FigureChunk, series=series)]
         begin, end = between
-        return figures(chunks, resolution, begin or _FIRST, end or _LAST)
+        now = self._clock.now()
+        return SeenFigures(
+            figures(chunks, resolution, begin or _FIRST, end or _LAST),
+            [(each, freshness(each.observed_at, self._interval, now)) for each in sources(chunks)],
+        )
 
     async def _items(
         self, provider: Provider, machines: Sequence[MachineView]

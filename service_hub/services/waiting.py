@@ -5,9 +5,23 @@ from datetime import UTC, datetime
 from typing import Final
 
 from service_hub.domain.jobs import Job, JobState
-from service_hub.domain.records import PendingApproval, ProtectedItem, Vault
-from service_hub.domain.waiting import Waiting, of_approval, of_item, of_job
-from service_hub.ports import Reader
+from service_hub.domain.records import (
+    ContainerMapping,
+    PendingApproval,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+    Vault,
+)
+from service_hub.domain.waiting import (
+    Waiting,
+    of_approval,
+    of_item,
+    of_job,
+    of_pairing,
+    of_server,
+)
+from service_hub.ports import Liveness, Reader
 from service_hub.services.durations import DurationService
 
 OPEN_STATES: Final = (JobState.NOT_STARTED, JobState.IN_PROGRESS, JobState.SUSPENDED)
@@ -18,8 +32,9 @@ _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 class WaitingService:
     """The WaitingUseCases of the hub's ports."""
 
-    def __init__(self, *, reader: Reader) -> None:
+    def __init__(self, *, reader: Reader, liveness: Liveness) -> None:
         self._reader = reader
+        self._liveness = liveness
         self._durations = DurationService(reader=reader)
 
     async def list(self, vault: Vault) -> Sequence[Waiting]:
@@ -28,6 +43,8 @@ class WaitingService:
             *await self._jobs(vault),
             *await self._items(vault),
             *await self._approvals(vault),
+            *await self._pairings(vault),
+            *await self._servers(vault),
         ]
         return sorted(found, key=lambda each: (each.since or _EARLIEST, each.id))
 
@@ -49,6 +66,31 @@ class WaitingService:
             item = each.record
             left = None if item.left_by is None else await self._reader.get(Job, item.left_by)
             waiting = of_item(item, None if left is None else left.record.ended_at)
+            if waiting is not None:
+                found.append(waiting)
+        return found
+
+    async def _pairings(self, vault: Vault) -> Sequence[Waiting]:
+        found = []
+        for each in await self._reader.find(ContainerMapping, vault_id=vault.id):
+            job_id = each.record.job_id
+            job = None if job_id is None else await self._reader.get(Job, job_id)
+            waiting = of_pairing(each.record, None if job is None else job.record.ended_at)
+            if waiting is not None:
+                found.append(waiting)
+        return found
+
+    async def _servers(self, vault: Vault) -> Sequence[Waiting]:
+        found = []
+        for each in await self._reader.find(Provider, vault_id=vault.id):
+            provider = each.record
+            contact = await self._reader.get(ProviderContact, provider.id)
+            is_there = provider.registered_at is not None
+            waiting = of_server(
+                provider,
+                None if contact is None else contact.record,
+                connected=is_there and await self._liveness.connected(provider.id),
+            )
             if waiting is not None:
                 found.append(waiting)
         return found

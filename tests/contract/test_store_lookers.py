@@ -117,9 +117,11 @@ async def test_jobs_are_learnt_from_exported_and_archived(
         usual = await durations.usual(VAULT_ID, "planned_failover", "FailoverTask")
         assert usual is not None
         assert (usual.count, usual.median_seconds) == (JOBS, 40)
-        (took,) = await figures.figures(
+        seen = await figures.figures(
             vault(), "item", Metric.RECOVERY_SECONDS, Resolution.DAY, ANY_TIME
         )
+        (took,) = seen.figures
+        assert seen.observed == [], "the hub itself timed its jobs"
         assert (took.count, took.mean) == (JOBS, 40)
         exported = [
             each.id async for each in ExportService(reader=store).jobs(vault(), ExportFilter())
@@ -164,8 +166,10 @@ async def test_samples_that_come_at_one_moment_all_count(store: RecordStore) -> 
                 sample = Sample(Metric.RPO_SECONDS, at, float(second), source)
                 await each.count([(item(), sample)])
                 await each.count([(item(), sample)])
-        (minute,) = await figures.figures(
+        seen = await figures.figures(
             vault(), "item", Metric.RPO_SECONDS, Resolution.MINUTE, ANY_TIME
         )
+        (minute,) = seen.figures
+        assert [stamp.provider_id for stamp, _ in seen.observed] == ["a", "b"]
         assert (minute.count, minute.lowest, minute.highest) == (20, 0, 9)
         assert len(await store.find(FigureChunk, series="item/rpo_seconds/minute")) == 1

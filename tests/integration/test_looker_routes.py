@@ -150,6 +150,14 @@ async def test_facts_say_who_saw_them_when(tmp_path: Path) -> None:
             assert set(fact["observed_by"]) == {"provider_id", "boot_id"}
             assert fact["observed_at"]
             assert fact["stale"] is False
+        figures = await routes.body(f"{ITEM}/figures?metric=backlog_bytes&resolution=day")
+        asked = b'{"operation": "PlannedFailover", "target": "' + MACHINE_ID.encode() + b'"}'
+        preview = await (await routes.ask("POST", f"{V}/preview", data=asked)).json()
+        assert set(preview["expected_loss"]) >= {"observed_at", "observed_by", "stale"}
+        assert len(preview["copies"]) == 2
+        for fact in (*figures["observed"], *preview["copies"].values()):
+            assert set(fact["observed_by"]) == {"provider_id", "boot_id"}
+            assert isinstance(fact["stale"], bool)
         progress = await routes.body(f"{V}/jobs/{job}/progress")
         place = progress["tasks"][1]["receipts"]
         linked = (await routes.body(place))["receipts"]

@@ -82,7 +82,8 @@ def seen_by(world: HubWorld, view: MachineView) -> MachineObserved:
 
 async def rpo(world: HubWorld, parts: LookerParts, resolution: Resolution) -> list[Figure]:
     metric = Metric.RPO_SECONDS
-    return await parts.figures.figures(world.vault, MACHINE_ID, metric, resolution, ANY_TIME)
+    seen = await parts.figures.figures(world.vault, MACHINE_ID, metric, resolution, ANY_TIME)
+    return list(seen.figures)
 
 
 # --------------------------------------------------------------------------------------- receipts
@@ -213,7 +214,8 @@ async def test_figures_roll_up_and_a_repeated_report_counts_once(tmp_path: Path)
         backlog = await parts.figures.figures(
             world.vault, MACHINE_ID, Metric.BACKLOG_BYTES, Resolution.DAY, ANY_TIME
         )
-        assert [each.last for each in backlog] == [0], "the primary said so when it was protected"
+        assert [each.last for each in backlog.figures] == [0], "said when it was protected"
+        assert [stamp.provider_id for stamp, _ in backlog.observed] == ["tokyo-provider"]
         with pytest.raises(NotFoundError):
             await parts.figures.figures(
                 world.vault, "nobody", Metric.RPO_SECONDS, Resolution.DAY, ANY_TIME
@@ -271,9 +273,10 @@ async def test_durations_and_recovery_times_are_learnt_once(tmp_path: Path) -> N
         found = await world.store.get(UsualDuration, place)
         assert found is not None
         assert (found.record.count, found.record.samples[0].seconds) == (1, 40)
-        (recovery,) = await parts.figures.figures(
+        seen = await parts.figures.figures(
             world.vault, MACHINE_ID, Metric.RECOVERY_SECONDS, Resolution.DAY, ANY_TIME
         )
+        (recovery,) = seen.figures
         assert (recovery.count, recovery.last) == (1, 55)
 
 
@@ -306,7 +309,9 @@ async def test_a_running_task_says_how_long_it_usually_takes(tmp_path: Path) -> 
         assert progress.remaining_seconds == 4 * 40 - 12
         (waits,) = [
             each
-            for each in await WaitingService(reader=world.store).list(world.vault)
+            for each in await WaitingService(reader=world.store, liveness=world.fabrics).list(
+                world.vault
+            )
             if each.id == job_id
         ]
         assert waits.words.endswith("; usually 40 s")

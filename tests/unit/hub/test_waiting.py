@@ -6,8 +6,21 @@ from pathlib import Path
 import pytest
 
 from service_hub.domain.protection import BUSY_STATES, Operation, ProtectionState
-from service_hub.domain.records import CurrentScenario, PendingApproval, ProtectedItem
-from service_hub.domain.waiting import WaitingKind, of_approval, of_item
+from service_hub.domain.records import (
+    ContainerMapping,
+    CurrentScenario,
+    PendingApproval,
+    ProtectedItem,
+    Provider,
+    ProviderContact,
+)
+from service_hub.domain.waiting import (
+    WaitingKind,
+    of_approval,
+    of_item,
+    of_pairing,
+    of_server,
+)
 from service_hub.ports import Change, Save
 from service_hub.services.waiting import WaitingService
 from tests.support.hub_world import BEGIN, hub_world
@@ -80,6 +93,66 @@ def test_an_approval_waits_until_it_is_decided() -> None:
     assert of_approval(approval("approved")) is None
 
 
+def pairing(state: str) -> ContainerMapping:
+    return ContainerMapping.model_validate(
+        {
+            "id": "m1",
+            "vault_id": "vault",
+            "name": "m",
+            "policy_id": "p",
+            "primary_provider_id": "a",
+            "primary_cloud_id": "ca",
+            "recovery_provider_id": "b",
+            "recovery_cloud_id": "cb",
+            "mapping_state": state,
+            "job_id": "j1",
+        }
+    )
+
+
+def test_a_pairing_that_failed_waits_and_one_under_way_leaves_the_words_to_its_job() -> None:
+    waiting = of_pairing(pairing("PairingFailed"), SINCE)
+    assert waiting is not None
+    assert (waiting.kind, waiting.since) == (WaitingKind.PAIRING, SINCE)
+    assert "can be ended by site-recovery job restart j1" in waiting.words
+    assert of_pairing(pairing("Paired"), SINCE) is None
+    assert of_pairing(pairing("PairingInProgress"), SINCE) is None
+
+
+@pytest.mark.parametrize(
+    ("registered", "contact", "words"),
+    [
+        (False, False, "provider-agent register"),
+        (True, False, "heard of; can be ended by starting"),
+        (True, True, "heard of since 2026-03-04T00:00:00Z; can be ended by starting"),
+        (True, None, "revoked; can be ended by provider-agent register"),
+    ],
+)
+def test_a_server_that_is_not_there_says_what_it_waits_for(
+    registered: bool, contact: bool | None, words: str
+) -> None:
+    provider = Provider(
+        id="p",
+        vault_id="vault",
+        vmm_id="v",
+        vmm_fqdn="vmm1.example",
+        fabric_name="f",
+        enrolled_at=SINCE,
+        registered_at=SINCE if registered else None,
+    )
+    heard = ProviderContact(
+        id="p",
+        vault_id="vault",
+        last_contact_at=SINCE,
+        cut_off_at=SINCE if contact is None else None,
+    )
+    shown = None if contact is False else heard
+    waiting = of_server(provider, shown, connected=False)
+    assert waiting is not None
+    assert words in waiting.words
+    assert of_server(provider, shown, connected=True) is None
+
+
 async def test_all_of_a_vault_is_listed_longest_first(tmp_path: Path) -> None:
     async with hub_world(tmp_path) as world:
         opened = item_in(ProtectionState.TEST_OPEN).model_copy(
@@ -96,7 +169,7 @@ async def test_all_of_a_vault_is_listed_longest_first(tmp_path: Path) -> None:
             {"failover_direction": "PrimaryToRecovery"},
             world.identity(),
         )
-        service = WaitingService(reader=world.store)
+        service = WaitingService(reader=world.store, liveness=world.fabrics)
         found = await service.list(world.vault)
         assert [each.id for each in found] == [item_id(1), job.id, "a1"]
         assert all("since" in each.words for each in found)
@@ -105,3 +178,6 @@ async def test_all_of_a_vault_is_listed_longest_first(tmp_path: Path) -> None:
         assert job.id not in after
         assert "Commit" in after[item_id(2)].words
         assert after[item_id(2)].since == BEGIN
+        world.clock.time += timedelta(hours=2)
+        servers = [each for each in await service.list(world.vault) if each.kind == "server"]
+        assert [each.name for each in servers] == ["osaka", "tokyo"]

@@ -1,4 +1,8 @@
-"""Random stories of writes, cuts, failures and kills: the replica is always one exact cut."""
+"""Random stories of writes, cuts, failures, kills and failovers.
+
+The replica is always one exact cut, every recovery point the cut that it was made of, and what a
+failover did is taken back to the last byte.
+"""
 
 import tempfile
 from pathlib import Path
@@ -19,7 +23,7 @@ from tests.unit.hyperv_bytes.bytes_harness import (
     pair,
     reopened,
 )
-from vmm_simulator.hyperv.backend import AppliedCut, CutKind, TransferRefusedError
+from vmm_simulator.hyperv.backend import AppliedCut, CutKind, PointKind, TransferRefusedError
 
 WRITE = st.tuples(
     st.just("write"),
@@ -39,8 +43,13 @@ EVENT = st.sampled_from(
         ("primary killed",),
         ("primary killed while a cut is out",),
         ("replica killed before it applies",),
+        ("point",),
+        ("point",),
+        ("merge", 2),
+        ("copy interrupted",),
     ]
 )
+FAILOVER = st.tuples(st.just("failover"), st.integers(0, 5), st.booleans())
 
 
 class Story:
@@ -53,6 +62,8 @@ class Story:
         self.held = [bytes(size) for size in SIZES]
         self.cut = 0
         self.records = 0
+        self.states: dict[int, list[bytes]] = {}
+        self.points: list[int] = []
 
     def write(self, disk: int, offset: int, length: int, fill: bytes) -> None:
         """Write, in both worlds."""
@@ -78,7 +89,7 @@ class Story:
         try:
             await tokyo.send(change_set, self.both.osaka.address, header, write_on)
             acknowledged = True
-            self.cut, self.held = change_set.cut, frozen
+            self.hold(change_set.cut, kind, frozen)
         except TransferRefusedError as refused:
             # As its host does: go on from what the replica says it holds.
             if refused.applied is None or refused.applied.cut != self.cut + 1:
@@ -86,6 +97,64 @@ class Story:
             self.cut += 1
         finally:
             await tokyo.release(change_set, acknowledged=acknowledged)
+
+    def hold(self, cut: int, kind: CutKind, frozen: list[bytes]) -> None:
+        """Know what the replica holds now; what is not a delta has no past."""
+        self.cut, self.held, self.states[cut] = cut, frozen, frozen
+        if kind in (CutKind.FULL, CutKind.DIFFERENCES):
+            self.points = []
+
+    async def point(self) -> None:
+        """Keep the newest state."""
+        made = await self.both.osaka.backend.make_point(MACHINE, PointKind.STANDARD)
+        if made.cut not in self.points:
+            self.points.append(made.cut)
+
+    async def merge(self, at_most: int) -> None:
+        """Drop the oldest points."""
+        await self.both.osaka.backend.merge_points(MACHINE, at_most)
+        self.points = self.points[-at_most:]
+
+    async def failover(self, which: int, *, killed: bool) -> None:
+        """Fail over to any point, let a guest write there, and take it all back."""
+        await self.settled()
+        osaka = self.both.osaka
+        newest = osaka.backend.applied_cut(MACHINE)
+        assert newest is not None
+        points = osaka.backend.recovery_points(MACHINE)
+        assert [point.cut for point in points] == sorted({*self.points, newest.cut}, reverse=True)
+        point = points[which % len(points)]
+        assert await osaka.backend.promote(MACHINE, point.point_id) == point
+        assert contents(self.both.replica_disks) == self.states[point.cut]
+        await osaka.backend.attach(MACHINE, self.both.replica_disks)
+        for number in range(4):
+            offset = (which * 300_007 + number * 131_071) % (SIZES[number % 2] - 70_000)
+            osaka.backend.write(MACHINE, number % 2, offset, b"guest" * 14_000, 10_000 + number)
+        if killed:
+            await self.reopen_osaka()
+            assert osaka.backend.promoted_point(MACHINE) == point
+        await osaka.backend.detach(MACHINE)
+        assert await osaka.backend.revert(MACHINE)
+
+    async def copy_interrupted(self) -> None:
+        """A whole copy breaks off somewhere, the guest writes on, the next one goes on with it."""
+        tokyo = self.both.tokyo
+        change_set = await tokyo.cut(MACHINE, CutKind.FULL, self.cut + 1, NOW)
+
+        def give_up(done: int) -> None:
+            self.write(0, self.records * 70_001, 3000, b"i")
+            if done > change_set.bytes_total // 2:
+                raise ConnectionResetError("the network went away")
+
+        try:
+            await tokyo.send(
+                change_set, self.both.osaka.address, self.both.header(change_set), give_up
+            )
+        except ConnectionResetError:
+            await tokyo.release(change_set, acknowledged=False)
+        else:
+            raise AssertionError("a transfer went on without its sender")
+        await self.send(CutKind.FULL)
 
     async def refused(self) -> None:
         """The replica's host knows a higher epoch: nothing may change."""
@@ -117,7 +186,7 @@ class Story:
         else:
             raise AssertionError("an acknowledgement came that was never given")
         self.both.osaka.listener._applied = original
-        self.held = frozen
+        self.held = self.states[self.cut + 1] = frozen
 
     async def primary_killed(self, *, cut_out: bool) -> None:
         """SIGKILL, then a start over what is left."""
@@ -144,11 +213,16 @@ class Story:
         await self.send(CutKind.DELTA)
         if self.held is not held:
             assert contents(self.both.replica_disks) == before
+        await self.reopen_osaka()
+        await self.check()
+
+    async def reopen_osaka(self) -> None:
+        """SIGKILL, then a start over what is left."""
+        osaka = self.both.osaka
         kill(osaka.backend)
         disks = {MACHINE: self.both.replica_disks}
         osaka.backend = await reopened(self.folder / "osaka", disks, REPLICA_FQDN)
         osaka.listener._backend = osaka.backend
-        await self.check()
 
     async def settled(self) -> None:
         """Wait for what is committed to be applied."""
@@ -179,9 +253,23 @@ class Story:
                 await self.primary_killed(cut_out=False)
             case ("primary killed while a cut is out",):
                 await self.primary_killed(cut_out=True)
+            case _:
+                await self.play_at_the_replica(event)
+        await self.check()
+
+    async def play_at_the_replica(self, event: tuple[object, ...]) -> None:
+        """Let one thing happen there."""
+        match event:
             case ("replica killed before it applies",):
                 await self.replica_killed_before_it_applies()
-        await self.check()
+            case ("point",):
+                await self.point()
+            case ("merge", int(at_most)):
+                await self.merge(at_most)
+            case ("failover", int(which), bool(killed)):
+                await self.failover(which, killed=killed)
+            case ("copy interrupted",):
+                await self.copy_interrupted()
 
     @property
     def last_held_record(self) -> int:
@@ -206,7 +294,7 @@ async def tell(events: list[tuple[object, ...]]) -> None:
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(WRITE | WRITE | EVENT, min_size=1, max_size=14))
+@given(st.lists(WRITE | WRITE | EVENT | EVENT | FAILOVER, min_size=1, max_size=16))
 def test_the_replica_is_always_one_exact_cut(events: list[tuple[object, ...]]) -> None:
     uvloop.run(tell(events))
 
@@ -216,13 +304,21 @@ def test_every_event_by_itself() -> None:
         ("write", 0, 5, 200_000, b"a"),
         ("acknowledgement lost",),
         ("write", 1, 70_000, 65_536, b"\0"),
+        ("point",),
         ("send", CutKind.DELTA),
+        ("failover", 1, True),
+        ("point",),
         ("primary killed while a cut is out",),
         ("refused",),
         ("write", 0, 0, 200_000, b"\0"),
         ("replica killed before it applies",),
+        ("failover", 2, False),
+        ("merge", 1),
+        ("failover", 1, False),
         ("send", CutKind.DIFFERENCES),
         ("primary killed",),
+        ("failover", 0, True),
+        ("copy interrupted",),
         ("send", CutKind.FULL),
     ]
     uvloop.run(tell(everything))

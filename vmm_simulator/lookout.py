@@ -100,7 +100,7 @@ class Lookout:
             guest=answer,
             now=self._fabric.clock.now(),
             interval_override=self._interval_override,
-            tracked_bytes=host.backend.pending_bytes(machine.machine_id) if is_primary else 0,
+            tracked_bytes=host.backend.tracked_bytes(machine.machine_id) if is_primary else 0,
             vmm_fqdn=store.fabric.fqdn,
             monitoring=store.host(machine.host).monitoring,
             recovery_points=host.backend.recovery_points(machine.machine_id) if is_replica else (),

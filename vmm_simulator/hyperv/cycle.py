@@ -186,7 +186,7 @@ class ReplicationCycle:
         """Require a resynchronization when more than half of the disks has changed (1.5)."""
         machine, _ = self.shipping.sender()
         disk_bytes = sum(disk.size_bytes for disk in machine.disks)
-        tracked = self._host.backend.pending_bytes(self._machine_id)
+        tracked = self._host.backend.tracked_bytes(self._machine_id)
         if not log_is_too_large(tracked, disk_bytes):
             return False
         await self._require_resynchronization(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.kerberos_centre import KerberosCentre, kerberos_centre, missing
 from tests.support.postgres_server import PostgresServer, binaries, running_server
 
 # A busy machine is slow, not wrong: no deadline, and slow generation is no failure. A failing
@@ -75,6 +76,20 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
     name = postgres_server.create_database()
     yield name
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def kerberos_realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KerberosCentre]:
+    """A real Kerberos realm, to which libkrb5 of this process belongs meanwhile."""
+    if lacking := missing():
+        text = f"needs {', '.join(lacking)}, which is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{text}; with CI=true nothing may be skipped")
+        pytest.skip(text)
+    folder = tmp_path_factory.mktemp("realm")
+    with pytest.MonkeyPatch.context() as patch, kerberos_centre(folder) as centre:
+        patch.setenv("KRB5_CONFIG", str(centre.configuration_file))
+        yield centre
 
 
 @pytest.fixture

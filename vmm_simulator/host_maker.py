@@ -118,7 +118,8 @@ class HostMaker:
     def _tickets(self, record: HostRecord) -> Tickets | None:
         if self._kerberos is None or record.keytab is None:
             return None
-        return Tickets(record.fqdn, self._kerberos.realm, Path(record.keytab))
+        realm = self._kerberos.realm
+        return Tickets(record.fqdn, realm, Path(record.keytab), self._clock.new_id())
 
     def make_all(self) -> dict[str, Host]:
         """Return all hosts of the inventory by FQDN."""

@@ -1,7 +1,9 @@
 """A real Kerberos centre (MIT's krb5kdc) on loopback, with files of its own, for tests."""
 
 import contextlib
+import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -53,18 +55,22 @@ class KerberosCentre:
         """What a member of the realm has as krb5.conf."""
         return self.folder / "krb5.conf"
 
-    def keytab(self, *principals: str, known_as: str | None = None) -> Path:
-        """Make principals with keys of chance, and a file with these keys (0600)."""
-        path = self.folder / f"{known_as or principals[0].replace('/', '-')}.keytab"
-        for principal in principals:
+    def keytab(self, principal: str, name: str) -> Path:
+        """Make a principal with a key of chance, and the file NAME.keytab with it (0600)."""
+        path = self.keytab_of(name)
+        if not path.exists():
             self._run("kadmin.local", "-q", f"addprinc -randkey {principal}@{REALM}")
             self._run("kadmin.local", "-q", f"ktadd -k {path} {principal}@{REALM}")
-        path.chmod(0o600)
+            path.chmod(0o600)
         return path
 
-    def forget(self, principal: str) -> None:
-        """Take a principal out of the realm."""
-        self._run("kadmin.local", "-q", f"delprinc -force {principal}@{REALM}")
+    def host_keytab(self, fqdn: str) -> Path:
+        """Return the keytab of a host, which becomes a member of the realm."""
+        return self.keytab(f"host/{fqdn}", fqdn)
+
+    def keytab_of(self, name: str) -> Path:
+        """Return where a keytab is, or would be."""
+        return self.folder / f"{name}.keytab"
 
     def stop(self) -> None:
         """End the centre; nobody gets another ticket."""
@@ -130,3 +136,12 @@ def kerberos_centre(folder: Path) -> Iterator[KerberosCentre]:
         yield centre
     finally:
         centre.stop()
+
+
+def missing() -> list[str]:
+    """Return what this machine lacks for a realm."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    tools = [tool for tool in ("krb5kdc", "kadmin.local") if shutil.which(tool, path=path) is None]
+    if importlib.util.find_spec("gssapi") is None:
+        tools.append("the extra kerberos")
+    return tools

@@ -25,7 +25,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, idle_seconds: float) -> None:
         self.idle_seconds = idle_seconds
         self.proof: Mapping[str, str] = NO_HEADERS
-        self.check_proof: Callable[[Mapping[str, str]], None] | None = None
+        self.check_proof: Callable[[int, Mapping[str, str]], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._staging = memoryview(bytearray(STAGING_BYTES))

@@ -284,8 +284,10 @@ async def _read_response(connection: Connection) -> ResponseHead:
         head = parse_response(await connection.read_until(b"\r\n\r\n", HEAD_BYTES_MAX))
     except HttpError as error:
         raise ConnectionError(f"the replica host's answer is not understood: {error}") from error
-    if connection.check_proof is not None and head.status != HTTPStatus.UNAUTHORIZED:
-        connection.check_proof(head.headers)
+    check, connection.check_proof = connection.check_proof, None
+    if check is not None:
+        # The first answer says who is there; the rest of the connection is the same peer's.
+        check(head.status, head.headers)
     return head
 
 

@@ -5,7 +5,8 @@ bytes are not encrypted on the wire (behaviour 1.4); both ends prove who they ar
 """
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,7 @@ except ImportError:  # the extra is not installed: `require_extra` says so where
 
 ASK: Final = "authorization"
 ANSWER: Final = "www-authenticate"
+RENEW_SECONDS_MIN: Final = 300.0
 _SPNEGO: Final = "1.3.6.1.5.5.2"
 
 
@@ -52,9 +54,15 @@ def use_configuration(path: Path | None) -> None:
 
 
 class Tickets:
-    """What one host proves itself with, in both directions."""
+    """What one host proves itself with, in both directions.
 
-    def __init__(self, fqdn: str, realm: str, keytab: Path) -> None:
+    `cache_id` names its tickets in this process: nobody else may have the same.
+    """
+
+    def __init__(self, fqdn: str, realm: str, keytab: Path, cache_id: str) -> None:
+        self._cache_id = cache_id
+        self._cache_number = 0
+        self._cached_at = 0.0
         self._fqdn = fqdn
         self._realm = realm
         self._keytab = keytab
@@ -92,7 +100,7 @@ class Tickets:
                 usage="initiate",
                 store={
                     "client_keytab": f"FILE:{self._keytab}",
-                    "ccache": f"MEMORY:{self._fqdn.lower()}",
+                    "ccache": f"MEMORY:{self._cache_id}-{self._cache_number}",
                 },
             )
             context = gssapi.SecurityContext(
@@ -111,7 +119,17 @@ class Tickets:
                 f"there is no Kerberos ticket for {self._principal(fqdn)}: {error.gen_message()}; "
                 "look whether the principal exists (its SPN) and the realm's centre is reached"
             ) from error
-        return AskedProof(self._principal(fqdn), context, bytes(token or b""))
+        return AskedProof(self._principal(fqdn), context, bytes(token or b""), self._renew)
+
+    def _renew(self) -> None:
+        """Ask for tickets anew: the key of a host may have been changed since.
+
+        Now and then only: libkrb5 keeps the former ones as long as the process lives.
+        """
+        now = time.monotonic()
+        if self._cache_number == 0 or now - self._cached_at > RENEW_SECONDS_MIN:
+            self._cache_number += 1
+            self._cached_at = now
 
     async def accept(self, headers: Mapping[str, str]) -> tuple[str, str]:
         """Return who asks (FQDN) and the header value that proves us; HttpError 401 or 403."""
@@ -147,13 +165,22 @@ class Tickets:
 class AskedProof:
     """Our half of a proof: it is complete when the peer has proved itself too."""
 
-    def __init__(self, principal: str, context: Any, token: bytes) -> None:
+    def __init__(
+        self, principal: str, context: Any, token: bytes, refused: Callable[[], None]
+    ) -> None:
+        self._refused = refused
         self._principal = principal
         self._context = context
         self.headers = {"Authorization": header_value(token)}
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """Raise TicketError unless this answer is the peer's own."""
+    def check(self, status: int, headers: Mapping[str, str]) -> None:
+        """Raise TicketError unless this answer is the peer's own, and takes our ticket."""
+        if status == HTTPStatus.UNAUTHORIZED:
+            self._refused()
+            raise TicketError(
+                f"the ticket for {self._principal} is not taken: look whether its host's keytab "
+                "has the newest key, and at the clocks of both hosts"
+            )
         token = token_of(headers.get(ANSWER))
         try:
             if token is not None and not self._context.complete:

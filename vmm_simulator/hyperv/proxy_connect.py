@@ -62,7 +62,13 @@ async def open_connection(address: str, port: int) -> socket.socket:
 
 async def open_way(proxy: ProxyAddress, fqdn: str, port: int) -> socket.socket:
     """Return a socket that leads through the proxy to the peer; bound it yourself."""
-    way = await open_connection(proxy.address, proxy.port)
+    try:
+        way = await open_connection(proxy.address, proxy.port)
+    except OSError as error:
+        raise ProxyRefusedError(
+            f"the host's proxy {proxy.address}:{proxy.port} is not reached ({error}): correct the "
+            "host's setting, or replicate with BypassProxyServer"
+        ) from error
     try:
         await asyncio.get_running_loop().sock_sendall(way, connect_request(fqdn, port))
         require_way(await _answer(way), fqdn)

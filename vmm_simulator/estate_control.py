@@ -147,9 +147,13 @@ class EstateControl:
             disk = self._disk_after(machine, disk_id, change)
             decide = checked(lambda inventory: put_disk(inventory, machine_id, disk))
             decide(self._fabric.store.inventory)
-            await self._bring_disk_to(machine, disk)
-            await self._fabric.store.edit(decide)
-            self._fabric.cycles.ensure(machine_id)
+            # No cycle sees disks that the record does not name yet.
+            await self._fabric.cycles.stop(machine_id)
+            try:
+                await self._bring_disk_to(machine, disk)
+                await self._fabric.store.edit(decide)
+            finally:
+                self._fabric.cycles.ensure(machine_id)
 
     async def _start(self, machine: MachineRecord) -> None:
         block = start_blocked_by(self._fabric.claim(machine))
@@ -254,16 +258,20 @@ class EstateControl:
         ids = [each.disk_id for each in machine.disks]
         try:
             if machine.mode is not ReplicationMode.REPLICA:
-                await backend.attach(machine_id, disk_files(machine))
+                # Not by attaching: a change that a kill has interrupted is fulfilled here first.
+                await backend.recover({machine_id: disk_files(machine)})
             if disk.disk_id in ids:
                 await backend.resize_disk(machine_id, ids.index(disk.disk_id), disk.size_bytes)
             else:
                 after = machine.model_copy(update={"disks": (*machine.disks, disk)})
                 await backend.add_disk(machine_id, disk_files(after)[-1])
-        except BackendStateError as error:
+        except (BackendStateError, ValueError) as error:
             raise RefusedError(Code.INVALID_STATE, str(error)) from error
         except OSError as error:
             raise _disk_failure(machine.name, error) from error
+        finally:
+            if self._fabric.host_of(machine).guests.pid(machine_id) is None:
+                await backend.detach(machine_id)
 
 
 def _size_of(disk: NewDisk) -> int:

@@ -103,12 +103,9 @@ async def test_task_and_process_go_on_from_each_others_disks(
 ) -> None:
     storage = Storage(spec.disks)
     as_process = replace(spec, log_file=tmp_path / "guest.log")
-    for begin in (
-        lambda: start(spec, storage),
-        lambda: start_guest(as_process, storage),
-        lambda: start(spec, storage),
-    ):
-        guests.append(guest := await begin())
+    for as_task in (True, False, True):
+        starting = start(spec, storage) if as_task else start_guest(as_process, storage)
+        guests.append(guest := await starting)
         await more_written(storage)
         await guest.kill()
         assert not guest.running

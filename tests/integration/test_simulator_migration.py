@@ -67,7 +67,7 @@ async def writing(site: RunningSite) -> AsyncIterator[list[int]]:
 
     async def work() -> None:
         for number in itertools.count(1):
-            offset = (number % 15) * 65_536
+            offset = (number % 4) * 65_536
             data = number.to_bytes(64, "big")
             await guest.write(number % 2, offset, data, number)
             written[0] = number

@@ -1,19 +1,26 @@
-"""A kill, or a power cut, at steps that change a file of a replica; all of them: tests/long."""
+"""A kill, or a power cut, at steps that change a file of a replica; all of them: tests/long.
+
+The source is killed at every step of a transfer.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.unit.hyperv_bytes.recorded_files import by_content
 from tests.unit.hyperv_bytes.replica_story import (
     Told,
     cut_power_and_verify,
     kill_and_verify,
     tell,
 )
+from tests.unit.hyperv_bytes.source_story import kill_source
+from vmm_simulator.hyperv.replica_record import FileGuard
 
 KILL_STRIDE = 11
 CUT_STRIDE = 5
+SOURCE_STRIDE = 6
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,16 @@ def test_a_commit_that_is_not_synced_is_caught(
             caught += 1
             break
     assert caught
+
+
+async def test_a_kill_of_the_source_loses_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FileGuard, "of", by_content)
+    kill_at = 0
+    while await kill_source(tmp_path / str(kill_at), kill_at):
+        kill_at += SOURCE_STRIDE
+    assert kill_at > 5 * SOURCE_STRIDE
 
 
 class _WithoutSync:

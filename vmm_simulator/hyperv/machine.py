@@ -272,10 +272,11 @@ class HostedMachine:
             self.tracked.acknowledge()
 
     def _give_back(self, frozen: FrozenCut) -> None:
+        marks = frozen.marks
         self.frozen = None
-        if self.tracked is not None:
-            self.tracked.give_back(frozen.marks)
         frozen.release()
+        if self.tracked is not None:
+            self.tracked.give_back(marks)
 
     def close(self) -> None:
         """Close everything; marks and cuts stay for the next start (blocks: a thread)."""

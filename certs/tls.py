@@ -154,6 +154,12 @@ def peer_certificate(connection: object) -> x509.Certificate | None:
     A resumed session counts as none: nobody looked whether its certificate is still valid.
     Takes an asyncio transport or stream writer, an SSLObject or an SSLSocket.
     """
+    der = peer_certificate_der(connection)
+    return None if der is None else x509.load_der_x509_certificate(der)
+
+
+def peer_certificate_der(connection: object) -> bytes | None:
+    """Return the peer's certificate as it was sent; None where `peer_certificate` does."""
     # No isinstance of a Protocol: that costs more than all the rest, at each connection.
     extra_info = getattr(connection, "get_extra_info", None)
     if callable(extra_info):
@@ -165,8 +171,7 @@ def peer_certificate(connection: object) -> x509.Certificate | None:
         # Tickets are off, but with TLS 1.2 OpenSSL keeps sessions by their number, and the ssl
         # module cannot turn that off.
         return None
-    der = connection.getpeercert(binary_form=True)
-    return None if der is None else x509.load_der_x509_certificate(der)
+    return connection.getpeercert(binary_form=True)
 
 
 def _harden(context: ssl.SSLContext) -> None:

@@ -4,10 +4,9 @@ import asyncio
 from dataclasses import dataclass
 
 import mqtt5
-from cryptography import x509
 from mqtt5 import ConnAckReasonCode as Reason
 
-from certs.identity import certificate_pem, common_name, thumbprint
+from certs.peers import PeerCertificate
 from service_hub.channel.session import read_presence
 from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.errors import UnauthenticatedError
@@ -45,16 +44,13 @@ class Admission:
         self._clock = clock
         self._rate = rate
 
-    def seconds_left(self, certificate: x509.Certificate) -> float:
+    def seconds_left(self, peer: PeerCertificate) -> float:
         """Return how long the certificate still holds; not above 0 when it has ended."""
-        return (certificate.not_valid_after_utc - self._clock.now()).total_seconds()
+        return (peer.not_valid_after - self._clock.now()).total_seconds()
 
-    async def check(
-        self, certificate: x509.Certificate, connect: mqtt5.ConnectPacket
-    ) -> Refusal | None:
+    async def check(self, peer: PeerCertificate, connect: mqtt5.ConnectPacket) -> Refusal | None:
         """Return why the peer is not admitted, None when it is; the CN is the provider's id."""
-        identity = common_name(certificate)
-        refusal = check_connect(identity, connect)
+        refusal = check_connect(peer.common_name, connect)
         if refusal is not None:
             return refusal
         if self._rate is not None:
@@ -62,24 +58,23 @@ class Admission:
             if seconds is not None:
                 words = f"too many connect at this moment; come again in {seconds} s"
                 return Refusal(Reason.SERVER_BUSY, words, retry_after=seconds)
-        refusal = await self._check_credentials(identity, certificate, connect)
+        refusal = await self._check_credentials(peer, connect)
         if refusal is not None and self._rate is not None:
             self._rate.give_back()
         return refusal
 
     async def _check_credentials(
-        self, identity: str, certificate: x509.Certificate, connect: mqtt5.ConnectPacket
+        self, peer: PeerCertificate, connect: mqtt5.ConnectPacket
     ) -> Refusal | None:
-        pem = certificate_pem(certificate)
         try:
-            bearer = self._tokens.verify(_text(connect.password), pem, self._clock.now())
+            bearer = self._tokens.verify(_text(connect.password), peer.pem, self._clock.now())
         except UnauthenticatedError as error:
             return Refusal(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
-        if bearer != identity:
+        if bearer != peer.common_name:
             return Refusal(Reason.BAD_USER_NAME_OR_PASSWORD, "the token is another provider's")
         # Asked last, so that nothing is awaited between this answer and the admission.
-        provider = await self._enrolment.provider_of(thumbprint(certificate))
-        if provider is None or provider.id != identity:
+        provider = await self._enrolment.provider_of(peer.thumbprint)
+        if provider is None or provider.id != peer.common_name:
             return Refusal(
                 Reason.NOT_AUTHORIZED,
                 "this certificate is not, or no longer, a provider's; register the server again",

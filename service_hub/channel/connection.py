@@ -10,11 +10,9 @@ from typing import Any, Final, cast
 
 import mqtt5
 import structlog
-from cryptography import x509
 from mqtt5 import DisconnectReasonCode as Disconnect
 
-from certs.identity import common_name, thumbprint
-from certs.tls import peer_certificate
+from certs.peers import PeerCertificate, PeerCertificates
 from service_hub.channel.admission import Admission
 from service_hub.channel.delivery import Publication
 from service_hub.channel.limits import EndpointLimits
@@ -30,6 +28,9 @@ PRESENCE_SECONDS_MAX: Final = 10.0
 EXPIRY_LOOK_SECONDS_MAX: Final = 600.0
 """How often a connection's certificate is looked at, at least."""
 
+BUSY_SECONDS: Final = 1.0
+"""When to look again whether a peer is silent whose last words the hub is still busy with."""
+
 RECEIVE_MAX: Final = 16
 """Presences that a provider may publish without waiting for the acknowledgement."""
 
@@ -43,6 +44,7 @@ class Surroundings:
     """What every connection of one listener works with; `start` owns its task."""
 
     admission: Admission
+    peers: PeerCertificates
     presence: PresenceSink
     wakeups: Wakeups
     registry: ConnectionRegistry["Connection"]
@@ -72,10 +74,12 @@ class Connection(asyncio.Protocol):
         self._stall: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._silence_seconds_max = 0.0
         self._session: ProviderSession | None = None
         self._end: End | None = None
         self._transport: asyncio.Transport
-        self._certificate: x509.Certificate
+        self._certificate: PeerCertificate
         self._provider_id = ""
 
     # ------------------------------------------------------------------------ what the loop calls
@@ -83,16 +87,16 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection in; the handshake is done and the certificate verified."""
         self._transport = cast("asyncio.Transport", transport)
-        certificate = peer_certificate(transport)
+        certificate = self._around.peers.of(transport)
         if certificate is None:
             # The context demands one: a plain connection is a mistake in the composition.
             log.error("mqtt_connection_refused", cause="the connection has no certificate")
             self._transport.abort()
             return
         self._certificate = certificate
-        self._provider_id = common_name(certificate)
+        self._provider_id = certificate.common_name
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
-        peer = Peer(self._provider_id, thumbprint(certificate))
+        peer = Peer(self._provider_id, certificate.thumbprint)
         refusal = self._around.registry.open(peer, self)
         if refusal is not None:
             log.warning("mqtt_connection_refused", provider_id=self._provider_id, cause=refusal)
@@ -121,7 +125,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end; the task sees it when it has handled what had arrived."""
         del exc  # the peer is gone whatever the reason; the log says what was going on
-        for timer in (self._stall, self._closing, self._expiry):
+        for timer in (self._stall, self._closing, self._expiry, self._silence):
             if timer is not None:
                 timer.cancel()
         self._around.registry.close(self)
@@ -211,7 +215,7 @@ class Connection(asyncio.Protocol):
                 return End("no CONNECT was admitted in time", None)
             if isinstance(connect, End):
                 return connect
-            return await self._serve(self._open_session(connect), self._keep_alive(connect))
+            return await self._serve(self._open_session(connect))
         except PacketTooLargeError as error:
             return self._malformed(error, Disconnect.PACKET_TOO_LARGE)
         except MalformedPacketError as error:
@@ -269,23 +273,18 @@ class Connection(asyncio.Protocol):
         )
         log.info("mqtt_connected", provider_id=self._provider_id)
         self._look_at_expiry()
+        self._silence_seconds_max = keep_alive * self._limits.keep_alive_factor
+        self._heard_at = self._loop.time()
+        self._listen_until(self._heard_at + self._silence_seconds_max)
         return session
 
     def _keep_alive(self, connect: mqtt5.ConnectPacket) -> int:
         longest = self._limits.keep_alive_seconds
         return min(connect.keep_alive, longest) if connect.keep_alive else longest
 
-    async def _serve(self, session: ProviderSession, keep_alive: int) -> End:
-        silence_seconds_max = keep_alive * self._limits.keep_alive_factor
-        self._heard_at = self._loop.time()
+    async def _serve(self, session: ProviderSession) -> End:
         while True:
-            try:
-                async with asyncio.timeout_at(self._heard_at + silence_seconds_max):
-                    packet = await self._next_packet()
-            except TimeoutError:
-                if self._loop.time() < self._heard_at + silence_seconds_max:
-                    continue
-                return End("nothing was heard for too long", Disconnect.KEEP_ALIVE_TIMEOUT)
+            packet = await self._next_packet()
             self._heard_at = self._loop.time()
             if isinstance(packet, End):
                 return packet
@@ -350,6 +349,20 @@ class Connection(asyncio.Protocol):
         self._expiry = self._loop.call_later(
             min(left, EXPIRY_LOOK_SECONDS_MAX), self._look_at_expiry
         )
+
+    def _listen_until(self, moment: float) -> None:
+        self._silence = self._loop.call_at(moment, self._look_at_silence)
+
+    def _look_at_silence(self) -> None:
+        """End when nothing was heard for too long; one timer, whatever is heard meanwhile."""
+        now, silent_at = self._loop.time(), self._heard_at + self._silence_seconds_max
+        if now < silent_at:
+            self._listen_until(silent_at)
+        elif not self._is_waiting:
+            # The hub has not yet taken what the peer may have said: that is no silence.
+            self._listen_until(now + BUSY_SECONDS)
+        else:
+            self.end(End("nothing was heard for too long", Disconnect.KEEP_ALIVE_TIMEOUT))
 
     def _drop_stalled(self) -> None:
         log.warning("mqtt_peer_too_slow", provider_id=self._provider_id)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from mqtt5 import DisconnectReasonCode as Disconnect
 
+from certs.peers import PeerCertificates
 from service_hub.channel.admission import Admission
 from service_hub.channel.connection import Connection, Surroundings
 from service_hub.channel.delivery import Publication
@@ -107,7 +108,9 @@ async def open_endpoint(
         def start(coroutine: Coroutine[Any, Any, None]) -> None:
             group.create_task(coroutine)
 
-        surroundings = Surroundings(admission, presence, wakeups, registry, chosen, start)
+        surroundings = Surroundings(
+            admission, PeerCertificates(), presence, wakeups, registry, chosen, start
+        )
         endpoint = MqttEndpoint(registry, chosen, lambda: Connection(surroundings))
         server = await loop.create_server(
             endpoint.new_connection,

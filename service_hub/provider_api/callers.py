@@ -9,10 +9,8 @@ from enum import Enum
 from typing import Final
 
 from aiohttp import web
-from cryptography import x509
 
-from certs.identity import certificate_pem, thumbprint
-from certs.tls import peer_certificate
+from certs.peers import PeerCertificate, PeerCertificates
 from service_hub.domain.errors import KeyRefusedError
 from service_hub.domain.records import Provider, RegistrationKey
 from service_hub.ports import Clock, EnrolmentUseCases, ProviderTokens
@@ -57,12 +55,13 @@ class Callers:
         self._enrolment = enrolment
         self._tokens = tokens
         self._clock = clock
+        self._peers = PeerCertificates()
 
     async def identify(self, request: web.Request, credential: Credential) -> Caller:
         """Return the caller that holds what the route asks for; ProblemError otherwise."""
         if credential is Credential.NONE:
             return None
-        certificate = peer_certificate(request.transport)
+        certificate = self._peers.of(request.transport)
         if certificate is None:
             raise unauthenticated(
                 f"This path needs a client certificate ({credential.value}).",
@@ -73,10 +72,10 @@ class Callers:
         return await self._provider(request, certificate, credential)
 
     async def _registration(
-        self, certificate: x509.Certificate, named_vault: str | None
+        self, certificate: PeerCertificate, named_vault: str | None
     ) -> RegistrationCaller:
         try:
-            key = await self._enrolment.registration_key(thumbprint(certificate), named_vault)
+            key = await self._enrolment.registration_key(certificate.thumbprint, named_vault)
         except KeyRefusedError as error:
             raise forbidden(
                 "RegistrationKeyRefused",
@@ -86,17 +85,16 @@ class Callers:
         return RegistrationCaller(key)
 
     async def _provider(
-        self, request: web.Request, certificate: x509.Certificate, credential: Credential
+        self, request: web.Request, certificate: PeerCertificate, credential: Credential
     ) -> ProviderCaller:
-        shown = thumbprint(certificate)
-        provider = await self._enrolment.provider_of(shown)
+        provider = await self._enrolment.provider_of(certificate.thumbprint)
         if provider is None:
             raise forbidden(
                 "CertificateRefused",
-                await self._enrolment.refusal_of(shown),
+                await self._enrolment.refusal_of(certificate.thumbprint),
                 "Register the server again with a new registration key.",
             )
-        caller = ProviderCaller(provider, certificate_pem(certificate))
+        caller = ProviderCaller(provider, certificate.pem)
         if credential is Credential.MANAGEMENT:
             return caller
         self._check_token(request, caller)

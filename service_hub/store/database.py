@@ -96,7 +96,7 @@ def _damaged(path: Path, detail: str) -> str:
 def _store(path: Path, lease_seconds: float, faults: FaultPoints) -> SqliteStore:
     return SqliteStore(
         writer=_thread_engine(path, 1, _begin_writing),
-        reader=_thread_engine(path, READERS_MAX, _begin_reading),
+        reader=_thread_engine(path, READERS_MAX + 1, _begin_reading),
         lease_seconds=lease_seconds,
         faults=faults,
     )

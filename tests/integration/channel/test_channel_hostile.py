@@ -8,7 +8,10 @@ from typing import Any
 
 import mqtt5
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from certs.peers import PeerCertificate, PeerCertificates
 from certs.profiles import Profile
 from service_hub.channel.admission import Admission
 from service_hub.channel.connection import Connection, Surroundings
@@ -84,16 +87,24 @@ class MemoryTransport(asyncio.Transport):
     abort = close
 
 
-async def test_a_thousand_mutated_conversations_are_answered_or_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+class OnePeer(PeerCertificates):
+    """Whoever connects shows this certificate."""
+
+    def __init__(self, certificate: x509.Certificate) -> None:
+        super().__init__()
+        self._der = certificate.public_bytes(serialization.Encoding.DER)
+
+    def of(self, connection: object) -> PeerCertificate | None:
+        """Return it."""
+        del connection
+        return self.read(self._der)
+
+
+async def test_a_thousand_mutated_conversations_are_answered_or_ended() -> None:
     trust, servers, presence = Trust.create(), KnownServers(), PresenceLog()
     holder = trust.holder(Profile.PROVIDER_MANAGEMENT, TOKYO)
     servers.by_thumbprint[holder.thumbprint] = provider_record(TOKYO)
     certificate = holder.certificate
-    monkeypatch.setattr(
-        "service_hub.channel.connection.peer_certificate", lambda _transport: certificate
-    )
     limits = EndpointLimits(held_off_seconds=0.0)
     registry: ConnectionRegistry[Connection] = ConnectionRegistry(limits, lambda: 0.0)
     ordinary = conversation(trust.token(TOKYO, certificate))
@@ -102,6 +113,7 @@ async def test_a_thousand_mutated_conversations_are_answered_or_ended(
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         around = Surroundings(
             Admission(servers, CheckedTokens(trust), SystemTime()),
+            OnePeer(certificate),
             presence,
             Wakeups(),
             registry,

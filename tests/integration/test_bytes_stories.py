@@ -139,6 +139,9 @@ class Story:
     async def copy_interrupted(self) -> None:
         """A whole copy breaks off somewhere, the guest writes on, the next one goes on with it."""
         tokyo = self.both.tokyo
+        held = self.both.osaka.backend.applied_cut(MACHINE)
+        # An acknowledgement may have been lost before; the host would be told, and go on from it.
+        self.cut = self.cut if held is None else held.cut
         change_set = await tokyo.cut(MACHINE, CutKind.FULL, self.cut + 1, NOW)
 
         def give_up(done: int) -> None:

@@ -49,7 +49,7 @@ SUITES: Final = (
     _pytest("tidy", 60),
     _pytest("unit", 120),
     _pytest("model", 120),
-    _pytest("simulation", 420),
+    _pytest("simulation", 1200),
     _pytest("contract", 240),
     _pytest("integration", 480),
     _pytest("e2e", 300),

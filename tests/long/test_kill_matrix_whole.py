@@ -1,25 +1,19 @@
-"""Every operation, every boundary, everybody who can be killed there: the whole kill matrix."""
+"""Every operation and plan, every boundary, everybody who can be killed there: the whole matrix."""
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.kill_matrix import KillMatrix, Tally, all_kills, matrix_folder, quiet_logs
-from tests.support.kill_stories import stories
+from tests.support.kill_workers import all_told, names_to_kill_in
+
+SECONDS_MAX = 3600
+EVERYBODY = 1.0
 
 
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", stories())
-async def test_a_kill_at_every_boundary_changes_nothing(
-    name: str, tell: Callable[[str], None]
-) -> None:
-    tally = Tally()
-    with quiet_logs(), matrix_folder() as folder:
-        matrix = KillMatrix(folder)
-        story = matrix.stories[name]
-        reference = await matrix.reference(story)
-        for kill in all_kills(reference.trace):
-            await matrix.trial(story, kill, tally)
+@pytest.mark.timeout(SECONDS_MAX + 60)
+@pytest.mark.parametrize("name", names_to_kill_in())
+def test_a_kill_at_every_boundary_changes_nothing(name: str, tell: Callable[[str], None]) -> None:
+    tally = all_told(0, EVERYBODY, [name], SECONDS_MAX)
     tell(f"kill matrix, {name}: {tally}")
     assert not tally.failures, "\n".join(tally.failures)
-    assert not tally.unreached
+    assert tally.tried == tally.converged == tally.boundaries - tally.alike

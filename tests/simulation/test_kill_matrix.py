@@ -1,6 +1,7 @@
-"""Killed at every kind of place of every operation, everything ends as if nothing had happened.
+"""Killed at every boundary of every operation, everything ends as if nothing had happened.
 
-Here a covering set, by a seed that is printed; tests/long kills at every boundary.
+Here each boundary with who reaches it and with everybody at once, and with a share of those who
+have nothing to do with it, by a seed that is printed; tests/long kills all of those too.
 """
 
 import os
@@ -10,23 +11,23 @@ from random import Random
 import pytest
 
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
-from service_hub.domain.scenarios import SCENARIOS
+from service_hub.domain.scenarios import PLANS, SCENARIOS
 from service_shell.failpoints import POINTS
 from tests.support.kill_matrix import (
     KillMatrix,
-    Reference,
-    Tally,
-    all_kills,
-    covering_kills,
     difference,
     matrix_folder,
     quiet_logs,
 )
+from tests.support.kill_plans import every_story, plan_stories
 from tests.support.kill_stories import stories
-from tests.support.kill_world import HUB, PROGRAMS, SITES
+from tests.support.kill_workers import all_told, names_to_kill_in
+from tests.support.kill_world import PROGRAMS, SITES
+from tests.support.played_network import played_network
 
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "0")) or Random().randrange(1, 10**6)  # noqa: S311
-KILLS_MAX = 100
+BYSTANDERS = 0.03
+SECONDS_MAX = 1200
 
 NOT_TOLD = {"tidy_partner"}
 """Plans without a story: this one needs a site that is gone, and has tests of its own."""
@@ -35,6 +36,7 @@ NOT_TOLD = {"tidy_partner"}
 def test_every_plan_of_the_table_is_killed_in_the_middle() -> None:
     told = frozenset[str]().union(*(story.covers for story in stories().values()))
     assert told == SCENARIOS.keys() - NOT_TOLD
+    assert frozenset[str]().union(*(story.covers for story in plan_stories())) == PLANS.keys()
 
 
 def test_every_way_of_the_protection_table_that_success_leads_to_has_a_story() -> None:
@@ -49,35 +51,29 @@ def test_every_way_of_the_protection_table_that_success_leads_to_has_a_story() -
     assert told == ways
 
 
-@pytest.mark.timeout(600)
-async def test_a_kill_at_any_kind_of_place_changes_nothing(tell: Callable[[str], None]) -> None:
-    random, tally = Random(SEED), Tally()  # noqa: S311 -- a choice that can be repeated
-    reached: set[str] = set()
-    with quiet_logs(), matrix_folder() as folder:
-        matrix = KillMatrix(folder)
-        chosen, boundaries = [], 0
-        for story in matrix.stories.values():
-            reference = await matrix.reference(story)
-            reached |= {boundary.name for boundary in reference.trace}
-            boundaries += len(list(all_kills(reference.trace)))
-            chosen += [(story, kill) for kill in covering_kills(reference.trace, random)]
-        covering = random.sample(chosen, min(KILLS_MAX, len(chosen)))
-        covering.sort(key=lambda each: (each[0].name, each[1]))
-        for story, kill in covering:
-            await matrix.trial(story, kill, tally)
-    words = f"{tally}; {len(covering)} of {boundaries} by seed {SEED}, all of them in test-long"
+@pytest.mark.timeout(SECONDS_MAX + 60)
+def test_a_kill_at_any_boundary_changes_nothing(tell: Callable[[str], None]) -> None:
+    tally = all_told(SEED, BYSTANDERS, names_to_kill_in(), SECONDS_MAX)
+    words = f"{tally}; bystanders by seed {SEED}, all of them in test-long"
     tell(f"kill matrix: {words}")
-    assert reached == set(POINTS)
+    assert tally.points == set(POINTS)
     assert not tally.failures, "\n".join([*tally.failures, words])
-    assert not tally.unreached, words
-    assert tally.tried == len(covering)
+    assert tally.tried == tally.converged
 
 
-async def test_a_lost_write_would_be_seen() -> None:
-    """The comparison itself can fail: one effect twice, one record less, another state."""
-    with quiet_logs(), matrix_folder() as folder:
+def test_a_story_that_is_told_again_is_the_same_story() -> None:
+    """Nothing in it comes by chance: a boundary that was tried is there when it is repeated."""
+    with matrix_folder() as folder, quiet_logs(), played_network():
         matrix = KillMatrix(folder)
-        reference = await matrix.reference(matrix.stories["pair_clouds"])
+        story = every_story()["pair_clouds"]
+        assert matrix.reference(story) == matrix.reference(story)
+
+
+def test_a_lost_write_would_be_seen() -> None:
+    """The comparison itself can fail: one effect twice, one record less, another state."""
+    with matrix_folder() as folder, quiet_logs(), played_network():
+        matrix = KillMatrix(folder)
+        reference = matrix.reference(matrix.stories["pair_clouds"])
     effects = [line for line in reference.picture.splitlines() if " effect " in line]
     assert {line.split()[0] for line in effects} == set(SITES)
     assert len(effects) == len(set(effects)), "each effect of an undisturbed pairing is one line"
@@ -86,5 +82,3 @@ async def test_a_lost_write_would_be_seen() -> None:
     other = reference.picture.replace("Succeeded", "Failed", 1)
     assert difference(reference.picture, other)
     assert {boundary.program for boundary in reference.trace} == set(PROGRAMS)
-    assert isinstance(reference, Reference)
-    assert HUB in PROGRAMS

@@ -4,14 +4,14 @@ Then something can be asked of the job exactly before or after the effect of tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from service_hub.domain.jobs import Job
 from service_hub.domain.protection import Operation, ProtectionState, expected_direction
-from service_hub.domain.records import FabricInventory, ProtectedItem
+from service_hub.domain.records import ProtectedItem
 from tests.support.hub_world import HubWorld
 from tests.support.kill_matrix import matrix_folder, quiet_logs
 from tests.support.kill_programs import Trap
@@ -67,21 +67,10 @@ async def protected_machine() -> AsyncIterator[KillWorld]:
         async with kill_world(folder / "world", watch_seconds=QUICK_WATCH_SECONDS) as world:
             for name in UNTIL_PROTECTED:
                 if name == UNTIL_PROTECTED[-1]:
-                    # A pairing may end before its inventory is there.
-                    await world.until(_machine_is_known(world), "the hub knows the machine")
+                    await world.known(MACHINE)
                 await stories()[name].ask(world)
                 await world.settled(stories()[name].over)
             yield world
-
-
-def _machine_is_known(world: KillWorld) -> Callable[[], Awaitable[bool]]:
-    async def holds() -> bool:
-        found = await world.call(lambda hub: hub.store.find(FabricInventory))
-        return any(
-            machine.machine_id == MACHINE for each in found for machine in each.record.view.machines
-        )
-
-    return holds
 
 
 async def newest_job(hub: HubWorld) -> Job:

@@ -42,7 +42,7 @@ from tests.support.job_invariants import check_state, check_step
 from tests.support.job_plans import BUSY, ERROR, NOW, WITHDRAWN
 from wire_contract.vocabulary import Side
 
-STATES_MAX = 150_000
+STATES_MAX = 400_000
 SECOND = timedelta(seconds=1)
 UNDO_TRIES_WALKED = 2
 """A third attempt to take back follows the same code as the second."""

@@ -1,41 +1,54 @@
 """The kill matrix: operation by failpoint by who is killed, compared with no kill at all.
 
+A story is told once, undisturbed. At each failpoint on its way the process is copied (kill_forks),
+once for each set of victims; the copy cuts them off there, goes on to the end and answers how it
+ended. Time is played (played_loop), so that nothing depends on the machine.
+
 python -m tests.support.kill_matrix STORY BOUNDARY VICTIM+VICTIM    repeats one trial, told aloud
 python -m tests.support.kill_matrix STORY                           all trials of one story
 """
 
 import asyncio
 import logging
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from difflib import unified_diff
 from pathlib import Path
-from random import Random
+from typing import Self
 
 import structlog
+from xxhash import xxh3_128_hexdigest
 
-from tests.support.kill_stories import Story, stories
+from tests.support.kill_forks import Forks
+from tests.support.kill_plans import every_story
+from tests.support.kill_stories import WATCH_SECONDS, Story
 from tests.support.kill_world import (
     HUB,
     PROGRAMS,
     SITES,
     Boundary,
     Kill,
+    KillWorld,
+    VictimsAt,
     kill_world,
     light_world,
     restore,
     settle_files,
 )
+from tests.support.played_loop import PlayedLoop
+from tests.support.played_network import NetworkLoop, played_network
 
 MEMORY_DISK = Path("/dev/shm")  # noqa: S108 -- a kill forgets no pages, so that memory will do
-REFERENCES = 2
-TRIES_MAX = 3
-"""How often a boundary is tried that was not reached: what is sent together differs by chance."""
+WORLD = Path("world")
+"""Where a story's files lie, below the working directory: a copy of the process has its own."""
 
+BEGUN = "begun"
 VICTIMS = ((HUB,), *((site,) for site in SITES), PROGRAMS)
 
 
@@ -49,127 +62,210 @@ class Reference:
 
 @dataclass
 class Tally:
-    """How many kills were tried, and what became of them."""
+    """What was tried of a story, and what became of it.
 
+    `alike`: boundaries of which another is the same kill: since it was reached, the victims have
+    made nothing durable and reached nobody, nobody else has done a step, and no time has passed.
+    """
+
+    boundaries: int = 0
+    alike: int = 0
     tried: int = 0
     converged: int = 0
-    earlier: int = 0
-    unreached: list[str] = field(default_factory=list)
+    points: set[str] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
 
+    def __iadd__(self, other: "Tally") -> Self:
+        """Take in another."""
+        self.boundaries += other.boundaries
+        self.alike += other.alike
+        self.tried += other.tried
+        self.converged += other.converged
+        self.points |= other.points
+        self.failures += other.failures
+        return self
+
     def __str__(self) -> str:
-        words = f"boundaries tried / converged: {self.tried} / {self.converged}"
-        if self.earlier:
-            words += f", {self.earlier} taken one time earlier: the last one came by chance"
-        return words + (f", not reached: {'; '.join(self.unreached)}" if self.unreached else "")
+        return (
+            f"boundaries tried / converged: {self.tried} / {self.converged}"
+            f" ({self.boundaries} with everybody who can be killed there, of which {self.alike} are"
+            " the same kill as the one before: nothing stored, nobody reached, nobody else's step)"
+        )
+
+
+Chosen = Callable[[int, Kill], bool]
+"""Whether a trial is made: its number among those that differ, and what it is."""
+
+
+def every_one(number: int, kill: Kill) -> bool:
+    """Choose all."""
+    del number, kill
+    return True
+
+
+class Trials:
+    """Asked at each boundary who is to be cut off: in copies of the process, one after another."""
+
+    def __init__(self, forks: Forks, chosen: Chosen) -> None:
+        self.world: KillWorld | None = None
+        self.answers: list[tuple[Kill, str, str]] = []
+        self.alike = self.distinct = 0
+        self._forks = forks
+        self._chosen = chosen
+        self._before: dict[tuple[str, ...], object] = {}
+
+    def __call__(self, boundary: Boundary) -> tuple[str, ...]:
+        """Return the victims in a copy; nobody, in the first process."""
+        stored = {name: self._stored(name) for name in PROGRAMS}
+        for victims in VICTIMS:
+            moment = self._moment(victims, stored)
+            if self._before.get(victims) == moment:
+                self.alike += 1
+                continue
+            self._before[victims] = moment
+            self.distinct += 1
+            kill = Kill(boundary, victims)
+            if not self._chosen(self.distinct - 1, kill):
+                continue
+            answer = self._forks.fork()
+            if answer is None:
+                return victims
+            self.answers.append((kill, answer.picture, answer.failure))
+        return ()
+
+    def answer(self, picture: str) -> None:
+        """End this copy of the process: its story has been told."""
+        self._forks.answer(picture)
+
+    def _stored(self, name: str) -> str:
+        """Return a digest of what a program's next life would begin on."""
+        assert self.world is not None
+        folder = self.world.switch.programs[name].folder
+        files = sorted(each for each in folder.iterdir() if not each.name.endswith("-shm"))
+        return "".join(f"{each.name} {xxh3_128_hexdigest(each.read_bytes())} " for each in files)
+
+    def _moment(self, victims: tuple[str, ...], stored: dict[str, str]) -> object:
+        """Return all that a kill's outcome depends on, but for what the victims only remember."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, PlayedLoop)
+        own = {*victims, *(f"{name}-provider" for name in victims)}
+        steps = {name: count for name, count in loop.steps.items() if name not in own}
+        return loop.time(), steps, [stored[name] for name in victims]
 
 
 class KillMatrix:
-    """Makes start states once, and trials from copies of them."""
+    """Tells stories from start states, which are made once; those lie in `base`, for others too."""
 
     def __init__(self, base: Path) -> None:
         self._base = base
-        self._root = base / "world"
-        self._stories = stories()
-        self._references: dict[str, Reference] = {}
-        self._undisturbed: dict[str, list[tuple[str, list[Boundary]]]] = {}
+        self._home = base / f"home-{os.getpid()}"
+        self._home.mkdir(exist_ok=True)
+        self.stories = every_story()
 
-    @property
-    def stories(self) -> dict[str, Story]:
-        """Return all stories by name."""
-        return self._stories
+    def prepare(self) -> dict[str, int]:
+        """Make all start states; return how many boundaries each story has."""
+        return {name: len(self.reference(story).trace) for name, story in self.stories.items()}
 
-    async def reference(self, story: Story) -> Reference:
-        """Return what happens undisturbed; told twice, it must end the same."""
-        if story.name not in self._references:
-            told = self._undisturbed.setdefault(story.name, [])
-            while len(told) < REFERENCES:
-                told.append((await self._told(story, None))[:2])
-            pictures = {picture for picture, _ in told}
-            assert len(pictures) == 1, difference(*sorted(pictures))
-            # What came only once came by chance: no trial can be expected to come by it.
-            always = set(told[0][1]).intersection(*(trace for _, trace in told))
-            trace = tuple(boundary for boundary in told[0][1] if boundary in always)
-            self._references[story.name] = Reference(pictures.pop(), trace)
-        return self._references[story.name]
+    def reference(self, story: Story) -> Reference:
+        """Return what happens undisturbed."""
+        return self._tell(story)
 
-    async def trial(self, story: Story, kill: Kill, tally: Tally) -> None:
-        """Kill, let everything begin again, and compare the end with the undisturbed one."""
-        reference = await self.reference(story)
-        for _ in range(TRIES_MAX):
-            try:
-                picture, _, struck = await self._told(story, kill)
-            except Exception as error:  # noqa: BLE001 -- of every trial the tally is told
-                tally.tried += 1
-                tally.failures.append(f"{_again(story, kill)}\n{_cause(error)}")
-                return
-            if struck:
-                tally.tried += 1
-                if picture == reference.picture:
-                    tally.converged += 1
-                else:
-                    words = difference(reference.picture, picture)
-                    tally.failures.append(f"{_again(story, kill)}\n{words}")
-                return
-        # What is sent together differs: the last time of a failpoint may be one too many.
-        boundary = kill.boundary
-        if boundary.nth == 1:
-            tally.unreached.append(f"{story.name}: {kill}")
-            return
-        tally.earlier += 1
-        earlier = replace(boundary, nth=boundary.nth - 1)
-        await self.trial(story, replace(kill, boundary=earlier), tally)
+    def trial(self, story: Story, kill: Kill, expected: Reference) -> str:
+        """Kill once, in this process; return what differs in the end."""
+        struck = []
 
-    async def _told(self, story: Story, kill: Kill | None) -> tuple[str, list[Boundary], bool]:
-        start = await self._start(story)
-        restore(start, self._root)
-        async with kill_world(self._root, watch_seconds=story.watch_seconds) as world:
-            world.switch.arm(kill)
-            await story.ask(world)
-            await world.settled(story.over)
-            picture = await world.picture()
-        return picture, world.switch.trace, world.switch.struck
+        def victims_at(boundary: Boundary) -> tuple[str, ...]:
+            if boundary != kill.boundary:
+                return ()
+            struck.append(boundary)
+            return kill.victims
 
-    async def _start(self, story: Story) -> Path:
+        found = self._tell(story, victims_at)
+        return difference(expected.picture, found.picture) if struck else "it was not reached"
+
+    def trials(self, story: Story, chosen: Chosen = every_one) -> Tally:
+        """Try every boundary that differs, as far as it is chosen."""
+        forks = Forks(self._home / WORLD)
+        trials = Trials(forks, chosen)
+        try:
+            reference = self._tell(story, trials)
+        except BaseException as error:
+            if forks.is_copy:
+                forks.answer("", _cause(error))
+            raise
+        tally = Tally(
+            boundaries=len(VICTIMS) * len(reference.trace),
+            alike=trials.alike,
+            tried=len(trials.answers),
+            points={boundary.name for boundary in reference.trace},
+        )
+        for kill, picture, failure in trials.answers:
+            words = failure or difference(reference.picture, picture)
+            if words:
+                tally.failures.append(f"{_again(story, kill)}\n{words}")
+            else:
+                tally.converged += 1
+        return tally
+
+    def _tell(self, story: Story, victims_at: "VictimsAt | None" = None) -> Reference:
+        start = self._start(story)
+        begin = datetime.fromisoformat((start / BEGUN).read_text())
+        with chdir(self._home):
+            restore(start, WORLD)
+            with asyncio.Runner(loop_factory=lambda: NetworkLoop(begin, story.name)) as runner:
+                told = runner.run(_told(story, victims_at))
+            self._keep(story.name)
+        return told
+
+    def _start(self, story: Story) -> Path:
         """Return the files that a story begins with: those that another has ended with."""
-        folder = self._base / (story.after or "start")
+        folder = self._base / (story.after or " and ".join(("start", *story.further)))
         if folder.exists():
             return folder
-        if story.after is None:
-            async with kill_world(self._root, watch_seconds=story.watch_seconds):
-                pass
-        else:
-            told = await self._told(self._stories[story.after], None)
-            self._undisturbed.setdefault(story.after, []).append(told[:2])
-        settle_files(self._root)
-        shutil.copytree(self._root, folder)
+        if story.after is not None:
+            self._tell(self.stories[story.after])
+            return folder
+        begin = datetime.now(UTC)
+        with chdir(self._home):
+            shutil.rmtree(WORLD, ignore_errors=True)
+            with asyncio.Runner(loop_factory=lambda: NetworkLoop(begin, "start")) as runner:
+                runner.run(_nothing_told(begin, story.further))
+            self._keep(folder.name)
         return folder
 
-
-def all_kills(trace: Iterable[Boundary]) -> Iterator[Kill]:
-    """Return every boundary with everybody who can be killed there."""
-    for boundary in trace:
-        for victims in VICTIMS:
-            yield Kill(boundary, victims)
-
-
-def own_kills(trace: Iterable[Boundary]) -> Iterator[Kill]:
-    """Return every boundary with the program that reaches it."""
-    for boundary in trace:
-        yield Kill(boundary, (boundary.program,))
+    def _keep(self, name: str) -> None:
+        folder = self._base / name
+        if not folder.exists():
+            settle_files(WORLD)
+            try:
+                WORLD.rename(folder)
+            except OSError:
+                # Another process may have made the same meanwhile: then its is taken.
+                if not folder.exists():
+                    raise
 
 
-def covering_kills(trace: Sequence[Boundary], random: Random) -> list[Kill]:
-    """Return kills that cover each failpoint of each program, and each set of victims at it."""
-    places: dict[tuple[str, str], list[Boundary]] = {}
-    for boundary in trace:
-        places.setdefault((boundary.program, boundary.name), []).append(boundary)
-    chosen = []
-    for (program, _), boundaries in places.items():
-        chosen.append(Kill(random.choice(boundaries), (program,)))
-        others = [victims for victims in VICTIMS if victims != (program,)]
-        chosen.append(Kill(random.choice(boundaries), random.choice(others)))
-    return chosen
+async def _told(story: Story, victims_at: "VictimsAt | None") -> Reference:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, PlayedLoop)
+    opening = kill_world(WORLD, watch_seconds=WATCH_SECONDS, further=story.further)
+    async with opening as world:
+        await loop.quiet()
+        if isinstance(victims_at, Trials):
+            victims_at.world = world
+        world.switch.arm(victims_at)
+        await story.ask(world)
+        await world.settled(story.over)
+        told = Reference(await world.picture(), tuple(world.switch.trace))
+        if isinstance(victims_at, Trials) and world.switch.struck:
+            victims_at.answer(told.picture)
+    (WORLD / BEGUN).write_text(loop.now().isoformat())
+    return told
+
+
+async def _nothing_told(begin: datetime, further: Sequence[str]) -> None:
+    async with kill_world(WORLD, watch_seconds=WATCH_SECONDS, further=further):
+        (WORLD / BEGUN).write_text(begin.isoformat())
 
 
 def difference(expected: str, found: str) -> str:
@@ -223,29 +319,20 @@ def parsed_kill(boundary: str, victims: str) -> Kill:
     return Kill(Boundary(program, name, int(nth)), tuple(victims.split("+")))
 
 
-async def _main(arguments: Sequence[str]) -> int:
-    tally = Tally()
-    with matrix_folder() as base:
+def _main(arguments: Sequence[str]) -> int:
+    with matrix_folder() as base, quiet_logs(), played_network():
         matrix = KillMatrix(base)
         story = matrix.stories[arguments[0]]
         if len(arguments) > 2:
-            with quiet_logs():
-                await matrix.reference(story)
+            reference = matrix.reference(story)
             with quiet_logs(logging.INFO):
-                await matrix.trial(story, parsed_kill(*arguments[1:3]), tally)
-        else:
-            with quiet_logs():
-                reference = await matrix.reference(story)
-                own = "own" in arguments[1:]
-                for kill in (own_kills if own else all_kills)(reference.trace):
-                    before = len(tally.failures)
-                    await matrix.trial(story, kill, tally)
-                    for failure in tally.failures[before:]:
-                        sys.stdout.write(f"{failure}\n")
-                        sys.stdout.flush()
-    sys.stdout.write("\n".join([*tally.failures, story.name, str(tally), ""]))
-    return len(tally.failures)
+                words = matrix.trial(story, parsed_kill(*arguments[1:3]), reference)
+            sys.stdout.write(f"{words or 'as if nothing had happened'}\n")
+            return bool(words)
+        tally = matrix.trials(story)
+    sys.stdout.write("\n".join([*tally.failures, f"{story.name}: {tally}", ""]))
+    return bool(tally.failures)
 
 
 if __name__ == "__main__":
-    sys.exit(min(asyncio.run(_main(sys.argv[1:])), 1))
+    sys.exit(_main(sys.argv[1:]))

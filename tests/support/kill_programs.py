@@ -49,7 +49,9 @@ from tests.support.kill_transport import (
     HubLines,
     Life,
     MailSubscriber,
+    owned_by,
 )
+from tests.support.played_loop import PlayedLoop
 from tests.support.simulator_estate import trust
 from vmm_simulator.site import Site
 
@@ -64,6 +66,29 @@ class QuickClock(HastyClock):
     def jitter(self, low: float, high: float) -> float:
         """Return a thousandth of the bound."""
         return low + (high - low) / 1000
+
+
+def clock_of(name: str) -> Any:
+    """Return a program's clock: of the loop, where its time is played."""
+    loop = asyncio.get_running_loop()
+    return loop.clock(name) if isinstance(loop, PlayedLoop) else QuickClock()
+
+
+class HubClock(RealTime):
+    """The hub's clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = clock_of("hub")
+
+    def now(self) -> datetime:
+        """Return the present moment."""
+        moment: datetime = self._clock.now()
+        return moment
+
+    def new_id(self) -> str:
+        """Return a GUID that nobody has had."""
+        return str(self._clock.new_id())
 
 
 class NoUpdates(UpdatePolicy):
@@ -145,8 +170,9 @@ class Program(Generic[FactsT]):
         """Live for ever; an end that nobody asked for is an error."""
         while True:
             self.folder.mkdir(exist_ok=True)
-            life = self._life = Life()
-            task = asyncio.get_running_loop().create_task(self._live(life))
+            life = self._life = Life(self.name)
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._live(life), context=owned_by(self.name))
             try:
                 await asyncio.wait({task, life.ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not life.is_cut:
@@ -209,7 +235,7 @@ async def hub_life(folder: Path, life: Life, trap: Trap) -> AsyncIterator[Runnin
     reader: Any = late
     source = SignedEvents(reader, _signer(), wakeups, faults=trap)
     async with AsyncExitStack() as stack:
-        opening = hub_world(folder, clock=RealTime(), outbox=wakeups, resigner=source, faults=trap)
+        opening = hub_world(folder, clock=HubClock(), outbox=wakeups, resigner=source, faults=trap)
         world = await stack.enter_async_context(opening)
         late.reader = world.store
         enrolment = EnrolmentService(
@@ -302,7 +328,7 @@ class AgentPlace:
     @asynccontextmanager
     async def life(self, folder: Path, life: Life, trap: Trap) -> AsyncIterator[RunningAgent]:
         """Run the parts of an agent on the files in a folder."""
-        clock = QuickClock()
+        clock = clock_of(life.name)
         async with Journal.open(folder / "journal.db", clock.new_id()) as journal:
             parts = self._parts(folder, life, trap, journal, clock)
             async with asyncio.TaskGroup() as group:

@@ -32,41 +32,52 @@ FOLLOWED = INTERNAL_OPERATIONS - {Operation.ENABLE}
 
 REFUSED_CODE = 32768
 UNPLANNED_STATES = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
-QUICK_WATCH_SECONDS, SLOW_WATCH_SECONDS = 0.03, 60.0
+QUICK_WATCH_SECONDS = 0.03
+WATCH_SECONDS = 2.0
+"""How often agents look at their fabrics, in time that is played."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """An operation: what its end state is built on, how it is asked for, when it is over."""
+    """An operation: what its end state is built on, how it is asked for, when it is over.
+
+    `further` machines are there beside the first, all along the way; what `is_ground` is told so
+    that others can be built on it, and nobody is killed in it.
+    """
 
     name: str
     after: str | None
     covers: frozenset[str]
     ask: Callable[[KillWorld], Awaitable[None]]
     over: Callable[[HubWorld], Awaitable[bool]]
-    watch_seconds: float = SLOW_WATCH_SECONDS
+    further: tuple[str, ...] = ()
+    is_ground: bool = False
 
 
 async def no_job_runs(world: HubWorld) -> bool:
     """Whether every job has ended, and none of them failed."""
-    return await _all_ended(world, {JobState.SUCCEEDED})
+    return await all_ended(world, {JobState.SUCCEEDED})
 
 
-async def _all_ended(world: HubWorld, ends: set[JobState]) -> bool:
+async def all_ended(world: HubWorld, ends: set[JobState]) -> bool:
+    """Whether every job has ended, in one of these ways."""
     jobs = [each.record for each in await world.store.find(Job)]
     others = [job for job in jobs if job.finished and job.state not in ends]
     assert not others, f"{others[0].scenario_key} {others[0].state}: {others[0].errors}"
     return bool(jobs) and all(job.finished for job in jobs)
 
 
-def _rests_in(
+def rests_in(
     state: ProtectionState, end: JobState = JobState.SUCCEEDED
 ) -> Callable[[HubWorld], Awaitable[bool]]:
+    """Return whether all items rest in a state, and all jobs have succeeded or ended like this."""
+
     async def holds(world: HubWorld) -> bool:
-        if not await _all_ended(world, {JobState.SUCCEEDED, end}):
+        if not await all_ended(world, {JobState.SUCCEEDED, end}):
             return False
-        item = await world.store.get(ProtectedItem, MACHINE)
-        return item is not None and item.record.state is state and item.record.current is None
+        items = [each.record for each in await world.store.find(ProtectedItem)]
+        rest = [each.state is state and each.current is None for each in items]
+        return bool(rest) and all(rest) and not any(each.plan for each in items)
 
     return holds
 
@@ -74,13 +85,15 @@ def _rests_in(
 # ----------------------------------------------------------------------------- jobs without an item
 
 
-async def _create_policy(world: KillWorld) -> None:
+async def create_policy(world: KillWorld) -> None:
+    """Make the policy that pairs take."""
     identity = world.identity()
     settings = {"provider_type": "HyperVReplica2012R2", "replication_frequency_seconds": 30}
     await world.call(lambda hub: hub.policies.create(hub.vault, "p", settings, identity))
 
 
-async def _pair(world: KillWorld) -> None:
+async def pair(world: KillWorld) -> None:
+    """Pair the two clouds."""
     identity = world.identity()
     await world.call(
         lambda hub: hub.pairing.pair(
@@ -132,8 +145,8 @@ async def _register(world: KillWorld) -> None:
 
 
 BESIDE_ITEMS = (
-    Story("create_policy", None, frozenset({"create_policy"}), _create_policy, no_job_runs),
-    Story("pair_clouds", "create_policy", frozenset({"pair_clouds"}), _pair, no_job_runs),
+    Story("create_policy", None, frozenset({"create_policy"}), create_policy, no_job_runs),
+    Story("pair_clouds", "create_policy", frozenset({"pair_clouds"}), pair, no_job_runs),
     Story("refresh_server", None, frozenset({"refresh_server"}), _refresh, no_job_runs),
     Story(
         "register_provider",
@@ -149,7 +162,7 @@ BESIDE_ITEMS = (
 # --------------------------------------------------------------------------------- the item's life
 
 
-def _rest_of(arc: Arc) -> tuple[ProtectionState, list[Operation]]:
+def rest_of(arc: Arc) -> tuple[ProtectionState, list[Operation]]:
     """Return where an item comes to rest on an arc, and what the hub does by itself until then."""
     state, followed = arc.done, list[Operation]()
     while (arcs := TRANSITIONS.get(state, {})) and set(arcs) <= FOLLOWED:
@@ -163,7 +176,9 @@ def _key(operation: Operation, state: ProtectionState) -> str:
     return scenario_key(operation, unplanned=state in UNPLANNED_STATES)
 
 
-def _asking(operation: Operation) -> Callable[[KillWorld], Awaitable[None]]:
+def asking(operation: Operation, machine: str = MACHINE) -> Callable[[KillWorld], Awaitable[None]]:
+    """Return how an operation on a machine is asked for."""
+
     async def ask(world: KillWorld) -> None:
         identity = world.identity()
 
@@ -172,19 +187,19 @@ def _asking(operation: Operation) -> Callable[[KillWorld], Awaitable[None]]:
                 return await hub.protection.enable(
                     hub.vault,
                     container=("tokyo-fabric", CLOUD["tokyo"]),
-                    item_name=MACHINE,
-                    machine_id=MACHINE,
+                    item_name=machine,
+                    machine_id=machine,
                     policy_name="p",
                     identity=identity,
                 )
-            found = await hub.store.get(ProtectedItem, MACHINE)
+            found = await hub.store.get(ProtectedItem, machine)
             assert found is not None
             arguments: dict[str, str | bool] = {
                 "failover_direction": expected_direction(operation, found.record.active_location),
                 "source_operations_required": True,
             }
             return await hub.protection.request(
-                hub.vault, MACHINE, operation.value, arguments, identity
+                hub.vault, machine, operation.value, arguments, identity
             )
 
         await world.call(request)
@@ -199,16 +214,15 @@ def item_stories() -> Iterator[Story]:
     while waiting:
         state = waiting.pop(0)
         for operation, arc in TRANSITIONS.get(state, {}).items():
-            rest, followed = _rest_of(arc)
+            rest, followed = rest_of(arc)
             keys = {_key(operation, state), *(_key(each, rest) for each in followed)}
             name = f"{operation.value} of {state.value}"
             yield Story(
                 name,
                 reached[state],
                 frozenset(keys),
-                _asking(operation),
-                _rests_in(rest),
-                QUICK_WATCH_SECONDS if followed else SLOW_WATCH_SECONDS,
+                asking(operation),
+                rests_in(rest),
             )
             if rest not in reached:
                 reached[rest] = name
@@ -222,7 +236,7 @@ async def _refused(world: KillWorld) -> None:
     """Ask for a planned failover that the recovery site refuses: it is taken back."""
     refusal = Fault(verb=Verb.FAIL_OVER, kind=FaultKind.REFUSE, code=REFUSED_CODE)
     world.sites["osaka"].faults.replace((refusal,))
-    await _asking(Operation.PLANNED_FAILOVER)(world)
+    await asking(Operation.PLANNED_FAILOVER)(world)
 
 
 async def _restarted(world: KillWorld) -> None:
@@ -245,7 +259,7 @@ async def _cancelled(world: KillWorld) -> None:
     held = Fault(verb=Verb.PREPARE_FAILOVER, kind=FaultKind.HOLD, times=1)
     faults = world.sites["tokyo"].faults
     faults.replace((held,))
-    await _asking(Operation.PLANNED_FAILOVER)(world)
+    await asking(Operation.PLANNED_FAILOVER)(world)
     identity = world.identity()
 
     async def is_held() -> bool:
@@ -269,25 +283,25 @@ AFTERWARDS = (
         "EnableProtection of Unprotected",
         frozenset({"planned_failover"}),
         _refused,
-        _rests_in(ProtectionState.PROTECTED, JobState.FAILED),
+        rests_in(ProtectionState.PROTECTED, JobState.FAILED),
     ),
     Story(
         "restarted planned_failover",
         "refused planned_failover",
         frozenset({"planned_failover"}),
         _restarted,
-        _rests_in(ProtectionState.PLANNED_FAILED_OVER),
+        rests_in(ProtectionState.PLANNED_FAILED_OVER),
     ),
     Story(
         "cancelled planned_failover",
         "EnableProtection of Unprotected",
         frozenset({"planned_failover"}),
         _cancelled,
-        _rests_in(ProtectionState.PROTECTED, JobState.CANCELLED),
+        rests_in(ProtectionState.PROTECTED, JobState.CANCELLED),
     ),
 )
 
 
 def stories() -> dict[str, Story]:
-    """Return every story by its name; what one builds on stands before it."""
+    """Return the story of each operation by its name; what one builds on stands before it."""
     return {story.name: story for story in (*BESIDE_ITEMS, *item_stories(), *AFTERWARDS)}

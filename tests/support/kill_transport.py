@@ -7,6 +7,7 @@ problem bodies. Who has been cut off neither asks nor answers any more.
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from service_hub.domain.records import Provider
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.callers import Caller, Credential, ProviderCaller
 from service_hub.provider_api.routes import provider_routes
+from tests.support.played_loop import OWNER, touch
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.site import Site
 from wire_contract import paths
@@ -31,13 +33,23 @@ from wire_contract.vmm_interface import VerbRequest
 from wire_contract.vocabulary import Verb
 
 RECONNECT_SECONDS = 0.001
+
+
+def owned_by(name: str) -> Context:
+    """Return the context of steps that belong to a program."""
+    context = copy_context()
+    context.run(OWNER.set, name)
+    return context
+
+
 ResultT = TypeVar("ResultT")
 
 
 class Life:
     """One life of a program: what it does is owned by it and ends with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.ended = asyncio.get_running_loop().create_future()
         self.is_cut = False
         self._calls: set[asyncio.Task[Any]] = set()
@@ -58,7 +70,8 @@ class Life:
         if self.is_cut:
             call.close()
             raise ConnectionError("nobody is there")
-        task = asyncio.get_running_loop().create_task(call)
+        touch(self.name)
+        task = asyncio.get_running_loop().create_task(call, context=owned_by(self.name))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         await asyncio.wait({task, self.ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -186,12 +199,14 @@ class MailDelivery:
 
     def connect(self, provider_id: str) -> asyncio.Queue[bytes | None]:
         """Return the mailbox of a new connection; None in it is a hint."""
+        touch(self._life.name)
         box: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._boxes[provider_id] = (next(self._numbers), box)
         return box
 
     def leave(self, provider_id: str, box: asyncio.Queue[bytes | None]) -> None:
         """End a connection."""
+        touch(self._life.name)
         if provider_id in self._boxes and self._boxes[provider_id][1] is box:
             del self._boxes[provider_id]
 
@@ -214,11 +229,13 @@ class MailDelivery:
 
     def kick(self, provider_id: str) -> None:
         """End a provider's connection."""
+        touch(provider_id)
         self._boxes.pop(provider_id, None)
 
     def _put(self, provider_id: str, payload: bytes | None) -> Publication:
         if self._life.is_cut or provider_id not in self._boxes:
             return Publication.ABSENT
+        touch(provider_id)
         self._boxes[provider_id][1].put_nowait(payload)
         return Publication.SENT
 
@@ -298,9 +315,12 @@ class FabricLines(SimulatedVmm):
         """Return the body of a successful answer; see SimulatedVmm."""
         if self._life.is_cut:
             await self._life.hang()
+        site = f"site of {self._life.name}"
+        touch(site)
+        call = self._answer(method, path.split("/")[3:], body, query or {})
         try:
             async with asyncio.timeout(seconds_max):
-                answer = await self._answer(method, path.split("/")[3:], body, query or {})
+                answer = await asyncio.get_running_loop().create_task(call, context=owned_by(site))
         except RefusedError as refusal:
             problem = refusal.problem().model_dump_json().encode()
             raise _refusal(refusal.status, problem) from refusal

@@ -10,9 +10,8 @@ import json
 import re
 import shutil
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,10 +22,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 from pydantic import JsonValue
+from sqlalchemy import Connection
 
 from service_hub.domain.jobs import Job
-from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider, ProviderStream
+from service_hub.domain.records import (
+    ContainerMapping,
+    FabricInventory,
+    ProtectedItem,
+    Provider,
+    ProviderStream,
+)
 from service_hub.ports import RequestIdentity
+from service_hub.store import database
+from service_hub.store.schema import bring_up_to_date, newer_schema, present_schema
 from service_shell.clock import SystemClock
 from tests.support.hub_world import HubWorld
 from tests.support.kill_programs import (
@@ -34,14 +42,20 @@ from tests.support.kill_programs import (
     Program,
     RunningAgent,
     RunningHub,
+    clock_of,
     hub_life,
 )
-from tests.support.simulator_estate import Estate
+from tests.support.played_loop import QUIET_SECONDS, PlayedLoop, SameThread
+from tests.support.simulator_estate import CLOUD, Estate
 from tests.support.small_guest import SmallGuest
 from vmm_simulator.config import SecuredListenSettings, SimulatorSettings
 from vmm_simulator.guest.interface import GuestHandle, GuestSpec, GuestStorage
 from vmm_simulator.guest.locks import images_locked
-from vmm_simulator.hyperv import host_credentials
+from vmm_simulator.hyperv import host_credentials, incoming, sender
+from vmm_simulator.hyperv.backend import DiskFile
+from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX
+from vmm_simulator.hyperv.replica_record import FileGuard
+from vmm_simulator.journal import Effect
 from vmm_simulator.site import GuestPrograms, Site, open_site
 from wire_contract.vocabulary import Verb
 
@@ -50,6 +64,9 @@ SITES = ("tokyo", "osaka")
 PROGRAMS = (HUB, *SITES)
 SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.002
+PLAYED_LOOK_SECONDS = 0.01
+"""Time that is played passes when nobody has anything to do: a look finds all done that can be."""
+
 DATABASE_THREADS = (
     "service_hub.store.sqlite_store.ThreadPoolExecutor",
     "provider_agent.journal.ThreadPoolExecutor",
@@ -57,6 +74,8 @@ DATABASE_THREADS = (
 )
 CYCLE_SECONDS = 30.0
 DISK_BYTES = (3 * 65_536, 2 * 65_536)
+FURTHER_DISK_BYTES = 65_536
+BUFFER_BYTES = FRAME_BYTES_MAX + 65_536
 
 VOLATILE = {
     "transferred_bytes",
@@ -103,14 +122,14 @@ class KillSwitch:
         self.trace: list[Boundary] = []
         self.struck = False
         self.programs: dict[str, Program[Any]] = {}
-        self._kill: Kill | None = None
+        self._victims_at: VictimsAt | None = None
         self._counting = False
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.RLock()
 
-    def arm(self, kill: Kill | None) -> None:
-        """Count from here on."""
-        self._kill, self._counting = kill, True
+    def arm(self, victims_at: "VictimsAt | None") -> None:
+        """Count from here on; at each boundary it is asked who is to be cut off, once."""
+        self._victims_at, self._counting = victims_at, True
 
     def disarm(self) -> None:
         """Count no more."""
@@ -124,10 +143,16 @@ class KillSwitch:
             self._counts[program, name] += 1
             boundary = Boundary(program, name, self._counts[program, name])
             self.trace.append(boundary)
-            if self._kill is not None and self._kill.boundary == boundary:
-                self.struck = True
-                for victim in self._kill.victims:
-                    self.programs[victim].cut()
+            if self.struck or self._victims_at is None:
+                return
+            victims = self._victims_at(boundary)
+            self.struck = bool(victims)
+            for victim in victims:
+                self.programs[victim].cut()
+
+
+VictimsAt = Callable[[Boundary], tuple[str, ...]]
+"""Says who is to be cut off at a boundary; nobody, for it to be gone by."""
 
 
 @dataclass
@@ -141,7 +166,7 @@ class KillWorld:
     agents: dict[str, Program[RunningAgent]] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
-    begun: str = field(default_factory=lambda: SystemClock().new_id())
+    begun: str = field(default_factory=lambda: str(clock_of("world").new_id()))
     begun_at: datetime = field(default_factory=lambda: SystemClock().now())
     requests: int = 0
 
@@ -194,9 +219,13 @@ class KillWorld:
     async def settled(self, over: Callable[[HubWorld], Any]) -> None:
         """Return once a condition holds and nothing is on its way any more; counts no more."""
         seen = -1
+        loop = asyncio.get_running_loop()
 
         async def holds() -> bool:
             nonlocal seen
+            if isinstance(loop, PlayedLoop):
+                await loop.quiet()
+                seen = len(self.switch.trace)
             running = self.hub.facts
             if running is None:
                 return False
@@ -214,7 +243,8 @@ class KillWorld:
             return present is not None and await self._are_idle(present)
 
         try:
-            await self.until(holds, "the operation is over and nothing is on its way")
+            what = "the operation is over and nothing is on its way"
+            await self.until(holds, what, QUIET_SECONDS)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{await self._standstill()}") from error
         self.switch.disarm()
@@ -288,12 +318,29 @@ class KillWorld:
                 return False
         return True
 
-    async def until(self, holds: Callable[[], Any], what: str) -> None:
-        """Return once a condition holds; TimeoutError by name when it does not."""
+    async def known(self, *machines: str) -> None:
+        """Return once the hub knows machines: a pairing may end before its inventory is there."""
+
+        async def holds() -> bool:
+            found = await self.call(lambda hub: hub.store.find(FabricInventory))
+            seen = {machine.machine_id for each in found for machine in each.record.view.machines}
+            return seen.issuperset(machines)
+
+        await self.until(holds, f"the hub knows {', '.join(machines)}")
+
+    async def until(
+        self, holds: Callable[[], Any], what: str, played: float = PLAYED_LOOK_SECONDS
+    ) -> None:
+        """Return once a condition holds; TimeoutError by name when it does not.
+
+        Where time is played, so much of it passes between two looks.
+        """
+        is_played = isinstance(asyncio.get_running_loop(), PlayedLoop)
+        pause = played if is_played else LOOK_SECONDS
         try:
             async with asyncio.timeout(SECONDS_MAX):
                 while not await holds():
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(pause)
         except TimeoutError:
             raise TimeoutError(f"this did not happen in {SECONDS_MAX} s: {what}") from None
 
@@ -349,12 +396,22 @@ async def _site_lines(name: str, site: Site) -> list[str]:
     for machine in machines:
         running = site.fabric.host_of(machine).guests.run_state(machine)
         lines.append(f"{name} {machine.name} {running}")
-    effects = [
-        f"{name} effect {effect.verb} {effect.target} e{effect.epoch} {effect.outcome}"
-        for effect in await site.journal.effects()
-        if effect.verb != Verb.CONFIRM_EPOCH
-    ]
-    return lines + effects
+    return lines + _effect_lines(
+        name, await site.journal.effects(), [each.machine_id for each in machines]
+    )
+
+
+def _effect_lines(name: str, effects: Sequence[Effect], machines: Sequence[str]) -> list[str]:
+    """Return a line for each effect: those on one target in their order, targets side by side."""
+    by_target = defaultdict[str, list[str]](list)
+    for effect in effects:
+        if effect.verb != Verb.CONFIRM_EPOCH:
+            by_target[effect.target].append(f"{effect.verb} e{effect.epoch} {effect.outcome}")
+    places = {machine: place for place, machine in enumerate(machines)}
+    ordered = sorted(
+        by_target, key=lambda target: (places.get(target, len(places)), by_target[target])
+    )
+    return [f"{name} effect {target} {line}" for target in ordered for line in by_target[target]]
 
 
 def _without_names(text: str) -> str:
@@ -374,10 +431,11 @@ async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
         return SmallGuest(spec, storage)
 
     vmm = {"id": f"{name}-vmm", "fqdn": f"vmm.{name}.example"}
+    clock = clock_of(f"site of {name}")
     settings: SimulatorSettings = world.estate.settings(
         name, vmm=vmm, replication={"interval_seconds": CYCLE_SECONDS}
     )
-    async with open_site(settings, SystemClock(), GuestPrograms(start, images_locked)) as site:
+    async with open_site(settings, clock, GuestPrograms(start, images_locked)) as site:
         yield site
 
 
@@ -390,23 +448,36 @@ async def _unserved(
     yield 0
 
 
-class SameThread(ThreadPoolExecutor):
-    """Does at once what it is given: a thread of its own would cost more than the statement."""
+def _remembered_schemas(patch: pytest.MonkeyPatch) -> None:
+    """Ask Alembic once what is newest, not at each start of a hub."""
+    known = set[str | None]()
 
-    def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        """Do it and return a future that is done."""
-        done: Future[Any] = Future()
-        try:
-            done.set_result(call(*args, **named))
-        except Exception as error:  # noqa: BLE001 -- it belongs to who awaits the future
-            done.set_exception(error)
-        return done
+    def bring(connection: Connection) -> None:
+        if present_schema(connection) not in known:
+            bring_up_to_date(connection)
+            known.add(present_schema(connection))
+
+    def newer(connection: Connection) -> str | None:
+        return None if present_schema(connection) in known else newer_schema(connection)
+
+    patch.setattr(database, "bring_up_to_date", bring)
+    patch.setattr(database, "newer_schema", newer)
+
+
+def _guard_of_size(disk: DiskFile) -> FileGuard:
+    return FileGuard(0, disk.path.stat().st_size if disk.path.exists() else 0, 0, 0)
 
 
 @contextmanager
 def light_world() -> Iterator[None]:
     """Make trials quick: no HTTPS where nobody calls, TLS contexts made once, no thread hops."""
     with pytest.MonkeyPatch.context() as patch:
+        _remembered_schemas(patch)
+        # A copy of a file has the bytes of the file, and neither its number nor its times.
+        patch.setattr(FileGuard, "of", _guard_of_size)
+        # Small disks fit into small buffers, which are filled with zeros at each transfer.
+        patch.setattr(incoming, "RECEIVE_BYTES", BUFFER_BYTES)
+        patch.setattr(sender, "BATCH_BYTES", BUFFER_BYTES)
         patch.setattr("vmm_simulator.site.serve", _unserved)
         for place in DATABASE_THREADS:
             patch.setattr(place, SameThread)
@@ -416,11 +487,31 @@ def light_world() -> Iterator[None]:
         yield
 
 
+def _further_machine(folder: Path, name: str) -> dict[str, Any]:
+    image = folder / f"{name}.img"
+    if not image.exists():
+        image.write_bytes(name.encode().ljust(FURTHER_DISK_BYTES, b"."))
+    return {
+        "id": name,
+        "name": name.upper(),
+        "host": "host1.tokyo.example",
+        "cloud": CLOUD["tokyo"],
+        "disks": [{"id": f"{name}-disk", "name": "disk", "path": str(image)}],
+        "nics": [{"id": f"{name}-nic", "network": "network"}],
+    }
+
+
 @asynccontextmanager
-async def kill_world(root: Path, *, watch_seconds: float) -> AsyncIterator[KillWorld]:
-    """Run everything on the files below `root`; programs that were cut off begin again."""
+async def kill_world(
+    root: Path, *, watch_seconds: float, further: Sequence[str] = ()
+) -> AsyncIterator[KillWorld]:
+    """Run everything on the files below `root`; programs that were cut off begin again.
+
+    `further` machines are at tokyo beside the first.
+    """
     (root / "estate").mkdir(parents=True, exist_ok=True)
-    estate = Estate(root / "estate", disk_bytes=DISK_BYTES)
+    more = tuple(_further_machine(root / "estate", name) for name in further)
+    estate = Estate(root / "estate", disk_bytes=DISK_BYTES, further=more)
     if not (root / "estate" / "hosts").exists():
         estate.write()
     estate.prefix = (root / "estate" / "hosts").read_text().split(maxsplit=1)[0].rpartition(".")[0]

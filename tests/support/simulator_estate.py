@@ -179,6 +179,8 @@ class Estate:
     prefix: str = field(default_factory=free_network)
     machine: Mapping[str, Any] = field(default_factory=dict)
     disk_bytes: tuple[int, ...] = DISK_BYTES
+    further: tuple[Mapping[str, Any], ...] = ()
+    """More machines at tokyo, as the configuration has them."""
 
     def fqdns(self, site: str) -> list[str]:
         """Return the hosts of a site."""
@@ -234,7 +236,7 @@ class Estate:
             ],
             "logical_networks": [{"id": "logical", "name": "logical", "clouds": [cloud]}],
             "networks": [{"id": "network", "name": "network", "logical_network": "logical"}],
-            "machines": [self._machine()] if site == "tokyo" else [],
+            "machines": [self._machine(), *self.further] if site == "tokyo" else [],
         }
         return {
             "site": site,

@@ -1,7 +1,8 @@
 """Killed at every boundary of every operation, everything ends as if nothing had happened.
 
-Here each boundary with who reaches it and with everybody at once, and with a share of those who
-have nothing to do with it, by a seed that is printed; tests/long kills all of those too.
+Here each boundary of each operation with who reaches it and with everybody at once; by a seed that
+is printed, a share of those who have nothing to do with it, and of the boundaries of plans.
+tests/long leaves out nothing.
 """
 
 import os
@@ -21,12 +22,12 @@ from tests.support.kill_matrix import (
 )
 from tests.support.kill_plans import every_story, plan_stories
 from tests.support.kill_stories import stories
-from tests.support.kill_workers import all_told, names_to_kill_in
+from tests.support.kill_workers import Shares, all_told, names_to_kill_in
 from tests.support.kill_world import PROGRAMS, SITES
 from tests.support.played_network import played_network
 
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "0")) or Random().randrange(1, 10**6)  # noqa: S311
-BYSTANDERS = 0.03
+SHARES = Shares(bystanders=0.03, plans=0.2)
 SECONDS_MAX = 1200
 
 NOT_TOLD = {"tidy_partner"}
@@ -53,8 +54,8 @@ def test_every_way_of_the_protection_table_that_success_leads_to_has_a_story() -
 
 @pytest.mark.timeout(SECONDS_MAX + 60)
 def test_a_kill_at_any_boundary_changes_nothing(tell: Callable[[str], None]) -> None:
-    tally = all_told(SEED, BYSTANDERS, names_to_kill_in(), SECONDS_MAX)
-    words = f"{tally}; bystanders by seed {SEED}, all of them in test-long"
+    tally = all_told(SEED, SHARES, names_to_kill_in(), SECONDS_MAX)
+    words = f"{tally}; bystanders and plans by seed {SEED}, all of them in test-long"
     tell(f"kill matrix: {words}")
     assert tally.points == set(POINTS)
     assert not tally.failures, "\n".join([*tally.failures, words])

@@ -1,6 +1,6 @@
 """The kill matrix on all cores: two processes take story after story until all have been told.
 
-python -m tests.support.kill_workers FOLDER SEED SHARE STORY...    is one of them
+python -m tests.support.kill_workers FOLDER SEED BYSTANDERS PLANS STORY...    is one of them
 """
 
 import json
@@ -9,13 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import IO
 
+from service_hub.domain.scenarios import PLANS
 from tests.support.kill_matrix import Chosen, KillMatrix, Tally, matrix_folder, quiet_logs
 from tests.support.kill_plans import every_story
+from tests.support.kill_stories import Story
 from tests.support.kill_world import Kill
 from tests.support.played_network import played_network
 
@@ -26,29 +28,38 @@ PARTS = 2
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def killed_at(seed: int, bystanders: float, part: int = 0, parts: int = 1) -> Chosen:
-    """Choose every boundary with who reaches it and with everybody, and a share of the others.
+@dataclass(frozen=True)
+class Shares:
+    """How much is tried, from 0 to 1, beside what always is.
 
-    The others are those who have nothing to do with the boundary; chance is of the seed.
+    That is every boundary of every operation with who reaches it, and with everybody at once.
+    `bystanders`: of those who have nothing to do with a boundary. `plans`: of the boundaries of
+    plans, in which operations run as they do alone. Chance is of the seed.
     """
 
-    def chosen(number: int, kill: Kill) -> bool:
-        if number % parts != part:
-            return False
-        if kill.boundary.program in kill.victims:
-            return True
-        chance = Random(f"{seed} {kill}")  # noqa: S311 -- a choice that can be repeated
-        return chance.random() < bystanders
+    bystanders: float = 1.0
+    plans: float = 1.0
 
-    return chosen
+    def chosen(self, seed: int, story: Story, part: int) -> Chosen:
+        """Return which trials of a story are made, of one part of them."""
+
+        def chosen(number: int, kill: Kill) -> bool:
+            if number % PARTS != part:
+                return False
+            share = self.plans if story.covers & PLANS.keys() else 1.0
+            if kill.boundary.program not in kill.victims:
+                share *= self.bystanders
+            chance = Random(f"{seed} {story.name} {kill}")  # noqa: S311 -- can be repeated
+            return chance.random() < share
+
+        return chosen
 
 
-def all_told(seed: int, bystanders: float, names: Sequence[str], seconds_max: float) -> Tally:
+def all_told(seed: int, shares: Shares, names: Sequence[str], seconds_max: float) -> Tally:
     """Kill in all of these stories, and return what became of it; AssertionError when it cannot."""
     with matrix_folder() as folder, ExitStack() as stack:
-        workers = [
-            stack.enter_context(_worker(folder, seed, bystanders, names)) for _ in range(WORKERS)
-        ]
+        given = [str(seed), str(shares.bystanders), str(shares.plans), *names]
+        workers = [stack.enter_context(_worker(folder, given)) for _ in range(WORKERS)]
         total = Tally()
         for process, output in workers:
             code = process.wait(seconds_max)
@@ -61,12 +72,10 @@ def all_told(seed: int, bystanders: float, names: Sequence[str], seconds_max: fl
 
 
 @contextmanager
-def _worker(
-    folder: Path, seed: int, bystanders: float, names: Sequence[str]
-) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def _worker(folder: Path, given: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     with (folder / f"said-{os.urandom(4).hex()}").open("w+") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(folder), str(seed), str(bystanders), *names],
+            [sys.executable, "-m", __name__, str(folder), *given],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": "0"},
             stdout=output,
@@ -85,14 +94,14 @@ def _read(line: str) -> Tally:
     return Tally(**{**said, "points": set(said["points"])})
 
 
-def _work(folder: Path, seed: int, bystanders: float, names: Sequence[str]) -> None:
+def _work(folder: Path, seed: int, shares: Shares, names: Sequence[str]) -> None:
     matrix = KillMatrix(folder)
     for name in names:
         for part in range(PARTS):
             if not _is_mine(folder / f"{name} {part}"):
                 continue
-            chosen = killed_at(seed, bystanders, part, PARTS)
-            tally = matrix.trials(matrix.stories[name], chosen)
+            story = matrix.stories[name]
+            tally = matrix.trials(story, shares.chosen(seed, story, part))
             if part:
                 # What a story consists of is told once.
                 tally.boundaries = tally.alike = 0
@@ -117,4 +126,5 @@ def names_to_kill_in() -> list[str]:
 
 if __name__ == "__main__":
     with quiet_logs(), played_network():
-        _work(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
+        wanted = Shares(bystanders=float(sys.argv[3]), plans=float(sys.argv[4]))
+        _work(Path(sys.argv[1]), int(sys.argv[2]), wanted, sys.argv[5:])

@@ -17,6 +17,7 @@ from vmm_simulator.faults import FaultRequest, FaultSet
 from vmm_simulator.https import Handler, parsed, rendered
 from vmm_simulator.journal import Journal
 from vmm_simulator.lookout import Lookout
+from vmm_simulator.monitoring_interface import MonitoringInterface
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.service import VmmService
 from vmm_simulator.service_interface import ServiceInterface
@@ -148,7 +149,9 @@ class Management:
         lookout: Lookout,
         service: VmmService,
         estate: EstateInterface,
+        monitoring: MonitoringInterface,
     ) -> None:
+        self._monitoring = monitoring
         self._service = service
         self._estate = estate
         self._store = store
@@ -159,6 +162,7 @@ class Management:
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the whole management port."""
         yield from ServiceInterface(self._service, self._lookout).management_routes()
+        yield from self._monitoring.routes()
         yield web.get("/inventory", self.inventory)
         yield web.get("/machines/{id}", self.machine)
         yield web.get("/effects", self.effects)

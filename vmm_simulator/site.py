@@ -30,6 +30,7 @@ from vmm_simulator.job_history import JobHistory
 from vmm_simulator.journal import Journal
 from vmm_simulator.live_migration import LiveMigration, finish_migrations
 from vmm_simulator.lookout import Lookout
+from vmm_simulator.monitoring_interface import MonitoringInterface
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.run_as import RunAsStore
 from vmm_simulator.server import Management, VmmInterface
@@ -121,7 +122,13 @@ async def open_site(
         estate = EstateInterface(control, lookout, service)
         interface = VmmInterface(fabric, commands, lookout, service)
         management = Management(
-            store, journal, faults, lookout=lookout, service=service, estate=estate
+            store,
+            journal,
+            faults,
+            lookout=lookout,
+            service=service,
+            estate=estate,
+            monitoring=MonitoringInterface(store, clock, lookout),
         )
         vmm_port = await stack.enter_async_context(serve(settings.vmm_interface, interface.routes))
         management_port = await stack.enter_async_context(

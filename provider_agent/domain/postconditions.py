@@ -245,6 +245,8 @@ def _is_test_copy(expected: Expected, machine: MachineView) -> str | None:
 
 def _adapters_set(expected: Expected, machine: MachineView) -> str | None:
     wanted = expected.arguments.get("network_id")
+    if wanted is not None and not machine.nics:
+        return f"there is no adapter on network {wanted}"
     reasons = (differs(f"adapter {n.nic_id}", wanted, n.network_id) for n in machine.nics)
     return first(*reasons)
 

@@ -24,18 +24,8 @@ from tests.support.simulator_steps import (
 )
 from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
-WALKED = {
-    Verb.CANCEL_INITIAL_REPLICATION,
-    Verb.CANCEL_RESYNCHRONIZATION,
-    Verb.CHANGE_RECOVERY_POINT,
-    Verb.DISABLE_REPLICATION,
-    Verb.EXPORT_INITIAL_REPLICATION,
-    Verb.IMPORT_INITIAL_REPLICATION,
-    Verb.PAUSE_REPLICATION,
-    Verb.RESUME_REPLICATION,
-    Verb.RESYNCHRONIZE,
-}
-"""These are asked again and again under every fault, over the wire: the driver's contract suite."""
+WALKED = ("cancel_", "change_", "disable_", "export_", "import_", "pause_", "resume_", "resync")
+"""Verbs that are asked again and again under every fault: the driver's contract suite."""
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
 
@@ -105,7 +95,8 @@ async def test_every_verb_twice(estate: Estate) -> None:
         await osaka.until(REPLICA, lambda view: view["replication"]["state"] == 3)
         await each(osaka, Verb.SYNCHRONIZE, REPLICA, {}, 2)
     # Not these: they have stories of their own.
-    assert done == set(Verb) - {Verb.CANCEL_FAILOVER, Verb.CLEAN_UP, Verb.UNPAIR_CLOUD} - WALKED
+    walked = {verb for verb in Verb if verb.value.startswith(WALKED)}
+    assert done == set(Verb) - {Verb.CLEAN_UP, Verb.UNPAIR_CLOUD} - walked
 
 
 async def test_a_server_is_cleaned_up_once_nothing_is_protected(estate: Estate) -> None:

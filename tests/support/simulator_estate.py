@@ -22,7 +22,7 @@ from certs.chain import TrustChain
 from certs.identity import new_private_key, private_key_pem
 from certs.profiles import Profile
 from certs.tls import client_context
-from service_shell.clock import SystemClock
+from service_shell.clock import Clock, SystemClock
 from service_shell.secret_files import write_secret
 from tests.support.small_guest import SmallGuest
 from vmm_simulator.config import SimulatorSettings
@@ -38,6 +38,10 @@ DISK_BYTES = (24 * 65_536, 16 * 65_536)
 TOKEN = "a-token-of-the-test"  # noqa: S105 -- of the test
 PORT = 8084
 INTERVAL = 0.2
+FILE_SERVER = "files.example"
+SHARE = rf"\\{FILE_SERVER}\seeds"
+"""What both sites see for offline replication; its folder lies beside them."""
+
 WAIT_SECONDS = 30.0
 FAR = timedelta(hours=1)
 
@@ -173,7 +177,10 @@ class RunningSite:
 
 @dataclass
 class Estate:
-    """The files of two sites; `running` opens one of them, as often as a test likes."""
+    """The files of two sites; `running` opens one of them, as often as a test likes.
+
+    `offline`: both sites know a share for offline replication.
+    """
 
     folder: Path
     prefix: str = field(default_factory=free_network)
@@ -181,6 +188,8 @@ class Estate:
     disk_bytes: tuple[int, ...] = DISK_BYTES
     further: tuple[Mapping[str, Any], ...] = ()
     """More machines at tokyo, as the configuration has them."""
+    clock: Clock = field(default_factory=SystemClock)
+    offline: bool = False
 
     def fqdns(self, site: str) -> list[str]:
         """Return the hosts of a site."""
@@ -193,6 +202,7 @@ class Estate:
             for row, site in enumerate(CLOUD, start=1)
             for column, fqdn in enumerate(self.fqdns(site), start=1)
         ]
+        (self.folder / "share").mkdir()
         (self.folder / "hosts").write_text("".join(lines))
         chain, key = _server_certificate()
         (self.folder / "server.pem").write_text(chain)
@@ -231,9 +241,11 @@ class Estate:
                     "fqdn": fqdn,
                     "host_group": "group",
                     "disks_directory": str(self.folder / site / fqdn),
+                    "delegations": [f"cifs/{FILE_SERVER}"] if self.offline else [],
                 }
                 for fqdn in self.fqdns(site)
             ],
+            "file_shares": [self._share()] if self.offline else [],
             "logical_networks": [{"id": "logical", "name": "logical", "clouds": [cloud]}],
             "networks": [{"id": "network", "name": "network", "logical_network": "logical"}],
             "machines": [self._machine(), *self.further] if site == "tokyo" else [],
@@ -248,6 +260,16 @@ class Estate:
             "replication": {"interval_seconds": INTERVAL},
             "inventory": inventory,
             **changes,
+        }
+
+    def _share(self) -> dict[str, Any]:
+        return {
+            "unc": SHARE,
+            "folder": str(self.folder / "share"),
+            "server": FILE_SERVER,
+            "full_control": ["vmm-service"],
+            "share_full_control": ["vmm-service"],
+            "server_groups": {"Administrators": ["vmm-service"]},
         }
 
     def _machine(self) -> dict[str, Any]:
@@ -278,7 +300,7 @@ class Estate:
         chosen = programs or GuestPrograms(start, images_locked)
         async with AsyncExitStack() as stack:
             settings = self.settings(name, **changes)
-            site = await stack.enter_async_context(open_site(settings, SystemClock(), chosen))
+            site = await stack.enter_async_context(open_site(settings, self.clock, chosen))
             session = await stack.enter_async_context(client_session())
             ports = (site.vmm_port, site.management_port)
             yield RunningSite(name, *ports, session, inside=site, guests=guests)

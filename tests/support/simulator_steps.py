@@ -83,13 +83,19 @@ async def place(estate: Estate, osaka: RunningSite, machine: Mapping[str, Any]) 
     return await osaka.done(Verb.PLACE_REPLICA, REPLICA, arguments)
 
 
-async def enable(estate: Estate, tokyo: RunningSite, osaka: RunningSite) -> None:
+async def enable(
+    estate: Estate,
+    tokyo: RunningSite,
+    osaka: RunningSite,
+    *,
+    policy: Mapping[str, Any] = POLICY,
+) -> None:
     """Pair the clouds and enable replication; the copy is not begun."""
     await pair(estate, tokyo, osaka)
     placed = await place(estate, osaka, await tokyo.machine(MACHINE))
     arguments = {
         **placed,
-        **POLICY,
+        **policy,
         "relationship_id": "relationship-1",
         "replica_machine_id": REPLICA,
         "item": MACHINE,
@@ -97,9 +103,15 @@ async def enable(estate: Estate, tokyo: RunningSite, osaka: RunningSite) -> None
     await tokyo.done(Verb.ENABLE_REPLICATION, MACHINE, arguments)
 
 
-async def protect(estate: Estate, tokyo: RunningSite, osaka: RunningSite) -> None:
+async def protect(
+    estate: Estate,
+    tokyo: RunningSite,
+    osaka: RunningSite,
+    *,
+    policy: Mapping[str, Any] = POLICY,
+) -> None:
     """Bring the machine under protection, up to state 3 on both ends."""
-    await enable(estate, tokyo, osaka)
+    await enable(estate, tokyo, osaka, policy=policy)
     await tokyo.done(Verb.START_INITIAL_REPLICATION, MACHINE, {"resynchronize": False})
     await osaka.done(Verb.COMPLETE_INITIAL_REPLICATION, REPLICA)
     await tokyo.done(Verb.COMPLETE_INITIAL_REPLICATION, MACHINE)

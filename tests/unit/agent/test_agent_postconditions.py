@@ -275,7 +275,7 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         Verb.PREPARE_TEST_MACHINE,
         {"network_id": "network-1"},
         of(),
-        [of(nics=({"nic_id": "n", "network_id": None},))],
+        [of(nics=({"nic_id": "n", "network_id": None},)), of(nics=())],
     ),
     (Verb.REMOVE_TEST_MACHINE, {}, ReadBack(), [of()]),
     (

@@ -26,8 +26,8 @@ from tests.support.lab_world import (
 )
 from wire_contract.vocabulary import Direction
 
-KILL_SECONDS_MAX = 60.0
-JOB_SECONDS_MAX = 90.0
+KILL_SECONDS_MAX = 180.0
+JOB_SECONDS_MAX = 240.0
 
 BEGUN_BY_JOBS = {
     "hub": {

@@ -44,15 +44,15 @@ def _pytest(kind: str, seconds_max: int) -> Suite:
 SUITES: Final = (
     Suite("format", (str(BIN / "ruff"), "format", "--check", "--quiet", "."), 60),
     Suite("lint", (str(BIN / "ruff"), "check", "--quiet", "."), 60),
-    Suite("types", (str(BIN / "mypy"),), 280),
+    Suite("types", (str(BIN / "mypy"),), 480),
     Suite("imports", (str(BIN / "lint-imports"),), 60),
-    _pytest("tidy", 60),
-    _pytest("unit", 120),
-    _pytest("model", 120),
+    _pytest("tidy", 180),
+    _pytest("unit", 240),
+    _pytest("model", 240),
     _pytest("simulation", 1200),
-    _pytest("contract", 240),
-    _pytest("integration", 480),
-    _pytest("e2e", 300),
+    _pytest("contract", 480),
+    _pytest("integration", 900),
+    _pytest("e2e", 900),
 )
 LONG_SUITES: Final = (_pytest("long", 10_800),)
 

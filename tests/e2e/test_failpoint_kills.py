@@ -11,7 +11,7 @@ from tests.support.failpoint_kills import every_place, fail_over_through
 from tests.support.lab_world import opened_world, raised_estate
 from wire_contract.vocabulary import Direction
 
-pytestmark = [pytest.mark.needs("mkfs.ext4"), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.needs("mkfs.ext4"), pytest.mark.timeout(600)]
 
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "0")) or Random().randrange(1, 10**6)  # noqa: S311
 

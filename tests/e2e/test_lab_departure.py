@@ -33,7 +33,7 @@ from site_recovery_cli.cli import application
 from site_recovery_cli.exit_codes import ExitCode
 from wire_contract import paths
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 30.0

@@ -20,7 +20,7 @@ from tests.support.lab_world import (
 )
 from wire_contract.vocabulary import Direction
 
-pytestmark = [pytest.mark.needs("mkfs.ext4"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.needs("mkfs.ext4"), pytest.mark.timeout(450)]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lab.layout import Layout
 from lab.process_table import marked_processes
 from lab.processes import exclusive
 
-pytestmark = [pytest.mark.needs("mkfs.ext4"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("mkfs.ext4"), pytest.mark.timeout(450)]
 
 ROOT = Path(__file__).resolve().parents[2]
 GONE_SECONDS_MAX = 30.0

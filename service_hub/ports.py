@@ -257,6 +257,28 @@ CHANGES_REMEMBERED: Final = 1_000_000
 """Deletions are told so many changes long; a view that was away for longer begins anew."""
 
 
+class JobPlace(NamedTuple):
+    """Where a job stands among the others: the change that it was made in, and its id."""
+
+    created: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs of a list, and the place of the last one where there are more behind it."""
+
+    jobs: Sequence[Job]
+    last: JobPlace | None = None
+
+
+class JobLists(Protocol):
+    """Reads lists of jobs page by page."""
+
+    async def listed_jobs(self, vault_id: str, after: JobPlace | None, limit: int) -> JobPage:
+        """Return at most `limit` jobs that are no part of another, newest first."""
+
+
 class WideReader(Reader, Protocol):
     """Reads many records at once, and what goes beyond records."""
 
@@ -701,8 +723,8 @@ class JobUseCases(Protocol):
     async def find(self, vault: Vault, job_id: str) -> Job:
         """Return one; NotFoundError."""
 
-    async def list(self, vault: Vault) -> list[Job]:
-        """Return all of a vault, newest first, without those that a group of another runs."""
+    async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
+        """Return some of a vault, newest first, without those that a group of another runs."""
 
     async def children(self, vault: Vault, job: Job) -> Sequence[Job]:
         """Return the jobs that the groups of a job run."""

@@ -129,7 +129,7 @@ def use_cases(
             requests=requests,
         ),
         protection=protection,
-        jobs=JobService(reader=store, runner=engine, clock=clock, requests=requests),
+        jobs=JobService(reader=store, lists=store, runner=engine, clock=clock, requests=requests),
         enrolment=EnrolmentService(
             reader=store,
             committer=committer,

@@ -5,7 +5,7 @@ from service_hub.arm.bodies import ResumeInput, read
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.ids import VaultIds
 from service_hub.arm.long_running import request_accepted
-from service_hub.arm.paging import page
+from service_hub.arm.paging import asked_of_jobs, page_of_jobs
 from service_hub.arm.render_jobs import job_body, listed_job_body
 from service_hub.arm.surroundings import networks
 from service_hub.domain.errors import NotFoundError
@@ -35,8 +35,10 @@ class JobHandlers:
     async def list(self, call: Call) -> Answer:
         """Answer with all jobs of a vault, the newest first."""
         vault = await self._api.vault(call)
-        bodies = [listed_job_body(vault, job) for job in await self._api.jobs.list(vault)]
-        return page(call, bodies, self._api.public_url)
+        after, limit = asked_of_jobs(call)
+        found = await self._api.jobs.list(vault, after, limit)
+        bodies = [listed_job_body(vault, job) for job in found.jobs]
+        return page_of_jobs(call, bodies, found.last, self._api.public_url)
 
     async def cancel(self, call: Call) -> Answer:
         """Have what runs withdrawn and what was done taken back."""

@@ -8,11 +8,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from service_hub.arm.calls import Answer, Call
 from service_hub.domain.errors import InvalidRequestError
+from service_hub.ports import JobPlace
 
 PAGE_ENTRIES_MAX: Final = 200
 """Entries of one page; some 60 jobs were recorded in one."""
 
 _TOKEN: Final = re.compile(r"([0-9]{1,9})-([0-9a-f]{16})")
+_JOB_TOKEN: Final = re.compile(r"([0-9]{1,18})-([0-9a-f-]{1,64})")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _SKIP_TOKENS: Final = ("$skiptoken", "skiptoken")
 _TAKE: Final = "$take"
@@ -20,19 +22,57 @@ _TAKE: Final = "$take"
 
 def page(call: Call, entries: Sequence[dict[str, Any]], public_url: str) -> Answer:
     """Answer with one page of entries; each has an `id`, by which the next page begins."""
+    limit, token = _asked(call)
+    start = _start(entries, token)
+    shown = entries[start : start + limit]
+    more = start + limit < len(entries)
+    following = f"{start + limit}-{_mark(shown[-1])}" if more else None
+    return _answer(call, shown, following, public_url)
+
+
+def asked_of_jobs(call: Call) -> tuple[JobPlace | None, int]:
+    """Return behind which job a page begins, None for the first one, and how many are asked for.
+
+    Jobs are too many to read them all for each page: a page's place is that of its last job.
+    """
+    limit, token = _asked(call)
+    if token is None:
+        return None, limit
+    found = _JOB_TOKEN.fullmatch(token)
+    if found is None:
+        raise _unknown_token()
+    return JobPlace(int(found[1]), found[2]), limit
+
+
+def page_of_jobs(
+    call: Call, shown: Sequence[dict[str, Any]], last: JobPlace | None, public_url: str
+) -> Answer:
+    """Answer with one page of jobs; `last` is the place of its last one where more follow."""
+    following = None if last is None else f"{last.created}-{last.job_id}"
+    return _answer(call, shown, following, public_url)
+
+
+def _asked(call: Call) -> tuple[int, str | None]:
+    """Return how many entries are asked for, and the token of the page before."""
     query = {key.lower(): value for key, value in call.query.items()}
     if query.get("$filter"):
         raise InvalidRequestError(
             "This list can't be filtered. Ask for it without '$filter' and choose from the answer.",
             "$filter",
         )
-    limit = _taken(query.get(_TAKE))
-    start = _start(entries, next((query[key] for key in _SKIP_TOKENS if query.get(key)), None))
-    shown = entries[start : start + limit]
-    more = start + limit < len(entries)
-    token = f"{start + limit}-{_mark(shown[-1])}" if more else None
-    link = _next_link(call, token, public_url) if token else None
+    token = next((query[key] for key in _SKIP_TOKENS if query.get(key)), None)
+    return _taken(query.get(_TAKE)), token
+
+
+def _answer(
+    call: Call, shown: Sequence[dict[str, Any]], following: str | None, public_url: str
+) -> Answer:
+    link = _next_link(call, following, public_url) if following else None
     return Answer(body={"value": list(shown), "nextLink": link})
+
+
+def _unknown_token() -> InvalidRequestError:
+    return InvalidRequestError("'$skipToken' isn't one that this list gave.", "$skipToken")
 
 
 def _taken(text: str | None) -> int:
@@ -57,7 +97,7 @@ def _start(entries: Sequence[dict[str, Any]], token: str | None) -> int:
         return 0
     found = _TOKEN.fullmatch(token)
     if found is None:
-        raise InvalidRequestError("'$skipToken' isn't one that this list gave.", "$skipToken")
+        raise _unknown_token()
     position, mark = int(found[1]), found[2]
     for index, entry in enumerate(entries):
         if _mark(entry) == mark:

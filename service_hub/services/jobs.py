@@ -12,7 +12,15 @@ from service_hub.domain.jobs import CancelRequested, Job, Resumed
 from service_hub.domain.operator_signatures import signature_for
 from service_hub.domain.plans import members_of
 from service_hub.domain.records import Vault
-from service_hub.ports import Clock, JobRunner, Reader, RequestIdentity
+from service_hub.ports import (
+    Clock,
+    JobLists,
+    JobPage,
+    JobPlace,
+    JobRunner,
+    Reader,
+    RequestIdentity,
+)
 from service_hub.services.job_restarts import Restarts
 from service_hub.services.requests import RequestLedger
 
@@ -24,11 +32,13 @@ class JobService:
         self,
         *,
         reader: Reader,
+        lists: JobLists,
         runner: JobRunner,
         clock: Clock,
         requests: RequestLedger,
     ) -> None:
         self._reader = reader
+        self._lists = lists
         self._runner = runner
         self._clock = clock
         self._requests = requests
@@ -48,10 +58,9 @@ class JobService:
         found = await self._reader.find(Job, parent_id=job.id)
         return [each.record for each in found if each.record.vault_id == vault.id]
 
-    async def list(self, vault: Vault) -> list[Job]:
-        """Return all jobs of the vault that are no part of another, newest first."""
-        found = await self._reader.find(Job, vault_id=vault.id, parent_id="")
-        return sorted((each.record for each in found), key=lambda job: job.created_at, reverse=True)
+    async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
+        """Return some jobs of the vault that are no part of another, newest first."""
+        return await self._lists.listed_jobs(vault.id, after, limit)
 
     async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Have what runs withdrawn and what was done taken back."""

@@ -75,6 +75,7 @@ class Plan:
 
     rings: list[Ring] = field(default_factory=list)
     stored: Stored = NOTHING_STORED
+    written: Mapping[Key, Written | None] = field(default_factory=dict)
     records: Mapping[Key, Present | None] = field(default_factory=dict)
     """What the batch leaves of the records that it named; None: it is gone."""
 
@@ -325,6 +326,7 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
         else:
             made.updates.setdefault(kind, []).append((*values_of(written), record_id))
     made.stored = stored_of(batch.written.values())
+    made.written = batch.written
     made.records, made.streams, made.fences = batch.records, batch.streams, batch.fences
     made.forgotten = [
         (kind.kind, record_id, *facts_of) for (kind, record_id), facts_of in batch.forgotten.items()

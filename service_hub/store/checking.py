@@ -10,6 +10,7 @@ from service_hub.domain.errors import DamagedLogError
 from service_hub.domain.job_log import decode, decode_first
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record
+from service_hub.store.changed_records import wrongly_noted
 from service_hub.store.schema import newer_schema, newest_schema, present_schema
 from service_hub.store.tables import (
     CHANGE_COUNTER,
@@ -45,6 +46,8 @@ def findings(connection: sa.Connection) -> Iterator[str]:
         return
     for kind in TABLES:
         yield from _records(connection, kind, counter)
+    if connection.dialect.name == "postgresql":
+        yield from wrongly_noted(connection)
     yield from _streams(connection)
     yield from _logs(connection)
     yield from _leases(connection)

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_hub.database_settings import DatabaseSettings
 from service_hub.store.backup import new_backup, staged_copy
+from service_hub.store.changed_records import note_all
 from service_hub.store.checking import FINDINGS_MAX, findings
 from service_hub.store.errors import DatabaseInUseError, DatabaseUnusableError
 from service_hub.store.postgres_connections import address, explained, first_connection
@@ -119,6 +120,7 @@ async def _alone(connection: AsyncConnection, settings: DatabaseSettings) -> Non
 def _replace(source: sa.Connection, target: sa.Connection) -> None:
     _empty(target)
     _copy(source, target)
+    note_all(target)
 
 
 def _empty(target: sa.Connection) -> None:

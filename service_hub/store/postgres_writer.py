@@ -17,7 +17,7 @@ from service_hub.ports import CHANGES_REMEMBERED, Ring
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting
 from service_hub.store.batch_plan import Plan
 from service_hub.store.postgres_connections import Connection
-from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
+from service_hub.store.tables import SEARCHED_BY, SHOWN, TABLES, written_columns
 
 CHANNEL: Final = "service_hub"
 """Of NOTIFY; it is the database's own, so hubs of other databases do not hear it."""
@@ -117,6 +117,19 @@ _WAITING: Final = """
     JOIN outbox_event AS event
       ON event.provider_id = lower(told.name) AND event.received = 1 AND event.seq > told.high
 """
+_HIDE: Final = {
+    kind: Part(
+        f"DELETE FROM changed_record WHERE kind = '{kind.kind}' AND id = ANY({{}})",  # noqa: S608
+        ("text",),
+    )
+    for kind in SHOWN
+}
+_SHOW: Final = Part(
+    "INSERT INTO changed_record (kind, id, vault_id, change) SELECT * FROM unnest({})"
+    " ON CONFLICT (kind, id) DO UPDATE"
+    " SET vault_id = excluded.vault_id, change = excluded.change",
+    ("text", "text", "text", "bigint"),
+)
 _TAKE: Final = _delete("job_inbox", "message_id")
 _CLEAR: Final = _delete("job_inbox", "job_id")
 _END: Final = _delete("job_lease", "job_id")
@@ -220,6 +233,7 @@ def _removed(made: Plan) -> list[Step]:
         (_END, made.ended),
         (_ERASE, made.jobs_deleted),
         *((_DELETES[kind], deleted) for kind, deleted in made.deletes.items()),
+        *((_HIDE[kind], deleted) for kind, deleted in made.deletes.items() if kind in SHOWN),
     ]
     return [(part, [given]) for part, given in ids if given]
 
@@ -229,12 +243,22 @@ def _written(made: Plan, lease_ms: int) -> list[Step]:
         *((_UPDATES[kind], given) for kind, given in made.updates.items()),
         *((_TOUCHES[kind], given) for kind, given in made.touched.items()),
         *((_INSERTS[kind], given) for kind, given in made.inserts.items()),
+        (_SHOW, _shown(made)),
         (_FORGET, made.forgotten),
         (_LOG, made.log),
         (_BEGIN, [(*lease, lease_ms) for lease in made.begun]),
         (_LEAVE, made.messages),
     ]
     return [(part, _columns(given)) for part, given in rows if given]
+
+
+def _shown(made: Plan) -> list[tuple[str, str, str, int]]:
+    """Return what views can ask changes of, as it is noted beside the records."""
+    return [
+        (kind.kind, record_id, written.record.vault_id.lower(), written.change)
+        for (kind, record_id), written in made.written.items()
+        if kind in SHOWN and written is not None and isinstance(written.record, Record)
+    ]
 
 
 @lru_cache(_PARTS_MAX)

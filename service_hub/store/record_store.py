@@ -13,6 +13,8 @@ from service_hub.ports import (
     Applied,
     Change,
     Changed,
+    JobPage,
+    JobPlace,
     Lease,
     LogEntry,
     Message,
@@ -131,6 +133,12 @@ class RecordStore(ABC):
             lambda connection: vault_reads.child_counts(connection, parent_id, parent_task)
         )
         return {state: counts[state.lower()] for state in JobState if state.lower() in counts}
+
+    async def listed_jobs(self, vault_id: str, after: JobPlace | None, limit: int) -> JobPage:
+        """Return at most `limit` jobs that are no part of another, newest first (ports)."""
+        return await self._read(
+            lambda connection: vault_reads.listed_jobs(connection, vault_id, after, limit)
+        )
 
     async def finished_jobs(self, before: datetime, limit: int) -> list[str]:
         """Return ids of jobs that ended before a moment, oldest first."""

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import RequestKey, Vault
-from service_hub.ports import Changed, LogEntry, Message
+from service_hub.ports import Changed, JobPage, JobPlace, LogEntry, Message
 from service_hub.store.gathered_reads import AMONG
 from service_hub.store.tables import (
     CHANGE_COUNTER,
+    CHANGED_RECORD,
     DELETED_RECORD,
     JOB_INBOX,
     JOB_LOG,
@@ -52,18 +53,29 @@ def _changes(
             gone.vault_id == vault_id.lower(), wanted(gone.change)
         )
     ]
+    parts += _present(connection.dialect.name, vault_id, wanted)
+    query = sa.union_all(*parts).order_by("change", "kind", "id").limit(limit)
+    rows = connection.execute(query)
+    return [Changed(row.kind, row.id, row.change, bool(row.deleted)) for row in rows]
+
+
+def _present(
+    dialect: str, vault_id: str, wanted: Callable[[sa.Column[int]], sa.ColumnElement[bool]]
+) -> list[sa.Select[tuple[str, str, int, int]]]:
+    """Return the questions for records that are there, as (kind, id, change, deleted)."""
+    is_there = sa.literal(0).label("deleted")
+    if dialect == "postgresql":
+        noted = CHANGED_RECORD.c
+        query = sa.select(noted.kind, noted.id, noted.change, is_there)
+        return [query.where(noted.vault_id == vault_id.lower(), wanted(noted.change))]
+    parts = []
     for kind in sorted(SHOWN, key=lambda kind: kind.kind):
         there = TABLES[kind].c
         mine = there.id == vault_id if kind is Vault else there.vault_id == vault_id.lower()
         name = sa.literal(kind.kind, sa.Text).label("kind")
-        parts.append(
-            sa.select(name, there.id, there.change, sa.literal(0).label("deleted")).where(
-                mine, wanted(there.change)
-            )
-        )
-    query = sa.union_all(*parts).order_by("change", "kind", "id").limit(limit)
-    rows = connection.execute(query)
-    return [Changed(row.kind, row.id, row.change, bool(row.deleted)) for row in rows]
+        query = sa.select(name, there.id, there.change, is_there)
+        parts.append(query.where(mine, wanted(there.change)))
+    return parts
 
 
 def log_of(connection: sa.Connection, job_id: str) -> list[LogEntry]:
@@ -83,6 +95,24 @@ def messages_for(connection: sa.Connection, job_ids: Sequence[str]) -> list[Mess
     )
     rows = connection.execute(statement, {"wanted": json.dumps(list(job_ids))})
     return [Message(row.message_id, row.job_id, row.event) for row in rows]
+
+
+def listed_jobs(
+    connection: sa.Connection, vault_id: str, after: JobPlace | None, limit: int
+) -> JobPage:
+    """Return at most `limit` jobs that are no part of another, newest first."""
+    table = TABLES[Job].c
+    query = sa.select(table.created, table.id, table.document).where(
+        table.vault_id == vault_id.lower(), table.parent_id == ""
+    )
+    if after is not None:
+        behind = sa.tuple_(table.created, table.id) < sa.tuple_(after.created, after.job_id)
+        query = query.where(behind)
+    newest_first = query.order_by(table.created.desc(), table.id.desc()).limit(limit + 1)
+    rows = connection.execute(newest_first).all()
+    shown = rows[:limit]
+    last = JobPlace(shown[-1].created, shown[-1].id) if len(rows) > limit else None
+    return JobPage([Job.model_validate_json(row.document) for row in shown], last)
 
 
 def finished_jobs(connection: sa.Connection, before: datetime, limit: int) -> list[str]:

@@ -182,3 +182,25 @@ async def test_children_are_counted_by_state(store: RecordStore) -> None:
         JobState.IN_PROGRESS: 1,
     }
     assert await store.child_counts("nobody", "group") == {}
+
+
+async def test_jobs_are_listed_newest_first_page_by_page(store: RecordStore) -> None:
+    child = job("child").model_copy(update={"parent_id": "two", "parent_task": "g"})
+    other = job("other").model_copy(update={"vault_id": "another"})
+    await store.apply([Change(saves=[Save(job("one"), NEW)])])
+    await store.apply([Change(saves=[Save(job(name), NEW) for name in ("two", "three", "four")])])
+    await store.apply([Change(saves=[Save(child, NEW), Save(other, NEW), Save(job("five"), NEW)])])
+    # What is saved again keeps its place.
+    await store.apply([Change(saves=[Save(job("one", JobState.FAILED, NOW), 1)])])
+    seen, after = [], None
+    for _ in range(3):
+        page = await store.listed_jobs(VAULT_ID.upper(), after, 2)
+        seen.append([each.id for each in page.jobs])
+        after = page.last
+    assert after is None
+    assert seen == [["five", "two"], ["three", "four"], ["one"]]
+    first = await store.listed_jobs(VAULT_ID, None, 2)
+    await store.apply([Change(deletes=[Delete(Job, "two")])])
+    behind = await store.listed_jobs(VAULT_ID, first.last, 5)
+    assert [each.id for each in behind.jobs] == ["three", "four", "one"]
+    assert (await store.listed_jobs("nobody", None, 5)).jobs == []

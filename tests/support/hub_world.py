@@ -317,7 +317,9 @@ async def hub_world(
             reports=reports,
             fabrics=fabrics,
             servers=servers,
-            jobs=JobService(reader=store, runner=engine, clock=clock, requests=requests),
+            jobs=JobService(
+                reader=store, lists=store, runner=engine, clock=clock, requests=requests
+            ),
             plans=plans,
             leaving=leaving,
             results=dict(DEFAULT_RESULTS),

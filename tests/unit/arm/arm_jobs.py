@@ -9,7 +9,7 @@ from service_hub.domain.jobs import Action, Job, JobState, Request, TaskRun, Tas
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.domain.scenarios import GroupSpec, TaskSpec
-from service_hub.ports import RequestIdentity
+from service_hub.ports import JobPage, JobPlace, RequestIdentity
 from tests.unit.arm.arm_estate import MACHINE, NOW
 from tests.unit.arm.arm_hub import MemoryHub
 
@@ -37,10 +37,15 @@ class MemoryJobs:
         del vault
         return [each for each in self.hub.jobs.values() if each.parent_id == job.id]
 
-    async def list(self, vault: Vault) -> list[Job]:
-        """Return all, newest first."""
+    async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
+        """Return some, newest first."""
         del vault
-        return [each for each in reversed(self.hub.jobs.values()) if each.parent_id is None]
+        listed = [each for each in self.hub.jobs.values() if each.parent_id is None]
+        placed = [(JobPlace(number, job.id), job) for number, job in enumerate(listed)][::-1]
+        behind = [each for each in placed if after is None or each[0] < after]
+        shown = behind[:limit]
+        last = shown[-1][0] if len(behind) > limit else None
+        return JobPage([job for _, job in shown], last)
 
     async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Cancel it at once."""

@@ -7,7 +7,9 @@ from yarl import URL
 from service_hub.arm.calls import Call
 from service_hub.arm.paging import PAGE_ENTRIES_MAX, page
 from service_hub.domain.errors import InvalidRequestError
+from service_hub.domain.jobs import JobState
 from service_hub.ports import RequestIdentity
+from tests.support.store_world import NOW, job
 from tests.unit.arm.conftest import Surface
 
 HUB = "https://hub.example"
@@ -107,3 +109,32 @@ async def test_a_filter_is_refused_not_ignored(surface: Surface) -> None:
     response = await surface.ask("GET", path)
     assert response.status == 400
     assert (await response.json())["error"]["target"] == "$filter"
+
+
+def made_job(surface: Surface, number: int) -> str:
+    """Have one more job, the newest; return its name."""
+    made = job(f"{number:08x}", JobState.SUCCEEDED, NOW)
+    surface.hub.jobs[made.id] = made
+    return made.id
+
+
+async def test_jobs_come_once_over_all_pages_whatever_begins_meanwhile(surface: Surface) -> None:
+    made = [made_job(surface, number) for number in range(5)]
+    seen: list[str] = []
+    path: str | None = f"{surface.vault}/replicationJobs?$take=2"
+    for number in range(3):
+        assert path is not None
+        body = await surface.body(path)
+        seen += [each["name"] for each in body["value"]]
+        made_job(surface, 5 + number)
+        path = body["nextLink"] and URL(body["nextLink"]).raw_path_qs
+    assert path is None
+    assert seen == made[::-1]
+
+
+@pytest.mark.parametrize("token", ["x", "1-" + "g" * 16, "-1", "1-", "9" * 5000, "1-a'b"])
+async def test_a_token_of_another_list_is_refused(surface: Surface, token: str) -> None:
+    url = URL(f"{surface.vault}/replicationJobs").with_query({"$skipToken": token})
+    response = await surface.ask("GET", str(url))
+    assert response.status == 400
+    assert (await response.json())["error"]["target"] == "$skipToken"

@@ -1,8 +1,9 @@
 """`make bench-replication`: measures replication, prints a table, writes .bench/replication.json.
 
-    python -m benchmarks.replication [RUNS [SCALE]]
+    python -m benchmarks.replication [RUNS [SCALE [STEP...]]]
 
-SCALE divides the sizes, for a run that only tries. Exit 0: everything was measured (a goal that was
+SCALE divides the sizes, for a run that only tries; with steps (the first word of their names) only
+these are measured, and nothing is kept. Exit 0: everything was measured (a goal that was
 missed is said, and is no error); 1 otherwise.
 """
 
@@ -11,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -266,7 +267,7 @@ STEPS: Final[tuple[tuple[str, Callable[[Bench], None]], ...]] = (
     ("commits", commits),
     ("guest writes", guest_writes),
     ("many machines", many),
-    ("a sparse disk", sparse),
+    ("sparse disk", sparse),
 )
 
 
@@ -279,7 +280,7 @@ def _ground(scale: int) -> Iterator[Ground]:
         yield ground
 
 
-def main(runs: int, scale: int) -> int:
+def main(runs: int, scale: int, chosen: Sequence[str]) -> int:
     """Measure, print, keep; return the exit code."""
     started = time.monotonic()
     with _ground(scale) as ground:
@@ -289,21 +290,25 @@ def main(runs: int, scale: int) -> int:
         )
         bench = Bench(ground, runs)
         for what, work in STEPS:
+            if chosen and what.split()[0] not in chosen:
+                continue
             say(f"{what} ...")
             try:
                 work(bench)
             except NotMeasuredError as error:
                 bench.problems.append(f"{what}: {error}")
                 say(f"  NOT MEASURED: {error}")
-    metrics = list(bench.metrics.values())
-    save(metrics, RESULT)
+    metrics = [each for each in bench.metrics.values() if not chosen or each.value is not None]
+    if not chosen:
+        save(metrics, RESULT)
     say(f"\n{table(metrics)}\n")
     for problem in bench.problems:
         say(f"not measured: {problem}")
-    say(f"{RESULT}, {time.monotonic() - started:.0f} s")
-    return int(any(each.value is None for each in metrics))
+    say(f"{'' if chosen else f'{RESULT}, '}{time.monotonic() - started:.0f} s")
+    return int(bool(bench.problems) or any(each.value is None for each in metrics))
 
 
 if __name__ == "__main__":
-    arguments = [int(each) for each in sys.argv[1:]]
-    sys.exit(main(*[*arguments, *(RUNS, 1)[len(arguments) :]]))
+    numbers = [int(each) for each in sys.argv[1:3]]
+    wanted_runs, wanted_scale = [*numbers, *(RUNS, 1)[len(numbers) :]]
+    sys.exit(main(wanted_runs, wanted_scale, sys.argv[3:]))

@@ -167,15 +167,15 @@ async def test_a_line_that_stands_still_for_a_while_costs_time_only(tmp_path: Pa
 async def test_a_line_that_stands_still_too_long_is_given_up_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_client, "COMMIT_SECONDS_MAX", 0.5)
     async with pair(tmp_path) as both, Relay.opened(both.osaka.address.port) as relay:
         both.osaka.address = replace(both.osaka.address, port=relay.port)
         await both.replicate(CutKind.FULL, 1)
         both.write(0, 0, b"a" * BLOCK)
         relay.silence()
-        monkeypatch.setattr(host_client, "CONNECT_SECONDS_MAX", 0.5)
-        with pytest.raises(TimeoutError):
-            await both.replicate(CutKind.DELTA, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(host_client, "CONNECT_SECONDS_MAX", 0.5)
+            with pytest.raises(TimeoutError):
+                await both.replicate(CutKind.DELTA, 2)
         relay.speak()
         await both.replicate(CutKind.DELTA, 2)
         assert both.equal()

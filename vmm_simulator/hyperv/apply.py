@@ -7,7 +7,7 @@ from typing import Self
 
 from vmm_simulator.hyperv.backend import BackendStateError, DiskFile
 from vmm_simulator.hyperv.blocks import bitmap_bytes, blocks_touched, set_bits
-from vmm_simulator.hyperv.disks import empty, punch_hole, write_fully
+from vmm_simulator.hyperv.disks import begin_writeback, empty, punch_hole, write_fully
 from vmm_simulator.hyperv.frame_log import FrameLog
 from vmm_simulator.hyperv.frames import Frame, FrameKind
 
@@ -57,6 +57,10 @@ class OpenDisks:
             punch_hole(descriptor, frame.offset, frame.length)
         else:
             write_fully(descriptor, frame.payload, frame.offset)
+
+    def begin_writeback(self, disk: int, offset: int, length: int) -> None:
+        """Have the kernel begin to bring a range onto its disk; promises nothing."""
+        begin_writeback(self.descriptors[disk], offset, length)
 
     def empty(self) -> None:
         """Drop all bytes: every disk reads as zeros."""

@@ -15,6 +15,9 @@ _CANNOT_PUNCH: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.fallocate.restype = ctypes.c_int
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_libc.sync_file_range.restype = ctypes.c_int
+_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 def punch_hole(descriptor: int, offset: int, length: int) -> None:
@@ -27,6 +30,14 @@ def punch_hole(descriptor: int, offset: int, length: int) -> None:
             raise OSError(number, os.strerror(number))
         _write_zeros(descriptor, offset, length)
         return
+
+
+def begin_writeback(descriptor: int, offset: int, length: int) -> None:
+    """Have the kernel begin to bring a range onto the disk; promises nothing, fails silently.
+
+    While more comes in over the network, the disk does not stand idle until the sync at the end.
+    """
+    _libc.sync_file_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def _write_zeros(descriptor: int, offset: int, length: int) -> None:

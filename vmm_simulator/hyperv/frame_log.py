@@ -14,13 +14,14 @@ from typing import Final
 import xxhash
 
 from vmm_simulator.hyperv.backend import TransferHeader
-from vmm_simulator.hyperv.disks import append_fully, sync_folder
+from vmm_simulator.hyperv.disks import append_fully, begin_writeback, sync_folder
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, Frame, FrameError, FrameVerifier
 from vmm_simulator.hyperv.transfer_header import decode_header, encode_header
 
 UNFINISHED_SUFFIX: Final = ".tmp"
 DAMAGED_SUFFIX: Final = ".damaged"
 READ_BYTES: Final = 2 * FRAME_BYTES_MAX
+WRITEBACK_BYTES: Final = 8 * 1_048_576
 _START: Final = struct.Struct("<8sIQ")
 _HEAD_BYTES_MAX: Final = 65_536
 
@@ -35,6 +36,7 @@ class FrameLogWriter:
         self._unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._descriptor = os.open(self._unfinished, flags, 0o600)
+        self._begun_bytes = self._waiting_bytes = 0
         head = json.dumps({"header": encode_header(header), "sizes": list(sizes)}).encode()
         start = _START.pack(magic, len(head), xxhash.xxh3_64_intdigest(head))
         append_fully(self._descriptor, start + head)
@@ -42,6 +44,11 @@ class FrameLogWriter:
     def append(self, frames: bytes | memoryview) -> None:
         """Write verified frames; not yet durable."""
         append_fully(self._descriptor, frames)
+        self._waiting_bytes += len(frames)
+        if self._waiting_bytes >= WRITEBACK_BYTES:
+            begin_writeback(self._descriptor, self._begun_bytes, self._waiting_bytes)
+            self._begun_bytes += self._waiting_bytes
+            self._waiting_bytes = 0
 
     def commit(self) -> None:
         """Return when the log is durable under its name."""

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 CHECKPOINT_BYTES: Final = 256 * 1_048_576
 """After so much of a whole copy it is noted durably how far it is."""
 
-RECEIVE_BYTES: Final = 4 * FRAME_BYTES_MAX
+RECEIVE_BYTES: Final = 2 * FRAME_BYTES_MAX
 """One of the two buffers of a transfer: one is filled while the other is verified and written."""
 
 
@@ -110,10 +110,15 @@ class DirectCopy:
     def take(self, verifier: FrameVerifier, view: memoryview) -> None:
         """Verify complete frames and write them; not yet durable."""
         place = (self._partial.disk, self._partial.offset)
+        written: dict[int, tuple[int, int]] = {}
         for frame in verifier.frames(view):
             self._disks.write(frame)
+            first, _ = written.get(frame.disk, (frame.offset, 0))
+            written[frame.disk] = (first, frame.offset + frame.length)
             # A transfer that goes on sends what changed meanwhile again: that is not progress.
             place = max(place, (frame.disk, frame.offset + frame.length))
+        for disk, (first, end) in written.items():
+            self._disks.begin_writeback(disk, first, end - first)
         self._partial = replace(self._partial, disk=place[0], offset=place[1])
         self._since_checkpoint += len(view)
         if self._since_checkpoint >= CHECKPOINT_BYTES and (

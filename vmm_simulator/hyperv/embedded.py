@@ -160,6 +160,8 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
             await run_to_end(make_empty, disk.path, disk.size_bytes)
         machine.set_disks(disks)
         await machine.replica.create(disks, remade=bool(missing))
+        if machine.replica.record.promotion is None:
+            await run_to_end(machine.promoted.discard)
         machine.say_why_closed()
 
     def applied_cut(self, machine_id: str) -> AppliedCut | None:

@@ -285,6 +285,9 @@ async def _verify(backend: EmbeddedBackend, folder: Path, facts: Facts, *, power
     promoted = backend.promoted_point(MACHINE)
     if facts.promoted and facts.ending != "revert":
         assert promoted is not None
+    if promoted is None and facts.promoting is not None and not facts.promoted:
+        # Nothing, or all, of it is there; asked again it is done.
+        promoted = await backend.promote(MACHINE, f"transfer-{facts.promoting}")
     if promoted is not None:
         assert promoted.cut == facts.promoting
         if not power_cut:

@@ -86,9 +86,7 @@ def use_cases(
     office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
     checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
     registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
-    first = FirstHearing(
-        checker=registered.checker, liveness=fabrics, lease=settings.lease, boottime=boottime
-    )
+    first = FirstHearing(checker=registered.checker, liveness=fabrics, boottime=boottime)
     engine = Engine(
         reader=store,
         committer=committer,

@@ -6,7 +6,6 @@ would fail a job, or do without a site, for no other reason than that the hub wa
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Final
 
 from service_hub.domain.errors import NOT_CONNECTED
@@ -22,7 +21,8 @@ LOOK_SECONDS: Final = 0.5
 class FirstHearing:
     """The Checker and the Liveness of the engine; whoever only shows what is known asks others.
 
-    `boottime` goes on while nobody sets clocks. Waits at most `lease`, or HEARD_SECONDS_MAX.
+    `boottime` goes on while nobody sets clocks. However short a lease is: who was away long, or
+    found nobody for long, takes his time until the next try.
     """
 
     def __init__(
@@ -30,13 +30,12 @@ class FirstHearing:
         *,
         checker: Checker,
         liveness: Liveness,
-        lease: timedelta,
         boottime: Callable[[], float],
     ) -> None:
         self._checker = checker
         self._liveness = liveness
         self._boottime = boottime
-        self._until = boottime() + min(lease.total_seconds(), HEARD_SECONDS_MAX)
+        self._until = boottime() + HEARD_SECONDS_MAX
 
     async def check(self, job: Job, task_id: str) -> JobError | None:
         """Return why the job must stop; a server that is away only once it could be heard."""

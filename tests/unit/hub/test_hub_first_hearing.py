@@ -1,7 +1,5 @@
 """A hub that has just begun judges nobody away: its own absence let the leases run out."""
 
-from datetime import timedelta
-
 import pytest
 
 from service_hub.domain import errors
@@ -10,8 +8,6 @@ from service_hub.domain.jobs import Job, JobError
 from service_hub.services import first_hearing
 from service_hub.services.first_hearing import HEARD_SECONDS_MAX, FirstHearing
 from tests.support.job_plans import NOW, PLANS, job_of
-
-LEASE_SECONDS = 10
 
 
 class Estate:
@@ -47,14 +43,9 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first_hearing, "LOOK_SECONDS", 0)
 
 
-def hearing(estate: Estate, lease_seconds: int = LEASE_SECONDS) -> FirstHearing:
+def hearing(estate: Estate) -> FirstHearing:
     """Return what the engine asks, of a hub that begins now."""
-    return FirstHearing(
-        checker=estate,
-        liveness=estate,
-        lease=timedelta(seconds=lease_seconds),
-        boottime=estate.boottime,
-    )
+    return FirstHearing(checker=estate, liveness=estate, boottime=estate.boottime)
 
 
 async def test_a_server_that_comes_back_after_the_hubs_start_stops_no_job() -> None:
@@ -63,17 +54,12 @@ async def test_a_server_that_comes_back_after_the_hubs_start_stops_no_job() -> N
     assert estate.asked == 4
 
 
-@pytest.mark.parametrize(
-    ("lease_seconds", "waits"), [(LEASE_SECONDS, LEASE_SECONDS), (300, HEARD_SECONDS_MAX)]
-)
-async def test_a_server_that_stays_away_stops_the_job_once_it_could_be_heard(
-    lease_seconds: int, waits: float
-) -> None:
+async def test_a_server_that_stays_away_stops_the_job_once_it_could_be_heard() -> None:
     estate = Estate()
-    error = await hearing(estate, lease_seconds).check(job_of(PLANS["pair"]), "task")
+    error = await hearing(estate).check(job_of(PLANS["pair"]), "task")
     assert error is not None
     assert error.code == errors.NOT_CONNECTED
-    assert estate.asked == waits
+    assert estate.asked == HEARD_SECONDS_MAX
 
 
 async def test_another_error_stops_the_job_at_once() -> None:
@@ -86,5 +72,6 @@ async def test_another_error_stops_the_job_at_once() -> None:
 async def test_nobody_is_given_up_before_he_could_be_heard() -> None:
     estate = Estate()
     first = hearing(estate)
-    said = [await first.connected("osaka") for _ in range(LEASE_SECONDS + 1)]
-    assert said == [True] * (LEASE_SECONDS - 1) + [False] * 2
+    seconds = int(HEARD_SECONDS_MAX)
+    said = [await first.connected("osaka") for _ in range(seconds + 1)]
+    assert said == [True] * (seconds - 1) + [False] * 2

@@ -23,7 +23,7 @@ from tests.support.postgres_server import PostgresServer
 from tests.support.real_hub import Answer, send
 from tests.support.relay import Relay
 
-TAKEN_UP_SECONDS_MAX: Final = 90.0
+TAKEN_UP_SECONDS_MAX: Final = 240.0
 
 Breakage = Callable[["Days"], Awaitable[None]]
 

@@ -34,67 +34,80 @@ class LiveMigration:
     async def move(self, machine_id: str, target_fqdn: str) -> None:
         """Move a machine; refused before anything happens, or back where it was on an error."""
         store = self._fabric.store
-        target = store.host(target_fqdn)
+        node = store.host(target_fqdn)
         if store.machine(machine_id).host == target_fqdn:
             return
 
         def begin(inventory: Inventory) -> Edit:
             machine = inventory.machines[machine_id]
-            check_migration(inventory, machine, target)
+            check_migration(inventory, machine, node)
             return Edit(put=(machine.model_copy(update={"migrating_to": target_fqdn}),))
 
         await store.edit(begin)
-        machine = store.machine(machine_id)
+        machine, target = store.machine(machine_id), self._fabric.hosts[target_fqdn]
         source = self._fabric.host_of(machine)
         await self._fabric.cycles.stop(machine_id)
         guest = source.guests.let_go(machine_id)
         try:
-            await self._carry(machine, source, target_fqdn)
+            await self._carry(machine, source, target)
         except (OSError, BackendStateError, RefusedError) as error:
-            await self._serve(machine, source, guest)
+            await self._stay(machine, source, guest)
             raise RefusedError(
                 Code.FAILED,
                 f"machine {machine.name} could not be moved to {target_fqdn}: {error}",
                 "look at the simulator's data directory; the machine is where it was",
             ) from error
-        await self._serve(store.machine(machine_id), self._fabric.hosts[target_fqdn], guest)
+        except BaseException:
+            # The site ends: no host will serve this guest any more.
+            if guest is not None:
+                await guest.end()
+            raise
+        await self._go_on(store.machine(machine_id), target, guest)
         log.info("machine_migrated", machine_id=machine_id, source=source.fqdn, host=target_fqdn)
 
-    async def _carry(self, machine: MachineRecord, source: Host, target_fqdn: str) -> None:
-        """Bring what is kept of the machine to the target and note it, or leave both as they were.
+    async def _carry(self, machine: MachineRecord, source: Host, target: Host) -> None:
+        """Bring what is kept of the machine to the target and note it, or undo both.
 
-        A kill in between is settled at the next start: the machine is where its folder is.
+        The record changes last: who asks the target finds everything there. A kill in between is
+        settled at the next start: the machine is where its folder is.
         """
-        machine_id, store = machine.machine_id, self._fabric.store
+        machine_id = machine.machine_id
+        here = await source.backend.let_go(machine_id)
+        there = self._maker.folder_of(target.fqdn, machine_id)
+        if here.exists():
+            _rename(here, there)
         try:
-            folder = await source.backend.let_go(machine_id)
-            target = self._maker.folder_of(target_fqdn, machine_id)
-            if folder.exists():
-                _rename(folder, target)
-            try:
-                await store.change_machine(machine_id, lambda each: _placed(each, target_fqdn))
-            except RefusedError:
-                if target.exists():
-                    _rename(target, folder)
-                raise
+            await _open(target, machine)
+            await self._fabric.store.change_machine(
+                machine_id, lambda each: _placed(each, target.fqdn)
+            )
         except (OSError, BackendStateError, RefusedError):
-            await store.change_machine(machine_id, lambda each: _placed(each, source.fqdn))
+            await target.backend.let_go(machine_id)
+            if there.exists():
+                _rename(there, here)
             raise
 
-    async def _serve(self, machine: MachineRecord, host: Host, guest: MovingGuest | None) -> None:
-        """Have the machine's replication and its guest go on where it is."""
+    async def _stay(self, machine: MachineRecord, source: Host, guest: MovingGuest | None) -> None:
+        """Go on where the machine was."""
         try:
-            await host.backend.recover({machine.machine_id: disk_files(machine)})
-            if guest is not None:
-                await host.guests.take(machine, guest)
+            await _open(source, machine)
         except (OSError, BackendStateError) as error:
             if guest is not None:
                 await guest.end()
-            raise RefusedError(
-                Code.FAILED,
-                f"machine {machine.name} is on {host.fqdn}, but its disks cannot be used: {error}",
-                "look at the disks, then start the machine",
-            ) from error
+            raise _unusable(machine, source, error) from error
+        await self._go_on(machine, source, guest)
+        await self._fabric.store.change_machine(
+            machine.machine_id, lambda each: _placed(each, source.fqdn)
+        )
+
+    async def _go_on(self, machine: MachineRecord, host: Host, guest: MovingGuest | None) -> None:
+        """Have the machine's guest and its replication go on where its bytes are open."""
+        if guest is not None:
+            try:
+                await host.guests.take(machine, guest)
+            except (OSError, BackendStateError) as error:
+                await guest.end()
+                raise _unusable(machine, host, error) from error
         self._fabric.cycles.ensure(machine.machine_id)
 
 
@@ -115,6 +128,19 @@ def _is_moved(machine: MachineRecord, maker: HostMaker) -> bool:
     assert machine.migrating_to is not None
     there = maker.folder_of(machine.migrating_to, machine.machine_id)
     return there.exists() and not maker.folder_of(machine.host, machine.machine_id).exists()
+
+
+async def _open(host: Host, machine: MachineRecord) -> None:
+    host.backend.take_in(machine.machine_id)
+    await host.backend.recover({machine.machine_id: disk_files(machine)})
+
+
+def _unusable(machine: MachineRecord, host: Host, error: Exception) -> RefusedError:
+    return RefusedError(
+        Code.FAILED,
+        f"machine {machine.name} is on {host.fqdn}, but its disks cannot be used: {error}",
+        "look at the disks, then start the machine",
+    )
 
 
 def _placed(machine: MachineRecord, fqdn: str) -> MachineRecord:

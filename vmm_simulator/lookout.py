@@ -88,8 +88,10 @@ class Lookout:
         host = self._fabric.host_of(machine)
         cycles = self._fabric.cycles
         progress = cycles.progress(machine.machine_id)
-        is_primary = machine.mode is ReplicationMode.PRIMARY
-        is_replica = machine.mode is ReplicationMode.REPLICA
+        # Between two hosts nobody has its bytes.
+        here = machine.migrating_to is None
+        is_primary = here and machine.mode is ReplicationMode.PRIMARY
+        is_replica = here and machine.mode is ReplicationMode.REPLICA
         store = self._fabric.store
         facts = LiveFacts(
             run_state=host.guests.run_state(machine),

@@ -179,6 +179,54 @@ async def test_a_kill_during_a_migration_leaves_the_machine_where_its_folder_is(
             await replicates_on(tokyo, osaka)
 
 
+async def test_a_move_that_fails_leaves_guest_and_replication_where_they_were(
+    estate: Estate,
+) -> None:
+    one, two = estate.fqdns("tokyo")
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        obstacle = estate.folder / "tokyo/vmm/hosts" / two / "replication" / MACHINE / "obstacle"
+        await asyncio.to_thread(obstacle.mkdir, parents=True)
+        path = f"/machines/{MACHINE}/migration"
+        async with writing(tokyo) as written:
+            await more_written(written)
+            status, problem = await tokyo.manage("POST", path, {"host": two})
+            assert (status, problem["code"]) == (409, Code.FAILED)
+            assert "could not be moved" in problem["message"]
+            await more_written(written)
+            await replicates_on(tokyo, osaka)
+        assert (await tokyo.machine(MACHINE))["host"] == one
+        await asyncio.to_thread(obstacle.rmdir)
+        await asyncio.to_thread(obstacle.parent.rmdir)
+        await move(tokyo, MACHINE, two)
+        await replicates_on(tokyo, osaka)
+        await tokyo.done(Verb.SYNCHRONIZE, MACHINE)
+        assert digest(osaka.disks(REPLICA)) == digest(tokyo.disks(MACHINE))
+
+
+async def test_looks_and_transfers_during_moves_find_nothing_in_between(estate: Estate) -> None:
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+
+        async def look() -> None:
+            while True:
+                for site in (tokyo, osaka):
+                    await site.get(paths.VMM_INVENTORY)
+                    await asyncio.sleep(0.01)
+
+        looking = asyncio.create_task(look())
+        async with writing(tokyo) as written:
+            for turn in range(2):
+                await more_written(written)
+                await move(osaka, REPLICA, estate.fqdns("osaka")[1 - turn % 2])
+                await move(tokyo, MACHINE, estate.fqdns("tokyo")[1 - turn % 2])
+                await replicates_on(tokyo, osaka)
+        assert not looking.done()
+        looking.cancel()
+        await tokyo.done(Verb.SYNCHRONIZE, MACHINE)
+        assert digest(osaka.disks(REPLICA)) == digest(tokyo.disks(MACHINE))
+
+
 async def test_a_move_that_would_end_the_protection_is_refused_before_anything(
     estate: Estate,
 ) -> None:

@@ -24,10 +24,14 @@ class ReceivedBytes(ReplicaBytes):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._machines: dict[str, HostedMachine] = {}
+        self._moved_away: set[str] = set()
 
     def _machine(self, machine_id: str) -> HostedMachine:
         machine = self._machines.get(machine_id)
         if machine is None:
+            if machine_id in self._moved_away:
+                # Nothing may be begun in a folder that another host has: it would be lost.
+                raise BackendStateError(f"{machine_id} was moved to another host: ask that one")
             if _MACHINE_ID.fullmatch(machine_id) is None:
                 raise BackendStateError(f"{machine_id!r} cannot be the id of a machine")
             machine = HostedMachine(machine_id, self._folder / machine_id)
@@ -70,19 +74,21 @@ class ReceivedBytes(ReplicaBytes):
 
     # A machine that moves to another host.
 
-    def folder_of(self, machine_id: str) -> Path:
-        """Return where all that is kept of a machine lies (it may not exist)."""
-        return self._machine(machine_id).folder
+    def take_in(self, machine_id: str) -> None:
+        """Serve a machine whose folder was moved here, or stayed here after all."""
+        self._moved_away.discard(machine_id)
 
     async def let_go(self, machine_id: str) -> Path:
         """Make everything of a machine durable, close and forget it; its folder may then be moved.
 
-        Marks, what a replica holds and its points go along with the folder.
+        Marks, what a replica holds and its points go along with the folder. Nothing is served of
+        the machine any more, until it is taken in again.
         """
         machine = self._machine(machine_id)
         await machine.replica.close("the machine moves to another host")
         await run_to_end(machine.close)
         self._machines.pop(machine_id, None)
+        self._moved_away.add(machine_id)
         return machine.folder
 
     async def aclose(self) -> None:

@@ -176,6 +176,12 @@ class ReplicaReceiver:
         machine = self._store.machines.get(offer.replica_machine_id)
         if machine is None or machine.host != self._fqdn:
             raise unknown("machine", offer.replica_machine_id)
+        if machine.migrating_to is not None:
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"machine {machine.machine_id} is being moved to {machine.migrating_to}",
+                "ask again in a moment",
+            )
         self._check_peer(peer_fqdn, offer, machine)
         _refuse_lower(machine, offer.epoch)
         _check_same_relationship(machine, offer, peer_fqdn)

@@ -26,10 +26,10 @@ def replica_for(
     here = [each for each in copies if each.host == fqdn]
     for machine in here:
         if machine.relationship is not None and _same(machine.relationship.peer_host, peer_fqdn):
-            return machine
+            return _settled(machine)
     for machine in here:
         if machine.mode is ReplicationMode.REPLICA and _trusts(host, machine, peer_fqdn):
-            return machine
+            return _settled(machine)
     moved = _moved_replica(inventory, host, copies)
     if moved is not None and _trusts(inventory.hosts[moved.host], moved, peer_fqdn):
         raise RefusedError(
@@ -58,6 +58,17 @@ def replica_node(
             "create the broker",
         )
     return inventory.hosts[found.host]
+
+
+def _settled(machine: MachineRecord) -> MachineRecord:
+    """Refuse, for now, a copy that is on its way to another node."""
+    if machine.migrating_to is not None:
+        raise RefusedError(
+            Code.NOT_AVAILABLE,
+            f"machine {machine.machine_id} is being moved to {machine.migrating_to}",
+            "ask again in a moment",
+        )
+    return machine
 
 
 def _copies(inventory: Inventory, relationship_id: str) -> list[MachineRecord]:

@@ -265,6 +265,14 @@ def test_a_replica_is_found_on_its_node_and_told_of_from_the_other() -> None:
         assert replica_node(before, asked, "r", PARTNER).fqdn == NODES[1]
 
 
+def test_a_copy_on_its_way_takes_nothing_for_now() -> None:
+    before = inventory(replicating("m1", NODES[0]).model_copy(update={"migrating_to": NODES[1]}))
+    for asked in (PARTNER, PARTNER.upper()):
+        with pytest.raises(RefusedError, match=f"is being moved to {NODES[1]}") as refusal:
+            replica_for(before, NODES[0], "r", asked)
+        assert refusal.value.code == Code.NOT_AVAILABLE
+
+
 def test_a_stranger_is_told_nothing() -> None:
     before = inventory(replicating("m1", NODES[1]))
     for asked in (*NODES, ALONE):

@@ -49,7 +49,7 @@ SUITES: Final = (
     _pytest("tidy", 180),
     _pytest("unit", 240),
     _pytest("model", 240),
-    _pytest("simulation", 1200),
+    _pytest("simulation", 1500),
     _pytest("contract", 480),
     _pytest("integration", 900),
     _pytest("e2e", 900),

@@ -12,6 +12,7 @@ from service_shell.errors import ProgramError
 from vmm_simulator.journal import Change, Effect, Journal
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.vmm.jobs import (
+    JOBS_SHOWN,
     JobRecord,
     ProviderEffect,
     ended_by_restart,
@@ -66,7 +67,7 @@ class JobHistory:
 
     async def views(self, service_account: str) -> tuple[JobView, ...]:
         """Return the newest jobs of administrators and provider, newest first."""
-        effects = await self._journal.effects()
+        effects = await self._journal.newest_effects(JOBS_SHOWN)
         return history(self._jobs.values(), (_of_ledger(each) for each in effects), service_account)
 
     async def _put(self, job: JobRecord) -> None:

@@ -161,6 +161,18 @@ class Journal:
 
         return await self._run(read)
 
+    async def newest_effects(self, count: int) -> list[Effect]:
+        """Return the end of the ledger, the newest first."""
+
+        def read(database: sqlite3.Connection) -> list[Effect]:
+            rows = database.execute(
+                f"SELECT {_EFFECT_COLUMNS} FROM effects ORDER BY number DESC LIMIT ?",  # noqa: S608 -- a constant
+                (count,),
+            )
+            return [Effect(*row) for row in rows]
+
+        return await self._run(read)
+
     async def effects(self) -> list[Effect]:
         """Return the whole ledger in the order in which effects began."""
 

@@ -1,8 +1,12 @@
 """Looking at the fabric: records together with what is live, as views."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from vmm_simulator.guest.interface import GuestState
 from vmm_simulator.job_history import JobHistory
 from vmm_simulator.verbs.call import Fabric
+from vmm_simulator.vmm.estate_records import NetworkRecord
 from vmm_simulator.vmm.fabric_views import cluster_views, fabric_view, host_group_views
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.replication_views import LiveFacts
@@ -19,6 +23,14 @@ from wire_contract.vmm_interface import CloudView, GuestAnswer, InventoryView, M
 from wire_contract.vocabulary import ReplicationMode
 
 
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What machines are looked at with: the networks, and which replicas have a test machine."""
+
+    networks: Mapping[str, NetworkRecord]
+    tested: frozenset[str]
+
+
 class Lookout:
     """Answers what the fabric looks like at this moment."""
 
@@ -31,7 +43,7 @@ class Lookout:
 
     def inventory(self) -> InventoryView:
         """Return everything that the VMM server manages."""
-        store = self._fabric.store
+        store, around = self._fabric.store, self._around()
         clouds, hosts = store.clouds.values(), store.hosts.values()
         return InventoryView(
             vmm=vmm_view(store.fabric),
@@ -39,7 +51,7 @@ class Lookout:
             hosts=tuple(host_view(each, clouds) for each in hosts),
             networks=network_views(store.fabric),
             classifications=classification_views(store.fabric),
-            machines=tuple(self._view(each, None) for each in store.machines.values()),
+            machines=tuple(self._view(each, None, around) for each in store.machines.values()),
             host_groups=host_group_views(store.inventory),
             clusters=cluster_views(store.fabric),
         )
@@ -78,13 +90,15 @@ class Lookout:
             answer = None if state is None else _answer(state)
             # The guest took its time: look at the record again.
             machine = self._fabric.store.machine(machine_id)
-        return self._view(machine, answer)
+        return self._view(machine, answer, self._around())
 
     def pid(self, machine: MachineRecord) -> int | None:
         """Return the process id of the guest, None where none runs."""
         return self._fabric.host_of(machine).guests.pid(machine.machine_id)
 
-    def _view(self, machine: MachineRecord, answer: GuestAnswer | None) -> MachineView:
+    def _view(
+        self, machine: MachineRecord, answer: GuestAnswer | None, around: "_Around"
+    ) -> MachineView:
         host = self._fabric.host_of(machine)
         cycles = self._fabric.cycles
         progress = cycles.progress(machine.machine_id)
@@ -106,12 +120,21 @@ class Lookout:
             vmm_fqdn=store.fabric.fqdn,
             monitoring=store.host(machine.host).monitoring,
             recovery_points=host.backend.recovery_points(machine.machine_id) if is_replica else (),
-            tested=any(
-                each.test_machine_of == machine.machine_id for each in store.machines.values()
+            tested=machine.machine_id in around.tested,
+        )
+        return machine_view(machine, around.networks, facts)
+
+    def _around(self) -> "_Around":
+        """Return what is the same for all machines of one look."""
+        store = self._fabric.store
+        return _Around(
+            networks={each.network_id: each for each in store.fabric.networks},
+            tested=frozenset(
+                each.test_machine_of
+                for each in store.machines.values()
+                if each.test_machine_of is not None
             ),
         )
-        networks = {each.network_id: each for each in self._fabric.store.fabric.networks}
-        return machine_view(machine, networks, facts)
 
 
 def _answer(state: GuestState) -> GuestAnswer:

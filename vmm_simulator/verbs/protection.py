@@ -8,7 +8,7 @@ from vmm_simulator.hyperv.host_control import Offer, OfferedDisk
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.hyperv.schedule import check_policy, start_at
-from vmm_simulator.problems import Code, RefusedError, bad_arguments
+from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import (
     EnableReplication,
     InOfflineFolder,
@@ -20,6 +20,7 @@ from vmm_simulator.verbs.arguments import (
 from vmm_simulator.verbs.call import Call, Result, refused_state
 from vmm_simulator.vmm.capacity import Needs
 from vmm_simulator.vmm.fitness import unfit_for_protection
+from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.placement import Place, Wish, check_cloud_capacity, place_replica
 from vmm_simulator.vmm.records import (
     DiskRecord,
@@ -36,16 +37,10 @@ async def place(call: Call[PlaceReplica]) -> Result:
     arguments = call.arguments
     present = call.fabric.store.machines.get(call.target)
     if present is None:
-        cloud = call.fabric.store.cloud(arguments.cloud_id)
         _refuse_twin(call)
-        inventory = call.fabric.store.inventory
-        wish = _wish(arguments)
-        others = tuple(inventory.machines.values())
-        check_cloud_capacity(cloud, others, wish.needs)
-        candidates = inventory.hosts_of(cloud)
-        chosen = place_replica(inventory.fabric, candidates, others, arguments.primary_host, wish)
-        present = _reserved(call, chosen)
-        await call.fabric.store.add_machine(present)
+        # Chosen and reserved at once: no host goes, and no room is taken, in between.
+        await call.fabric.store.edit(lambda inventory: _reservation(call, inventory))
+        present = call.fabric.store.machine(call.target)
     elif (present.hyperv_id, present.cloud_id) != (arguments.hyperv_id, arguments.cloud_id):
         raise bad_arguments(f"the machine id {call.target} belongs to another machine")
     call.reached("reserved")
@@ -238,6 +233,17 @@ def _refuse_other_relationship(call: Call[EnableReplication]) -> None:
             f" (relationship {relationship.relationship_id})",
             "remove that relationship first",
         )
+
+
+def _reservation(call: Call[PlaceReplica], inventory: Inventory) -> Edit:
+    cloud, wish = inventory.clouds.get(call.arguments.cloud_id), _wish(call.arguments)
+    if cloud is None:
+        raise unknown("cloud", call.arguments.cloud_id)
+    others = tuple(inventory.machines.values())
+    check_cloud_capacity(cloud, others, wish.needs)
+    candidates, primary_host = inventory.hosts_of(cloud), call.arguments.primary_host
+    chosen = place_replica(inventory.fabric, candidates, others, primary_host, wish)
+    return Edit(put=(_reserved(call, chosen),))
 
 
 def _wish(arguments: PlaceReplica) -> Wish:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service_shell.errors import ProgramError
 from tests.support.simulator_estate import CLOUD, MACHINE, Estate, RunningSite, make_estate
 from vmm_simulator.problems import Code
 from wire_contract import paths
@@ -220,6 +221,52 @@ async def test_changes_are_announced_to_who_waits_and_survive_a_restart(estate: 
             url = f"https://127.0.0.1:{tokyo.vmm_port}{paths.VMM_CHANGES}"
             async with tokyo.session.get(url, params=bad) as answer:
                 assert answer.status == 400
+
+
+async def test_a_first_inventory_that_breaks_rules_is_refused_with_all_of_them(
+    estate: Estate,
+) -> None:
+    inventory = estate.configuration("tokyo")["inventory"]
+    second = {"id": "n2", "name": "n2", "logical_network": "logical"}
+    share = {"unc": "files", "folder": "/f", "server": "files.example"}
+    broken = {
+        **inventory,
+        "networks": [*inventory["networks"], second],
+        "file_shares": [share],
+    }
+    with pytest.raises(ProgramError) as refusal:
+        async with estate.running("tokyo", inventory=broken):
+            pass
+    text = str(refusal.value)
+    assert "logical network logical has 2 VM networks without isolation; it can have one" in text
+    assert "file share files: it is named" in text
+    # Nothing was kept of it: the corrected file is the first inventory.
+    async with estate.running("tokyo") as tokyo:
+        assert (await tokyo.machine(MACHINE))["name"] == "SQL-01"
+
+
+async def test_the_first_inventory_has_addresses_folders_and_brokers(tmp_path: Path) -> None:
+    static = {"network": "vlan", "subnet": "front", "address_type": "Static"}
+    estate = make_estate(tmp_path, running=False, nics=[{"id": "nic", **static}])
+    inventory = estate.configuration("tokyo")["inventory"]
+    vlan = {"id": "vlan", "name": "vlan", "type": "VLANNetwork", "logical_network": "logical"}
+    library = {"unc": "\\\\vmm\\Library", "folder": str(tmp_path / "library")}
+    whole = {
+        **inventory,
+        "networks": [*inventory["networks"], {**vlan, "subnets": SUBNETS}],
+        "ip_pools": [{"id": "pool", **POOL, "reserved": ["10.1.0.5"]}],
+        "library_shares": ["\\\\vmm\\Other", library],
+        "clusters": [{"name": CSV_CLUSTER, "broker": "broker.tokyo.example"}],
+    }
+    async with estate.running("tokyo", inventory=whole) as tokyo:
+        seen = await fabric(tokyo)
+        (pool,) = seen.address_pools
+        assert [each.address for each in pool.grants] == ["10.1.0.6"]
+        assert [each.folder for each in seen.library_shares] == [None, str(tmp_path / "library")]
+        assert await asyncio.to_thread((tmp_path / "library").is_dir)
+        assert [each.broker for each in seen.clusters] == ["broker.tokyo.example"]
+        (machine,) = seen.machines
+        assert machine.nics[0].address == "10.1.0.6"
 
 
 async def test_nothing_is_changed_while_the_service_is_stopped(estate: Estate) -> None:

@@ -102,7 +102,7 @@ async def open_site(
         stack.push_async_callback(_close_all, hosts)
         await _recover(store, hosts)
         group = await stack.enter_async_context(_site_tasks())
-        cycles = Cycles(store, group, _cycle_maker(settings, store, hosts, clock))
+        cycles = Cycles(store, group, _cycle_maker(settings, store, hosts, clock), clock)
         fabric = Fabric(store=store, hosts=hosts, cycles=cycles, clock=clock)
         faults = FaultSet()
         commands = Commands(fabric, journal, faults, group)

@@ -18,6 +18,7 @@ from service_shell.clock import Clock
 from vmm_simulator.hyperv.backend import BackendStateError, CutKind
 from vmm_simulator.hyperv.counting import Counting
 from vmm_simulator.hyperv.fencing import fence
+from vmm_simulator.hyperv.groups import Groups
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, allowed
@@ -62,6 +63,7 @@ class ReplicationCycle:
         self._interval_override = interval_override
         self._counting = Counting(store, clock)
         self._woken = asyncio.Event()
+        self.groups: Groups | None = None
         self.shipping = Shipping(machine_id, store=store, host=host, clock=clock)
 
     def wake(self) -> None:
@@ -127,9 +129,20 @@ class ReplicationCycle:
             case S.RESYNCHRONIZING:
                 await self._copy_whole(Operation.COMPLETE_RESYNCHRONIZATION)
             case S.REPLICATING if not await self._log_is_too_large():
-                await self.shipping.ship_until_held(CutKind.DELTA)
+                await self._ship_changes()
             case S.SUSPENDED | S.CRITICAL if relationship.before is None:
                 await self._log_is_too_large()
+
+    async def _ship_changes(self) -> None:
+        """Send what has changed; in a consistency group its first member cuts for all."""
+        members = (
+            [self._machine_id] if self.groups is None else self.groups.members(self._machine_id)
+        )
+        if len(members) > 1 and not self.shipping.has_handed:
+            if members[0] != self._machine_id or self.groups is None:
+                return
+            await self.groups.cut(members)
+        await self.shipping.ship_until_held(CutKind.DELTA)
 
     async def _start_scheduled(self) -> None:
         await self._track()

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import structlog
 
+from service_shell.clock import Clock
 from vmm_simulator.hyperv.cycle import Progress, ReplicationCycle
+from vmm_simulator.hyperv.groups import Groups
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.transitions import sends
 
@@ -20,17 +22,26 @@ class Cycles:
         store: InventoryStore,
         group: asyncio.TaskGroup,
         make: Callable[[str], ReplicationCycle],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._group = group
         self._make = make
         self._cycles: dict[str, ReplicationCycle] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._groups = Groups(
+            store,
+            clock,
+            lambda each: self.cycle(each).shipping,
+            lambda each: self.cycle(each).wake(),
+        )
 
     def cycle(self, machine_id: str) -> ReplicationCycle:
         """Return the cycle of a machine, also to send once without its task."""
         if machine_id not in self._cycles:
-            self._cycles[machine_id] = self._make(machine_id)
+            cycle = self._make(machine_id)
+            cycle.groups = self._groups
+            self._cycles[machine_id] = cycle
         return self._cycles[machine_id]
 
     def ensure(self, machine_id: str) -> None:
@@ -56,7 +67,10 @@ class Cycles:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
-        self._cycles.pop(machine_id, None)
+        cycle = self._cycles.pop(machine_id, None)
+        if cycle is not None:
+            # Its group may have cut for it meanwhile: the next cut holds that too.
+            await cycle.shipping.give_back()
 
     async def stop_all(self) -> None:
         """Stop every cycle."""

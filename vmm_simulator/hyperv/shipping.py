@@ -8,6 +8,7 @@ is tried a few times and then leads to state 8, which waits for an administrator
 import asyncio
 import errno
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.counting import Counting
+from vmm_simulator.hyperv.cutting import Member, cut_application_consistent
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.schedule import OTHER_FAILURES_MAX, application_consistent_due
@@ -38,7 +40,7 @@ from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import with_relationship
-from wire_contract.vocabulary import ReplicationMode, RunState
+from wire_contract.vocabulary import ReplicationMode
 
 ERROR_CHARACTERS_MAX: Final = 1000
 
@@ -103,6 +105,7 @@ class Shipping:
         self._clock = clock
         self._counting = Counting(store, clock)
         self._sending = asyncio.Lock()
+        self._handed: ChangeSet | None = None
         self.progress: Progress | None = None
         self.failures_in_a_row = 0
         self.other_failures_in_a_row = 0
@@ -130,7 +133,7 @@ class Shipping:
         async with self._sending:
             machine, relationship = self.sender()
             backend = self._host.backend
-            change_set = await self._cut(kind, relationship.last_cut + 1)
+            change_set = await self._cut(kind)
             header = self._header(machine, relationship, change_set)
             began = asyncio.get_running_loop().time()
             self.progress = Progress(change_set.bytes_total)
@@ -176,7 +179,7 @@ class Shipping:
         async with self._sending:
             machine, relationship = self.sender()
             backend = self._host.backend
-            change_set = await self._cut(CutKind.FULL, relationship.last_cut + 1)
+            change_set = await self._cut(CutKind.FULL)
             header = self._header(machine, relationship, change_set)
             self.progress = Progress(change_set.bytes_total)
             done = False
@@ -226,58 +229,61 @@ class Shipping:
             last_record=change_set.last_record,
         )
 
-    async def _cut(self, kind: CutKind, number: int) -> ChangeSet:
+    def member(self) -> Member:
+        """Return this machine as one that can be cut with others at one moment."""
         machine, relationship = self.sender()
-        backend = self._host.backend
-        await backend.attach(self._machine_id, disk_files(machine))
-        now = self._clock.now()
-        due = kind is CutKind.DELTA and application_consistent_due(
+        return Member(machine, self._host, relationship.last_cut + 1)
+
+    def application_consistency_due(self, now: datetime) -> bool:
+        """Return whether the next cut of changes is to be an application-consistent one."""
+        _, relationship = self.sender()
+        return application_consistent_due(
             relationship.application_consistent_hours,
             relationship.recovery_points,
             relationship.application_consistent_tried_at,
             now,
         )
-        if due:
-            consistent = await self._application_consistent_cut(machine, number)
-            await self._note_application_consistency(found=consistent is not None)
-            if consistent is not None:
-                return consistent
-        return await backend.cut(self._machine_id, kind, number, self._clock.now())
 
-    async def _application_consistent_cut(
-        self, machine: MachineRecord, number: int
-    ) -> ChangeSet | None:
-        """Cut while the guest holds still; None when it did not, or not for long enough."""
-        guests, backend = self._host.guests, self._host.backend
-        runs = guests.run_state(machine) is RunState.RUNNING
-        if runs and not await guests.freeze(self._machine_id):
-            return None
-        change_set, held = None, not runs
-        try:
-            sets = await backend.cut_group(
-                [self._machine_id],
-                CutKind.DELTA,
-                {self._machine_id: number},
-                self._clock.now(),
-                Consistency.APPLICATION,
-            )
-            change_set = sets[self._machine_id]
-        except BackendStateError as error:
-            log.warning(
-                "application_consistent_cut_failed",
-                machine_id=self._machine_id,
-                cause=str(error),
-            )
-        finally:
-            if runs:
-                held = await guests.thaw(self._machine_id)
-        if change_set is not None and not held:
-            # What was cut is what a sudden stop leaves: it must not pass for more.
-            await backend.release(change_set, acknowledged=False)
-            return None
-        return change_set
+    def hand(self, change_set: ChangeSet) -> None:
+        """Take a change set that was cut together with others, to be shipped next."""
+        self._handed = change_set
 
-    async def _note_application_consistency(self, *, found: bool) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether a change set is being sent, or waits to be."""
+        return self._handed is not None or self._sending.locked()
+
+    @property
+    def has_handed(self) -> bool:
+        """Whether a change set that was cut together with others waits to be shipped."""
+        return self._handed is not None
+
+    async def give_back(self) -> None:
+        """Let what was handed over be cut again."""
+        handed, self._handed = self._handed, None
+        if handed is not None:
+            await self._host.backend.release(handed, acknowledged=False)
+
+    async def _cut(self, kind: CutKind) -> ChangeSet:
+        handed, self._handed = self._handed, None
+        if handed is not None and kind is CutKind.DELTA:
+            return handed
+        if handed is not None:
+            await self._host.backend.release(handed, acknowledged=False)
+        member = self.member()
+        await self._host.backend.attach(self._machine_id, disk_files(member.machine))
+        now = self._clock.now()
+        if kind is CutKind.DELTA and self.application_consistency_due(now):
+            sets = await cut_application_consistent([member], self._clock)
+            await self.note_application_consistency(found=sets is not None)
+            if sets is not None:
+                return sets[self._machine_id]
+        return await self._host.backend.cut(
+            self._machine_id, kind, member.number, self._clock.now()
+        )
+
+    async def note_application_consistency(self, *, found: bool) -> None:
+        """Note that an application-consistent cut was tried, and count one that failed."""
         now = self._clock.now()
 
         def change(machine: MachineRecord) -> MachineRecord:

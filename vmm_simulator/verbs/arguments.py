@@ -90,6 +90,7 @@ class _Policy(WireModel):
     compression: bool = False
     authentication: Authentication = Authentication.CERTIFICATE
     bypass_proxy: bool = False
+    consistency_group: Identity | None = None
     window: Window = Window()
 
 

@@ -82,6 +82,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             compression=arguments.compression,
             authentication=arguments.authentication,
             bypass_proxy=arguments.bypass_proxy,
+            consistency_group=arguments.consistency_group,
             window=arguments.window,
             established_at=now,
         )

@@ -150,6 +150,7 @@ def _as_primary(machine: MachineRecord, arguments: ReverseReplicate) -> MachineR
         compression=arguments.compression,
         authentication=arguments.authentication,
         bypass_proxy=arguments.bypass_proxy,
+        consistency_group=arguments.consistency_group,
         window=arguments.window,
         resynchronize=arguments.resynchronize,
         diverged=False,

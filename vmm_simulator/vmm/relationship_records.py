@@ -45,6 +45,7 @@ class RelationshipRecord(Record):
     compression: bool = False
     authentication: Authentication = Authentication.CERTIFICATE
     bypass_proxy: bool = False
+    consistency_group: str | None = None
     window: Window = Window()
     last_cut: int = 0
     last_cut_record: int = 0

@@ -9,6 +9,7 @@ missed is said, and is no error); 1 otherwise.
 
 import contextlib
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -94,7 +95,9 @@ def copies(bench: Bench) -> None:
                 ],
             ):
                 os.sync()
+                before = _children_processor()
                 note(name, work())
+                found.setdefault(f"{name}, processor", []).append(_children_processor() - before)
             require_equal(ground.source, pair.copy_of(MACHINE))
             pair.primary.ask(
                 "change", machine=MACHINE, folder=str(ground.folder), scale=ground.scale, seed=run
@@ -107,6 +110,11 @@ def copies(bench: Bench) -> None:
             require_equal(ground.source, pair.copy_of(MACHINE))
             note("rsync's delta", rsync.delta_seconds())
     _copies_found(bench, {name: median(each) for name, each in found.items()})
+
+
+def _children_processor() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _by_turns(
@@ -126,6 +134,10 @@ def _full_seconds(pair: Pair, found: dict[str, list[float]]) -> float:
 
 def _copies_found(bench: Bench, found: dict[str, float]) -> None:
     ours, delta = found["ours"], found["our delta"]
+    processor = found["processor"]
+    for name, peer in (("nbdcopy", "nbdcopy"), ("C mTLS pump", "pump")):
+        theirs = found[f"{peer}, processor"]
+        bench.add(f"full copy, processor: {name} / ours", theirs / processor, theirs, peer)
     bench.add("full copy", ours)
     bench.add("full copy: processor, both ends", found["processor"])
     for name, peer in (

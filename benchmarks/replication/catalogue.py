@@ -13,6 +13,8 @@ _LISTED: Final = (
     Metric("full copy: nbdcopy, TLS, 4 connections / ours", None, "x", 0.9, "higher"),
     Metric("full copy: C mTLS pump / ours", None, "x", 0.6, "higher"),
     Metric("full copy: rsync / ours", None, "x", 3.0, "higher"),
+    Metric("full copy, processor: nbdcopy / ours", None, "x", None, "higher"),
+    Metric("full copy, processor: C mTLS pump / ours", None, "x", None, "higher"),
     Metric("5 % delta, acknowledged", None, "s", None, "lower"),
     Metric("5 % delta, applied", None, "s", None, "lower"),
     Metric("5 % delta: rsync / ours", None, "x", 8.0, "higher"),

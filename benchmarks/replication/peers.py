@@ -1,10 +1,12 @@
 """What else would copy a disk: nbdcopy over TLS, a bare TLS pump in C, rsync, QEMU's backup.
 
-Each is given what favours it: warm pages, an empty target, loopback. rsync has no encryption.
+Each is given what favours it: warm pages, an empty target, loopback; each ends when its copy is
+durable, but for the pump, which has none. rsync has no encryption.
 """
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -123,18 +125,18 @@ class Rsync:
             yield cls(ground, port, target)
 
     def full_seconds(self) -> float:
-        """Copy the whole disk, holes as holes; seconds."""
+        """Copy the whole disk, holes as holes, durably; seconds."""
         for each in self._target.iterdir():
             each.unlink()
         return self._seconds("--whole-file", "--sparse")
 
     def delta_seconds(self) -> float:
-        """Bring what has changed into the target, in place; seconds."""
+        """Bring what has changed into the target, in place, durably; seconds."""
         return self._seconds("--no-whole-file", "--inplace", f"--block-size={GRANULARITY_BYTES}")
 
     def _seconds(self, *options: str) -> float:
         began = time.perf_counter()
-        run("rsync", *options, "--ignore-times", str(self._ground.source), self._url)
+        run("rsync", *options, "--fsync", "--ignore-times", str(self._ground.source), self._url)
         seconds = time.perf_counter() - began
         require_equal(self._ground.source, self._target / self._ground.source.name)
         return seconds
@@ -217,7 +219,7 @@ class Qemu:
             each.unlink()
 
     def incremental_seconds(self) -> float:
-        """Back up what has changed; seconds until it is at the target and flushed."""
+        """Back up what has changed; seconds until it is durable at the target."""
         self._jobs += 1
         job = f"backup-{self._jobs}"
         began = time.perf_counter()
@@ -236,6 +238,8 @@ class Qemu:
                 if "error" in data:
                     raise NotMeasuredError(f"QEMU's backup failed: {data['error']}")
                 break
+        with self.target.open("rb") as target:
+            os.fsync(target.fileno())
         seconds = time.perf_counter() - began
         require_equal(self.disk, self.target)
         return seconds

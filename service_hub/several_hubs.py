@@ -128,6 +128,8 @@ class Neighbours:
                 self._engine.message_for(ring.key)
             case "jobs":
                 self._engine.leases_freed()
+            case "load":
+                self._engine.spread.heard(ring.key)
             case "kick":
                 self._delivery.kick(ring.key)
             case "arrived":

@@ -11,6 +11,7 @@ from site_recovery_cli.job_control import add_control
 from site_recovery_cli.job_progress import follow_job, read_job
 from site_recovery_cli.job_report import (
     FINISHED,
+    ending_lines,
     failure_lines,
     full_row,
     list_row,
@@ -116,6 +117,7 @@ def show(
         [
             *(line.text for line in tree(properties_of(found).tasks)),
             *failure_lines(found),
+            *ending_lines(found),
             *usual,
             *([f"  {waiting}"] if waiting else []),
             *(f"  {each}" for each in row["next"]),

@@ -124,6 +124,12 @@ def failure_lines(job: models.Job) -> list[str]:
     return lines
 
 
+def ending_lines(job: models.Job) -> list[str]:
+    """Say how a job ended that somebody cancelled; what failed is told by its errors."""
+    properties = properties_of(job)
+    return [f"  {_ending(properties)}"] if properties.state == "Cancelled" else []
+
+
 def next_commands(job: models.Job) -> list[str]:
     """Return the commands that make sense now, each with what it does."""
     properties = properties_of(job)

@@ -1,11 +1,11 @@
-"""How long a job that runs usually takes, as the hub has learnt from earlier ones."""
+"""What a job that has not ended waits for, and how long that usually takes, by the hub's words."""
 
 from azure.mgmt.recoveryservicessiterecovery import models
 
 from site_recovery_cli.connection import Connection
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
-from site_recovery_cli.job_report import FINISHED, properties_of
+from site_recovery_cli.job_report import FINISHED, SUSPENDED, properties_of
 
 
 async def usual_lines(connection: Connection, vault: str | None, job: models.Job) -> list[str]:
@@ -25,4 +25,7 @@ async def usual_lines(connection: Connection, vault: str | None, job: models.Job
         if task.get("words") and task.get("state") == "InProgress"
     ]
     whole = [f"the job: {told['words']}"] if told.get("words") else []
-    return [f"  usual    {line}" for line in (*running, *whole)]
+    usual = [f"  usual    {line}" for line in (*running, *whole)]
+    # A suspended job is told apart, with the command that resumes it.
+    waits = told.get("waiting_for") if properties_of(job).state != SUSPENDED else None
+    return [*usual, *([f"  {waits}"] if waits else [])]

@@ -202,7 +202,8 @@ def _loss(loss: Mapping[str, Any]) -> str:
         return words
     age = loss.get("age_seconds")
     stale = ", which is stale" if loss.get("stale") else ""
-    return f"{seconds:g} s, {words} (seen {age:g} s ago{stale})"
+    seen = "" if age is None else f" (seen {age:.0f} s ago{stale})"
+    return f"{seconds:.0f} s, {words}{seen}"
 
 
 def _rows(told: Row, field: str) -> Sequence[Row]:

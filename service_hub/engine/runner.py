@@ -24,6 +24,7 @@ from service_hub.engine.children import Children
 from service_hub.engine.consequences import Consequences, Step, related_in, related_to
 from service_hub.engine.decider import Decider
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs, Taken
+from service_hub.engine.spread import WorkSpread
 from service_hub.engine.takeover import Takeover
 from service_hub.engine.tenure import LEASE_SECONDS, Tenure
 from service_hub.engine.unreachable import Unreachable
@@ -132,6 +133,10 @@ class Engine:
             aftermath=self._after,
         )
 
+        self.spread = WorkSpread(
+            jobs=self._jobs, tenure=self.tenure, committer=committer, boottime=boottime
+        )
+
     def follow(self, followers: Followers) -> None:
         """Tell these too when a job has ended (said by the composition root, before it runs)."""
         self._after.follow(followers)
@@ -166,6 +171,8 @@ class Engine:
             self._work.again(self._watch, self._next_look)
             self._work.again(self._look_beyond, lambda: INBOX_SECONDS)
             self._work.again(self._renew, lambda: self.tenure.renewal_seconds)
+            if self._terms.shared:
+                self._work.again(self.spread.look, lambda: self.tenure.renewal_seconds)
             try:
                 yield
             finally:
@@ -183,6 +190,8 @@ class Engine:
         for held in self._jobs:
             self._jobs.drop(held)
         try:
+            if self._terms.shared:
+                await self.spread.leave()
             await self.tenure.release(leases)
         except Exception as error:  # noqa: BLE001 -- they run out by themselves
             log.warning("leases_not_released", cause=str(error), count=len(leases))
@@ -376,7 +385,7 @@ class Engine:
                         await self._freed.wait()
                 self._freed.clear()
             try:
-                more = await self._takeover.take_up_some()
+                more = await self._takeover.take_up_some() if self.spread.may_claim else 0
             except Exception as error:  # noqa: BLE001 -- claimed at the next turn
                 log.warning("claim_failed", cause=str(error) or repr(error))
                 more = 0

@@ -172,9 +172,9 @@ class PreviewService:
             servers={Side.PRIMARY: title_of(provider), **_partner_of(partners)},
             tasks=(),
             effects=effects,
-            loss=ExpectedLoss(0.0, 0, None, "nothing: no machine is protected there"),
+            loss=ExpectedLoss(0.0, 0, None, "nothing"),
             loss_freshness=None,
-            duration=ExpectedDuration(0.0, 0.0, (), "at once"),
+            duration=_AT_ONCE if against is None else _NOT_AT_ALL,
             members=partners,
         )
 
@@ -215,6 +215,10 @@ class PreviewService:
             if provider.registered_at and target.lower() in {each.lower() for each in names}:
                 return provider
         raise NotFoundError(target)
+
+
+_AT_ONCE: Final = ExpectedDuration(0.0, 0.0, (), "at once")
+_NOT_AT_ALL: Final = ExpectedDuration(None, None, (), "nothing runs")
 
 
 def _tidied(partner: FabricFacts, cloud_id: str) -> ForeseenEffect:

@@ -112,6 +112,7 @@ class PostgresStore(RecordStore):
         try:
             return await answer()
         except (StorageUnavailableError, *_BROKEN):
+            _end_if_asked()
             # The connection may have been broken long before it was used: once more on a new one.
             try:
                 return await answer()
@@ -251,6 +252,7 @@ class PostgresStore(RecordStore):
             return False
 
     def _raise(self, error: BaseException) -> NoReturn:
+        _end_if_asked()
         meant = told(self._where.settings, error)
         if meant is error:
             raise error
@@ -304,6 +306,16 @@ class PostgresStore(RecordStore):
 
 async def _transaction_of(line: Connection) -> str:
     return str(await line.fetchval("SELECT CAST(pg_current_xact_id() AS text)"))
+
+
+def _end_if_asked() -> None:
+    """Raise CancelledError where who waits was cancelled: a broken connection hides that.
+
+    Else a loop that goes on after each failure would never hear that it is to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _leases(line: Connection, statement: str, *values: object) -> Done[list[Lease]]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -88,6 +89,39 @@ async def until_stored(store: PostgresStore, change: Change) -> int:
                 continue
             assert isinstance(outcome, int), outcome
             return outcome
+
+
+class BrokenWhenCancelled:
+    """An engine whose connection says that it is broken instead of that it was cancelled."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    def execution_options(self, **options: Any) -> "BrokenWhenCancelled":
+        """Be the same whatever is wanted."""
+        del options
+        return self
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[None]:
+        """Wait until cancelled."""
+        self.reached.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise asyncpg.InterfaceError("connection is closed") from None
+        yield
+
+
+async def test_who_is_cancelled_over_a_broken_connection_ends(settings: DatabaseSettings) -> None:
+    engine: Any = BrokenWhenCancelled()
+    store = PostgresStore(where=address(settings, LEASE_SECONDS), reader=engine)
+    asking = asyncio.create_task(store.messages(["j"]))
+    await engine.reached.wait()
+    asking.cancel()
+    done, _ = await asyncio.wait({asking}, timeout=SECONDS_MAX)
+    assert done
+    assert asking.cancelled()
 
 
 async def test_change_numbers_rise_over_all_hubs(settings: DatabaseSettings) -> None:

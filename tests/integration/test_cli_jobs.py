@@ -135,6 +135,7 @@ def test_a_job_that_somebody_else_cancels_is_told_so(shell: Shell) -> None:
     shell.run("job", "cancel", job.id, "--yes")
     text = shell.run("job", "watch", job.id, code=ExitCode.JOB_FAILED)
     assert "somebody cancelled it" in text
+    assert "somebody cancelled it" in shell.out("job", "show", job.id)
     assert "restart" not in text
 
 

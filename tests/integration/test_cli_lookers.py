@@ -218,11 +218,13 @@ def test_a_running_job_says_how_long_it_usually_takes(shell: Shell) -> None:
     assert "usual" not in shell.run("job", "show", "job-1"), "a hub that has learnt nothing"
     task = {"task_id": "T1", "state": "InProgress", "words": "usually 40 s, running for 12 s"}
     waits = {"task_id": "T2", "state": "NotStarted", "words": "usually 5 s"}
-    answer = {"tasks": [task, waits], "words": "usually 33 s more"}
+    waiting = "waiting for vmm-b to report on 'T1' since 12:00; can be ended by Cancel"
+    answer = {"tasks": [task, waits], "words": "usually 33 s more", "waiting_for": waiting}
     path = ("GET", f"{VAULT}/jobs/job-1/progress")
     shell.hub.answers[path] = web.json_response(answer)
     text = shell.run("job", "show", "job-1")
     assert "usual    T1: usually 40 s, running for 12 s" in text
     assert "usual    the job: usually 33 s more" in text
     assert "T2" not in text
+    assert f"  {waiting}" in text
     assert "usual" not in shell.out("job", "show", "job-1", "-o", "json")

@@ -77,7 +77,7 @@ class BusyEstate(Estate):
             "host": self.fqdns("tokyo")[number % 2],
             "cloud": CLOUD["tokyo"],
             "disks": [{"id": "disk", "name": "disk", "path": str(self.disks[number])}],
-            "nics": [{"id": "nic", "network": "network"}],
+            "nics": [{"id": f"nic-{number}", "network": "network"}],
         }
 
 

@@ -34,7 +34,13 @@ VAULT = Vault(
 def service(world: EngineWorld) -> JobService:
     """Return the use case at one of the hubs."""
     requests = RequestLedger(reader=world.store, clock=world.clock)
-    return JobService(reader=world.store, runner=world.engine, clock=world.clock, requests=requests)
+    return JobService(
+        reader=world.store,
+        lists=world.store,
+        runner=world.engine,
+        clock=world.clock,
+        requests=requests,
+    )
 
 
 def identity(name: str) -> RequestIdentity:

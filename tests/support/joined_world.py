@@ -5,6 +5,7 @@ Only the VMM server is played, and signatures can be spoilt on their way out.
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
@@ -97,6 +98,8 @@ class SpoiltSigner:
 
     def sign(self, payload: Mapping[str, object] | bytes) -> str:
         """Return a signature, or what a test wants instead."""
+        if isinstance(payload, bytes):
+            payload = json.loads(payload)
         assert isinstance(payload, Mapping)
         seq = payload["seq"]
         assert isinstance(seq, int)

@@ -21,7 +21,7 @@ from wire_contract.vmm_interface import InventoryView, MachineView
 FABRIC_ANSWER_LOG_EVERY: Final = 60
 """A fabric that stays away is logged once per so many looks."""
 
-LOOKS_APART_SECONDS: Final = 0.2
+LOOKS_APART_SECONDS: Final = 0.5
 """How soon one look may follow another, however many changes are announced."""
 
 ANNOUNCEMENT_SECONDS_MAX: Final = 30.0

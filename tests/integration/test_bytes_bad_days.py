@@ -183,6 +183,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fdatasync", lambda _: None)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("no_waiting")
 @on_uvloop
 async def test_ten_thousand_logs_are_applied_and_undone(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tests.unit.hyperv_bytes.replica_story import (
 from tests.unit.hyperv_bytes.source_story import kill_source
 from vmm_simulator.hyperv.replica_record import FileGuard
 
+pytestmark = pytest.mark.timeout(300)
+
 KILL_STRIDE = 11
 CUT_STRIDE = 5
 SOURCE_STRIDE = 6

@@ -148,13 +148,18 @@ add_operator_signature(application)
 
 
 @application.command("unregister")
-def unregister_command(config: Config) -> None:
+def unregister_command(
+    config: Config,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+) -> None:
     """Take this server out of its vault; the running provider cleans up."""
     settings = load_configuration(config, AgentSettings)
     configure_logging(settings.log, PROGRAM)
 
     async def main(_: asyncio.Event) -> None:
-        await run_unregistration(settings, typer.echo, SystemClock())
+        asked = None if yes else ask
+        await run_unregistration(settings, typer.echo, SystemClock(), ask=asked)
 
     raise typer.Exit(run_program(main, require_uvloop=False))
 

@@ -22,6 +22,7 @@ LEAVING_SECONDS_MAX: Final = 900.0
 POLL_SECONDS: Final = 0.2
 
 Tell = Callable[[str], None]
+Ask = Callable[[str], bool]
 
 
 async def run_unregistration(
@@ -29,14 +30,22 @@ async def run_unregistration(
     tell: Tell,
     clock: Clock,
     *,
+    ask: Ask | None = None,
     seconds_max: float = LEAVING_SECONDS_MAX,
 ) -> None:
     """Have the hub take this server out; return when the provider has cleaned up and forgotten.
 
-    ProgramError names what is still protected, mapped or paired, or what else is in the way.
+    `ask` is asked before anything is; None: nobody is. ProgramError names what is still protected,
+    mapped or paired, or what else is in the way.
     """
     _check_running(settings)
     identity = load_identity(settings.data_directory, clock.now())
+    question = (
+        f"Take this server out of the vault {identity.facts.vault_name}? To come back it must be"
+        " registered anew, with a new registration key."
+    )
+    if ask is not None and not ask(question):
+        raise ProgramError("the server stays in its vault: nobody said yes; --yes asks nothing")
     try:
         async with hub_client(settings, identity, clock) as hub:
             answer = await hub.unregister()

@@ -58,9 +58,11 @@ class MqttEndpoint:
 
     def connected(self, provider_id: str) -> int | None:
         """Return the number of the connection that takes this provider's events, or None."""
-        if not self._takes_events(provider_id):
-            return None
-        return self._registry.number_of(provider_id)
+        # One look: the pump asks this for every event.
+        admitted = self._registry.numbered(provider_id)
+        return (
+            admitted.number if admitted is not None and admitted.connection.takes_events else None
+        )
 
     def publish(self, provider_id: str, payload: bytes) -> Publication:
         """Send one signed event; that it was sent proves nothing."""

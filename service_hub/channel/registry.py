@@ -19,7 +19,9 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted(Generic[ConnectionT]):
+class Admitted(Generic[ConnectionT]):
+    """A provider's connection; no number is used twice."""
+
     connection: ConnectionT
     number: int
 
@@ -36,7 +38,7 @@ class ConnectionRegistry(Generic[ConnectionT]):
         self._monotonic = monotonic
         self._open: dict[ConnectionT, Peer] = {}
         self._per_certificate: Counter[str] = Counter()
-        self._admitted: dict[str, _Admitted[ConnectionT]] = {}
+        self._admitted: dict[str, Admitted[ConnectionT]] = {}
         self._held_off: dict[str, float] = {}
         self._last_number = 0
         self._is_stopped = False
@@ -72,7 +74,7 @@ class ConnectionRegistry(Generic[ConnectionT]):
         identity = self._open[connection].identity
         replaced = self._admitted.get(identity)
         self._last_number += 1
-        self._admitted[identity] = _Admitted(connection, self._last_number)
+        self._admitted[identity] = Admitted(connection, self._last_number)
         return None if replaced is None else replaced.connection
 
     def hold_off(self, connection: ConnectionT) -> None:
@@ -88,10 +90,9 @@ class ConnectionRegistry(Generic[ConnectionT]):
         admitted = self._admitted.get(identity)
         return None if admitted is None else admitted.connection
 
-    def number_of(self, identity: str) -> int | None:
-        """Return the number of the provider's connection; none is used twice."""
-        admitted = self._admitted.get(identity)
-        return None if admitted is None else admitted.number
+    def numbered(self, identity: str) -> Admitted[ConnectionT] | None:
+        """Return the provider's connection with its number."""
+        return self._admitted.get(identity)
 
     def numbers(self) -> Mapping[str, int]:
         """Return the admitted providers and the numbers of their connections."""

@@ -205,7 +205,7 @@ def test_a_server_that_is_gone_is_purged_and_its_partner_tidies_its_own_cloud(
     assert "1 pairing (lab-pairing)" in estate.operate(
         "server", "remove", OSAKA, "--yes", "--wait", code=ExitCode.JOB_FAILED
     )
-    assert "1 pairing (lab-pairing)" in estate.agent("osaka", "unregister", code=1)
+    assert "1 pairing (lab-pairing)" in estate.agent("osaka", "unregister", "--yes", code=1)
     refusal = estate.operate("server", "purge", OSAKA, "--yes", code=ExitCode.REFUSED)
     assert "is connected: remove it" in refusal
     asyncio.run(kill_process(estate.layout, "osaka/agent", signal.SIGKILL))

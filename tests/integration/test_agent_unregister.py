@@ -41,13 +41,31 @@ async def test_without_a_running_provider_nobody_would_clean_up(site: Estate) ->
     assert is_registered(site.settings().data_directory)
 
 
+async def test_who_does_not_say_yes_stays_and_the_hub_is_not_asked(site: Estate) -> None:
+    questions: list[str] = []
+
+    def no(question: str) -> bool:
+        questions.append(question)
+        return False
+
+    with (
+        lock_directory(site.settings().data_directory),
+        pytest.raises(ProgramError, match="nobody said yes; --yes asks nothing"),
+    ):
+        await unregister(site, ask=no)
+    assert len(questions) == 1
+    assert questions[0].startswith("Take this server out of the vault")
+    assert ("POST", paths.UNREGISTRATION) not in site.hub.requests
+    assert is_registered(site.settings().data_directory)
+
+
 async def test_what_is_still_in_use_is_named_and_the_server_stays(site: Estate) -> None:
     site.hub.refuse[paths.UNREGISTRATION] = 409
     with (
         lock_directory(site.settings().data_directory),
-        pytest.raises(ProgramError, match="the server stays in its vault"),
+        pytest.raises(ProgramError, match=r"the server stays in its vault: (?!nobody)"),
     ):
-        await unregister(site)
+        await unregister(site, ask=lambda _: True)
     assert is_registered(site.settings().data_directory)
 
 

@@ -19,8 +19,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from certs.identity import load_private_key, new_private_key
-from certs.tls import client_context
+from certs.chain import TrustChain
+from certs.identity import load_private_key, new_private_key, private_key_pem
+from certs.profiles import Profile
+from certs.tls import client_context, server_context
 from certs.tokens import issue_operator_token
 from service_hub import hub as composition
 from service_hub.config import HubSettings
@@ -131,6 +133,49 @@ async def hub(
             await asyncio.sleep(0.01)
         yield running
         stop.set()
+
+
+async def test_beyond_the_number_of_connections_a_request_is_answered_503() -> None:
+    """Who is in is served on; when one goes, there is room for another."""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    application = web.Application()
+    application.router.add_get("/", hello)
+    chain, now = TrustChain.create(SystemClock().now(), "Tests"), SystemClock().now()
+    key = new_private_key()
+    issued = chain.issue(Profile.HUB_SERVER, key.public_key(), HOST, now, ip_addresses=[HOST])
+    listener = socket.create_server((HOST, 0))
+    url = f"https://{HOST}:{listener.getsockname()[1]}/"
+    served = https_served(
+        application,
+        listener,
+        server_context(issued.chain_pem, private_key_pem(key)),
+        HttpsLimits(connections=2),
+    )
+    tls = client_context(chain.root_pem)
+    async with asyncio.timeout(SECONDS_MAX), served, AsyncExitStack() as stack:
+        sessions = [
+            await stack.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=1))
+            )
+            for _ in range(3)
+        ]
+        for _ in range(2):
+            answers = [await _status(session, url) for session in sessions]
+            assert answers == [(200, None), (200, None), (503, "30")]
+        await sessions[0].close()
+        # The hub hears of it a moment later.
+        while await _status(sessions[2], url) != (200, None):
+            await asyncio.sleep(0.01)
+        assert await _status(sessions[1], url) == (200, None)
+
+
+async def _status(session: aiohttp.ClientSession, url: str) -> tuple[int, str | None]:
+    async with session.get(url) as answer:
+        await answer.read()
+        return answer.status, answer.headers.get("Retry-After")
 
 
 def routes_of(application: web.Application) -> Iterator[tuple[str, str]]:

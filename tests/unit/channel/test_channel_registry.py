@@ -16,10 +16,10 @@ def test_the_second_connection_replaces_the_first_and_gets_a_new_number() -> Non
     for name in ("first", "second"):
         assert known.open(TOKYO, name) is None
     assert known.admit("first") is None
-    number = known.number_of("tokyo")
+    number = known.numbers()["tokyo"]
     assert known.admit("second") == "first"
     assert known.admitted("tokyo") == "second"
-    assert known.number_of("tokyo") != number
+    assert known.numbers()["tokyo"] != number
     known.close("first")
     assert known.admitted("tokyo") == "second"
     known.close("second")

@@ -1,7 +1,4 @@
-"""Over 400 lines because one relationship's life is told in one place.
-
-What it goes through beside failovers: pauses, comparisons, errors, points, a medium, its end.
-"""
+"""What a relationship goes through beside failovers: pauses, errors, points, its end."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service_shell.clock import SystemClock
+from tests.support.moved_clock import MovedClock
 from tests.support.simulator_estate import (
     INTERVAL,
     MACHINE,
@@ -30,18 +27,6 @@ BUSY = {67518}
 """A machine that is busy misses cycles of a fifth of a second: that is another test's matter."""
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
-
-
-class MovedClock(SystemClock):
-    """The machine's clock, moved on by as much as a test likes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ahead = timedelta(0)
-
-    def now(self) -> datetime:
-        """Return the moved moment."""
-        return super().now() + self.ahead
 
 
 @pytest.fixture

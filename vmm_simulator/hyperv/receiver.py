@@ -41,6 +41,9 @@ _TAKING_WHOLE: Final = frozenset(
 )
 """States in which nothing but a whole copy is taken: the first one leads on."""
 
+_TAKING: Final = _TAKING_WHOLE | {ReplicationState.REPLICATING, ReplicationState.SUSPENDED}
+"""States of a replica that has not been failed over."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -85,6 +88,8 @@ class ReplicaReceiver:
             machine = self._replica_of(header.relationship_id, peer_fqdn)
             _refuse_lower(machine, header.epoch)
             operation = receiving(header.kind)
+            if operation is Operation.RECEIVE_CHANGES:
+                _refuse_altered(machine)
             advance(position(machine), operation)
             relationship = machine.relationship
             assert relationship is not None
@@ -165,12 +170,26 @@ class ReplicaReceiver:
         for machine in list(self._store.machines.values()):
             if machine.host != self._fqdn or machine.mode is not ReplicationMode.REPLICA:
                 continue
-            applied = self._backend.applied_cut(machine.machine_id)
             relationship = machine.relationship
-            if applied is None or relationship is None:
+            if machine.state not in _TAKING or relationship is None or relationship.awaits_import:
+                # Failed over it stands where it stands; what awaits an import counts with it.
                 continue
-            if applied.cut > relationship.last_cut:
+            await self._fail_altered(machine)
+            applied = self._backend.applied_cut(machine.machine_id)
+            if applied is not None and applied.cut > relationship.last_cut:
                 await self.applied(machine.machine_id, applied)
+
+    async def _fail_altered(self, machine: MachineRecord) -> None:
+        """Let a replica whose disks somebody else has changed wait for a comparison."""
+        reason = self._backend.resynchronization_reason(machine.machine_id)
+        if reason and machine.state is ReplicationState.REPLICATING:
+            await self._store.change_machine(
+                machine.machine_id,
+                lambda each: with_relationship(
+                    moved(each, Operation.FAIL), last_error=reason[:1000]
+                ),
+            )
+            log.error("replica_altered", machine_id=machine.machine_id, cause=reason)
 
     async def _take_offer(self, peer_fqdn: str, offer: Offer) -> OfferAnswer:
         machine = self._store.machines.get(offer.replica_machine_id)
@@ -329,6 +348,15 @@ def _check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: st
 def _never(_: MachineRecord) -> bool:
     """Nothing runs before the host has said how to look."""
     return False
+
+
+def _refuse_altered(machine: MachineRecord) -> None:
+    """A replica in state 8 has other bytes than it took: only a whole copy helps (1.6)."""
+    if machine.state is ReplicationState.CRITICAL:
+        raise RefusedError(
+            Code.RESYNCHRONIZATION_REQUIRED,
+            f"replica {machine.machine_id} stands still for an error; it needs a whole copy",
+        )
 
 
 def _awaits_import(machine: MachineRecord) -> bool:

@@ -332,7 +332,11 @@ class Replica(ReplicaState):
 
     def _decide(self, header: TransferHeader) -> Decision:
         self._require_open()
-        decision = decide(self.record.state or CopyState.EMPTY, self.held, header)
+        state = self.record.state or CopyState.EMPTY
+        if self._committed is not None and state is not CopyState.AWAITING_IMPORT:
+            # A whole copy that is committed counts, also before it is on the disks.
+            state = CopyState.COMPLETE
+        decision = decide(state, self.held, header)
         if decision is not Decision.ACKNOWLEDGE_AGAIN and header.sizes not in ((), self.sizes):
             raise TransferRefusedError(
                 Code.DISK_SIZES_DIFFER,

@@ -207,7 +207,8 @@ async def _stand_at(
     """Make the disks those of a point; the copy then notes its own changes."""
     machine, backend = call.machine, call.host.backend
     try:
-        if planned and backend.recovery_points(call.target):
+        fresh = backend.promoted_point(call.target) is None
+        if planned and fresh and backend.recovery_points(call.target):
             await keep_planned_point(backend, call.target)
         newest = _newest(backend.recovery_points(call.target))
         # From here on the back end takes no transfer: one under way is dropped, a committed one

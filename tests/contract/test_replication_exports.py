@@ -140,6 +140,31 @@ async def test_a_network_copy_takes_the_place_of_an_import(both: Pair, tmp_path:
     assert both.equal()
 
 
+async def test_a_kill_as_a_network_copy_begins_leaves_no_half_copy(
+    both: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = both.osaka.backend
+    await backend.await_import(MACHINE)
+    await export(both, tmp_path / "medium")
+    await both.replicate(CutKind.DELTA, 2)
+
+    def die(*_: object) -> None:
+        raise OSError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vmm_simulator.hyperv.replica_state.ReplicaState._drop_logs", die)
+        with pytest.raises(OSError, match="killed here"):
+            await both.replicate(CutKind.FULL, 3)
+    kill(backend)
+    backend = await reopened(tmp_path / "osaka", {MACHINE: both.replica_disks}, REPLICA_FQDN)
+    both.osaka.listener._backend = both.osaka.backend = backend
+    assert backend.applied_cut(MACHINE) is None
+    with pytest.raises(TransferRefusedError, match="full copy or a resynchronization only"):
+        await both.replicate(CutKind.DELTA, 3)
+    await both.replicate(CutKind.FULL, 3)
+    assert both.equal()
+
+
 def flip(folder: Path) -> None:
     data = bytearray((folder / FRAMES).read_bytes())
     data[len(data) // 2] ^= 1

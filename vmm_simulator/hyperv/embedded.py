@@ -22,7 +22,7 @@ from vmm_simulator.hyperv.backend import (
     TransferHeader,
 )
 from vmm_simulator.hyperv.copy_before_write import FrozenCut
-from vmm_simulator.hyperv.disks import copy_sparse, make_empty, sync_folder
+from vmm_simulator.hyperv.disks import copy_sparse, sync_folder
 from vmm_simulator.hyperv.export_folder import Export, in_loop, write_export
 from vmm_simulator.hyperv.frames import DISKS_MAX
 from vmm_simulator.hyperv.host_client import HostClient
@@ -155,11 +155,8 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         if machine.attached:
             raise BackendStateError(f"{machine_id} serves a guest: detach it first")
         machine.stop_tracking()
-        missing = [disk for disk in disks if not _fits(disk)]
-        for disk in missing:
-            await run_to_end(make_empty, disk.path, disk.size_bytes)
         machine.set_disks(disks)
-        await machine.replica.create(disks, remade=bool(missing))
+        await machine.replica.create(disks, [disk for disk in disks if not _fits(disk)])
         if machine.replica.record.promotion is None:
             await run_to_end(machine.promoted.discard)
         machine.say_why_closed()

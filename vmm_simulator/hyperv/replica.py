@@ -20,6 +20,7 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.digests import RUNS_MAX, allocated_runs, disk_digests
+from vmm_simulator.hyperv.disks import make_empty
 from vmm_simulator.hyperv.frame_log import FrameLog
 from vmm_simulator.hyperv.incoming import Destination, DirectCopy, Incoming, SpooledCopy
 from vmm_simulator.hyperv.replica_record import (
@@ -52,13 +53,16 @@ class Replica(ReplicaState):
         self._opening = asyncio.Lock()
         self._incoming: Incoming | None = None
 
-    async def create(self, disks: Sequence[DiskFile], *, remade: bool) -> None:
-        """Become a replica over these disks; remade ones hold nothing yet."""
+    async def create(self, disks: Sequence[DiskFile], missing: Sequence[DiskFile]) -> None:
+        """Become a replica over these disks; where some are missing all hold nothing yet."""
         await self._drop_incoming()
         async with self.alone():
             self.disks = tuple(disks)
-            if remade:
+            if missing:
+                # Before the first file is made anew: a copy of nothing must not pass for one.
                 await run_to_end(self.begin_empty)
+                for disk in missing:
+                    await run_to_end(make_empty, disk.path, disk.size_bytes)
             elif self.record.state is None:
                 base = ReplicaRecord(state=CopyState.BASE, guards=guards_of(disks))
                 await run_to_end(self.save, base)

@@ -207,9 +207,15 @@ class ReplicaState:
         return unusable is None
 
     def _is_contained(self, header: TransferHeader, newest: TransferHeader | None) -> bool:
-        """Return whether a log is applied already; of another relationship it never counts."""
-        if newest is None or header == newest:
-            return newest is not None
+        """Return whether a log is applied already, or never counts here.
+
+        So it is with one of another relationship, and with changes that a kill has left behind
+        where nothing is any more that they build on.
+        """
+        if newest is None:
+            return self.record.state in UNUSABLE and header.kind is not CutKind.DIFFERENCES
+        if header == newest:
+            return True
         if header.relationship_id != newest.relationship_id:
             log.error("redo_log_foreign", machine_id=self.machine_id, cut=header.cut)
             return True

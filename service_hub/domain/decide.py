@@ -118,7 +118,7 @@ def _part_succeeded(job: Job, event: PartSucceeded) -> Decision:
             "observed_at": event.observed_at,
         }
     )
-    return settle(_with_result(job, event), replace_part(task, done), event.now)
+    return settle(_with_result(job, event), task, done, event.now)
 
 
 def _with_result(job: Job, event: PartSucceeded) -> Job:
@@ -137,14 +137,15 @@ def _part_failed(job: Job, event: PartFailed | PartGivenUp) -> Decision:
     if task is None or part is None:
         return job, ()
     if isinstance(event, PartFailed):
-        task = replace_part(task, part.model_copy(update={"state": TaskState.FAILED}))
+        part = part.model_copy(update={"state": TaskState.FAILED})
+        task = replace_part(task, part)
         job = replace_task(job, task)
     if task.withdrawing is None:
         return give_up(job, task, event.now, event.error)
     if isinstance(event, PartFailed) and event.error.provider_code != WITHDRAWN_CODE:
         error = event.error.model_copy(update={"task_id": task.task_id})
         job = job.model_copy(update={"errors": (*job.errors, error)})
-    return settle(job, task, event.now)
+    return settle(job, task, part, event.now)
 
 
 def _part_progressed(job: Job, event: PartProgressed) -> Decision:

@@ -51,9 +51,12 @@ def current(job: Job, task_id: str, attempt: int) -> TaskRun | None:
     return task
 
 
-def ended(task: TaskRun, state: TaskState, now: datetime) -> TaskRun:
-    """Return the task as ended."""
+def ended(
+    task: TaskRun, state: TaskState, now: datetime, parts: tuple[TaskPart, ...] | None = None
+) -> TaskRun:
+    """Return the task as ended; `parts` are its ends where they are others now."""
     update = {
+        "parts": task.parts if parts is None else parts,
         "state": state,
         "ended_at": now,
         "deadline": None,
@@ -82,6 +85,11 @@ def open_part(task: TaskRun | None, side: Side) -> TaskPart | None:
 def open_parts(task: TaskRun) -> list[TaskPart]:
     """Return the ends of a task that have no final report yet."""
     return [part for part in task.parts if part.state is TaskState.IN_PROGRESS]
+
+
+def any_open(parts: tuple[TaskPart, ...]) -> bool:
+    """Tell whether one of these ends has no final report yet."""
+    return any(part.state is TaskState.IN_PROGRESS for part in parts)
 
 
 def open_commands(job: Job, side: Side) -> tuple[Dispatch | AskInventory, ...]:

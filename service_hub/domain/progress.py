@@ -1,12 +1,14 @@
 """How a job goes from task to task: begun, tried again, given up, failed, gone past; pure."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from service_hub.domain.job_steps import (
+    any_open,
     ended,
     gone_at,
     open_parts,
+    parts_with,
     replace_task,
     tasks_with,
 )
@@ -61,25 +63,29 @@ def begin_again(job: Job, task: TaskRun, now: datetime) -> Decision:
     return _begin(job, job.tasks, task, job.spec(task.task_id), now)
 
 
-def settle(job: Job, task: TaskRun, now: datetime) -> Decision:
+def settle(job: Job, task: TaskRun, part: TaskPart, now: datetime) -> Decision:
     """Go on once every part has its final report; a success that came late is a success.
 
-    The task is as it is now, that of the job may be as it was before.
+    `part` is as it is now, that of the task may be as it was before.
     """
-    if open_parts(task):
-        return replace_task(job, task), ()
-    if task.withdrawing is not None and any(p.state is TaskState.FAILED for p in task.parts):
-        return fail(job, task, now, task.withdrawing.cause)
-    return succeed(job, task, now)
+    parts = parts_with(task.parts, part)
+    if any_open(parts):
+        return replace_task(job, task.model_copy(update={"parts": parts})), ()
+    if task.withdrawing is not None and any(each.state is TaskState.FAILED for each in parts):
+        cause = task.withdrawing.cause
+        return fail(job, task.model_copy(update={"parts": parts}), now, cause)
+    return succeed(job, task, now, parts)
 
 
-def succeed(job: Job, task: TaskRun, now: datetime) -> Decision:
+def succeed(
+    job: Job, task: TaskRun, now: datetime, parts: tuple[TaskPart, ...] | None = None
+) -> Decision:
     """Note the success of a task and go on, or stop where the job is cancelled."""
     if task.tries > 1:
         # It held in the end: what earlier attempts failed with is in the log.
         errors = tuple(error for error in job.errors if error.task_id != task.task_id)
         job = job.model_copy(update={"errors": errors})
-    tasks = tasks_with(job.tasks, ended(task, TaskState.SUCCEEDED, now))
+    tasks = tasks_with(job.tasks, ended(task, TaskState.SUCCEEDED, now, parts))
     if job.cancel is None:
         return _advance(job, tasks, now)
     return _stop(job.model_copy(update={"tasks": tasks}), now)
@@ -175,16 +181,15 @@ def _begin(
     return job.model_copy(update=changed), commands
 
 
+_BEGUN_PARTS: Final = {side: TaskPart(side=side, state=TaskState.IN_PROGRESS) for side in Side}
+"""Values, so that all tasks may share them."""
+
+
 def _parts(job: Job, task: TaskRun, spec: TaskSpec) -> tuple[TaskPart, ...]:
     done: dict[Side, TaskPart] = {}
     if task.tries > 0:
         done = {part.side: part for part in task.parts if part.state is TaskState.SUCCEEDED}
-    return tuple(
-        [
-            done.get(side) or TaskPart(side=side, state=TaskState.IN_PROGRESS)
-            for side in job.real_sides(spec)
-        ]
-    )
+    return tuple([done.get(side) or _BEGUN_PARTS[side] for side in job.real_sides(spec)])
 
 
 def _commands(

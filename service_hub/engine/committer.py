@@ -6,7 +6,7 @@ when the transaction itself fails, every change of the batch does, and who asked
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,13 +18,16 @@ from service_hub.ports import Applied, Change, Outbox, Store
 BATCH_MAX: Final = 100
 """Changes in one transaction: more would stall the loop (design: engine, group commit)."""
 
-APART_SECONDS: Final = 0.015
+APART_SECONDS: Final = 0.025
 FEW: Final = 4
 """Where more changes than that share a transaction, the next one begins only so much later.
 
 Each transaction has costs of its own, whatever is in it: under load fewer of them carry more. Where
 little is asked, nobody waits.
 """
+
+ROWS_ENOUGH: Final = 200
+"""Records and events that are worth a transaction at once: the beginning of a hundred jobs is."""
 
 QUEUE_MAX: Final = 10_000
 """Changes that may wait; who comes later waits for room."""
@@ -35,6 +38,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Asked:
     changes: Sequence[Change]
+    rows: int
     answer: asyncio.Future[list[int | StaleVersionError]]
 
 
@@ -45,6 +49,8 @@ class GroupCommitter:
         self._store = store
         self._outbox = outbox
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue(QUEUE_MAX)
+        self._rows = 0
+        self._enough = asyncio.Event()
 
     async def commit(self, change: Change) -> int:
         """Return the change's number once it is durable; StaleVersionError: nothing is stored."""
@@ -58,7 +64,11 @@ class GroupCommitter:
         answer: asyncio.Future[list[int | StaleVersionError]] = (
             asyncio.get_running_loop().create_future()
         )
-        await self._queue.put(_Asked(changes, answer))
+        rows = sum(len(change.saves) + len(change.events) for change in changes)
+        await self._queue.put(_Asked(changes, rows, answer))
+        self._rows += rows
+        if self._rows >= ROWS_ENOUGH:
+            self._enough.set()
         return await answer
 
     @asynccontextmanager
@@ -79,11 +89,16 @@ class GroupCommitter:
             asked = [await self._queue.get()]
             size = len(asked[0].changes)
             if size < BATCH_MAX and (early := next_at - loop.time()) > 0:
-                await asyncio.sleep(early)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(early):
+                        await self._enough.wait()
             began = loop.time()
             while size < BATCH_MAX and not self._queue.empty():
                 asked.append(self._queue.get_nowait())
                 size += len(asked[-1].changes)
+            self._rows -= sum(each.rows for each in asked)
+            if self._rows < ROWS_ENOUGH:
+                self._enough.clear()
             next_at = began + APART_SECONDS if size > FEW else began
             try:
                 await self._commit(asked)

@@ -131,6 +131,10 @@ class Consequences:
     ) -> tuple[Related | None, Sequence[Save]]:
         """Return the records that the job shows in as they are then, and what is saved."""
         related, after = held.related or Related(), cast("Job", save.record)
+        if not fed.change.saves and related.mapping is None:
+            item = related.item
+            if item is None or reflect_on_item(item.record, after) is item.record:
+                return related, (save,)
         writing = _Writing(save, fed.change)
         item = writing.reflected(related.item, lambda it: reflect_on_item(it, after))
         mapping = writing.reflected(related.mapping, lambda it: reflect_on_mapping(it, after))

@@ -233,6 +233,7 @@ class _Batch:
             if receipt.stream == stream.stream and receipt.seq > stream.acknowledged_seq:
                 told.setdefault(stream.id, {})[receipt.seq] = receipt.receipt
         for provider_id, numbers in told.items():
+            self._advance(self._stream(provider_id), numbers)
             for seq, words in numbers.items():
                 there = self.waiting.get((provider_id, seq))
                 if there is not None and not there.received:
@@ -240,16 +241,17 @@ class _Batch:
                         self.waiting, (provider_id, seq), Waiting(there.event_id, received=True)
                     )
                     self._set(self.notes, there.event_id, (words, self.number))
-            self._advance(self._stream(provider_id))
 
-    def _advance(self, stream: ProviderStream) -> None:
+    def _advance(self, stream: ProviderStream, told: dict[int, str]) -> None:
+        """Drop what is acknowledged now; what is told of events behind a gap stays in `told`."""
         # Receipts may come out of order: walk on over all numbers that have one.
         acknowledged = stream.acknowledged_seq
         while True:
             there = self.waiting.get((stream.id, acknowledged + 1))
-            if there is None or not there.received:
+            if there is None or not (there.received or acknowledged + 1 in told):
                 break
             acknowledged += 1
+            told.pop(acknowledged, None)
             self._drop(self.waiting, (stream.id, acknowledged))
             self._remove((OutboxEvent, there.event_id))
         self._keep_stream(stream.model_copy(update={"acknowledged_seq": acknowledged}))

@@ -112,6 +112,19 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
 }
 """Which columns a kind is found by. Values are kept and compared in lower case, as ARM does."""
 
+
+def _job_columns(job: Job) -> tuple[str, ...]:
+    """Return what SEARCHED_BY says of a job, in half the time: each decision asks it."""
+    return (
+        job.vault_id.lower(),
+        job.state.value.lower(),
+        job.item_id.lower() if job.item_id else "",
+        job.parent_id.lower() if job.parent_id else "",
+        job.parent_task.lower() if job.parent_task else "",
+        sortable(job.ended_at),
+    )
+
+
 _EXTRACTS: Final = {kind: tuple(columns.values()) for kind, columns in SEARCHED_BY.items()}
 
 SHOWN: Final = frozenset(kind for kind in SEARCHED_BY if "vault_id" in SEARCHED_BY[kind]) | {Vault}
@@ -250,6 +263,8 @@ Index("ix_deleted_record_vault_change", DELETED_RECORD.c.vault_id, DELETED_RECOR
 
 def searched_values(record: Record) -> tuple[str, ...]:
     """Return the searched columns of a record, in their order, in lower case."""
+    if isinstance(record, Job):
+        return _job_columns(record)
     return tuple([extract(record).lower() for extract in _EXTRACTS[type(record)]])
 
 

@@ -210,3 +210,21 @@ def test_a_host_without_its_keys_is_told_who_makes_them(
     with pytest.raises(RefusedError, match="has no keytab") as refused:
         tickets(kerberos_realm, REPLICA_FQDN, tmp_path / "none").require_usable()
     assert f"host/{REPLICA_FQDN}@{REALM}" in refused.value.action
+
+
+@on_uvloop
+async def ask_without_a_centre(realm: KerberosCentre) -> None:
+    """Ask for a ticket while nobody gives any."""
+    proof = tickets(realm, PRIMARY_FQDN)
+    realm.stop()
+    try:
+        with pytest.raises(TicketError, match="the realm's centre is reached"):
+            await proof.ask(REPLICA_FQDN)
+    finally:
+        realm.start()
+    # It is there again, and so are tickets.
+    assert (await proof.ask(REPLICA_FQDN)).headers
+
+
+def test_a_centre_that_is_away_is_named_and_comes_back(kerberos_realm: KerberosCentre) -> None:
+    ask_without_a_centre(kerberos_realm)

@@ -4,12 +4,14 @@ A host is the principal host/FQDN@REALM, its keys lie in a keytab of its own. As
 bytes are not encrypted on the wire (behaviour 1.4); both ends prove who they are.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from vmm_simulator.hyperv.http1 import HttpError
 from vmm_simulator.hyperv.realm import (
@@ -18,7 +20,6 @@ from vmm_simulator.hyperv.realm import (
     principal_of,
     token_of,
 )
-from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.problems import Code, RefusedError
 
 try:
@@ -26,9 +27,14 @@ try:
 except ImportError:  # the extra is not installed: `require_extra` says so where it matters
     gssapi = None
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 ASK: Final = "authorization"
 ANSWER: Final = "www-authenticate"
 RENEW_SECONDS_MIN: Final = 300.0
+TICKET_SECONDS_MAX: Final = 45.0
+THREADS_MAX: Final = 4
 _SPNEGO: Final = "1.3.6.1.5.5.2"
 
 
@@ -60,6 +66,8 @@ class Tickets:
     """
 
     def __init__(self, fqdn: str, realm: str, keytab: Path, cache_id: str) -> None:
+        # Threads of its own: libkrb5 may wait long for a centre, the disks' threads must not.
+        self._threads = ThreadPoolExecutor(THREADS_MAX, "kerberos")
         self._cache_id = cache_id
         self._cache_number = 0
         self._cached_at = 0.0
@@ -86,12 +94,9 @@ class Tickets:
         return gssapi.Name(self._principal(fqdn), gssapi.NameType.kerberos_principal)
 
     async def ask(self, fqdn: str) -> "AskedProof":
-        """Return what proves us to a host; TicketError when its principal gets no ticket.
-
-        Waits as long as libkrb5 does for an answer of the realm's centre.
-        """
+        """Return what proves us to a host; TicketError when its principal gets no ticket."""
         self.require_usable()
-        return await run_to_end(self._initiate, fqdn)
+        return await self._in_thread(self._initiate, fqdn)
 
     def _initiate(self, fqdn: str) -> "AskedProof":
         try:
@@ -136,13 +141,21 @@ class Tickets:
         token = token_of(headers.get(ASK))
         if token is None:
             raise HttpError(HTTPStatus.UNAUTHORIZED, "this port wants a Kerberos ticket")
-        principal, answer = await run_to_end(self._accept, token)
+        try:
+            principal, answer = await self._in_thread(self._accept, token)
+        except TimeoutError as error:
+            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "tickets are not read now") from error
         host = host_of(principal, self._realm)
         if host is None:
             raise HttpError(
                 HTTPStatus.FORBIDDEN, f"{principal} is no host of the realm {self._realm}"
             )
         return host, header_value(answer)
+
+    async def _in_thread(self, work: Callable[[T], R], given: T) -> R:
+        # Whoever is cancelled leaves the thread behind: it holds nothing, and its end is libkrb5's.
+        async with asyncio.timeout(TICKET_SECONDS_MAX):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, given)
 
     def _accept(self, token: bytes) -> tuple[str, bytes]:
         try:

@@ -13,7 +13,9 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 WINDOWS_MAX: Final = 32
-BYTES_PER_SECOND_MIN: Final = 1_024
+BYTES_PER_SECOND_MIN: Final = 8_192
+"""So that each of as many transfers as a host takes has its turn before it counts as silent."""
+
 BURST_SECONDS: Final = 0.25
 """What may be sent at once after a silence, in seconds of the limit."""
 

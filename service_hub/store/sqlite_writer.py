@@ -28,8 +28,8 @@ from service_hub.store.batch_plan import Outcome, Plan, plan
 from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
 from service_hub.store.unavailable import unavailable
 
-RECORDS_KNOWN_MAX: Final = 20_000
-"""Records of which the writer remembers version and columns: less than 20 MB."""
+RECORDS_KNOWN_MAX: Final = 40_000
+"""Records of which the writer remembers version and columns: less than 40 MB."""
 
 NOW_MS: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 """The database's clock."""

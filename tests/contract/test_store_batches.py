@@ -1,6 +1,6 @@
 """A batch comes to what its changes come to one after the other, whatever is in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import Change, Delete, Guard, Lease, Message, Ring, Save
+from service_hub.ports import Change, Delete, Guard, Lease, Message, NoFaults, Ring, Save
+from service_hub.store import sqlite_writer
 from service_hub.store.sqlite_writer import BatchWriter
 from service_hub.store.tables import METADATA
 from tests.support.store_world import empty_database, entry, event, job, receipt, stream
@@ -132,3 +134,57 @@ def test_a_batch_is_its_changes_one_after_the_other(
     numbers = [each if isinstance(each, int) else None for each in outcomes]
     assert numbers == [each if isinstance(each, int) else None for each in singly]
     assert content(engines[0]) == content(engines[1])
+
+
+def refused(outcomes: Sequence[int | StaleVersionError]) -> list[bool]:
+    return [isinstance(each, StaleVersionError) for each in outcomes]
+
+
+def test_what_another_writer_has_changed_is_not_remembered(
+    engines: tuple[sa.Engine, sa.Engine],
+) -> None:
+    engine = engines[0]
+    emptied(engine)
+    one, other = BatchWriter(engine, LEASE_MS), BatchWriter(engine, LEASE_MS)
+    one.apply(START)
+    assert refused(other.apply([Change(saves=[Save(job("j1"), 1)])])) == [False]
+    assert refused(one.apply([Change(saves=[Save(job("j1"), 1)])])) == [True]
+    assert refused(one.apply([Change(saves=[Save(job("j1"), 2)])])) == [False]
+    assert refused(other.apply([Change(ends=["j1"])])) == [False]
+    assert refused(one.apply([Change(guards=[Guard("j1", 1)])])) == [True]
+
+
+def test_what_a_failed_transaction_has_done_is_not_remembered(
+    engines: tuple[sa.Engine, sa.Engine],
+) -> None:
+    engine = engines[0]
+    emptied(engine)
+
+    class Failing(NoFaults):
+        def reach_now(self, name: str) -> None:
+            if armed:
+                raise OSError(name)
+
+    armed = False
+    writer = BatchWriter(engine, LEASE_MS, Failing())
+    writer.apply(START)
+    armed = True
+    with pytest.raises(OSError, match=r"store\.in_transaction"):
+        writer.apply([Change(saves=[Save(job("j1"), 1)], ends=["j1"])])
+    armed = False
+    assert refused(writer.apply([Change(saves=[Save(job("j1"), 2)])])) == [True]
+    kept = Change(saves=[Save(job("j1"), 1)], guards=[Guard("j1", 1)])
+    assert refused(writer.apply([kept])) == [False]
+
+
+def test_few_remembered_are_as_good_as_many(
+    engines: tuple[sa.Engine, sa.Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "RECORDS_KNOWN_MAX", 2)
+    emptied(engines[0])
+    writer = BatchWriter(engines[0], LEASE_MS)
+    writer.apply(START)
+    for version in range(1, 4):
+        saves = [Save(job("j1"), version), Save(job(f"new{version}"), 0)]
+        assert refused(writer.apply([Change(saves=saves)])) == [False]
+        assert refused(writer.apply([Change(saves=saves)])) == [True]

@@ -98,7 +98,7 @@ def job(name: str, state: JobState = JobState.IN_PROGRESS, ended_at: datetime | 
     return Job(
         id=name,
         vault_id=VAULT_ID,
-        scenario_key="Commit",
+        scenario_key="commit",
         operation=None,
         state=state,
         target_object_id="machine",

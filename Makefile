@@ -27,7 +27,7 @@ help:
 	@echo 'make lab-start    PROCESS=hub|SITE/agent|SITE/vmm'
 	@echo 'make lab-down     stop the estate'
 	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
-	@echo 'make test-long    the lab again and again: killed, twice at once, three times in a row'
+	@echo 'make test-long    the longer proofs: the whole kill matrix, many seeds, the lab again and again (hours)'
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
 	@echo 'make bench-replication  how fast disks are replicated, beside nbdcopy, rsync, QEMU and a bare pump'

@@ -20,6 +20,7 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.records import CurrentScenario, ProtectedItem
 from service_hub.domain.scenarios import NO_RETRY, GroupSpec, TaskSpec, plan_key
 from wire_contract.vocabulary import Direction
+from wire_contract.vocabulary.task_names import task_names
 
 MEMBERS_MAX: Final = 1_000
 """How many items one plan may hold: all of them are locked in one transaction."""
@@ -35,6 +36,8 @@ STAYS_AS_IT_IS: Final = (
 failed over may have been at work for days, and going back would lose what it wrote since."""
 
 PREREQUISITES_TASK: Final = "RecoveryPlanPrerequisitesCheckTask"
+MANUAL_TASK: Final = "Group{number}ManualActionTask"
+GROUP_TASK: Final = "Group{number}Task"
 
 _NOT_READY: Final[Mapping[Operation, str]] = {
     Operation.PLANNED_FAILOVER: errors.PLAN_NOT_READY,
@@ -144,21 +147,12 @@ def let_go(item: ProtectedItem, job: Job) -> ProtectedItem:
 
 
 def _specs(request: PlanRequest) -> tuple[TaskSpec, ...]:
-    specs = [
-        TaskSpec(
-            PREREQUISITES_TASK,
-            "RecoveryPlanPrerequisitesCheck",
-            "Prerequisites check for the recovery plan",
-            retry=NO_RETRY,
-        )
-    ]
+    specs = [TaskSpec(*task_names(PREREQUISITES_TASK), retry=NO_RETRY)]
     for number, group in enumerate(request.groups, start=1):
         if group.manual_action is not None:
             specs.append(
                 TaskSpec(
-                    f"Group{number}ManualActionTask",
-                    "ManualActionTask",
-                    f"{group.name}: manual action",
+                    *task_names(MANUAL_TASK, number=number, group=group.name),
                     manual_action=group.manual_action,
                     retry=NO_RETRY,
                 )
@@ -171,9 +165,7 @@ def _specs(request: PlanRequest) -> tuple[TaskSpec, ...]:
         )
         specs.append(
             TaskSpec(
-                f"Group{number}Task",
-                "RecoveryPlanGroupTask",
-                group.name,
+                *task_names(GROUP_TASK, number=number, group=group.name),
                 group=work,
                 retry=NO_RETRY,
             )

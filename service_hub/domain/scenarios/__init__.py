@@ -1,0 +1,133 @@
+"""Operation to task list: what a job does, in which order, on which end, and how it is undone.
+
+Names and texts come from `wire_contract.vocabulary.job_names`, with the source of each; order and
+lists are the recorded ones. Where a list depends on how the item was failed over, that is chosen
+when the job is made. A theme is a module: an item's life, failovers, tests of failovers, plans,
+settings, servers. All of them are found here.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from service_hub.domain.protection import Operation
+from service_hub.domain.scenarios.failover_tests import TEST_FAILOVER, TEST_FAILOVER_CLEANUP
+from service_hub.domain.scenarios.failovers import (
+    AFTER_FAILED_UNDO,
+    COMMIT,
+    FINAL_CHANGES_SECONDS_MAX,
+    PLANNED_FAILOVER,
+    REVERSE_AFTER_PLANNED,
+    REVERSE_AFTER_UNPLANNED,
+    TAKE_BACK_FIRST,
+    UNPLANNED_FAILOVER,
+)
+from service_hub.domain.scenarios.item_life import COMPLETE_PRIMARY, COMPLETE_RECOVERY, ENABLE
+from service_hub.domain.scenarios.plans import PLANS
+from service_hub.domain.scenarios.servers import (
+    CREATE_SITE,
+    INVENTORY_SECONDS_MAX,
+    REFRESH_SERVER,
+    REGISTER_PROVIDER,
+    UNREGISTER_SERVER,
+)
+from service_hub.domain.scenarios.settings import CREATE_POLICY, PAIR_CLOUDS, TIDY_PARTNER
+from service_hub.domain.scenarios.specs import (
+    NO_RETRY,
+    SETTLING_CODES,
+    SETTLING_RETRY,
+    TASK_SECONDS_MAX,
+    TRANSIENT_CODES,
+    TRANSIENT_RETRY,
+    GroupSpec,
+    RetryPolicy,
+    Scenario,
+    Target,
+    TaskSpec,
+)
+
+__all__ = [
+    "AFTER_FAILED_UNDO",
+    "COMMIT",
+    "COMPLETE_PRIMARY",
+    "COMPLETE_RECOVERY",
+    "CREATE_POLICY",
+    "CREATE_SITE",
+    "ENABLE",
+    "FINAL_CHANGES_SECONDS_MAX",
+    "INVENTORY_SECONDS_MAX",
+    "NO_RETRY",
+    "PAIR_CLOUDS",
+    "PLANNED_FAILOVER",
+    "PLANS",
+    "REFRESH_SERVER",
+    "REGISTER_PROVIDER",
+    "REVERSE_AFTER_PLANNED",
+    "REVERSE_AFTER_UNPLANNED",
+    "SCENARIOS",
+    "SETTLING_CODES",
+    "SETTLING_RETRY",
+    "TAKE_BACK_FIRST",
+    "TASK_SECONDS_MAX",
+    "TEST_FAILOVER",
+    "TEST_FAILOVER_CLEANUP",
+    "TIDY_PARTNER",
+    "TRANSIENT_CODES",
+    "TRANSIENT_RETRY",
+    "UNPLANNED_FAILOVER",
+    "UNREGISTER_SERVER",
+    "GroupSpec",
+    "RetryPolicy",
+    "Scenario",
+    "Target",
+    "TaskSpec",
+    "plan_key",
+    "scenario_key",
+]
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "enable": ENABLE,
+    "complete_primary": COMPLETE_PRIMARY,
+    "complete_recovery": COMPLETE_RECOVERY,
+    "test_failover": TEST_FAILOVER,
+    "test_failover_cleanup": TEST_FAILOVER_CLEANUP,
+    "planned_failover": PLANNED_FAILOVER,
+    "unplanned_failover": UNPLANNED_FAILOVER,
+    "commit": COMMIT,
+    "reverse_after_planned": REVERSE_AFTER_PLANNED,
+    "reverse_after_unplanned": REVERSE_AFTER_UNPLANNED,
+    "pair_clouds": PAIR_CLOUDS,
+    "create_policy": CREATE_POLICY,
+    "create_site": CREATE_SITE,
+    "register_provider": REGISTER_PROVIDER,
+    "unregister_server": UNREGISTER_SERVER,
+    "refresh_server": REFRESH_SERVER,
+    "tidy_partner": TIDY_PARTNER,
+}
+"""Every plan under the key that a stored job keeps."""
+
+_BY_OPERATION: Final[Mapping[Operation, str]] = {
+    Operation.ENABLE: "enable",
+    Operation.COMPLETE_PRIMARY: "complete_primary",
+    Operation.COMPLETE_RECOVERY: "complete_recovery",
+    Operation.TEST_FAILOVER: "test_failover",
+    Operation.TEST_FAILOVER_CLEANUP: "test_failover_cleanup",
+    Operation.PLANNED_FAILOVER: "planned_failover",
+    Operation.UNPLANNED_FAILOVER: "unplanned_failover",
+    Operation.COMMIT: "commit",
+}
+
+
+def plan_key(operation: Operation) -> str:
+    """Return the key of an operation on a plan."""
+    if operation is Operation.REVERSE_REPLICATE:
+        return "plan_reverse"
+    key = f"plan_{_BY_OPERATION[operation]}"
+    assert key in PLANS, f"no plan does {operation}"
+    return key
+
+
+def scenario_key(operation: Operation, *, unplanned: bool) -> str:
+    """Return the plan of an operation; reverse replication depends on the kind of failover."""
+    if operation is Operation.REVERSE_REPLICATE:
+        return "reverse_after_unplanned" if unplanned else "reverse_after_planned"
+    return _BY_OPERATION[operation]

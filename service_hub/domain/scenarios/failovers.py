@@ -1,0 +1,180 @@
+"""Failovers of an item and what follows them: commit, reverse replication (recorded.md, 4 to 7).
+
+In reverse replication the direction is that of the *next* failover, so PRIMARY is the copy that
+runs now and RECOVERY the former primary (hence the recorded name VmShutdownVmOnSecondary).
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from service_hub.domain.protection import ProtectionState
+from service_hub.domain.scenarios.specs import (
+    BOTH,
+    NO_RETRY,
+    PRIMARY,
+    RECOVERY,
+    SETTLING_RETRY,
+    Scenario,
+    TaskSpec,
+    update_states,
+)
+from wire_contract.vocabulary import Verb
+from wire_contract.vocabulary.job_names import job_names
+from wire_contract.vocabulary.task_names import task_names
+
+FINAL_CHANGES_SECONDS_MAX: Final = 3600
+"""Longest for sending what is still outstanding before a planned failover."""
+
+# Before the former active copy is started again, this one must be known to be off.
+_START_REPLICA: Final = TaskSpec(
+    *task_names("StartVmOnSecondary"),
+    RECOVERY,
+    Verb.START,
+    undo=Verb.SHUT_DOWN,
+    undo_must_hold=True,
+)
+
+PLANNED_FAILOVER: Final = Scenario(
+    *job_names("planned_failover"),
+    (
+        TaskSpec(
+            *task_names("PlannedFailoverPreflightChecksTask"),
+        ),
+        TaskSpec(
+            *task_names("ShutdownVmOnPrimary"),
+            PRIMARY,
+            Verb.SHUT_DOWN,
+            undo=Verb.START,
+        ),
+        TaskSpec(
+            *task_names("PrepareForFailoverTask"),
+            PRIMARY,
+            Verb.PREPARE_FAILOVER,
+            seconds=FINAL_CHANGES_SECONDS_MAX,
+            undo=Verb.CANCEL_FAILOVER,
+            undo_on_failure=True,
+        ),
+        TaskSpec(
+            *task_names("FailoverTask"),
+            RECOVERY,
+            Verb.FAIL_OVER,
+            undo=Verb.CANCEL_FAILOVER,
+            undo_on_failure=True,
+            raises_epoch=True,
+            leaves=ProtectionState.PLANNED_FAILED_OVER,
+        ),
+        _START_REPLICA,
+    ),
+)
+
+TAKE_BACK_FIRST: Final = TaskSpec(
+    *task_names("TakeBackFailoverTask"),
+    BOTH,
+    Verb.CANCEL_FAILOVER,
+    retry=SETTLING_RETRY,
+)
+"""What a planned failover does first where an earlier one was not fully taken back (ours).
+
+A replica that is failed over takes no changes, so that the source could not be prepared. Where
+nothing is left to take back, this changes nothing."""
+
+AFTER_FAILED_UNDO: Final = (
+    TAKE_BACK_FIRST,
+    # What ran at the replica meanwhile is compared first; that begins by itself.
+    replace(PLANNED_FAILOVER.task("PrepareForFailoverTask"), retry=SETTLING_RETRY),
+)
+"""The specs of a planned failover's tasks that differ there."""
+
+UNPLANNED_FAILOVER: Final = Scenario(
+    *job_names("unplanned_failover"),
+    (
+        TaskSpec(
+            *task_names("UnplannedFailoverPreflightChecksTask"),
+        ),
+        TaskSpec(
+            *task_names("ShutdownVmOnPrimaryForUFO"),
+            PRIMARY,
+            Verb.SHUT_DOWN,
+            undo=Verb.START,
+            go_on_after_failure=True,
+            done_at_once_if="source_operations_not_required",
+            retry=NO_RETRY,
+        ),
+        TaskSpec(
+            *task_names("PrepareForUnPlannedFailoverTask"),
+            PRIMARY,
+            Verb.SYNCHRONIZE,
+            # Lifts the fence of the copy that gets the authority back, so that it can be started.
+            undo=Verb.CANCEL_FAILOVER,
+            go_on_after_failure=True,
+            retry=NO_RETRY,
+            skipped_if="source_operations_not_required",
+        ),
+        TaskSpec(
+            *task_names("FailoverTask"),
+            RECOVERY,
+            Verb.FAIL_OVER,
+            undo=Verb.CANCEL_FAILOVER,
+            undo_on_failure=True,
+            raises_epoch=True,
+            leaves=ProtectionState.UNPLANNED_FAILED_OVER,
+        ),
+        _START_REPLICA,
+    ),
+)
+
+COMMIT: Final = Scenario(
+    *job_names("commit"),
+    (
+        TaskSpec(*task_names("VmCommitPrerequisitesCheckTask")),
+        TaskSpec(*task_names("VmCommitTask"), RECOVERY, Verb.COMMIT, no_way_back=True),
+    ),
+)
+
+
+def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
+    committed = (
+        ProtectionState.PLANNED_COMMITTED if planned else ProtectionState.UNPLANNED_COMMITTED
+    )
+    shut_down = TaskSpec(
+        *task_names("VmShutdownVmOnSecondaryTask"),
+        RECOVERY,
+        Verb.SHUT_DOWN,
+    )
+    initial_replication = TaskSpec(
+        *task_names("VmStartInitialReplicationTask"),
+        PRIMARY,
+        Verb.START_INITIAL_REPLICATION,
+    )
+    return (
+        TaskSpec(
+            *task_names("VmReverseReplicationPrerequisitesCheckTask"),
+        ),
+        TaskSpec(
+            *task_names("VmCommitTask"),
+            PRIMARY,
+            Verb.COMMIT,
+            skipped_if="already_committed",
+            no_way_back=True,
+            leaves=committed,
+        ),
+        *(() if planned else (shut_down,)),
+        TaskSpec(
+            *task_names("VmPrepareForReverseReplicationTask"),
+            RECOVERY,
+            Verb.PREPARE_REVERSE,
+        ),
+        TaskSpec(
+            *task_names("VmInitiateReverseReplicationTask"),
+            PRIMARY,
+            Verb.REVERSE_REPLICATE,
+        ),
+        *(() if planned else (initial_replication,)),
+        update_states(),
+    )
+
+
+REVERSE_AFTER_PLANNED: Final = Scenario(*job_names("reverse_after_planned"), _reverse(planned=True))
+REVERSE_AFTER_UNPLANNED: Final = Scenario(
+    *job_names("reverse_after_unplanned"), _reverse(planned=False)
+)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vmm_simulator.faults import Fault, FaultSet
 from vmm_simulator.journal import SUCCEEDED, Effect, Journal
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
-from vmm_simulator.verbs.arguments import CreateTestMachine, PlaceReplica
+from vmm_simulator.verbs.arguments import CreateTestMachine, KeepCopy, PlaceReplica
 from vmm_simulator.verbs.call import Call, Fabric, Result, StepBreakError
 from vmm_simulator.verbs.registry import TARGET_MAY_BE_MISSING, VERBS, VerbRules
 from vmm_simulator.vmm.transitions import with_epoch
@@ -291,6 +291,8 @@ def _locked_ids(target: str, arguments: Any) -> tuple[str, ...]:
         case CreateTestMachine():
             # It is copied from a replica: neither may change meanwhile.
             return (target, arguments.replica_machine_id)
+        case KeepCopy():
+            return (target, arguments.machine_id)
         case PlaceReplica():
             # Two that are placed at once would both find the same host the emptiest.
             return (target, f"placement {arguments.cloud_id}")

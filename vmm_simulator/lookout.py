@@ -117,6 +117,7 @@ class Lookout:
             now=self._fabric.clock.now(),
             interval_override=self._interval_override,
             tracked_bytes=host.backend.tracked_bytes(machine.machine_id) if is_primary else 0,
+            last_record=host.backend.last_record(machine.machine_id) if here else 0,
             vmm_fqdn=store.fabric.fqdn,
             monitoring=store.host(machine.host).monitoring,
             recovery_points=host.backend.recovery_points(machine.machine_id) if is_replica else (),

@@ -35,6 +35,9 @@ class Code(IntEnum):
     MACHINE_MOVED = 91013
     # The original's own (behaviour 5): a live migration that would end the protection.
     MIGRATION_BREAKS_PROTECTION = 23848
+    # The original's own for networks of a test failover (behaviour 2.8).
+    NETWORK_NOT_AVAILABLE = 7004
+    TEST_NETWORK_TYPE = 25080
 
 
 NOT_NOW: Final = frozenset(

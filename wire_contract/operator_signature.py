@@ -84,6 +84,11 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.IMPORT_INITIAL_REPLICATION: False,
     Verb.COMPLETE_INITIAL_REPLICATION: False,
     Verb.UPDATE_PROTECTION: False,
+    # Networks that a test has of its own; refused while a machine is connected to one.
+    Verb.CREATE_TEST_NETWORKS: False,
+    Verb.REMOVE_TEST_NETWORKS: False,
+    # Makes a machine beside the copy, which stays as it is.
+    Verb.KEEP_COPY: False,
     # Replication alone stops, goes on, or begins anew: no copy is lost by it.
     Verb.CANCEL_INITIAL_REPLICATION: False,
     Verb.PAUSE_REPLICATION: False,

@@ -58,7 +58,10 @@ class SubnetView(WireModel):
 
 
 class NetworkView(WireModel):
-    """A VM network and the clouds that its logical network is attached to."""
+    """A VM network and the clouds that its logical network is attached to.
+
+    `test_of`: the test machine that it was made for, null for one that an administrator made.
+    """
 
     network_id: str
     friendly_name: str
@@ -66,6 +69,7 @@ class NetworkView(WireModel):
     logical_network_id: str
     cloud_ids: tuple[str, ...]
     subnets: tuple[SubnetView, ...] = ()
+    test_of: str | None = None
 
 
 class ClassificationView(WireModel):
@@ -211,9 +215,10 @@ class ReplicationView(WireModel):
     `last_cut` is the number of the newest change set that the replica holds durably (on the
     primary: that was acknowledged); `last_cut_record` the newest guest record inside it, as the
     guest named it in its writes. `recovery_points` of a replica, the newest first. `tracked_bytes`
-    is the log: what has changed since the newest acknowledged set. `failed_over_to` is the point
-    that a failed-over replica stands at. `scheduled_at` is when initial replication begins,
-    `resynchronize_at` when a required resynchronization does (null: when it is asked for).
+    is the log: what has changed since the newest acknowledged set. `last_record` is the newest
+    guest record on this copy's own disks, replicated or not (null: unknown). `failed_over_to` is
+    the point that a failed-over replica stands at. `scheduled_at` is when initial replication
+    begins, `resynchronize_at` when a required resynchronization does (null: when it is asked for).
     `exported`: the initial copy was written to a folder and waits for its import.
     """
 
@@ -232,6 +237,7 @@ class ReplicationView(WireModel):
     last_cut_record: int = 0
     pending_bytes: int = 0
     tracked_bytes: int = 0
+    last_record: int | None = None
     recovery_points: tuple[RecoveryPointView, ...] = ()
     failed_over_to: RecoveryPointView | None = None
     scheduled_at: Moment | None = None
@@ -247,6 +253,7 @@ class MachineView(WireModel):
 
     `fenced`: a higher epoch was seen elsewhere or the hub said that this copy is not the active
     one; it cannot be started. `start_blocked_by`: why a start would be refused now, or null.
+    `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
     """
 
     machine_id: Name
@@ -262,6 +269,7 @@ class MachineView(WireModel):
     start_blocked_by: str | None
     protected_item: str | None
     test_machine_of: str | None = None
+    kept_of: str | None = None
     disks: tuple[DiskView, ...]
     nics: tuple[NicView, ...] = ()
     replication: ReplicationView | None = None

@@ -50,7 +50,7 @@ def unmet(expected: Expected, seen: ReadBack) -> str | None:
             return f"cloud {expected.target} does not exist"
         return _CLOUD_CHECKS[expected.verb](expected, seen.cloud, seen.hosts)
     if expected.verb in SERVER_VERBS:
-        return _cleaned_up(expected, seen.inventory)
+        return _server_unmet(expected, seen.inventory)
     return _machine_unmet(expected, seen)
 
 
@@ -67,9 +67,31 @@ def _machine_unmet(expected: Expected, seen: ReadBack) -> str | None:
 # On the VMM server.
 
 
-def _cleaned_up(expected: Expected, inventory: InventoryView | None) -> str | None:
+def _server_unmet(expected: Expected, inventory: InventoryView | None) -> str | None:
     if inventory is None or inventory.vmm.vmm_id != expected.target:
         return f"server {expected.target} does not exist"
+    return _SERVER_CHECKS[expected.verb](expected, inventory)
+
+
+def _test_networks_made(expected: Expected, inventory: InventoryView) -> str | None:
+    present = {network.network_id for network in inventory.networks}
+    missing = sorted(_network_ids(expected) - present)
+    return f"there is no network {missing[0]}" if missing else None
+
+
+def _test_networks_gone(expected: Expected, inventory: InventoryView) -> str | None:
+    test_of = expected.arguments.get("test_machine_id")
+    left = [each.friendly_name for each in inventory.networks if each.test_of == test_of]
+    return f"network {left[0]} still exists" if left else None
+
+
+def _network_ids(expected: Expected) -> set[str]:
+    wanted = expected.arguments.get("networks")
+    rows = wanted if isinstance(wanted, list) else []
+    return {str(each["network_id"]) for each in rows if isinstance(each, dict)}
+
+
+def _cleaned_up(_: Expected, inventory: InventoryView) -> str | None:
     for cloud in inventory.clouds:
         if cloud.paired_role or cloud.partner_cloud_id is not None:
             return f"cloud {cloud.cloud_id} is still paired"
@@ -243,7 +265,18 @@ def _is_test_copy(expected: Expected, machine: MachineView) -> str | None:
     return differs("test_machine_of", wanted, machine.test_machine_of)
 
 
+def _kept(expected: Expected, machine: MachineView) -> str | None:
+    if machine.kept_of != expected.arguments.get("machine_id"):
+        return f"it holds the disks of {machine.kept_of}"
+    return None if machine.disks else "it has no disks"
+
+
 def _adapters_set(expected: Expected, machine: MachineView) -> str | None:
+    each_its_own = expected.arguments.get("network_ids")
+    if isinstance(each_its_own, list):
+        found = [nic.network_id for nic in machine.nics]
+        rest = [None] * (len(found) - len(each_its_own))
+        return differs("the adapters' networks", [*each_its_own, *rest], found)
     wanted = expected.arguments.get("network_id")
     if wanted is not None and not machine.nics:
         return f"there is no adapter on network {wanted}"
@@ -264,6 +297,12 @@ _CLOUD_CHECKS: Final[
     Verb.PREPARE_CLOUD: _cloud_prepared,
     Verb.PAIR_CLOUD: _cloud_paired,
     Verb.UNPAIR_CLOUD: _cloud_unpaired,
+}
+
+_SERVER_CHECKS: Final[Mapping[Verb, Callable[[Expected, InventoryView], str | None]]] = {
+    Verb.CLEAN_UP: _cleaned_up,
+    Verb.CREATE_TEST_NETWORKS: _test_networks_made,
+    Verb.REMOVE_TEST_NETWORKS: _test_networks_gone,
 }
 
 _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
@@ -296,6 +335,7 @@ _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
     Verb.REVERSE_REPLICATE: _all_of(
         _in_mode(ReplicationMode.PRIMARY), _reversed_state, _peer_as_asked
     ),
+    Verb.KEEP_COPY: _all_of(_run_state(RunState.OFF), _kept),
     Verb.CREATE_TEST_MACHINE: _is_test_copy,
     Verb.PREPARE_TEST_MACHINE: _adapters_set,
     Verb.CONFIRM_EPOCH: _all_of(_has_epoch, _confirmed),

@@ -177,6 +177,8 @@ class Walk:
                     replication.resynchronize_at,
                 ),
             )
+        if seen.inventory is not None:
+            return (seen.inventory.clouds, seen.inventory.hosts, seen.inventory.networks)
         return seen
 
 
@@ -309,11 +311,28 @@ async def pausing_and_comparing(walk: Walk) -> None:
 
 
 async def drilling(walk: Walk) -> None:
+    made = {
+        "logical_network_id": "logical-test",
+        "cloud_id": walk.osaka.cloud,
+        "test_machine_id": "test-1",
+        "networks": [
+            {
+                "network_id": "network-test-1",
+                "name": "network - Test",
+                "like": "WindowsNetworkVirtualization",
+                "dynamic_addresses": False,
+                "subnets": [{"name": "web", "address_list": ["10.9.0.0/24"]}],
+            }
+        ],
+    }
+    await walk.do(walk.osaka, Verb.CREATE_TEST_NETWORKS, "vmm-osaka", made)
     copy = {"replica_machine_id": REPLICA, "name": "SQL-01 - Test", "recovery_point": None}
     await walk.do(walk.osaka, Verb.CREATE_TEST_MACHINE, "test-1", copy)
     await walk.do(walk.osaka, Verb.PREPARE_TEST_MACHINE, "test-1", {"network_id": "network"})
     await walk.do(walk.osaka, Verb.START, "test-1")
     await walk.do(walk.osaka, Verb.REMOVE_TEST_MACHINE, "test-1")
+    gone = {"test_machine_id": "test-1"}
+    await walk.do(walk.osaka, Verb.REMOVE_TEST_NETWORKS, "vmm-osaka", gone)
 
 
 async def failing_over(walk: Walk) -> None:
@@ -342,6 +361,8 @@ async def reversing(walk: Walk) -> None:
         "resynchronize": True,
         "interval_seconds": 300,
     }
+    kept = {"machine_id": MACHINE, "name": "SQL-01 - Kept"}
+    await walk.do(walk.tokyo, Verb.KEEP_COPY, "kept-1", kept)
     prepared = await walk.do(walk.tokyo, Verb.PREPARE_REVERSE, MACHINE, preparing)
     relationship = {
         **prepared,

@@ -246,7 +246,15 @@ class Estate:
                 for fqdn in self.fqdns(site)
             ],
             "file_shares": [self._share()] if self.offline else [],
-            "logical_networks": [{"id": "logical", "name": "logical", "clouds": [cloud]}],
+            "logical_networks": [
+                {"id": "logical", "name": "logical", "clouds": [cloud]},
+                {
+                    "id": "logical-test",
+                    "name": "logical-test",
+                    "clouds": [cloud],
+                    "network_virtualization": True,
+                },
+            ],
             "networks": [{"id": "network", "name": "network", "logical_network": "logical"}],
             "machines": [self._machine(), *self.further] if site == "tokyo" else [],
         }

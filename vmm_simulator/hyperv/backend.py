@@ -223,6 +223,9 @@ class ReplicationBackend(Protocol):
         the disks' size a resynchronization is required).
         """
 
+    def last_record(self, machine_id: str) -> int:
+        """Return the newest guest record on this copy's disks, 0 where none was ever named."""
+
     async def resize_disk(
         self, machine_id: str, disk_index: int, size_bytes: int
     ) -> Sequence[DiskFile]:
@@ -351,6 +354,11 @@ class ReplicationBackend(Protocol):
         self, machine_id: str, test_machine_id: str, folder: Path, point_id: str | None = None
     ) -> Sequence[DiskFile]:
         """Copy a replica's disks as of a point (null: the newest), sparse, all at one moment."""
+
+    async def copy_aside(
+        self, machine_id: str, disks: Sequence[DiskFile], kept_id: str, folder: Path
+    ) -> Sequence[DiskFile]:
+        """Copy the disks of a machine that is off, sparse, into a machine of their own."""
 
     async def remove_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
         """Delete the files of a test machine and all that was kept beside them."""

@@ -216,6 +216,10 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         """Return how much has changed since the newest acknowledged set: the log's size."""
         return self._machine(machine_id).tracked_bytes()
 
+    def last_record(self, machine_id: str) -> int:
+        """Return the newest guest record on this copy's disks, 0 where none was ever named."""
+        return self._machine(machine_id).last_record
+
     async def resize_disk(
         self, machine_id: str, disk_index: int, size_bytes: int
     ) -> Sequence[DiskFile]:
@@ -336,14 +340,7 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         if source.attached:
             raise BackendStateError(f"{machine_id} serves a guest: only a replica can be copied")
         disks = source.require_disks()
-        copies = tuple(
-            DiskFile(
-                disk.disk_id,
-                folder / f"{test_machine_id}-{index}{disk.path.suffix}",
-                disk.size_bytes,
-            )
-            for index, disk in enumerate(disks)
-        )
+        copies = _beside(disks, test_machine_id, folder)
         if source.promoted.active:
             raise BackendStateError(f"{machine_id} is failed over: only a replica can be copied")
         async with source.replica.quiet():
@@ -352,6 +349,16 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
             if point_id is not None:
                 await run_to_end(source.promoted.go_back, copies, point_id)
         target.set_disks(copies)
+        return copies
+
+    async def copy_aside(
+        self, machine_id: str, disks: Sequence[DiskFile], kept_id: str, folder: Path
+    ) -> Sequence[DiskFile]:
+        """Copy the disks of a machine that is off, sparse, into a machine of their own."""
+        copies = _beside(disks, kept_id, folder)
+        async with self._machine(machine_id).replica.alone():
+            for disk, copy in zip(disks, copies, strict=True):
+                await run_to_end(copy_sparse, disk.path, copy.path, disk.size_bytes)
         return copies
 
     async def remove_disks(self, machine_id: str, disks: Sequence[DiskFile]) -> None:
@@ -364,6 +371,13 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         await run_to_end(machine.close)
         del self._machines[machine_id]
         await run_to_end(_delete, [disk.path for disk in disks], machine.folder)
+
+
+def _beside(disks: Sequence[DiskFile], machine_id: str, folder: Path) -> Sequence[DiskFile]:
+    return tuple(
+        DiskFile(disk.disk_id, folder / f"{machine_id}-{index}{disk.path.suffix}", disk.size_bytes)
+        for index, disk in enumerate(disks)
+    )
 
 
 def _fits(disk: DiskFile) -> bool:

@@ -292,6 +292,13 @@ class HostedMachine:
             self._last_record.close()
             self._last_record = None
 
+    @property
+    def last_record(self) -> int:
+        """The newest guest record on the disks, 0 where none was ever named."""
+        if self._last_record is None and not (self.folder / "last-record").exists():
+            return 0  # looking makes no file
+        return self._records().number
+
     def _records(self) -> LastRecord:
         if self._last_record is None:
             self.folder.mkdir(parents=True, exist_ok=True)

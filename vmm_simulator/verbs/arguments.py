@@ -191,9 +191,52 @@ class CreateTestMachine(WireModel):
 
 
 class PrepareTestMachine(WireModel):
-    """The network of the test machine's adapters; null leaves them unconnected."""
+    """The network of the test machine's adapters; null leaves them unconnected.
+
+    `network_ids`: instead, one for each adapter, in their order; further ones stay unconnected.
+    """
 
     network_id: Identity | None = None
+    network_ids: tuple[Identity | None, ...] | None = Field(default=None, max_length=NICS_MAX)
+
+
+class DrillSubnet(WireModel):
+    """A subnet of a test network, as the network that it stands for has it."""
+
+    name: Name
+    address_list: tuple[Name, ...] = Field(default=(), max_length=64)
+
+
+class DrillNetwork(WireModel):
+    """A network to be made: `like` is the isolation of the one that it stands for."""
+
+    network_id: Identity
+    name: Name
+    like: Name
+    dynamic_addresses: bool
+    subnets: tuple[DrillSubnet, ...] = Field(default=(), max_length=64)
+
+
+class CreateTestNetworks(WireModel):
+    """On which logical network, for which test machine (which need not exist yet)."""
+
+    logical_network_id: Identity
+    cloud_id: Identity
+    test_machine_id: Identity
+    networks: tuple[DrillNetwork, ...] = Field(min_length=1, max_length=NICS_MAX)
+
+
+class RemoveTestNetworks(WireModel):
+    """All networks that were made for this test machine."""
+
+    test_machine_id: Identity
+
+
+class KeepCopy(WireModel):
+    """The machine whose disks are copied, and what the copy is called."""
+
+    machine_id: Identity
+    name: Name
 
 
 class ConfirmEpoch(WireModel):

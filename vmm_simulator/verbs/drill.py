@@ -90,19 +90,25 @@ async def _note_test(call: Call[CreateTestMachine], replica_id: str) -> None:
 def check_prepare(call: Call[PrepareTestMachine]) -> None:
     """Refuse a machine that is no test machine, and a network that is not there."""
     _test_machine(call)
-    network_id = call.arguments.network_id
-    if network_id is not None and network_id not in {
-        network.network_id for network in call.fabric.store.fabric.networks
-    }:
-        raise unknown("network", network_id)
+    known = {network.network_id for network in call.fabric.store.fabric.networks}
+    for network_id in (call.arguments.network_id, *(call.arguments.network_ids or ())):
+        if network_id is not None and network_id not in known:
+            raise unknown("network", network_id)
 
 
 async def prepare(call: Call[PrepareTestMachine]) -> Result:
     """Connect the adapters to the network, or leave them unconnected."""
     machine = call.machine
-    network_id = call.arguments.network_id
+    each_its_own = call.arguments.network_ids
     nics = machine.nics or (NicRecord(nic_id=f"{machine.machine_id}-0"),)
-    connected = tuple(nic.model_copy(update={"network_id": network_id}) for nic in nics)
+    if each_its_own is None:
+        networks = [call.arguments.network_id] * len(nics)
+    else:
+        networks = [*each_its_own, *[None] * len(nics)][: len(nics)]
+    connected = tuple(
+        nic.model_copy(update={"network_id": network})
+        for nic, network in zip(nics, networks, strict=True)
+    )
     await call.change(lambda each: each.model_copy(update={"nics": connected}))
     call.reached("adapters")
     return {}

@@ -8,7 +8,9 @@ from vmm_simulator.verbs import (
     arguments,
     cloud,
     drill,
+    drill_networks,
     failover,
+    keeping,
     machine,
     offline,
     protection,
@@ -70,6 +72,12 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud, cloud.check_pair),
     Verb.UNPAIR_CLOUD: VerbRules(arguments.UnpairCloud, cloud.unpair_cloud, cloud.check_unpair),
     Verb.CLEAN_UP: VerbRules(arguments.NoArguments, server.clean_up, server.check_clean_up),
+    Verb.CREATE_TEST_NETWORKS: VerbRules(
+        arguments.CreateTestNetworks, drill_networks.create, drill_networks.check_create
+    ),
+    Verb.REMOVE_TEST_NETWORKS: VerbRules(
+        arguments.RemoveTestNetworks, drill_networks.remove, drill_networks.check_remove
+    ),
     Verb.PLACE_REPLICA: VerbRules(arguments.PlaceReplica, protection.place),
     Verb.ENABLE_REPLICATION: VerbRules(
         arguments.EnableReplication, protection.enable, protection.check_enable
@@ -137,6 +145,7 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     Verb.REVERSE_REPLICATE: VerbRules(
         arguments.ReverseReplicate, reversal.reverse_replicate, reversal.check_reverse
     ),
+    Verb.KEEP_COPY: VerbRules(arguments.KeepCopy, keeping.keep, keeping.check_keep),
     Verb.CREATE_TEST_MACHINE: VerbRules(
         arguments.CreateTestMachine, drill.create, drill.check_create
     ),
@@ -149,7 +158,7 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     ),
 }
 
-CREATING: Final = frozenset({Verb.PLACE_REPLICA, Verb.CREATE_TEST_MACHINE})
+CREATING: Final = frozenset({Verb.PLACE_REPLICA, Verb.CREATE_TEST_MACHINE, Verb.KEEP_COPY})
 """Verbs whose target need not exist before; for removal it need not exist either."""
 
 TARGET_MAY_BE_MISSING: Final = CREATING | {Verb.REMOVE_TEST_MACHINE, Verb.DISABLE_REPLICATION}

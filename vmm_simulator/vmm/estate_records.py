@@ -67,13 +67,14 @@ class SubnetRecord(Record):
 
 
 class NetworkRecord(Record):
-    """A VM network; `network_type` is its isolation."""
+    """A VM network; `network_type` is its isolation, `test_of` the test machine it was made for."""
 
     network_id: str
     name: str
     network_type: str
     logical_network: str
     subnets: tuple[SubnetRecord, ...] = ()
+    test_of: str | None = None
 
 
 class AddressPoolRecord(Record):

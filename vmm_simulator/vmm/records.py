@@ -176,6 +176,7 @@ class MachineRecord(Record):
     are not made before the primary's host offers the relationship. `protected_item` is the VM's
     "Datacenter Recovery" property. `migrating_to` is the node that a live migration goes to, noted
     before the first step. `saved`: off with its memory saved, neither Running nor PowerOff.
+    `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
     """
 
     machine_id: str
@@ -196,6 +197,7 @@ class MachineRecord(Record):
     protected_role: str | None = None
     protected_active: bool = False
     test_machine_of: str | None = None
+    kept_of: str | None = None
     relationship: RelationshipRecord | None = None
     processors: int = 1
     memory_megabytes: int = 1024

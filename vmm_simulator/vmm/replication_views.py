@@ -32,6 +32,7 @@ class LiveFacts:
     epoch_confirmed: bool
     pending_bytes: int
     tracked_bytes: int
+    last_record: int
     progress_percent: float | None
     failures_in_a_row: int
     guest: GuestAnswer | None
@@ -75,6 +76,7 @@ def replication_view(machine: MachineRecord, facts: LiveFacts) -> ReplicationVie
         last_cut_record=relationship.last_cut_record,
         pending_bytes=facts.pending_bytes,
         tracked_bytes=facts.tracked_bytes,
+        last_record=facts.last_record,
         recovery_points=tuple(_point(each) for each in facts.recovery_points),
         failed_over_to=(
             None if relationship.failed_over_to is None else _point(relationship.failed_over_to)

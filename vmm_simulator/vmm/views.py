@@ -102,6 +102,7 @@ def network_views(fabric: FabricRecord) -> tuple[NetworkView, ...]:
                 )
                 for subnet in network.subnets
             ),
+            test_of=network.test_of,
         )
         for network in fabric.networks
     )
@@ -135,6 +136,7 @@ def machine_view(
         start_blocked_by=None if block is None else block.reason,
         protected_item=machine.protected_item,
         test_machine_of=machine.test_machine_of,
+        kept_of=machine.kept_of,
         disks=tuple(
             DiskView(
                 disk_id=disk.disk_id,

@@ -72,6 +72,8 @@ class Verb(StrEnum):
     UNPAIR_CLOUD = "unpair_cloud"
     # On the VMM server.
     CLEAN_UP = "clean_up"
+    CREATE_TEST_NETWORKS = "create_test_networks"
+    REMOVE_TEST_NETWORKS = "remove_test_networks"
     # On a machine.
     PLACE_REPLICA = "place_replica"
     ENABLE_REPLICATION = "enable_replication"
@@ -96,6 +98,7 @@ class Verb(StrEnum):
     COMMIT = "commit"
     PREPARE_REVERSE = "prepare_reverse"
     REVERSE_REPLICATE = "reverse_replicate"
+    KEEP_COPY = "keep_copy"
     CREATE_TEST_MACHINE = "create_test_machine"
     PREPARE_TEST_MACHINE = "prepare_test_machine"
     REMOVE_TEST_MACHINE = "remove_test_machine"
@@ -107,7 +110,9 @@ CLOUD_VERBS: Final = frozenset(
 )
 """Verbs whose target is a cloud."""
 
-SERVER_VERBS: Final = frozenset({Verb.CLEAN_UP})
+SERVER_VERBS: Final = frozenset(
+    {Verb.CLEAN_UP, Verb.CREATE_TEST_NETWORKS, Verb.REMOVE_TEST_NETWORKS}
+)
 """Verbs whose target is the VMM server itself; all others have a machine as target."""
 
 

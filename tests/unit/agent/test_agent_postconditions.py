@@ -1,3 +1,8 @@
+"""The post-condition of every verb: what holds, and each lie that must be found.
+
+Over 400 lines because it is one table with a case for each verb.
+"""
+
 from typing import Any
 
 import pytest
@@ -15,7 +20,7 @@ from tests.unit.agent.agent_views import (
     machine,
     replication,
 )
-from wire_contract.vmm_interface import InventoryView, VmmView
+from wire_contract.vmm_interface import InventoryView, NetworkView, VmmView
 from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
 
 PEER = {
@@ -45,7 +50,25 @@ def of_cloud(*hosts: Any, **changes: Any) -> ReadBack:
 SERVER_ID = "server-1"
 
 
-def of_server(cloud_changes: Any, host_changes: Any, vmm_id: str = SERVER_ID) -> ReadBack:
+def network(**changes: Any) -> NetworkView:
+    given = {
+        "network_id": "network-1",
+        "friendly_name": "network - Test",
+        "network_type": "NoIsolation",
+        "logical_network_id": "logical-1",
+        "cloud_ids": (),
+        "test_of": "test-1",
+        **changes,
+    }
+    return NetworkView.model_validate(given)
+
+
+def of_server(
+    cloud_changes: Any,
+    host_changes: Any,
+    vmm_id: str = SERVER_ID,
+    networks: tuple[NetworkView, ...] = (),
+) -> ReadBack:
     bare_cloud = {"paired_role": "", "partner_cloud_id": None, **cloud_changes}
     bare_host = {"replica_enabled": False, "certificate_thumbprint": None, **host_changes}
     return ReadBack(
@@ -53,7 +76,7 @@ def of_server(cloud_changes: Any, host_changes: Any, vmm_id: str = SERVER_ID) ->
             vmm=VmmView(vmm_id=vmm_id, fqdn="vmm.example", version="3.2"),
             clouds=(cloud(**bare_cloud),),
             hosts=(host(**bare_host),),
-            networks=(),
+            networks=networks,
             classifications=(),
             machines=(),
         )
@@ -115,6 +138,18 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
             of_server({}, {"certificate_thumbprint": "AA11"}),
             of_server({}, {}, vmm_id="server-2"),
         ],
+    ),
+    (
+        Verb.CREATE_TEST_NETWORKS,
+        {"networks": [{"network_id": "network-1"}]},
+        of_server({}, {}, networks=(network(),)),
+        [of_server({}, {}), of_server({}, {}, networks=(network(network_id="x"),))],
+    ),
+    (
+        Verb.REMOVE_TEST_NETWORKS,
+        {"test_machine_id": "test-1"},
+        of_server({}, {}, networks=(network(test_of=None),)),
+        [of_server({}, {}, networks=(network(),)), of_server({}, {}, vmm_id="server-2")],
     ),
     (
         Verb.PLACE_REPLICA,
@@ -264,6 +299,12 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         {**PEER, "resynchronize": False},
         replicating(),
         [of(), replicating(mode="Replica"), replicating(state=1), replicating(peer_host="x")],
+    ),
+    (
+        Verb.KEEP_COPY,
+        {"machine_id": "machine-2"},
+        of(kept_of="machine-2"),
+        [of(), of(kept_of="machine-2", run_state="Running"), of(kept_of="machine-2", disks=())],
     ),
     (
         Verb.CREATE_TEST_MACHINE,

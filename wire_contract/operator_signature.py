@@ -132,6 +132,7 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.PLACE_REPLICA: _R,
         Verb.ENABLE_REPLICATION: _P,
         Verb.START_INITIAL_REPLICATION: _P,
+        Verb.EXPORT_INITIAL_REPLICATION: _P,
         Verb.UPDATE_PROTECTION: _BOTH,
     },
     SignedOperation.TEST_FAILOVER: {

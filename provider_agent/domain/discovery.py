@@ -71,6 +71,7 @@ def _significant(machine: MachineView) -> tuple[object, ...]:
         replication and (replication.mode, replication.state, replication.health),
         replication and (replication.relationship_id, replication.peer_machine_id),
         replication and replication.failed_over_to,
+        replication and replication.exported,
         # The newest state is another one every cycle, and is always there: kept points count.
         replication and tuple(point.point_id for point in replication.recovery_points[1:]),
         replication and tuple(code.code for code in replication.health_codes),

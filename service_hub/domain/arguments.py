@@ -75,7 +75,15 @@ def _enable_replication(job: Job, side: Side) -> Arguments:
 
 def _start_initial_replication(job: Job, side: Side) -> Arguments:
     del side
-    return {"resynchronize": job.operation is Operation.REVERSE_REPLICATE}
+    arguments: Arguments = {"resynchronize": job.operation is Operation.REVERSE_REPLICATE}
+    if "start_at" in job.context:
+        arguments["start_at"] = job.context["start_at"]
+    return arguments
+
+
+def _offline_folder(job: Job, side: Side) -> Arguments:
+    del side
+    return {"folder": job.context["offline_folder"]}
 
 
 def _update_protection(job: Job, side: Side) -> Arguments:
@@ -132,7 +140,7 @@ def _prepare_test_machine(job: Job, side: Side) -> Arguments:
 def _prepare_cloud(job: Job, side: Side) -> Arguments:
     return {
         "replica_port": job.context["replica_port"],
-        "authentication": "certificate",
+        "authentication": job.context.get("authentication", "certificate"),
         "allowed_primaries": _look(job, "cloud_hosts", side.other),
     }
 
@@ -149,6 +157,8 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.PLACE_REPLICA: _place_replica,
     Verb.ENABLE_REPLICATION: _enable_replication,
     Verb.START_INITIAL_REPLICATION: _start_initial_replication,
+    Verb.EXPORT_INITIAL_REPLICATION: _offline_folder,
+    Verb.IMPORT_INITIAL_REPLICATION: _offline_folder,
     Verb.UPDATE_PROTECTION: _update_protection,
     Verb.SHUT_DOWN: _shut_down,
     Verb.FAIL_OVER: _fail_over,

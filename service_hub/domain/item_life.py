@@ -21,6 +21,7 @@ from service_hub.domain.protection import (
 from service_hub.domain.records import CurrentScenario, ProtectedItem
 from service_hub.domain.scenarios import (
     AFTER_FAILED_UNDO,
+    OFFLINE_SPECS,
     TAKE_BACK_FIRST,
     TaskSpec,
     scenario_key,
@@ -40,8 +41,15 @@ def direction_of(operation: Operation, active: Side) -> Direction:
     )
 
 
-def own_specs_of(operation: Operation, state: ProtectionState) -> tuple[TaskSpec, ...]:
-    """Return the specs that a job beginning in this state has of its own, mostly none."""
+def own_specs_of(
+    operation: Operation, state: ProtectionState, *, offline: bool
+) -> tuple[TaskSpec, ...]:
+    """Return the specs that a job beginning in this state has of its own, mostly none.
+
+    `offline`: the item's first copy travels, or is to travel, on a medium.
+    """
+    if offline and operation in OFFLINE_SPECS:
+        return OFFLINE_SPECS[operation]
     mends = operation is Operation.PLANNED_FAILOVER and state in UNDO_FAILED_STATES
     return AFTER_FAILED_UNDO if mends else ()
 
@@ -57,8 +65,17 @@ def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem
             "current": _current(job, now),
             "left_by": None,
             "test_machine_id": str(test_machine) if test_machine else item.test_machine_id,
+            **_way_of_first_copy(job),
         }
     )
+
+
+def _way_of_first_copy(job: Job) -> dict[str, str]:
+    """Return how the copy comes that an enabling asks for, nothing for other jobs."""
+    if job.operation is not Operation.ENABLE:
+        return {}
+    offline = job.own_specs == OFFLINE_SPECS[Operation.ENABLE]
+    return {"initial_replication_type": "Offline" if offline else "OverNetwork"}
 
 
 def restart_on_item(
@@ -91,12 +108,19 @@ def _still_fits(item: ProtectedItem, job: Job) -> bool:
     return (
         never_began
         and job.operation in TRANSITIONS.get(item.state, {})
-        and job.own_specs == own_specs_of(job.operation, item.state)
+        and job.own_specs in _possible_specs(job.operation, item)
         and job.direction is direction_of(job.operation, item.active_location)
         and job.scenario_key == scenario_key(job.operation, unplanned=item.failed_over_unplanned)
         and (job.operation is not Operation.REVERSE_REPLICATE)
         | (committed == ("already_committed" in job.flags))
     )
+
+
+def _possible_specs(operation: Operation, item: ProtectedItem) -> tuple[tuple[TaskSpec, ...], ...]:
+    """Return the specs of its own that a job may have; how it copies an enabling itself says."""
+    both = operation is Operation.ENABLE
+    ways = (True, False) if both else (item.initial_replication_type == "Offline",)
+    return tuple(own_specs_of(operation, item.state, offline=each) for each in ways)
 
 
 def _current(job: Job, now: datetime) -> CurrentScenario:
@@ -200,7 +224,14 @@ def _after_success(job: Job) -> dict[str, Any]:
 
 
 def _learn_places(item: ProtectedItem, job: Job) -> ProtectedItem:
-    placed = job.context.get("result:CreateProtectionTargetTask")
-    if not isinstance(placed, dict) or job.operation is not Operation.ENABLE:
+    if job.operation is not Operation.ENABLE:
         return item
-    return item.model_copy(update={"recovery_host": str(placed["replica_host"])})
+    update = {}
+    placed = job.context.get("result:CreateProtectionTargetTask")
+    if isinstance(placed, dict):
+        update["recovery_host"] = str(placed["replica_host"])
+    exported = job.context.get("result:StartInitialReplicationTask")
+    if isinstance(exported, dict) and "folder" in exported:
+        update["offline_folder"] = str(exported["folder"]).rsplit("\\", 1)[-1]
+    known = all(getattr(item, name) == value for name, value in update.items())
+    return item if known else item.model_copy(update=update)

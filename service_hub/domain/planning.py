@@ -5,9 +5,8 @@ restart with what it was decided on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from pydantic import JsonValue
 
@@ -21,6 +20,12 @@ from service_hub.domain.item_life import (
     restart_on_item,
 )
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
+from service_hub.domain.policies import (
+    authentication_of,
+    initial_replication_at,
+    is_offline,
+    relationship_settings,
+)
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import (
     ContainerMapping,
@@ -28,7 +33,7 @@ from service_hub.domain.records import (
     Provider,
     ReplicationPolicy,
 )
-from service_hub.domain.scenarios import SCENARIOS, TaskSpec, scenario_key
+from service_hub.domain.scenarios import NO_CERTIFICATES, SCENARIOS, TaskSpec, scenario_key
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -49,9 +54,6 @@ __all__ = [
     "stopped_at_prerequisites",
 ]
 
-HYPERV_2012_FREQUENCY_SECONDS: Final = 300
-"""Hosts of Windows Server 2012 replicate every five minutes, whatever is asked (seed, step 4.6)."""
-
 
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
@@ -64,7 +66,7 @@ class JobIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """The facts a job on an item is made from."""
+    """The facts a job on an item is made from; `host_versions` are by the names of hosts."""
 
     item: ProtectedItem
     policy: ReplicationPolicy
@@ -72,6 +74,7 @@ class ItemPlan:
     recovery: Provider
     clouds: Mapping[str, str]
     machine: MachineView | None
+    host_versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_item_job(
@@ -88,7 +91,7 @@ def plan_item_job(
     test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
     by_item_name = {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}
     target = item.id if operation in by_item_name | test_operations else item.machine_at(source)
-    own = own_specs_of(operation, item.state)
+    own = own_specs_of(operation, item.state, offline=_is_offline(plan, operation))
     return Job(
         id=identity.job_id,
         vault_id=item.vault_id,
@@ -102,7 +105,7 @@ def plan_item_job(
         tasks=tuple(TaskRun(task_id=each) for each in _task_ids(key, own)),
         own_specs=own,
         flags=_flags(item, operation, arguments),
-        context=_context(plan, operation, arguments),
+        context=_context(plan, operation, arguments, identity.now),
         providers={
             Side.PRIMARY: item.primary_provider_id,
             Side.RECOVERY: item.recovery_provider_id,
@@ -121,6 +124,13 @@ def _task_ids(key: str, own: Sequence[TaskSpec]) -> list[str]:
     return [first, *more, *rest]
 
 
+def _is_offline(plan: ItemPlan, operation: Operation) -> bool:
+    """Whether the first copy travels: as the policy says it now, or said it when it was begun."""
+    if operation is Operation.ENABLE:
+        return is_offline(plan.policy)
+    return plan.item.initial_replication_type == "Offline"
+
+
 def _flags(
     item: ProtectedItem, operation: Operation, arguments: Mapping[str, JsonValue]
 ) -> tuple[str, ...]:
@@ -136,6 +146,7 @@ def _context(
     plan: ItemPlan,
     operation: Operation,
     arguments: Mapping[str, JsonValue],
+    now: datetime,
 ) -> dict[str, JsonValue]:
     item, policy, view = plan.item, plan.policy, plan.machine
     context: dict[str, JsonValue] = {
@@ -148,11 +159,15 @@ def _context(
             Side.PRIMARY.value: item.primary_cloud_id,
             Side.RECOVERY.value: item.recovery_cloud_id,
         },
-        "settings": _settings(policy),
+        "settings": _settings(plan, operation),
+        **_offline_folders(plan, operation),
         "unplanned": item.failed_over_unplanned,
         "arguments": dict(arguments),
     }
     if operation is Operation.ENABLE and view is not None:
+        starts = initial_replication_at(policy, now)
+        if starts is not None:
+            context["start_at"] = starts.isoformat().replace("+00:00", "Z")
         context["machine"] = {
             "hyperv_id": view.hyperv_id,
             "generation": view.generation,
@@ -173,18 +188,23 @@ def _context(
     return context
 
 
-def _settings(policy: ReplicationPolicy) -> dict[str, JsonValue]:
-    interval = (
-        policy.replication_frequency_seconds
-        if policy.provider_type == "HyperVReplica2012R2"
-        else HYPERV_2012_FREQUENCY_SECONDS
-    )
-    return {
-        "interval_seconds": interval,
-        "recovery_points": policy.recovery_points,
-        "application_consistent_hours": policy.application_consistent_hours,
-        "compression": policy.compression,
-    }
+def _offline_folders(plan: ItemPlan, operation: Operation) -> dict[str, JsonValue]:
+    """Return the folder that a first copy is written to or brought in from, if it travels."""
+    item, policy = plan.item, plan.policy
+    if not _is_offline(plan, operation):
+        return {}
+    if operation is Operation.ENABLE:
+        return {"offline_folder": policy.offline_export_path}
+    below = policy.offline_import_path.rstrip("\\")
+    return {"offline_folder": f"{below}\\{item.offline_folder}"}
+
+
+def _settings(plan: ItemPlan, operation: Operation) -> dict[str, JsonValue]:
+    """Return what the relationship gets: as the host of its source, or of its next one, can."""
+    item = plan.item
+    source = direction_of(operation, item.active_location).place(Side.PRIMARY)
+    host = item.primary_host if source is Side.PRIMARY else item.recovery_host
+    return relationship_settings(plan.policy, plan.host_versions.get(host))
 
 
 def affected_objects(plan: ItemPlan, direction: Direction) -> dict[str, str]:
@@ -227,9 +247,11 @@ def plan_pairing_job(
         target_object_name=policy.name,
         activity_id=identity.activity_id,
         tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS["pair_clouds"].tasks),
+        flags=flags_of(policy),
         context={
             "mapping_id": mapping.id,
             "replica_port": policy.replication_port,
+            "authentication": authentication_of(policy),
             "clouds": {
                 Side.PRIMARY.value: mapping.primary_cloud_id,
                 Side.RECOVERY.value: mapping.recovery_cloud_id,
@@ -243,6 +265,11 @@ def plan_pairing_job(
         affected=dict(affected),
         created_at=identity.now,
     )
+
+
+def flags_of(policy: ReplicationPolicy) -> tuple[str, ...]:
+    """Return the flags of a job on a pair: hosts that have tickets need no certificates."""
+    return (NO_CERTIFICATES,) if authentication_of(policy) == "kerberos" else ()
 
 
 def plan_policy_job(policy: ReplicationPolicy, identity: JobIdentity) -> Job:

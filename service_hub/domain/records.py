@@ -256,6 +256,7 @@ class ProtectedItem(Record):
     restored from a backup older than a failover), nobody is told which copy may run. `left_by` is
     the job that brought it where it is: only that one may go on from there. `plan` is the job of a
     recovery plan that holds it from beginning to end, also while none of its own jobs runs.
+    `offline_folder` is the folder below the policy's paths that its first copy was written to.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -286,7 +287,8 @@ class ProtectedItem(Record):
     last_test_failover_at: datetime | None = None
     test_opened_at: datetime | None = None
     left_by: str | None = None
-    initial_replication_type: Literal["OverNetwork", "None"] = "OverNetwork"
+    initial_replication_type: Literal["OverNetwork", "Offline", "None"] = "OverNetwork"
+    offline_folder: str = ""
 
     def provider_at(self, side: Side) -> str:
         """Return the provider of one end."""

@@ -50,8 +50,8 @@ class CompletionService:
         )
         replication = None if observation is None else observation.record.machine.replication
         # The mode tells this relation from the one before a reversal, when this end was a replica.
-        return (
-            replication is not None
-            and replication.mode is ReplicationMode.PRIMARY
-            and replication.state is ReplicationState.REPLICATING
-        )
+        if replication is None or replication.mode is not ReplicationMode.PRIMARY:
+            return False
+        # A copy that travels is brought in by the completion itself, once it is written.
+        waits = item.initial_replication_type == "Offline" and replication.exported
+        return waits or replication.state is ReplicationState.REPLICATING

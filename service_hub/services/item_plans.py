@@ -58,7 +58,15 @@ class ItemPlans:
             if facts.inventory is not None
             for cloud in facts.inventory.view.clouds
         }
-        return ItemPlan(item, policy.record, primary.provider, recovery.provider, clouds, machine)
+        versions = {
+            host.fqdn: host.version
+            for facts in (primary, recovery)
+            if facts.inventory is not None
+            for host in facts.inventory.view.hosts
+        }
+        return ItemPlan(
+            item, policy.record, primary.provider, recovery.provider, clouds, machine, versions
+        )
 
 
 def new_item(

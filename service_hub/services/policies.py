@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.planning import JobIdentity, plan_policy_job
-from service_hub.domain.policies import policy_problem
+from service_hub.domain.policies import policy_problem, with_defaults
 from service_hub.domain.records import ReplicationPolicy, Vault
 from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity, Save
 from service_hub.services.requests import RequestLedger
@@ -36,7 +36,7 @@ class PolicyService:
     async def _create(
         self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
     ) -> Job:
-        policy_id = self._clock.new_id()
+        policy_id, settings = self._clock.new_id(), with_defaults(dict(settings))
         try:
             policy = ReplicationPolicy(id=policy_id, vault_id=vault.id, name=name, **settings)
         except ValidationError as error:

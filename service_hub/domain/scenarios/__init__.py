@@ -22,6 +22,7 @@ from service_hub.domain.scenarios.failovers import (
     UNPLANNED_FAILOVER,
 )
 from service_hub.domain.scenarios.item_life import COMPLETE_PRIMARY, COMPLETE_RECOVERY, ENABLE
+from service_hub.domain.scenarios.offline import OFFLINE_SPECS
 from service_hub.domain.scenarios.plans import PLANS
 from service_hub.domain.scenarios.servers import (
     CREATE_SITE,
@@ -30,7 +31,12 @@ from service_hub.domain.scenarios.servers import (
     REGISTER_PROVIDER,
     UNREGISTER_SERVER,
 )
-from service_hub.domain.scenarios.settings import CREATE_POLICY, PAIR_CLOUDS, TIDY_PARTNER
+from service_hub.domain.scenarios.settings import (
+    CREATE_POLICY,
+    NO_CERTIFICATES,
+    PAIR_CLOUDS,
+    TIDY_PARTNER,
+)
 from service_hub.domain.scenarios.specs import (
     NO_RETRY,
     SETTLING_CODES,
@@ -55,7 +61,9 @@ __all__ = [
     "ENABLE",
     "FINAL_CHANGES_SECONDS_MAX",
     "INVENTORY_SECONDS_MAX",
+    "NO_CERTIFICATES",
     "NO_RETRY",
+    "OFFLINE_SPECS",
     "PAIR_CLOUDS",
     "PLANNED_FAILOVER",
     "PLANS",

@@ -13,6 +13,9 @@ from wire_contract.vocabulary import Verb
 from wire_contract.vocabulary.job_names import job_names
 from wire_contract.vocabulary.task_names import task_names
 
+NO_CERTIFICATES: Final = "no_certificates"
+"""The flag of a pair whose hosts prove themselves by tickets (seed, step 4.10)."""
+
 PAIR_CLOUDS: Final = Scenario(
     *job_names("pair_clouds"),
     (
@@ -24,6 +27,7 @@ PAIR_CLOUDS: Final = Scenario(
             BOTH,
             Verb.CONFIGURE_HOSTS,
             Target.CLOUD,
+            skipped_if=NO_CERTIFICATES,
         ),
         TaskSpec(
             *task_names("CloudPairingWfPrepareCloudForPairingTask"),

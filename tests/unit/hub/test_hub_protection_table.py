@@ -5,7 +5,6 @@ import pytest
 from service_hub.domain.checks import refusal_of_pairing
 from service_hub.domain.errors import CATALOGUE, OperationNotAllowedError
 from service_hub.domain.planning import direction_of
-from service_hub.domain.policies import policy_problem
 from service_hub.domain.protection import (
     BUSY_STATES,
     DESCRIPTIONS,
@@ -17,7 +16,7 @@ from service_hub.domain.protection import (
     arc_in_progress,
     arc_of,
 )
-from service_hub.domain.records import ContainerMapping, ReplicationPolicy
+from service_hub.domain.records import ContainerMapping
 from service_hub.domain.scenarios import SCENARIOS, scenario_key
 from wire_contract.vocabulary import Direction, Side
 
@@ -93,47 +92,6 @@ def test_catalogue_entries_take_a_name_and_a_detail() -> None:
         words = {"name": "N", "detail": "D"}
         text = entry.message + entry.possible_causes + entry.recommended_action
         assert "{" not in text.format(**words)
-
-
-def policy(**changes: object) -> ReplicationPolicy:
-    fields = {
-        "id": "p",
-        "vault_id": "v",
-        "name": "p",
-        "provider_type": "HyperVReplica2012R2",
-        "replication_frequency_seconds": 30,
-        "recovery_points": 2,
-        "application_consistent_hours": 1,
-    }
-    return ReplicationPolicy.model_validate(fields | changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "target"),
-    [
-        ({"replication_frequency_seconds": 60}, "replicationFrequencyInSeconds"),
-        ({"recovery_points": 25}, "recoveryPoints"),
-        ({"recovery_points": 16, "provider_type": "HyperVReplica2012"}, "recoveryPoints"),
-        ({"recovery_points": -1, "application_consistent_hours": 0}, "recoveryPoints"),
-        (
-            {"application_consistent_hours": 2},
-            "applicationConsistentSnapshotFrequencyInHours",
-        ),
-        (
-            {"application_consistent_hours": 13, "recovery_points": 24},
-            "applicationConsistentSnapshotFrequencyInHours",
-        ),
-        ({"replication_port": 0}, "replicationPort"),
-        ({"allowed_authentication_type": 1}, "allowedAuthenticationType"),
-        ({"initial_replication_method": "Offline"}, "initialReplicationMethod"),
-        ({"online_start_time": "18:30:00"}, "onlineReplicationStartTime"),
-    ],
-)
-def test_policy_rules_name_the_property(changes: dict[str, object], target: str) -> None:
-    assert policy_problem(policy()) is None
-    problem = policy_problem(policy(**changes))
-    assert problem is not None
-    assert problem.target == target
 
 
 def mapping(name: str, primary: str, recovery: str) -> ContainerMapping:

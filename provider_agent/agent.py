@@ -30,6 +30,7 @@ from provider_agent.proxy_account import ProxyAccount
 from provider_agent.puller import EventPuller
 from provider_agent.renewal import Renewal
 from provider_agent.reporter import Reporter
+from provider_agent.scripts import Scripts
 from provider_agent.session import Session
 from provider_agent.subscriber import MqttAddresses, Subscriber
 from provider_agent.update_policy import load_policy
@@ -44,6 +45,8 @@ from service_shell.secret_files import read_secret
 TOKEN_BYTES_MAX: Final = 4096
 CA_BYTES_MAX: Final = 262_144
 JOURNAL_FILE: Final = "journal.db"
+SCRIPTS_FOLDER: Final = "scripts"
+"""Where scripts of recovery plans have their working folders while they run."""
 
 log = structlog.get_logger(__name__)
 
@@ -163,12 +166,9 @@ async def assemble(
                 journal, reporter, leaving, driver=driver, service=VmmService(driver)
             ),
             executor=Executor(
-                driver,
-                journal,
-                session,
-                HostCertificates(hub, clock),
-                clock,
+                *(driver, journal, session, HostCertificates(hub, clock), clock),
                 orders=orders,
+                scripts=Scripts(driver, data_directory / SCRIPTS_FOLDER),
                 signals=Signals(work=intake.work_due, reports=intake.reports_due, leaving=leaving),
                 limits=settings.tasks,
                 faults=faults,

@@ -34,6 +34,7 @@ from provider_agent.outcomes import (
     own_error,
     succeeded,
 )
+from provider_agent.scripts import Scripts, interrupted
 from provider_agent.session import Session
 from provider_agent.wake import Wake
 from service_shell.clock import Clock
@@ -41,7 +42,7 @@ from service_shell.failpoints import NONE, FaultPoints
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, TaskOutcome, TaskProgress
 from wire_contract.vmm_interface import Command, VerbAnswer
-from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
+from wire_contract.vocabulary import AGENT_VERBS, CLOUD_VERBS, SERVER_VERBS, Verb
 
 READ_BACK_POLL_SECONDS: Final = 0.2
 
@@ -74,6 +75,7 @@ class Executor:
         clock: Clock,
         *,
         orders: OperatorOrders,
+        scripts: Scripts,
         signals: Signals,
         limits: TaskLimits,
         faults: FaultPoints = NONE,
@@ -84,6 +86,7 @@ class Executor:
         self._session = session
         self._certificates = certificates
         self._orders = orders
+        self._scripts = scripts
         self._clock = clock
         self._signals = signals
         self._limits = limits
@@ -164,12 +167,26 @@ class Executor:
         if not await self._journal.begin(work.assignment.command_id):
             return None
         await self._faults.reach("agent.journalled")
+        if work.assignment.verb in AGENT_VERBS:
+            return await self._run_script(work)
         assignment = await self._complete(work)
         await self._faults.reach("agent.before_verb")
         answer = await self._call(work, assignment)
         await self._faults.reach("agent.after_verb")
         observed = await self._read_back(work, assignment, answer)
         await self._faults.reach("agent.read_back")
+        return observed
+
+    async def _run_script(self, work: Work) -> Mapping[str, JsonValue]:
+        """Run a script once: what was begun before a restart is not begun again."""
+        if work.state is not CommandState.ACCEPTED:
+            raise interrupted(work.assignment)
+        view = await self._insist(work, lambda _: self._scripts.fabric())
+        if self._left(work) <= 0:
+            raise self._expired(work)
+        await self._faults.reach("agent.before_verb")
+        observed = await self._scripts.run(work.assignment, view, self._left(work))
+        await self._faults.reach("agent.after_verb")
         return observed
 
     async def _complete(self, work: Work) -> Assignment:

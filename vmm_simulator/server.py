@@ -36,11 +36,11 @@ from wire_contract.paths import (
 )
 from wire_contract.reports import HostCertificateRequest
 from wire_contract.vmm_interface import VerbRequest
-from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, FABRIC_VERBS, SERVER_VERBS, Verb
 
 _NONCE: Final = re.compile(r"[0-9A-Za-z]{1,128}")
-_VERBS: Final = {verb.value: verb for verb in Verb}
-_MACHINE_VERBS: Final = frozenset(Verb) - CLOUD_VERBS - SERVER_VERBS
+_VERBS: Final = {verb.value: verb for verb in FABRIC_VERBS}
+_MACHINE_VERBS: Final = frozenset(FABRIC_VERBS) - CLOUD_VERBS - SERVER_VERBS
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

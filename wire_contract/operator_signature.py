@@ -117,6 +117,8 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.REVERSE_REPLICATE: True,
     Verb.REMOVE_TEST_MACHINE: True,
     Verb.CONFIRM_EPOCH: True,
+    # Whatever an administrator has put into the server's library: nobody can say what it does.
+    Verb.RUN_SCRIPT: True,
 }
 """Every verb, and whether an insisting provider wants an operator's signature for it.
 

@@ -21,7 +21,7 @@ from provider_agent.fabric.driver import (
 from wire_contract import paths
 from wire_contract.model import WireModel
 from wire_contract.reports import HostCertificateRequest
-from wire_contract.vmm_fabric import ChangesView
+from wire_contract.vmm_fabric import ChangesView, FabricView
 from wire_contract.vmm_interface import (
     CloudView,
     Command,
@@ -95,6 +95,11 @@ class SimulatedVmm:
         """Return the whole inventory."""
         answer = await self.request("GET", paths.VMM_INVENTORY, READ_SECONDS_MAX)
         return parse_answer(InventoryView, answer, paths.VMM_INVENTORY)
+
+    async def fabric(self) -> FabricView:
+        """Return the whole object model: library shares, addresses and all else."""
+        answer = await self.request("GET", paths.VMM_FABRIC, READ_SECONDS_MAX)
+        return parse_answer(FabricView, answer, paths.VMM_FABRIC)
 
     async def machine(self, machine_id: str, nonce: str | None = None) -> MachineView | None:
         """Return a machine; with a nonce, its guest's answer to it is in the view."""

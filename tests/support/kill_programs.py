@@ -28,6 +28,7 @@ from provider_agent.operator_orders import OperatorOrders
 from provider_agent.pinned_roots import PinnedRoots
 from provider_agent.puller import EventPuller
 from provider_agent.reporter import Reporter
+from provider_agent.scripts import Scripts
 from provider_agent.session import Session
 from provider_agent.update_policy import UpdatePolicy
 from provider_agent.wake import Wake
@@ -367,6 +368,7 @@ class AgentPlace:
         executor = Executor(
             *(driver, journal, session, HostCertificates(hub, clock), clock),
             orders=orders,
+            scripts=Scripts(driver, folder / "scripts"),
             signals=Signals(work=intake.work_due, reports=intake.reports_due, leaving=Wake()),
             limits=TaskLimits(read_back_seconds=READ_BACK_SECONDS),
             faults=trap,

@@ -103,6 +103,8 @@ class Verb(StrEnum):
     PREPARE_TEST_MACHINE = "prepare_test_machine"
     REMOVE_TEST_MACHINE = "remove_test_machine"
     CONFIRM_EPOCH = "confirm_epoch"
+    # Done by the provider itself; no fabric knows it.
+    RUN_SCRIPT = "run_script"
 
 
 CLOUD_VERBS: Final = frozenset(
@@ -114,6 +116,12 @@ SERVER_VERBS: Final = frozenset(
     {Verb.CLEAN_UP, Verb.CREATE_TEST_NETWORKS, Verb.REMOVE_TEST_NETWORKS}
 )
 """Verbs whose target is the VMM server itself; all others have a machine as target."""
+
+AGENT_VERBS: Final = frozenset({Verb.RUN_SCRIPT})
+"""Verbs that the provider does by itself; their target is a recovery plan."""
+
+FABRIC_VERBS: Final = tuple(verb for verb in Verb if verb not in AGENT_VERBS)
+"""Verbs that a fabric carries out."""
 
 
 class RunState(StrEnum):

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from certs.identity import certificate_request, new_private_key, thumbprint
 from tests.unit.agent.agent_views import CLOUD_ID, HOST, guest, inventory, machine
 from wire_contract import paths
+from wire_contract.vmm_fabric import FabricView
 from wire_contract.vmm_interface import (
     Command,
     InventoryView,
@@ -23,7 +24,7 @@ from wire_contract.vmm_interface import (
     VerbAnswer,
     VerbRequest,
 )
-from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, RunState, Verb
+from wire_contract.vocabulary import CLOUD_VERBS, FABRIC_VERBS, SERVER_VERBS, RunState, Verb
 
 TOKEN = "vmm-token"  # noqa: S105 -- of a server that lives for one test
 
@@ -36,6 +37,12 @@ class Fault:
 
     kind: str
     times: int = 1
+
+
+def empty_fabric() -> FabricView:
+    """Return an object model with nothing in it."""
+    lists = {name: () for name in FabricView.model_fields if name != "change_number"}
+    return FabricView.model_validate({"change_number": 0, **lists})
 
 
 @dataclass
@@ -51,6 +58,7 @@ class FakeVmm:
     holds: dict[str, asyncio.Event] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     running_max: int = 0
+    fabric: FabricView = field(default_factory=empty_fabric)
     url: str = ""
     port: int = 0
     host_key: Any = field(default_factory=new_private_key)
@@ -91,6 +99,7 @@ class FakeVmm:
         application = web.Application(middlewares=[self._authorise])
         application.router.add_get(paths.VMM_INVENTORY, self._get_inventory)
         application.router.add_get(paths.VMM_CHANGES, self._get_changes)
+        application.router.add_get(paths.VMM_FABRIC, self._get_fabric)
         application.router.add_get(paths.VMM_MACHINE, self._get_machine)
         application.router.add_get(paths.VMM_CLOUD, self._get_cloud)
         application.router.add_get(paths.VMM_HOST_REQUESTS, self._get_requests)
@@ -123,6 +132,9 @@ class FakeVmm:
 
     async def _get_inventory(self, _: web.Request) -> web.Response:
         return _json(self.inventory().model_dump_json())
+
+    async def _get_fabric(self, _: web.Request) -> web.Response:
+        return _json(self.fabric.model_dump_json())
 
     async def _get_machine(self, request: web.Request) -> web.Response:
         found = self.machines.get(request.match_info["machine_id"])
@@ -179,7 +191,7 @@ class FakeVmm:
         if fault == "vanish_before":
             return _vanish(request)
         kind = {**dict.fromkeys(CLOUD_VERBS, "cloud_id"), **dict.fromkeys(SERVER_VERBS, "vmm_id")}
-        if verb not in set(Verb) or kind.get(Verb(verb), "machine_id") not in request.match_info:
+        if verb not in FABRIC_VERBS or kind.get(Verb(verb), "machine_id") not in request.match_info:
             return _problem(404, 32779, "unknown verb")
         command = asked.command
         if command.id in self.ledger:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vmm_simulator.guest.interface import GuestState
 from vmm_simulator.job_history import JobHistory
 from vmm_simulator.verbs.call import Fabric
-from vmm_simulator.vmm.estate_records import NetworkRecord
+from vmm_simulator.vmm.estate_records import NetworkRecord, StoreRecord
 from vmm_simulator.vmm.fabric_views import cluster_views, fabric_view, host_group_views
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.replication_views import LiveFacts
@@ -25,9 +25,10 @@ from wire_contract.vocabulary import ReplicationMode
 
 @dataclass(frozen=True, slots=True)
 class _Around:
-    """What machines are looked at with: the networks, and which replicas have a test machine."""
+    """What machines are looked at with: networks, classified stores, which replicas are tested."""
 
     networks: Mapping[str, NetworkRecord]
+    stores: tuple[StoreRecord, ...]
     tested: frozenset[str]
 
 
@@ -50,7 +51,7 @@ class Lookout:
             clouds=tuple(cloud_view(each, hosts) for each in clouds),
             hosts=tuple(host_view(each, clouds) for each in hosts),
             networks=network_views(store.fabric),
-            classifications=classification_views(store.fabric),
+            classifications=classification_views(store.inventory),
             machines=tuple(self._view(each, None, around) for each in store.machines.values()),
             host_groups=host_group_views(store.inventory),
             clusters=cluster_views(store.fabric),
@@ -123,13 +124,14 @@ class Lookout:
             recovery_points=host.backend.recovery_points(machine.machine_id) if is_replica else (),
             tested=machine.machine_id in around.tested,
         )
-        return machine_view(machine, around.networks, facts)
+        return machine_view(machine, around.networks, facts, around.stores)
 
     def _around(self) -> "_Around":
         """Return what is the same for all machines of one look."""
         store = self._fabric.store
         return _Around(
             networks={each.network_id: each for each in store.fabric.networks},
+            stores=tuple(each for each in store.fabric.stores if each.classification_id),
             tested=frozenset(
                 each.test_machine_of
                 for each in store.machines.values()

@@ -89,6 +89,8 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.REMOVE_TEST_NETWORKS: False,
     # Makes a machine beside the copy, which stays as it is.
     Verb.KEEP_COPY: False,
+    # Refused on a copy that runs or is the active one.
+    Verb.CONNECT_ADAPTERS: False,
     # Replication alone stops, goes on, or begins anew: no copy is lost by it.
     Verb.CANCEL_INITIAL_REPLICATION: False,
     Verb.PAUSE_REPLICATION: False,

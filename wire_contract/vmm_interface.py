@@ -73,10 +73,11 @@ class NetworkView(WireModel):
 
 
 class ClassificationView(WireModel):
-    """A storage classification."""
+    """A storage classification; `cloud_ids`: the clouds of which a host sees a store of it."""
 
     classification_id: str
     friendly_name: str
+    cloud_ids: tuple[str, ...] = ()
 
 
 class HostGroupView(WireModel):
@@ -131,22 +132,33 @@ class CloudView(WireModel):
 
 
 class DiskView(WireModel):
-    """A virtual disk: a sparse raw file at `path` (absolute, on the host's own disks folder)."""
+    """A virtual disk: a sparse raw file at `path` (absolute).
+
+    `classification_id` is that of the store it lies in, null for a host's own folder.
+    """
 
     disk_id: str
     name: str
     kind: str
     size_bytes: int = Field(ge=0)
     path: str | None = None
+    classification_id: str | None = None
 
 
 class NicView(WireModel):
-    """A network adapter; `network_id` is null when it is not connected."""
+    """A network adapter; `network_id` is null when it is not connected.
+
+    `subnet` is the name of the VM network's subnet that it lies in. `address` was granted out of
+    a static pool; only a synthetic adapter can be given one at a failover.
+    """
 
     nic_id: str
     network_id: str | None
     network_name: str | None = None
     address_type: str = "Dynamic"
+    subnet: str | None = None
+    address: str | None = None
+    synthetic: bool = True
 
 
 class GuestAnswer(WireModel):
@@ -274,6 +286,8 @@ class MachineView(WireModel):
     nics: tuple[NicView, ...] = ()
     replication: ReplicationView | None = None
     guest: GuestAnswer | None = None
+    processors: int = 1
+    memory_megabytes: int = 1024
 
 
 class VmmView(WireModel):

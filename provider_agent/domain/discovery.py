@@ -68,6 +68,7 @@ def _significant(machine: MachineView) -> tuple[object, ...]:
         machine.fenced,
         machine.epoch,
         machine.protected_item,
+        machine.nics,
         replication and (replication.mode, replication.state, replication.health),
         replication and (replication.relationship_id, replication.peer_machine_id),
         replication and replication.failed_over_to,
@@ -110,6 +111,8 @@ def _structure(inventory: InventoryView) -> tuple[object, ...]:
                 machine.test_machine_of,
                 machine.disks,
                 machine.nics,
+                machine.processors,
+                machine.memory_megabytes,
             )
             for machine in inventory.machines
         },

@@ -7,6 +7,7 @@ read back is not what the verb promises.
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from provider_agent.domain.adapter_checks import adapters_as_asked, adapters_placed
 from provider_agent.domain.read_back import (
     Check,
     Expected,
@@ -306,7 +307,7 @@ _SERVER_CHECKS: Final[Mapping[Verb, Callable[[Expected, InventoryView], str | No
 }
 
 _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
-    Verb.PLACE_REPLICA: _all_of(_run_state(RunState.OFF), _placed),
+    Verb.PLACE_REPLICA: _all_of(_run_state(RunState.OFF), _placed, adapters_placed),
     Verb.ENABLE_REPLICATION: _all_of(_in_mode(ReplicationMode.PRIMARY), _started_replication),
     Verb.START_INITIAL_REPLICATION: copy_begun,
     Verb.CANCEL_INITIAL_REPLICATION: copy_cancelled,
@@ -321,10 +322,13 @@ _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
     Verb.CANCEL_RESYNCHRONIZATION: resynchronization_cancelled,
     Verb.DISABLE_REPLICATION: does_not_replicate,
     Verb.UPDATE_PROTECTION: _protection_updated,
+    Verb.CONNECT_ADAPTERS: adapters_as_asked,
     Verb.SHUT_DOWN: _all_of(_run_state(RunState.OFF), _guest_ended),
     Verb.PREPARE_FAILOVER: _all_of(in_state(S.SYNCED_REPLICATION_COMPLETE), _nothing_pending),
     Verb.SYNCHRONIZE: _nothing_pending,
-    Verb.FAIL_OVER: _all_of(in_state(S.RECOVERED), _has_epoch, _cut_reached, at_point),
+    Verb.FAIL_OVER: _all_of(
+        in_state(S.RECOVERED), _has_epoch, _cut_reached, at_point, adapters_as_asked
+    ),
     Verb.CHANGE_RECOVERY_POINT: _all_of(
         in_state(S.RECOVERED), _run_state(RunState.OFF), _has_epoch, at_point
     ),

@@ -268,6 +268,7 @@ async def enabling(walk: Walk) -> None:
             "disks": [{key: disk[key] for key in keys} for disk in machine["disks"]],
             "primary_host": machine["host"],
             "item": MACHINE,
+            "adapters": [{"nic_id": "replica-nic"}],
         },
     )
     relationship = {
@@ -295,6 +296,8 @@ async def copy_by_medium(walk: Walk) -> None:
     await tokyo.done(Verb.RESUME_REPLICATION, MACHINE)
     await tokyo.until(MACHINE, lambda each: each["replication"]["state"] == 3)
     await walk.do(walk.tokyo, Verb.COMPLETE_INITIAL_REPLICATION, MACHINE)
+    adapter = {"nic_id": "replica-nic", "network_id": "network"}
+    await walk.do(walk.osaka, Verb.CONNECT_ADAPTERS, REPLICA, {"adapters": [adapter]})
     item = {"item": MACHINE, "role": "Primary", "active": True}
     await walk.do(walk.tokyo, Verb.UPDATE_PROTECTION, MACHINE, item)
     await tokyo.guests[MACHINE].write(0, 70_000, b"written after the export", 7)

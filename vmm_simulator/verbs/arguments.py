@@ -1,5 +1,6 @@
 """The arguments of every verb, closed and bounded (docs/wire-contract.md, verbs)."""
 
+from ipaddress import IPv4Address
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
@@ -7,6 +8,7 @@ from pydantic import Field, StringConstraints
 from vmm_simulator.config import FQDN_PATTERN, IDENTITY_PATTERN
 from vmm_simulator.hyperv.backend import Authentication
 from vmm_simulator.hyperv.schedule import Window
+from vmm_simulator.vmm.estate_records import AddressType
 from wire_contract.model import Moment, WireModel
 from wire_contract.reports import HostCertificate
 from wire_contract.vocabulary import Side
@@ -63,11 +65,39 @@ class PlacedDisk(WireModel):
     size_bytes: int = Field(ge=1, le=DISK_BYTES_MAX)
 
 
+class PlacedAdapter(WireModel):
+    """An adapter that the replica will have, not connected."""
+
+    nic_id: Identity
+    synthetic: bool = True
+
+
+class WantedAdapter(WireModel):
+    """How an adapter is to be connected; `network_id` null: not at all.
+
+    `address` is the one that is wanted of a static pool; another one is taken if it is not free.
+    """
+
+    nic_id: Identity
+    network_id: Identity | None
+    subnet: Name | None = None
+    address_type: AddressType = AddressType.DYNAMIC
+    address: IPv4Address | None = None
+    synthetic: bool = True
+
+
+class ConnectAdapters(WireModel):
+    """The adapters of a copy that is off; those that are not named stay as they are."""
+
+    adapters: tuple[WantedAdapter, ...] = Field(max_length=NICS_MAX)
+
+
 class PlaceReplica(WireModel):
     """The machine that needs a place, and what it asks of it.
 
     `classification_id` is the storage classification that its primary's is mapped to,
-    `network_ids` the VM networks that its adapters are mapped to.
+    `network_ids` the VM networks that its adapters are mapped to; `adapters` those that the
+    replica itself gets.
     """
 
     cloud_id: Identity
@@ -79,6 +109,7 @@ class PlaceReplica(WireModel):
     item: Identity
     classification_id: Identity | None = None
     network_ids: tuple[Identity, ...] = Field(default=(), max_length=NICS_MAX)
+    adapters: tuple[PlacedAdapter, ...] = Field(default=(), max_length=NICS_MAX)
     processors: int = Field(default=1, ge=1, le=64)
     memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
 
@@ -148,12 +179,14 @@ class FailOver(WireModel):
 
     `ask_primary`: refused while the primary's host can be reached and says that the machine runs
     there. The hub does without: under its higher epoch that copy is fenced at first contact.
+    `adapters` are connected just before the failover; those that are not named stay as they are.
     """
 
     planned: bool
     expected_cut: int | None = Field(default=None, ge=0)
     recovery_point: Identity | None = None
     ask_primary: bool = False
+    adapters: tuple[WantedAdapter, ...] = Field(default=(), max_length=NICS_MAX)
 
 
 class ChangeRecoveryPoint(WireModel):

@@ -16,6 +16,7 @@ from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.point_keeping import keep_planned_point
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.problems import Code, RefusedError
+from vmm_simulator.verbs.adapters import check_adapters, connect
 from vmm_simulator.verbs.arguments import ChangeRecoveryPoint, FailOver, NoArguments
 from vmm_simulator.verbs.call import Call, Result, refused_state
 from vmm_simulator.verbs.replication import refuse_open_test
@@ -68,6 +69,8 @@ async def synchronize(call: Call[NoArguments]) -> Result:
 async def fail_over(call: Call[FailOver]) -> Result:
     """Make the replica startable; from here on it takes nothing and notes its own changes."""
     if call.machine.state is not S.RECOVERED:
+        # Before the machine can run: its guest wakes up with the networks and addresses it keeps.
+        await connect(call)
         await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
         call.reached("initiated")
         await _stand_at(call, call.arguments.recovery_point, planned=call.arguments.planned)
@@ -167,6 +170,7 @@ def check_fail_over(call: Call[FailOver]) -> None:
             "wait for the end of the resynchronization",
         )
     _check_point(call, machine, arguments.recovery_point)
+    check_adapters(call)
     held = _held(machine, backend.applied_cut(machine.machine_id))
     expected = arguments.expected_cut or 0
     if arguments.planned and held < expected:

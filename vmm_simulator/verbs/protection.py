@@ -25,6 +25,7 @@ from vmm_simulator.vmm.placement import Place, Wish, check_cloud_capacity, place
 from vmm_simulator.vmm.records import (
     DiskRecord,
     MachineRecord,
+    NicRecord,
     disk_folder,
 )
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
@@ -280,6 +281,10 @@ def _reserved(call: Call[PlaceReplica], place: Place) -> MachineRecord:
                 path=str(Path(folder) / f"disk{index}.img"),
             )
             for index, disk in enumerate(arguments.disks)
+        ),
+        # A replica's adapters are connected by a network mapping alone (behaviour 2.5).
+        nics=tuple(
+            NicRecord(nic_id=each.nic_id, synthetic=each.synthetic) for each in arguments.adapters
         ),
         epoch=call.command.epoch,
         reserved=True,

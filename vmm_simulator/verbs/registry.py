@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vmm_simulator.verbs import (
+    adapters,
     arguments,
     cloud,
     drill,
@@ -116,6 +117,9 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
         arguments.DisableReplication, replication.disable, replication.check_disable
     ),
     Verb.UPDATE_PROTECTION: VerbRules(arguments.UpdateProtection, machine.update_protection),
+    Verb.CONNECT_ADAPTERS: VerbRules(
+        arguments.ConnectAdapters, adapters.connect_adapters, adapters.check_connect
+    ),
     Verb.SHUT_DOWN: VerbRules(arguments.ShutDown, machine.shut_down, holds=machine.is_off),
     Verb.PREPARE_FAILOVER: VerbRules(
         arguments.NoArguments, failover.prepare_failover, failover.check_prepare

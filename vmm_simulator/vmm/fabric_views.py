@@ -57,7 +57,7 @@ def fabric_view(
         address_pools=tuple(
             _pool(each, inventory.grants.values()) for each in fabric.address_pools
         ),
-        classifications=classification_views(fabric),
+        classifications=classification_views(inventory),
         stores=tuple(_store(each, inventory) for each in fabric.stores),
         library_shares=tuple(
             LibraryShareView(unc=each.unc, folder=each.folder) for each in fabric.library_shares

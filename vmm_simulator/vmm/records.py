@@ -156,7 +156,8 @@ class DiskRecord(Record):
 class NicRecord(Record):
     """A network adapter; `network_id` is null when it is not connected.
 
-    `address` is the static address, out of a pool; `synthetic`: not an emulated adapter.
+    `address` was granted out of a pool, `vlan` is that of its network there (null: none);
+    `synthetic`: not an emulated adapter.
     """
 
     nic_id: str
@@ -166,6 +167,7 @@ class NicRecord(Record):
     address: str | None = None
     mac: str | None = None
     synthetic: bool = True
+    vlan: int | None = None
 
 
 class MachineRecord(Record):

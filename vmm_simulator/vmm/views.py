@@ -1,9 +1,10 @@
 """From records to what crosses the network; pure: what is live comes as facts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from vmm_simulator.hyperv.starting import start_blocked_by
-from vmm_simulator.vmm.estate_records import NetworkRecord
+from vmm_simulator.vmm.estate_records import NetworkRecord, StoreRecord
+from vmm_simulator.vmm.inventory import Inventory
 from vmm_simulator.vmm.placement import clouds_of, hosts_of
 from vmm_simulator.vmm.records import (
     CloudRecord,
@@ -13,6 +14,7 @@ from vmm_simulator.vmm.records import (
     ServiceRecord,
 )
 from vmm_simulator.vmm.replication_views import LiveFacts, replication_view
+from vmm_simulator.vmm.storage import lies_in, visible_to
 from vmm_simulator.vmm.transitions import claim
 from wire_contract.vmm_interface import (
     ClassificationView,
@@ -108,18 +110,33 @@ def network_views(fabric: FabricRecord) -> tuple[NetworkView, ...]:
     )
 
 
-def classification_views(fabric: FabricRecord) -> tuple[ClassificationView, ...]:
-    """Return the storage classifications."""
+def classification_views(inventory: Inventory) -> tuple[ClassificationView, ...]:
+    """Return the storage classifications, each with the clouds whose hosts see a store of it."""
+    stores = inventory.fabric.stores
+    seen: dict[str, set[str]] = {each.classification_id: set() for each in
+                                 inventory.fabric.classifications}  # fmt: skip
+    for host in inventory.hosts.values():
+        in_clouds = clouds_of(host, inventory.clouds.values())
+        for store in stores:
+            if store.classification_id in seen and visible_to(store, host):
+                seen[store.classification_id].update(in_clouds)
     return tuple(
-        ClassificationView(classification_id=each.classification_id, friendly_name=each.name)
-        for each in fabric.classifications
+        ClassificationView(
+            classification_id=each.classification_id,
+            friendly_name=each.name,
+            cloud_ids=tuple(sorted(seen[each.classification_id])),
+        )
+        for each in inventory.fabric.classifications
     )
 
 
 def machine_view(
-    machine: MachineRecord, networks: Mapping[str, NetworkRecord], facts: LiveFacts
+    machine: MachineRecord,
+    networks: Mapping[str, NetworkRecord],
+    facts: LiveFacts,
+    stores: Sequence[StoreRecord] = (),
 ) -> MachineView:
-    """Return a machine as its host sees it now."""
+    """Return a machine as its host sees it now; `stores` are those with a classification."""
     may_start = claim(machine, confirmed=facts.epoch_confirmed)
     block = start_blocked_by(may_start)
     return MachineView(
@@ -144,6 +161,9 @@ def machine_view(
                 kind=disk.kind,
                 size_bytes=disk.size_bytes,
                 path=disk.path,
+                classification_id=next(
+                    (each.classification_id for each in stores if lies_in(each, disk.path)), None
+                ),
             )
             for disk in machine.disks
         ),
@@ -153,11 +173,16 @@ def machine_view(
                 network_id=nic.network_id,
                 network_name=_network_name(nic.network_id, networks),
                 address_type=nic.address_type,
+                subnet=nic.subnet,
+                address=nic.address,
+                synthetic=nic.synthetic,
             )
             for nic in machine.nics
         ),
         replication=replication_view(machine, facts),
         guest=facts.guest,
+        processors=machine.processors,
+        memory_megabytes=machine.memory_megabytes,
     )
 
 

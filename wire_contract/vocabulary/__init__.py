@@ -88,6 +88,7 @@ class Verb(StrEnum):
     CANCEL_RESYNCHRONIZATION = "cancel_resynchronization"
     DISABLE_REPLICATION = "disable_replication"
     UPDATE_PROTECTION = "update_protection"
+    CONNECT_ADAPTERS = "connect_adapters"
     SHUT_DOWN = "shut_down"
     PREPARE_FAILOVER = "prepare_failover"
     SYNCHRONIZE = "synchronize"

@@ -9,6 +9,7 @@ import pytest
 
 from provider_agent.domain.postconditions import unmet
 from provider_agent.domain.read_back import Expected, ReadBack
+from tests.unit.agent.adapter_cases import ADAPTERS, AS_ASKED, UNLIKE
 from tests.unit.agent.agent_views import (
     CLOUD_ID,
     HOST,
@@ -238,6 +239,7 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         of(),
         [of(protected_item=None), of(protected_item="x")],
     ),
+    (Verb.CONNECT_ADAPTERS, ADAPTERS, of(nics=AS_ASKED), [of(nics=each) for each in UNLIKE]),
     (Verb.SHUT_DOWN, {}, of(), [of(run_state="Running"), of(guest=guest())]),
     (
         Verb.PREPARE_FAILOVER,

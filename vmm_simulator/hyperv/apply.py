@@ -17,6 +17,7 @@ class OpenDisks:
 
     def __init__(self, disks: Sequence[DiskFile]) -> None:
         self.sizes = tuple(disk.size_bytes for disk in disks)
+        self.paths = tuple(disk.path for disk in disks)
         self.descriptors: list[int] = []
         try:
             for disk in disks:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,18 +13,20 @@ import structlog
 
 from vmm_simulator.hyperv.apply import OpenDisks
 from vmm_simulator.hyperv.backend import TransferHeader
-from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, FrameError, FrameVerifier
+from vmm_simulator.hyperv.direct_io import DirectWriter, receive_buffer
+from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, FrameError, FrameKind, FrameVerifier
 from vmm_simulator.hyperv.redo_log import RedoWriter
 from vmm_simulator.hyperv.replica_record import PartialCopy
-from vmm_simulator.hyperv.threads import run_to_end, wait_for_end
+from vmm_simulator.hyperv.threads import InOrder, run_to_end
 
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_BYTES: Final = 256 * 1_048_576
 """After so much of a whole copy it is noted durably how far it is."""
 
-RECEIVE_BYTES: Final = 2 * FRAME_BYTES_MAX
-"""One of the two buffers of a transfer: one is filled while the other is verified and written."""
+RECEIVE_BYTES: Final = FRAME_BYTES_MAX
+RECEIVE_BUFFERS: Final = 4
+"""Buffers of a transfer, of one frame each: one is filled while others are verified and written."""
 
 
 class Body(Protocol):
@@ -98,6 +101,7 @@ class DirectCopy:
     ) -> None:
         self.header = header
         self._disks = disks
+        self._direct = DirectWriter(disks.paths)
         self._partial = partial
         self._noted = partial
         self._note = note
@@ -112,9 +116,12 @@ class DirectCopy:
         place = (self._partial.disk, self._partial.offset)
         written: dict[int, tuple[int, int]] = {}
         for frame in verifier.frames(view):
-            self._disks.write(frame)
-            first, _ = written.get(frame.disk, (frame.offset, 0))
-            written[frame.disk] = (first, frame.offset + frame.length)
+            if frame.kind is FrameKind.ZERO or not self._direct.write(
+                frame.disk, frame.payload, frame.offset
+            ):
+                self._disks.write(frame)
+                first, _ = written.get(frame.disk, (frame.offset, 0))
+                written[frame.disk] = (first, frame.offset + frame.length)
             # A transfer that goes on sends what changed meanwhile again: that is not progress.
             place = max(place, (frame.disk, frame.offset + frame.length))
         for disk, (first, end) in written.items():
@@ -158,6 +165,7 @@ class DirectCopy:
             log.warning("checkpoint_failed", cause=str(error))
         finally:
             self._checkpoints.shutdown()
+            self._direct.close()
             self._disks.close()
 
 
@@ -168,7 +176,7 @@ class Incoming:
         self.destination = destination
         self.closed = asyncio.Event()
         self._verifier = FrameVerifier(sizes)
-        self._writing: asyncio.Future[None] | None = None
+        self._taking = InOrder(partial(destination.take, self._verifier))
         self._dropped = False
         self._scope: asyncio.Timeout | None = None
 
@@ -197,37 +205,22 @@ class Incoming:
 
     async def receive(self, body: Body) -> None:
         """Take the whole body; FrameError when it is damaged, out of rule or has no END."""
-        buffers = [memoryview(bytearray(RECEIVE_BYTES)) for _ in range(2)]
+        buffers = [receive_buffer(RECEIVE_BYTES) for _ in range(RECEIVE_BUFFERS)]
         kept = 0
         while True:
             buffer = buffers[0]
             filled = kept + await body.read_into(buffer[kept:])
             whole = self._verifier.whole_frames(buffer[:filled])
-            await self._written()
-            self._begin_writing(buffer[:whole])
+            self._taking.add(buffer[:whole])
             kept = filled - whole
             if filled < len(buffer):
                 break
-            buffers.reverse()
+            buffers.append(buffers.pop(0))
+            await self._taking.at_most(RECEIVE_BUFFERS - 1)
             buffers[0][:kept] = buffer[whole:filled]
-        await self._written()
+        await self._taking.at_most(0)
         if kept or not self._verifier.ended:
             raise FrameError("the transfer ends without an END frame")
-
-    def _begin_writing(self, view: memoryview) -> None:
-        loop = asyncio.get_running_loop()
-        take = self.destination.take
-        self._writing = loop.run_in_executor(None, take, self._verifier, view)
-
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await wait_for_end(writing)
-            raise
 
     async def commit(self) -> None:
         """Return when the change set is durable and counts."""
@@ -236,8 +229,7 @@ class Incoming:
     async def close(self) -> None:
         """End the transfer; without a commit nothing of it counts."""
         try:
-            if self._writing is not None:
-                await wait_for_end(self._writing)
+            await self._taking.stop()
             await run_to_end(self.destination.close)
         finally:
             # Also when cancelled: who waits for the end of this transfer must not wait for ever.

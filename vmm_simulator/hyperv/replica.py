@@ -275,13 +275,13 @@ class Replica(ReplicaState):
             disks = OpenDisks(self.disks)
             try:
                 partial = await run_to_end(self._begin_copy, header, disks)
+                return DirectCopy(disks, header, partial, self._save_partial, self._complete)
             except BaseException:
                 disks.close()
                 raise
         except BaseException:
             self._lock.release()
             raise
-        return DirectCopy(disks, header, partial, self._save_partial, self._complete)
 
     def _begin_copy(self, header: TransferHeader, disks: OpenDisks) -> PartialCopy:
         partial = self.record.partial

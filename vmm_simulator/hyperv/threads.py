@@ -1,9 +1,10 @@
 """Blocking file work in threads, never left running behind the back of its caller."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,3 +34,48 @@ async def wait_for_end(future: "asyncio.Future[T]") -> None:
             continue
     if not future.cancelled():
         future.exception()
+
+
+class InOrder(Generic[T]):
+    """Has things done in threads one after the other, in the order they were added.
+
+    After the first failure nothing more is begun: what comes later must not pass for progress.
+    """
+
+    def __init__(self, function: Callable[[T], None]) -> None:
+        self._function = function
+        self._waiting: deque[T] = deque()
+        self._running: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+
+    def add(self, thing: T) -> None:
+        """Have this done after all others; it stays in use until `at_most` says otherwise."""
+        self._waiting.append(thing)
+        if self._running is None and self._failure is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._running = loop.run_in_executor(None, self._function, self._waiting[0])
+        self._running.add_done_callback(self._ended)
+
+    def _ended(self, running: "asyncio.Future[None]") -> None:
+        self._running = None
+        self._waiting.popleft()
+        self._failure = running.exception()
+        if self._waiting and self._failure is None:
+            self._begin()
+
+    async def at_most(self, count: int) -> None:
+        """Return when all but that many are done; raises the failure that ended the work."""
+        while self._running is not None and len(self._waiting) > count:
+            await asyncio.wait({self._running})
+        if self._failure is not None:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """Return when nothing is being done any more; what waits is never begun."""
+        if self._running is not None:
+            while len(self._waiting) > 1:
+                self._waiting.pop()
+            await wait_for_end(self._running)

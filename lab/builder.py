@@ -217,7 +217,9 @@ class EstateBuilder:
                 disk_images={},
                 extra_disks={},
             )
-        write_hosts(self.layout.hosts_file, self.estate.host_addresses(self.network.prefix))
+        prefix = self.network.prefix
+        named = self.estate.host_addresses(prefix) | self.estate.broker_addresses(prefix)
+        write_hosts(self.layout.hosts_file, named)
         write_configuration(
             self.hub_config, hub_configuration(self.estate, self.layout, address, self.ports)
         )

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ByteSize, Field, model_validator
 
 from service_shell.configuration import Settings, load_configuration
+from wire_contract.cluster_names import broker_name
 
 SITES_MAX: Final = 32
 MACHINES_MAX: Final = 500
@@ -16,6 +17,8 @@ HOSTS_MAX: Final = 200
 """Each host has an address of its own in one /24, from .10 on."""
 
 FIRST_HOST_ADDRESS: Final = 10
+CLUSTERS_MAX: Final = 40
+FIRST_BROKER_ADDRESS: Final = FIRST_HOST_ADDRESS + HOSTS_MAX
 DISK_FILES_BYTES_MIN: Final = 1024 * 1024
 DISK_FILES_BYTES_MAX: Final = 64 * 1024**3
 
@@ -289,6 +292,9 @@ class Estate(Settings):
         hosts = [host.fqdn for site in self.sites for host in site.hosts]
         _unique("the estate", "host", hosts)
         _at_most("hosts", len(hosts), HOSTS_MAX)
+        clusters = [cluster.name for site in self.sites for cluster in site.clusters]
+        _unique("the estate", "cluster", clusters)
+        _at_most("clusters", len(clusters), CLUSTERS_MAX)
         _at_most("machines", sum(len(site.machines) for site in self.sites), MACHINES_MAX)
         for pairing in self.pairings:
             site, cloud = self.cloud(pairing.primary)
@@ -320,6 +326,17 @@ class Estate(Settings):
         """Return each host's own loopback address below `prefix` (`127.a.b`)."""
         fqdns = (host.fqdn for site in self.sites for host in site.hosts)
         return {fqdn: f"{prefix}.{number}" for number, fqdn in enumerate(fqdns, FIRST_HOST_ADDRESS)}
+
+    def broker_addresses(self, prefix: str) -> dict[str, str]:
+        """Return the address of each cluster's replica broker, also of one that is yet to be made.
+
+        A broker that somebody makes under a name of its own has none.
+        """
+        clusters = (cluster for site in self.sites for cluster in site.clusters)
+        names = (each.broker or broker_name(each.name) for each in clusters)
+        return {
+            name: f"{prefix}.{number}" for number, name in enumerate(names, FIRST_BROKER_ADDRESS)
+        }
 
 
 def load_estate(path: Path) -> Estate:

@@ -521,8 +521,10 @@ class CertificateOffice(Protocol):
     ) -> "IssuedPem":
         """Issue a management certificate with the provider id as CN, below a root it trusts."""
 
-    def issue_host(self, request: bytes, host: str, now: datetime) -> "IssuedPem":
-        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN."""
+    def issue_host(
+        self, request: bytes, host: str, now: datetime, *, further_names: Sequence[str] = ()
+    ) -> "IssuedPem":
+        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN, and further SANs."""
 
     def provider_token(
         self, provider: Provider, certificate_pem: str, now: datetime

@@ -53,6 +53,7 @@ class EstateControl:
         """Do a change of the inventory alone, in one transaction."""
         async with self._history.job(name, target):
             await self._fabric.store.edit(checked(decide))
+            await self._fabric.brokers.settle()
 
     async def edit_machine(
         self, name: str, machine_id: str, decide: Callable[[Inventory], Edit]

@@ -74,10 +74,12 @@ class HostLife:
             if record.fqdn not in self._fabric.store.hosts:
                 await self._hosts.pop(record.fqdn).close()
             raise
+        await self._fabric.brokers.settle()
 
     async def remove(self, fqdn: str) -> None:
         """Take a host away, with its port and what is kept of it in memory."""
         await self._fabric.store.edit(checked(lambda inventory: remove_host(inventory, fqdn)))
+        await self._fabric.brokers.settle(going_down=fqdn)
         await self._hosts.pop(fqdn).close()
 
     async def restart(self, fqdn: str) -> None:
@@ -92,12 +94,14 @@ class HostLife:
         for machine in own:
             await fabric.cycles.stop(machine.machine_id)
             fabric.confirmed.discard(machine.machine_id)
+        await fabric.brokers.settle(going_down=fqdn)
         await former.close()
         host = self._maker.make(record)
         self._hosts[fqdn] = host
         log.warning("host_restarted", host=fqdn, machines=len(own))
         await recover_host(fabric.store, host)
         await open_ports(fabric.store, [host])
+        await fabric.brokers.settle()
         await start_guests(fabric, own)
         for machine in own:
             fabric.cycles.ensure(machine.machine_id)

@@ -23,6 +23,7 @@ from vmm_simulator.service import VmmService
 from vmm_simulator.service_interface import ServiceInterface
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.verbs.call import Fabric
+from vmm_simulator.vmm.clusters import broker_to_name
 from vmm_simulator.vmm.placement import hosts_of
 from wire_contract.paths import (
     VMM_CLOUD,
@@ -106,7 +107,10 @@ class VmmInterface:
         hosts = hosts_of(store.cloud(request.match_info["cloud_id"]), store.hosts.values())
         made = [
             HostCertificateRequest(
-                host=host.fqdn, csr_pem=self._fabric.hosts[host.fqdn].credentials.request()
+                host=host.fqdn,
+                csr_pem=self._fabric.hosts[host.fqdn].credentials.request(
+                    broker_to_name(store.fabric, host)
+                ),
             )
             for host in hosts
         ]

@@ -12,6 +12,7 @@ from service_shell.clock import Clock, SystemClock
 from service_shell.errors import ProgramError
 from service_shell.readiness import ready
 from vmm_simulator import seed
+from vmm_simulator.broker_roles import BrokerRoles
 from vmm_simulator.commands import Commands
 from vmm_simulator.config import GuestKind, SimulatorSettings
 from vmm_simulator.estate_control import EstateControl
@@ -103,13 +104,20 @@ async def open_site(
         await _recover(store, hosts)
         group = await stack.enter_async_context(_site_tasks())
         cycles = Cycles(store, group, _cycle_maker(settings, store, hosts, clock), clock)
-        fabric = Fabric(store=store, hosts=hosts, cycles=cycles, clock=clock)
+        fabric = Fabric(
+            store=store,
+            hosts=hosts,
+            cycles=cycles,
+            brokers=BrokerRoles(store, hosts),
+            clock=clock,
+        )
         faults = FaultSet()
         commands = Commands(fabric, journal, faults, group)
         history = JobHistory(journal, clock)
         await history.load()
         lookout = Lookout(fabric, history, settings.replication.interval_seconds)
         await _open_all_ports(store, hosts)
+        await fabric.brokers.settle()
         await start_guests(fabric, store.machines.values())
         cycles.ensure_all()
         control = EstateControl(

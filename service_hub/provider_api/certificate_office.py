@@ -107,14 +107,18 @@ class TrustOffice:
             chain=self._chains.known_by(trusted_roots),
         )
 
-    def issue_host(self, request: bytes, host: str, now: datetime) -> IssuedPem:
-        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN.
+    def issue_host(
+        self, request: bytes, host: str, now: datetime, *, further_names: Sequence[str] = ()
+    ) -> IssuedPem:
+        """Issue a Hyper-V host certificate with CN and SAN = the host's FQDN, and further SANs.
 
         It comes from the chain that all hosts trust: the former one until trust in that ends.
         """
         if _checked(request).lower() != host.lower():
             raise InvalidRequestError(f"the common name of the request is not {host}")
-        return self._issue(Profile.HYPERV_HOST, request, host, now, dns_names=(host,))
+        return self._issue(
+            Profile.HYPERV_HOST, request, host, now, dns_names=(host, *further_names)
+        )
 
     def provider_token(
         self, provider: Provider, certificate_pem: str, now: datetime

@@ -36,6 +36,7 @@ from service_hub.ports import (
     Reader,
     Save,
 )
+from wire_contract.cluster_names import broker_of
 from wire_contract.reports import Registration, RegistrationAnswer
 
 APPROVALS_PENDING_MAX: Final = 8
@@ -206,12 +207,18 @@ class EnrolmentService:
         )
 
     async def issue_host(self, provider: Provider, host: str, request: bytes) -> IssuedPem:
-        """Issue a host certificate for a host of this provider's inventory, and for no other."""
+        """Issue a host certificate for a host of this provider's inventory, and for no other.
+
+        A node of a cluster gets one that names the cluster's replica broker too.
+        """
         inventory = await self._reader.get(FabricInventory, provider.id)
-        hosts = () if inventory is None else inventory.record.view.hosts
-        if host not in {each.fqdn for each in hosts}:
+        view = None if inventory is None else inventory.record.view
+        known = () if view is None else [each for each in view.hosts if each.fqdn == host]
+        if view is None or not known:
             raise NotFoundError(host)
-        return self._office.issue_host(request, host, self._clock.now())
+        broker = broker_of(known[0], view.clusters)
+        names = () if broker is None else (broker,)
+        return self._office.issue_host(request, host, self._clock.now(), further_names=names)
 
     async def _approved(self, provider: Provider, request: bytes, address: str) -> IssuedPem:
         """Return what an operator has let the request have; ask for the decision before that."""

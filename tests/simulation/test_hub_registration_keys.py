@@ -15,15 +15,17 @@ from certs.identity import certificate_request, common_name, new_private_key, th
 from certs.vault_credentials import open_pfx, parse
 from service_hub.domain.errors import InvalidRequestError, KeyRefusedError, NotFoundError
 from service_hub.domain.jobs import Job
-from service_hub.domain.records import RegistrationKey
+from service_hub.domain.records import FabricInventory, Provider, RegistrationKey
 from service_hub.operator_ports import KeyState
-from service_hub.ports import Change, Delete
+from service_hub.ports import NEW, Change, Delete, Save
 from service_hub.provider_api.certificate_office import TrustOffice
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.registration_keys import RegistrationKeyService
 from tests.support.hub_world import BEGIN, HubWorld, hub_world
+from tests.support.site_views import inventory
 from wire_contract.reports import Registration
+from wire_contract.vmm_interface import ClusterView
 
 URL = "https://hub.example:9443"
 VMM_ID = str(UUID(int=77))
@@ -181,3 +183,37 @@ async def test_foreign_and_unknown_keys_are_not_revoked(world: KeyWorld) -> None
 async def test_a_name_that_could_not_be_shown_is_refused(world: KeyWorld, name: str) -> None:
     with pytest.raises(InvalidRequestError):
         await world.keys.create(world.hub.vault, name)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "named"),
+    [
+        (None, []),
+        (ClusterView(name="c.osaka.example", addressing="DHCP"), ["c-broker.osaka.example"]),
+        (ClusterView(name="c.osaka.example", addressing="Static"), []),
+        (ClusterView(name="c", addressing="Static", broker="mine.example"), ["mine.example"]),
+        (ClusterView(name="c", addressing="Static", broker="*.example"), []),
+        (ClusterView(name="c", addressing="Static", broker="ä.example"), []),
+    ],
+)
+async def test_a_nodes_certificate_names_the_replica_broker_of_its_cluster_too(
+    world: KeyWorld, cluster: ClusterView | None, named: list[str]
+) -> None:
+    key = (await world.keys.create(world.hub.vault, "first")).facts.key
+    identity = await enrolled(world, key)
+    provider = await world.hub.store.get(Provider, identity)
+    assert provider is not None
+    plain = inventory("osaka")
+    (host,) = plain.hosts
+    if cluster is not None:
+        host = host.model_copy(update={"cluster": cluster.name})
+        plain = plain.model_copy(update={"hosts": (host,), "clusters": (cluster,)})
+    known = FabricInventory(id=identity, vault_id="vault", observed_at=BEGIN, view=plain)
+    await world.hub.committer.commit(Change(saves=(Save(known, NEW),)))
+    request = certificate_request(new_private_key(), host.fqdn)
+    issued = await world.enrolment.issue_host(provider.record, host.fqdn, request)
+    leaf = x509.load_pem_x509_certificates(issued.chain_pem.encode())[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [host.fqdn, *named]
+    with pytest.raises(NotFoundError):
+        await world.enrolment.issue_host(provider.record, "other.example", request)

@@ -154,10 +154,13 @@ class TrustCertificates:
         issued = self._trust.chain.issue(Profile.PROVIDER_MANAGEMENT, key, provider_id, now)
         return IssuedPem(issued.chain_pem, thumbprint(issued.certificate))
 
-    def issue_host(self, request: bytes, host: str, now: datetime) -> IssuedPem:
+    def issue_host(
+        self, request: bytes, host: str, now: datetime, *, further_names: Sequence[str] = ()
+    ) -> IssuedPem:
         """Issue a host certificate."""
+        names = [host, *further_names]
         key: Any = x509.load_pem_x509_csr(request).public_key()
-        issued = self._trust.chain.issue(Profile.HYPERV_HOST, key, host, now, dns_names=[host])
+        issued = self._trust.chain.issue(Profile.HYPERV_HOST, key, host, now, dns_names=names)
         return IssuedPem(issued.chain_pem, thumbprint(issued.certificate))
 
     def provider_token(

@@ -195,12 +195,20 @@ class Estate:
         """Return the hosts of a site."""
         return [f"host{number}.{site}.example" for number in (1, 2)]
 
+    def broker(self, site: str) -> str:
+        """Return the replica broker of a site whose hosts are nodes of `cluster.SITE.example`."""
+        return f"cluster-broker.{site}.example"
+
     def write(self) -> None:
         """Write what both sites need."""
         lines = [
             f"{self.prefix}.{10 * row + column} {fqdn}\n"
             for row, site in enumerate(CLOUD, start=1)
             for column, fqdn in enumerate(self.fqdns(site), start=1)
+        ]
+        lines += [
+            f"{self.prefix}.{10 * row + 9} {self.broker(site)}\n"
+            for row, site in enumerate(CLOUD, start=1)
         ]
         (self.folder / "share").mkdir()
         (self.folder / "hosts").write_text("".join(lines))

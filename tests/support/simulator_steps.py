@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blake3 import blake3
+from cryptography import x509
 
 from certs.identity import check_request
 from certs.profiles import Profile
@@ -25,13 +26,15 @@ async def certificates_for(site: RunningSite) -> list[dict[str, str]]:
     path = f"/vmm/v1/clouds/{CLOUD[site.name]}/host-certificate-requests"
     issued = []
     for request in (await site.get(path))["requests"]:
-        key = check_request(request["csr_pem"].encode()).public_key()
+        asked = check_request(request["csr_pem"].encode())
+        key = asked.public_key()
+        names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         chain = trust().issue(
             Profile.HYPERV_HOST,
             key,  # type: ignore[arg-type]
             request["host"],
             datetime.now(UTC),
-            dns_names=[request["host"]],
+            dns_names=names.get_values_for_type(x509.DNSName),
         )
         issued.append(
             {

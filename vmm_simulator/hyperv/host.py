@@ -4,10 +4,6 @@ import ssl
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-import structlog
-
-from service_shell.errors import ProgramError
-from service_shell.listener import open_listener
 from vmm_simulator.hyperv.backend import Authentication, PeerAddress
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host_client import HostClient
@@ -22,6 +18,7 @@ from vmm_simulator.hyperv.host_credentials import HostCredentials
 from vmm_simulator.hyperv.host_guests import HostGuests
 from vmm_simulator.hyperv.host_questions import OtherEnd, import_path, state_path
 from vmm_simulator.hyperv.kerberos import Tickets, require_extra
+from vmm_simulator.hyperv.listening import ListeningPorts
 from vmm_simulator.hyperv.peer_proof import CertificateProof, PeerProof, TicketProof
 from vmm_simulator.hyperv.receiver import ReplicaReceiver
 from vmm_simulator.hyperv.replica_listener import ReplicaListener
@@ -29,8 +26,6 @@ from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.replication_ports import PairPort
 from wire_contract.vocabulary import RunState
-
-log = structlog.get_logger(__name__)
 
 
 class TransportPolicy(Protocol):
@@ -73,24 +68,36 @@ class Host:
         self._client = client
         receiver.runs = lambda machine: guests.run_state(machine) is RunState.RUNNING
         self._tickets = tickets
-        self._listeners: dict[int, ReplicaListener] = {}
+        self._ports = ListeningPorts(fqdn, self._listener)
+        self._broker: ListeningPorts | None = None
 
     async def listen(self, ports: Collection[PairPort]) -> None:
         """Have just these replication ports open on the host's own address; may be repeated."""
         proofs = {each.port: self._proof(each.authentication) for each in ports}
-        for port, proof in proofs.items():
-            if port in self._listeners:
-                self._listeners[port].replace_proof(proof)
-            else:
-                await self._open(port, proof)
-        for port in self._listeners.keys() - proofs.keys():
-            await self._listeners.pop(port).aclose()
-            log.info("replication_port_closed", host=self.fqdn, port=port)
+        await self._ports.have(self.address_of(self.fqdn), proofs)
 
-    def _proof(self, authentication: Authentication) -> PeerProof:
+    async def take_broker(self, name: str, ports: Collection[PairPort]) -> None:
+        """Listen at the address of the cluster's replica broker too; may be repeated.
+
+        Callers find this host's service there: it knows where every replica of the cluster is.
+        They check that our certificate, or ticket, is in the broker's name.
+        """
+        if self._broker is None:
+            self._broker = ListeningPorts(name, self._listener)
+        proofs = {each.port: self._proof(each.authentication, name) for each in ports}
+        await self._broker.have(self.address_of(name), proofs)
+
+    async def leave_broker(self) -> None:
+        """Give the broker's address up; may be repeated."""
+        broker, self._broker = self._broker, None
+        if broker is not None:
+            await broker.close()
+
+    def _proof(self, authentication: Authentication, name: str | None = None) -> PeerProof:
         if authentication is Authentication.CERTIFICATE:
             return CertificateProof(self.credentials.contexts()[0])
-        return TicketProof(self.tickets())
+        tickets = self.tickets()
+        return TicketProof(tickets if name is None else tickets.of_name(name))
 
     def tickets(self) -> Tickets:
         """Return what proves this host in its realm, or refuse with what is missing."""
@@ -105,34 +112,24 @@ class Host:
         self._tickets.require_usable()
         return self._tickets
 
-    async def _open(self, port: int, proof: PeerProof) -> None:
-        try:
-            listening = open_listener(self.address_of(self.fqdn), port)
-        except ProgramError as error:
-            raise RefusedError(
-                Code.NOT_AVAILABLE,
-                f"host {self.fqdn} cannot listen for replication: {error}",
-                "free the port on the host's address",
-            ) from error
-        listener = ReplicaListener(
+    def _listener(self) -> ReplicaListener:
+        return ReplicaListener(
             self.backend,
             control=self.receiver.control,
             authorize_transfer=self.receiver.authorize_transfer,
             applied=self.receiver.applied,
         )
-        await listener.start(listening, proof)
-        self._listeners[port] = listener
-        log.info("replication_port_opened", host=self.fqdn, port=port, encrypted=bool(proof.tls))
 
     async def stop_listening(self) -> None:
-        """Close all replication ports; may be repeated."""
-        await self.listen(())
+        """Close all replication ports, the broker's too; may be repeated."""
+        await self.leave_broker()
+        await self._ports.close()
 
     async def use_certificate(self) -> None:
         """Use the certificate files as they are now for new connections."""
-        for listener in self._listeners.values():
-            if listener.encrypted:
-                listener.replace_proof(CertificateProof(self.credentials.contexts()[0]))
+        for ports in (self._ports, self._broker):
+            if ports is not None:
+                ports.prove_encrypted_by(lambda: CertificateProof(self.credentials.contexts()[0]))
 
     async def offer(self, peer: PeerAddress, offer: Offer) -> OfferAnswer:
         """Offer a relationship to a replica host; its answer, or its refusal as ours."""
@@ -142,7 +139,7 @@ class Host:
         return read_answer(peer.fqdn, status, answer, OfferAnswer)
 
     async def replica_location(self, peer: PeerAddress, relationship_id: str) -> ReplicaLocation:
-        """Ask the broker of a replica's cluster, at one of its nodes, where the replica is now."""
+        """Ask the broker of a replica's cluster, or a node, on which node the replica is now."""
         status, answer = await self._ask(peer, "GET", offer_path(relationship_id), b"")
         return read_answer(peer.fqdn, status, answer, ReplicaLocation)
 
@@ -172,6 +169,17 @@ class Host:
     def peer_of(self, relationship: RelationshipRecord) -> PeerAddress:
         """Return the way to the other end of a relationship."""
         return self.peer(relationship.peer_host, relationship.peer_port, relationship)
+
+    def broker_of(self, relationship: RelationshipRecord) -> PeerAddress | None:
+        """Return the way to the broker of the other end's cluster; None: none with an address."""
+        broker = relationship.peer_broker
+        if broker is None or not self.knows(broker):
+            return None
+        return self.peer(broker, relationship.peer_port, relationship)
+
+    def knows(self, name: str) -> bool:
+        """Return whether the estate has an address of this name."""
+        return name.lower() in self._addresses
 
     def peer(self, fqdn: str, port: int, policy: TransportPolicy) -> PeerAddress:
         """Return the way to a host, and who has to answer there."""

@@ -51,11 +51,12 @@ class Offer(WireModel):
 
 
 class OfferAnswer(WireModel):
-    """The replica as it is now."""
+    """The replica as it is now, and the broker of its cluster."""
 
     machine_id: str
     state: int
     last_cut: int
+    broker: str | None = Field(default=None, pattern=FQDN_PATTERN, max_length=253)
 
 
 class ReplicaLocation(WireModel):

@@ -1,6 +1,7 @@
 """Key and certificate of one Hyper-V host: made on the host, kept in files of its own (0600)."""
 
 import ssl
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from service_shell.errors import ProgramError
 from service_shell.secret_files import read_secret, write_secret
 from vmm_simulator.hyperv.host_certificates import (
     UnfitCertificateError,
+    host_names,
     require_chain,
     require_host,
 )
@@ -31,6 +33,14 @@ from vmm_simulator.problems import Code, RefusedError, bad_arguments
 FILE_BYTES_MAX: Final = 65_536
 CHAIN_MAX: Final = 8
 _END: Final = "-----END CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledCertificate:
+    """What is worth knowing of a certificate: its thumbprint, and the names it stands for."""
+
+    thumbprint: str
+    names: tuple[str, ...]
 
 
 class HostCredentials:
@@ -42,8 +52,11 @@ class HostCredentials:
         self._chain = folder / "chain.pem"
         self._root = folder / "root.pem"
 
-    def request(self) -> str:
-        """Return a certificate request (PKCS#10, PEM) for this host; its key stays the same."""
+    def request(self, broker: str | None = None) -> str:
+        """Return a certificate request (PKCS#10, PEM) for this host; its key stays the same.
+
+        A node of a cluster asks for the name of the cluster's replica broker too.
+        """
         if not self._key.exists():
             write_secret(self._key, private_key_pem(new_private_key()))
         try:
@@ -54,10 +67,11 @@ class HostCredentials:
                 f"the key of host {self._fqdn} in {self._key} is damaged: {error}",
                 "move the file away; the next request makes a new key",
             ) from error
-        return certificate_request(key, self._fqdn, (self._fqdn,)).decode("ascii")
+        names = (self._fqdn,) if broker is None else (self._fqdn, broker)
+        return certificate_request(key, self._fqdn, names).decode("ascii")
 
-    def install(self, chain_pem: str, root_pem: str, now: datetime) -> str:
-        """Store an issued chain after checking key, name, usages, dates and root; its thumbprint.
+    def install(self, chain_pem: str, root_pem: str, now: datetime) -> InstalledCertificate:
+        """Store an issued chain after checking key, name, usages, dates and root; what it is.
 
         Hyper-V Replica takes a certificate only when all of these are right (behaviour 1.4).
         """
@@ -79,7 +93,7 @@ class HostCredentials:
             )
         write_secret(self._root, root_pem.encode())
         write_secret(self._chain, chain_pem.encode())
-        return thumbprint(leaf)
+        return InstalledCertificate(thumbprint(leaf), host_names(leaf))
 
     def forget(self) -> None:
         """Delete key and certificate; the next request makes a new key."""

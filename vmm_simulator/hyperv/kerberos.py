@@ -69,11 +69,19 @@ class Tickets:
         # Threads of its own: libkrb5 may wait long for a centre, the disks' threads must not.
         self._threads = ThreadPoolExecutor(THREADS_MAX, "kerberos")
         self._cache_id = cache_id
+        self._others: dict[str, Tickets] = {}
         self._cache_number = 0
         self._cached_at = 0.0
         self._fqdn = fqdn
         self._realm = realm
         self._keytab = keytab
+
+    def of_name(self, fqdn: str) -> "Tickets":
+        """Return what proves this host in another name, whose keys its keytab has too."""
+        if fqdn not in self._others:
+            cache_id = f"{self._cache_id}-{fqdn}"
+            self._others[fqdn] = Tickets(fqdn, self._realm, self._keytab, cache_id)
+        return self._others[fqdn]
 
     def require_usable(self) -> None:
         """Raise RefusedError unless the extra and the host's keys are here."""

@@ -29,7 +29,7 @@ from vmm_simulator.hyperv.replication import Operation, advance, receiving
 from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
-from vmm_simulator.vmm.brokering import replica_for, replica_node
+from vmm_simulator.vmm.brokering import replica_for, replica_machine
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch, with_relationship
@@ -210,10 +210,13 @@ class ReplicaReceiver:
         if machine.relationship is None:
             machine = await self._create(machine, offer)
         applied = self._backend.applied_cut(machine.machine_id)
+        fabric = self._store.fabric
+        cluster = fabric.cluster(self._store.host(self._fqdn).cluster)
         return OfferAnswer(
             machine_id=machine.machine_id,
             state=int(machine.state),
             last_cut=0 if applied is None else applied.cut,
+            broker=None if cluster is None or cluster.broker is None else cluster.broker.name,
         )
 
     async def _create(self, machine: MachineRecord, offer: Offer) -> MachineRecord:
@@ -284,10 +287,13 @@ class ReplicaReceiver:
 
     def _say_where(self, peer_fqdn: str, path: str) -> ReplicaLocation:
         """Answer in the broker's place on which node of the cluster a replica is now."""
-        node = replica_node(self._store.inventory, self._fqdn, asked_relationship(path), peer_fqdn)
-        if node.replica_port is None:
-            raise unknown("replication port of host", node.fqdn)
-        return ReplicaLocation(host=node.fqdn, port=node.replica_port)
+        relationship_id = asked_relationship(path)
+        replica = replica_machine(self._store.inventory, self._fqdn, relationship_id, peer_fqdn)
+        # A node of several pairings has a port for each.
+        port = self._store.host(replica.host).port_of(replica.cloud_id)
+        if port is None:
+            raise unknown("replication port of host", replica.host)
+        return ReplicaLocation(host=replica.host, port=port)
 
     async def _follow(self, machine: MachineRecord, peer_fqdn: str) -> None:
         """Note to which node of its cluster the primary was moved."""

@@ -28,6 +28,7 @@ from vmm_simulator.hyperv.counting import Counting
 from vmm_simulator.hyperv.cutting import Member, cut_application_consistent
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.replica_finding import ReplicaFinder
 from vmm_simulator.hyperv.schedule import OTHER_FAILURES_MAX, application_consistent_due
 from vmm_simulator.hyperv.statistics import (
     Statistics,
@@ -104,6 +105,7 @@ class Shipping:
         self._host = host
         self._clock = clock
         self._counting = Counting(store, clock)
+        self._finder = ReplicaFinder(machine_id, store=store, host=host)
         self._sending = asyncio.Lock()
         self._handed: ChangeSet | None = None
         self.progress: Progress | None = None
@@ -160,7 +162,13 @@ class Shipping:
             try:
                 return await self.ship(kind)
             except TransferRefusedError as refusal:
-                if not (await self._adopt(refusal) or await self._find_replica(refusal)):
+                moved = refusal.code == Code.MACHINE_MOVED
+                if not (await self._adopt(refusal) or (moved and await self._finder.follow())):
+                    raise
+                return await self.ship(kind)
+            except OSError as error:
+                # Its node may be down, and the replica on another one by now.
+                if not (is_network(error) and await self._finder.follow(by_broker_alone=True)):
                     raise
                 return await self.ship(kind)
         except TransferRefusedError as refusal:
@@ -336,31 +344,6 @@ class Shipping:
         )
         log.info("acknowledgement_recovered", machine_id=self._machine_id, cut=applied.cut)
         return True
-
-    async def _find_replica(self, refusal: TransferRefusedError) -> bool:
-        """Ask the broker where a replica was moved; whether there is another host to send to."""
-        if refusal.code != Code.MACHINE_MOVED:
-            return False
-        _, relationship = self.sender()
-        try:
-            location = await self._host.replica_location(
-                self._host.peer_of(relationship), relationship.relationship_id
-            )
-        except RefusedError as unanswered:
-            log.warning("replica_not_found", machine_id=self._machine_id, cause=str(unanswered))
-            return False
-        if location.host.lower() not in self._partners():
-            return False
-        await self._store.change_machine(
-            self._machine_id,
-            lambda each: with_relationship(each, peer_host=location.host, peer_port=location.port),
-        )
-        log.info("replica_followed", machine_id=self._machine_id, replica_host=location.host)
-        return True
-
-    def _partners(self) -> frozenset[str]:
-        """Hosts that the pairing allows this machine's host to replicate with."""
-        return frozenset(name.lower() for name in self._store.host(self._host.fqdn).authorised)
 
     async def _note_failure(self, cause: str, *, network: bool, other: bool) -> None:
         self.failures_in_a_row += 1

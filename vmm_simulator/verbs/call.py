@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from pydantic import JsonValue
 
 from service_shell.clock import Clock
+from vmm_simulator.broker_roles import BrokerRoles
 from vmm_simulator.hyperv.cycles import Cycles
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.starting import Claim
@@ -33,6 +34,7 @@ class Fabric:
     store: InventoryStore
     hosts: Mapping[str, Host]
     cycles: Cycles
+    brokers: BrokerRoles
     clock: Clock
     confirmed: set[str] = field(default_factory=set)
 

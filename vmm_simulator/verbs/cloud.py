@@ -20,6 +20,9 @@ NAMES_SHOWN_MAX: Final = 10
 PROTECTED_PROFILE: Final = "Hyper-V"
 """The capability profile of clouds that can be paired (seed, prerequisites)."""
 
+_CERTIFICATE: Final = ("certificate_thumbprint", "certificate_names")
+"""What is known of a host's certificate."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -41,13 +44,16 @@ async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
     for record in _hosts(call):
         certificate = issued[record.fqdn.lower()]
         host = call.fabric.hosts[record.fqdn]
-        thumbprint = host.credentials.install(
+        installed = host.credentials.install(
             certificate.chain_pem, certificate.root_pem, call.fabric.clock.now()
         )
         await call.fabric.store.change_host(
             record.fqdn,
-            lambda each, thumbprint=thumbprint: each.model_copy(  # type: ignore[misc]
-                update={"certificate_thumbprint": thumbprint}
+            lambda each, installed=installed: each.model_copy(  # type: ignore[misc]
+                update={
+                    "certificate_thumbprint": installed.thumbprint,
+                    "certificate_names": installed.names,
+                }
             ),
         )
         await host.use_certificate()
@@ -90,6 +96,7 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
         await _prepare_cluster(call, record)
         log.info("host_prepared", host=record.fqdn, port=arguments.replica_port)
         call.reached(f"prepared {record.fqdn}")
+    await call.fabric.brokers.settle()
     return {}
 
 
@@ -196,7 +203,7 @@ async def unpair_cloud(call: Call[UnpairCloud]) -> Result:
         if not partners:
             await host.stop_listening()
             host.credentials.forget()
-            update |= {"replica_port": None, "certificate_thumbprint": None}
+            update |= dict.fromkeys(_CERTIFICATE, None) | {"replica_port": None}
         elif ports:
             await host.listen(frozenset(ports.values()))
             update |= {"replica_port": next(reversed(ports.values())).port}
@@ -210,6 +217,7 @@ async def unpair_cloud(call: Call[UnpairCloud]) -> Result:
         call.target,
         lambda each: each.model_copy(update={"paired_role": "", "partner_cloud_id": None}),
     )
+    await call.fabric.brokers.settle()
     call.reached("unpaired")
     return {}
 

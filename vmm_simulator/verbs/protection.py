@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from vmm_simulator.hyperv.backend import Authentication, BackendStateError
-from vmm_simulator.hyperv.host_control import Offer, OfferedDisk
+from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, OfferedDisk
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.hyperv.schedule import check_policy, start_at
@@ -63,7 +63,7 @@ def check_enable(call: Call[EnableReplication]) -> None:
 async def enable(call: Call[EnableReplication]) -> Result:
     """Create the relationship on both ends: replica shell in state 2, primary in state 1."""
     arguments = call.arguments
-    await offer(call, call.machine)
+    replica = await offer(call, call.machine)
     call.reached("replica created")
     now = call.fabric.clock.now()
 
@@ -76,6 +76,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             state=ReplicationState.DISABLED,
             peer_host=arguments.replica_host,
             peer_port=arguments.replica_port,
+            peer_broker=replica.broker,
             peer_machine_id=arguments.replica_machine_id,
             interval_seconds=arguments.interval_seconds,
             recovery_points=arguments.recovery_points,
@@ -154,11 +155,11 @@ async def complete_copy(call: Call[NoArguments]) -> Result:
 
 async def offer(
     call: Call[EnableReplication] | Call[ReverseReplicate], machine: MachineRecord
-) -> None:
+) -> OfferAnswer:
     """Have the replica's host make the replica, or say that it is ready for this relationship."""
     arguments = call.arguments
     host = call.host
-    await host.offer(
+    return await host.offer(
         host.peer(arguments.replica_host, arguments.replica_port, arguments),
         Offer(
             relationship_id=arguments.relationship_id,
@@ -257,6 +258,7 @@ def _wish(arguments: PlaceReplica) -> Wish:
         ),
         classification_id=arguments.classification_id,
         network_ids=arguments.network_ids,
+        cloud_id=arguments.cloud_id,
     )
 
 

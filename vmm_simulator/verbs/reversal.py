@@ -74,7 +74,7 @@ async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
     """Make the failed-over copy the primary of the reversed relationship."""
     arguments = call.arguments
     machine = call.machine
-    await offer(call, machine)
+    replica = await offer(call, machine)
     call.reached("replica ready")
     if machine.mode is ReplicationMode.REPLICA:
         try:
@@ -87,7 +87,7 @@ async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
                 f"machine {machine.name} cannot become the primary: {error}",
                 "look at the disks of the machine",
             ) from error
-        await call.change(lambda each: _as_primary(each, arguments))
+        await call.change(lambda each: _as_primary(each, arguments, replica.broker))
         log.info("became_primary", machine_id=call.target, replica_host=arguments.replica_host)
     call.fabric.cycles.ensure(call.target)
     call.reached("primary")
@@ -126,6 +126,7 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
         moved(machine, _preparing(arguments)),
         relationship_id=arguments.relationship_id,
         peer_host=arguments.primary_host,
+        peer_broker=None,
         peer_machine_id=arguments.primary_machine_id,
         interval_seconds=arguments.interval_seconds,
         diverged=False,
@@ -137,12 +138,15 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
     return reversed_machine.model_copy(update={"fenced": False, "desired_running": False})
 
 
-def _as_primary(machine: MachineRecord, arguments: ReverseReplicate) -> MachineRecord:
+def _as_primary(
+    machine: MachineRecord, arguments: ReverseReplicate, broker: str | None
+) -> MachineRecord:
     return with_relationship(
         moved(machine, _reversing(arguments)),
         relationship_id=arguments.relationship_id,
         peer_host=arguments.replica_host,
         peer_port=arguments.replica_port,
+        peer_broker=broker,
         peer_machine_id=arguments.replica_machine_id,
         interval_seconds=arguments.interval_seconds,
         recovery_points=arguments.recovery_points,

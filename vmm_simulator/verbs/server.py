@@ -40,6 +40,7 @@ async def clean_up(call: Call[NoArguments]) -> Result:
         await store.change_host(record.fqdn, _bare)
         log.info("host_cleaned_up", host=record.fqdn)
         call.reached(f"cleaned up {record.fqdn}")
+    await call.fabric.brokers.settle()
     return {}
 
 
@@ -53,5 +54,6 @@ def _bare(host: HostRecord) -> HostRecord:
         "replica_ports": {},
         "allowed_primaries": {},
         "certificate_thumbprint": None,
+        "certificate_names": None,
     }
     return host.model_copy(update=update)

@@ -2,8 +2,8 @@
 
 Behaviour 1.5 and 1.10: after a live migration of the replica the primary asks the broker for its
 new node; a machine that migrates among the members of a trust group keeps replicating (1.4). The
-partners that one pairing authorises on a host are a trust group. Any node answers in the place of
-its cluster's broker, where the cluster has one.
+partners that one pairing authorises on a host are a trust group. The node that the broker is on
+answers for it, and any other node in its place, where the cluster has one.
 """
 
 from vmm_simulator.hyperv.authorisation import same_group
@@ -40,10 +40,10 @@ def replica_for(
     raise unknown("relationship", relationship_id)
 
 
-def replica_node(
+def replica_machine(
     inventory: Inventory, fqdn: str, relationship_id: str, peer_fqdn: str
-) -> HostRecord:
-    """Return the node that holds a replica now, as the broker of this host's cluster tells it."""
+) -> MachineRecord:
+    """Return a replica on the node that it is on now, as the broker of this host's cluster does."""
     host = inventory.hosts[fqdn]
     copies = _copies(inventory, relationship_id)
     here = [each for each in copies if each.host == fqdn and each.mode is ReplicationMode.REPLICA]
@@ -57,7 +57,7 @@ def replica_node(
             f"cluster {host.cluster} has no Hyper-V Replica Broker that could say where it is",
             "create the broker",
         )
-    return inventory.hosts[found.host]
+    return found
 
 
 def _settled(machine: MachineRecord) -> MachineRecord:

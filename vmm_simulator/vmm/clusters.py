@@ -2,6 +2,7 @@
 
 from vmm_simulator.vmm.estate_records import Addressing, BrokerRecord, ClusterRecord
 from vmm_simulator.vmm.records import FabricRecord, HostRecord
+from wire_contract.cluster_names import broker_name
 
 
 def with_broker_of_vmm(cluster: ClusterRecord) -> ClusterRecord:
@@ -17,10 +18,11 @@ def with_broker_of_vmm(cluster: ClusterRecord) -> ClusterRecord:
     return cluster.model_copy(update={"broker": broker})
 
 
-def broker_name(cluster: str) -> str:
-    """Return the client access point that VMM gives a broker: beside the cluster's own name."""
-    first, dot, rest = cluster.partition(".")
-    return f"{first}-broker{dot}{rest}"
+def broker_to_name(fabric: FabricRecord, host: HostRecord) -> str | None:
+    """Return the broker that a node's certificate names beside the node; None: of none."""
+    cluster = fabric.cluster(host.cluster)
+    broker = None if cluster is None else with_broker_of_vmm(cluster).broker
+    return None if broker is None else broker.name
 
 
 def broker_missing(fabric: FabricRecord, host: HostRecord) -> str | None:
@@ -29,14 +31,27 @@ def broker_missing(fabric: FabricRecord, host: HostRecord) -> str | None:
     A cluster that only an old journal's host names is taken for one with DHCP, prepared before.
     """
     cluster = fabric.cluster(host.cluster)
-    if cluster is None or cluster.broker is not None:
+    if cluster is None:
         return None
+    if cluster.broker is not None:
+        return _unnamed(host, cluster.broker)
     if cluster.addressing is Addressing.STATIC:
         return (
             f"cluster {cluster.name} has no Hyper-V Replica Broker; it has static addresses, so"
             " create the broker by hand"
         )
     return f"cluster {cluster.name} has no Hyper-V Replica Broker yet; pair the clouds"
+
+
+def _unnamed(node: HostRecord, broker: BrokerRecord) -> str | None:
+    """Return that a node's certificate does not name the broker: it needs both (behaviour 1.4)."""
+    names = node.certificate_names
+    if names is None or broker.name.lower() in names:
+        return None
+    return (
+        f"its certificate does not name the Hyper-V Replica Broker {broker.name}, which was made"
+        " later; pair the clouds again, so that the hosts get new certificates"
+    )
 
 
 def share_cluster(one: HostRecord, other: HostRecord) -> bool:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vmm_simulator.problems import Code, RefusedError, unknown
-from vmm_simulator.vmm.clusters import broker_name
 from vmm_simulator.vmm.estate_records import BrokerRecord
 from vmm_simulator.vmm.inventory import AnyRecord, Edit, Inventory
 from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.records import CloudRecord, HostRecord
 from vmm_simulator.vmm.rules import check
 from vmm_simulator.vmm.storage import used_bytes
+from wire_contract.cluster_names import broker_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Sources: behaviour 1.5 (live migration: logs, state and statistics travel along)
 and the error 23848.
 """
 
+from vmm_simulator.hyperv.backend import Authentication
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.vmm.capacity import Needs, host_short_of
 from vmm_simulator.vmm.clusters import share_cluster
@@ -49,8 +50,8 @@ def _check_protection(inventory: Inventory, machine: MachineRecord, target: Host
     if not machine.protected:
         return
     cloud = inventory.clouds[machine.cloud_id]
-    configured = target.replica_port is not None and target.certificate_thumbprint is not None
     partners = target.allowed_primaries.get(machine.cloud_id)
+    configured = _is_configured(target, machine.cloud_id)
     if target.host_group in cloud.host_groups and configured and partners:
         return
     raise RefusedError(
@@ -60,6 +61,14 @@ def _check_protection(inventory: Inventory, machine: MachineRecord, target: Host
         "move it to a configured host, or pair the clouds again so that this host is configured",
         "the host was added later, or is in no host group of the cloud",
     )
+
+
+def _is_configured(target: HostRecord, cloud_id: str) -> bool:
+    """Return whether a host has the pairing's port, and what it proves itself with there."""
+    wanted = target.replica_ports.get(cloud_id)
+    if wanted is not None and wanted.authentication is Authentication.KERBEROS:
+        return target.keytab is not None
+    return target.port_of(cloud_id) is not None and target.certificate_thumbprint is not None
 
 
 def _unseen_disk(inventory: Inventory, machine: MachineRecord, target: HostRecord) -> str | None:

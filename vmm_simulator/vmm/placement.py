@@ -16,11 +16,15 @@ REASONS_SHOWN_MAX: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a replica asks of its place: room, a storage classification, networks to reach."""
+    """What a replica asks of its place: room, a storage classification, networks to reach.
+
+    `cloud_id`: the cloud whose pairing it belongs to; null: of any.
+    """
 
     needs: Needs = field(default_factory=Needs)
     classification_id: str | None = None
     network_ids: tuple[str, ...] = ()
+    cloud_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,8 @@ def _against(
     wish: Wish,
 ) -> str | None:
     """Return why a host cannot take a replica, None when nothing speaks against it."""
-    if host.replica_port is None:
+    port = host.replica_port if wish.cloud_id is None else host.port_of(wish.cloud_id)
+    if port is None:
         return "it is not prepared for replication"
     if not host.authorises(primary_host):
         return f"it does not authorise {primary_host}"

@@ -93,6 +93,7 @@ class HostRecord(Record):
     `processors` and `memory_megabytes` null: as many machines as anybody wants. `logical_networks`
     null: its adapters reach all of them. `delegations` are the services that it may use in the
     name of others (`cifs/server`). `run_as_account`: the account that it was added to VMM with.
+    `certificate_names` null: a journal of before they were kept, or no certificate.
     `replica_ports`: what each cloud's pairing set up; `replica_port` is the one of the newest, and
     all that a journal of before knows. `authorisations`, `bandwidth` (of what it sends), `proxy`
     and `keytab` are the host's own settings.
@@ -106,6 +107,7 @@ class HostRecord(Record):
     replica_port: int | None = None
     allowed_primaries: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     certificate_thumbprint: str | None = None
+    certificate_names: tuple[str, ...] | None = None
     replica_ports: dict[str, PairPort] = Field(default_factory=dict)
     authorisations: Authorisations = Authorisations()
     bandwidth: tuple[BandwidthWindow, ...] = ()
@@ -128,8 +130,10 @@ class HostRecord(Record):
 
     def port_of(self, cloud_id: str) -> int | None:
         """Return the port that a cloud's pairing uses here; None: the host takes no replicas."""
+        if not self.replica_ports:
+            return self.replica_port
         known = self.replica_ports.get(cloud_id)
-        return self.replica_port if known is None else known.port
+        return None if known is None else known.port
 
     def authorises(self, fqdn: str) -> bool:
         """Return whether a server may replicate here."""

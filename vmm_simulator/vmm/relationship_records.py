@@ -23,6 +23,7 @@ class PointRecord(Record):
 class RelationshipRecord(Record):
     """One end of a replication relationship, with its WMI state number.
 
+    `peer_broker` is the replica broker of the other end's cluster, which listens on the same port.
     `before` is where a pause, an error or a failover leads back to (null: state 3). `last_cut` is
     the newest change set that the replica is known to hold; the next one takes the number after
     it. `resynchronize`: the whole copy that is under way moves differences only. `diverged`: this
@@ -38,6 +39,7 @@ class RelationshipRecord(Record):
     before: ReplicationState | None = None
     peer_host: str
     peer_port: int
+    peer_broker: str | None = None
     peer_machine_id: str
     interval_seconds: int
     recovery_points: int = 0

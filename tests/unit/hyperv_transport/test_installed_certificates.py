@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,11 +47,22 @@ def issued(
 
 def test_a_good_certificate_is_installed_and_used(tmp_path: Path) -> None:
     credentials = HostCredentials(HOST, tmp_path)
-    thumbprint = credentials.install(issued(credentials), trust("estate").root_pem, NOW)
-    assert len(thumbprint) == 64
+    installed = credentials.install(issued(credentials), trust("estate").root_pem, NOW)
+    assert len(installed.thumbprint) == 64
+    assert installed.names == (HOST,)
     listening, connecting = credentials.contexts()
     assert listening.get_ca_certs()
     assert connecting.check_hostname
+
+
+def test_a_node_asks_for_its_brokers_name_and_notes_that_it_has_it(tmp_path: Path) -> None:
+    credentials = HostCredentials(HOST, tmp_path)
+    asked = check_request(credentials.request("Broker.example").encode())
+    names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [HOST, "Broker.example"]
+    chain = issued(credentials, names=(HOST, "Broker.example"))
+    installed = credentials.install(chain, trust("estate").root_pem, NOW)
+    assert installed.names == (HOST, "broker.example")
 
 
 def test_each_unfit_certificate_is_refused_with_its_reason(tmp_path: Path) -> None:

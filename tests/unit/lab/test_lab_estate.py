@@ -54,6 +54,20 @@ def test_every_host_has_an_address_of_its_own_from_ten_on() -> None:
     assert list(addresses.values()) == [f"127.64.3.{number}" for number in (10, 11, 12, 13)]
 
 
+def test_every_broker_has_an_address_of_its_own_after_the_hosts(tmp_path: Path) -> None:
+    content = default_content()
+    content["sites"][0]["clusters"] = [{"name": "one.example"}]
+    content["sites"][1]["clusters"] = [{"name": "two.example", "broker": "other.example"}]
+    path = tmp_path / "estate.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert load_estate(path).broker_addresses("127.64.3") == {
+        "one-broker.example": "127.64.3.210",
+        "other.example": "127.64.3.211",
+    }
+    content["sites"][1]["clusters"] = [{"name": "one.example"}]
+    assert "cluster one.example stands twice" in refusal(tmp_path, content)
+
+
 def test_identities_are_stable_and_differ_by_site_and_name() -> None:
     estate = load_estate(DEFAULT)
     again = load_estate(DEFAULT)

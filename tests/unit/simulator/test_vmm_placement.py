@@ -17,9 +17,9 @@ from tests.support.vmm_inventories import (
     with_records,
 )
 from vmm_simulator.problems import Code, RefusedError
-from vmm_simulator.vmm.brokering import replica_for, replica_node
+from vmm_simulator.vmm.brokering import replica_for, replica_machine
 from vmm_simulator.vmm.capacity import GIGABYTE, Needs
-from vmm_simulator.vmm.clusters import broker_missing, broker_name, with_broker_of_vmm
+from vmm_simulator.vmm.clusters import broker_missing, with_broker_of_vmm
 from vmm_simulator.vmm.estate_records import Addressing, CapacityRecord, ClusterRecord
 from vmm_simulator.vmm.fitness import Status, status, unfit_for_protection
 from vmm_simulator.vmm.inventory import Inventory
@@ -31,6 +31,7 @@ from vmm_simulator.vmm.placement import (
     place_replica,
 )
 from vmm_simulator.vmm.records import FabricRecord, HostRecord, MachineRecord, NicRecord
+from wire_contract.cluster_names import broker_name
 from wire_contract.vocabulary import RunState
 
 STATIC = ClusterRecord(name=CLUSTER, addressing=Addressing.STATIC)
@@ -262,7 +263,7 @@ def test_a_replica_is_found_on_its_node_and_told_of_from_the_other() -> None:
         replica_for(before, NODES[0], "r", PARTNER)
     assert refusal.value.code == Code.MACHINE_MOVED
     for asked in NODES:
-        assert replica_node(before, asked, "r", PARTNER).fqdn == NODES[1]
+        assert replica_machine(before, asked, "r", PARTNER).host == NODES[1]
 
 
 def test_a_copy_on_its_way_takes_nothing_for_now() -> None:
@@ -280,7 +281,7 @@ def test_a_stranger_is_told_nothing() -> None:
             replica_for(before, asked, "r", "stranger.example")
         assert refusal.value.code == Code.NOT_FOUND
         with pytest.raises(RefusedError):
-            replica_node(before, asked, "r", "stranger.example")
+            replica_machine(before, asked, "r", "stranger.example")
     with pytest.raises(RefusedError, match="relationship other"):
         replica_for(before, NODES[1], "other", PARTNER)
     with pytest.raises(RefusedError, match="relationship r"):
@@ -302,5 +303,5 @@ def test_without_a_broker_nobody_says_where_a_replica_went() -> None:
         inventory(replicating("m1", NODES[1])), fabric(clusters=(DHCP,), stores=(store("csv"),))
     )
     with pytest.raises(RefusedError, match="has no Hyper-V Replica Broker"):
-        replica_node(bare, NODES[0], "r", PARTNER)
-    assert replica_node(bare, NODES[1], "r", PARTNER).fqdn == NODES[1]
+        replica_machine(bare, NODES[0], "r", PARTNER)
+    assert replica_machine(bare, NODES[1], "r", PARTNER).host == NODES[1]

@@ -1,0 +1,124 @@
+"""Replica brokers: an address of their own, found by name, on a node that is up."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.clustered_sites import both, clustered, move, replicates_on
+from tests.support.simulator_estate import (
+    MACHINE,
+    PORT,
+    REPLICA,
+    Estate,
+    RunningSite,
+    make_estate,
+)
+from tests.support.simulator_steps import protect
+from vmm_simulator.hyperv.backend import PeerAddress
+from vmm_simulator.problems import RefusedError
+from wire_contract.vocabulary import Verb
+
+CLUSTER = "cluster.osaka.example"
+OTHER_PORT = 8085
+
+
+@pytest.fixture
+def estate(tmp_path: Path) -> Estate:
+    return make_estate(tmp_path)
+
+
+async def location(estate: Estate, tokyo: RunningSite) -> str:
+    """Ask the broker, by its name at its address, where the replica is."""
+    caller = tokyo.site.fabric.hosts[estate.fqdns("tokyo")[0]]
+    relationship = tokyo.site.fabric.store.machine(MACHINE).relationship
+    assert relationship is not None
+    way = caller.broker_of(relationship)
+    assert way is not None
+    assert way.fqdn == estate.broker("osaka")
+    return (await caller.replica_location(way, relationship.relationship_id)).host
+
+
+def node(site: RunningSite) -> str | None:
+    return site.site.fabric.brokers.node_of(CLUSTER)
+
+
+async def test_a_replica_is_found_by_the_broker_when_its_former_node_is_gone(
+    estate: Estate,
+) -> None:
+    one, two = estate.fqdns("osaka")
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        assert (await osaka.machine(REPLICA))["host"] == one
+        assert (node(osaka), await location(estate, tokyo)) == (one, one)
+        await tokyo.done(Verb.PAUSE_REPLICATION, MACHINE)
+        await move(osaka, REPLICA, two)
+        assert await location(estate, tokyo) == two
+        status, answer = await osaka.manage("DELETE", f"/hosts/{one}")
+        assert status == 200, answer
+        assert node(osaka) == two
+        await tokyo.guests[MACHINE].write(0, 0, b"while nobody looked", 1)
+        await tokyo.done(Verb.RESUME_REPLICATION, MACHINE)
+        await replicates_on(tokyo, osaka)
+        assert (await tokyo.machine(MACHINE))["replication"]["peer_host"] == two
+
+
+async def test_the_broker_goes_to_a_node_that_is_up_and_stays_there(estate: Estate) -> None:
+    one, two = estate.fqdns("osaka")
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        assert node(osaka) == one
+        assert (await osaka.manage("POST", f"/hosts/{one}/restart"))[0] == 200
+        assert (node(osaka), await location(estate, tokyo)) == (two, one)
+        assert (await osaka.manage("POST", f"/hosts/{one}/restart"))[0] == 200
+        assert node(osaka) == two
+        await replicates_on(tokyo, osaka)
+    # Nobody keeps where it was: at the next start it is on the first node that can have it.
+    async with both(estate) as (tokyo, osaka):
+        assert (node(osaka), await location(estate, tokyo)) == (one, one)
+
+
+async def test_only_a_certificate_in_the_name_that_was_asked_for_is_believed(
+    estate: Estate,
+) -> None:
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        record = osaka.site.fabric.store.host(estate.fqdns("osaka")[0])
+        assert record.certificate_names == (record.fqdn, estate.broker("osaka"))
+        caller = tokyo.site.fabric.hosts[estate.fqdns("tokyo")[0]]
+        for stranger in ("other-broker.osaka.example", estate.broker("tokyo")):
+            way = PeerAddress(stranger, caller.address_of(estate.broker("osaka")), PORT)
+            with pytest.raises(RefusedError, match="Hostname mismatch"):
+                await caller.replica_location(way, "relationship-1")
+
+
+async def test_a_node_of_two_pairings_is_found_at_the_port_of_the_machines_own(
+    estate: Estate,
+) -> None:
+    _, two = estate.fqdns("osaka")
+    inventory = clustered(estate, "osaka")
+    inventory["clouds"].append({"id": "other", "name": "other", "host_groups": ["group"]})
+    async with (
+        estate.running("tokyo", inventory=clustered(estate, "tokyo")) as tokyo,
+        estate.running("osaka", inventory=inventory) as osaka,
+    ):
+        await protect(estate, tokyo, osaka)
+        other = {"authentication": "certificate", "allowed_primaries": ["elsewhere.example"]}
+        await osaka.done(Verb.PREPARE_CLOUD, "other", {"replica_port": OTHER_PORT, **other})
+        assert osaka.site.fabric.store.host(two).replica_port == OTHER_PORT
+        await move(osaka, REPLICA, two)
+        await replicates_on(tokyo, osaka)
+        replication = (await tokyo.machine(MACHINE))["replication"]
+        assert (replication["peer_host"], replication["peer_port"]) == (two, PORT)
+
+
+async def test_without_an_address_any_node_answers_in_the_brokers_place(estate: Estate) -> None:
+    _, two = estate.fqdns("osaka")
+    hosts = estate.folder / "hosts"
+    lines = [each for each in hosts.read_text().splitlines(keepends=True) if "broker" not in each]
+    hosts.write_text("".join(lines))
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        assert node(osaka) is None
+        await move(osaka, REPLICA, two)
+        await replicates_on(tokyo, osaka)
+        assert (await tokyo.machine(MACHINE))["replication"]["peer_host"] == two

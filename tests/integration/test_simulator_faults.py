@@ -1,6 +1,7 @@
 import asyncio
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from tests.support.simulator_estate import (
     make_estate,
 )
 from tests.support.simulator_steps import protect
+from vmm_simulator.hyperv.backend import (
+    AppliedCut,
+    ChangeSet,
+    PeerAddress,
+    TransferHeader,
+    TransferRefusedError,
+)
+from vmm_simulator.problems import Code
 from wire_contract.vocabulary import Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
@@ -218,3 +227,37 @@ async def test_the_management_port_shows_the_local_copy(estate: Estate) -> None:
         inventory = (await tokyo.manage("GET", "/inventory"))[1]
         assert [each["machine_id"] for each in inventory["machines"]] == [MACHINE]
         assert inventory["hosts"][0]["allowed_primaries"] == estate.fqdns("osaka")
+
+
+async def test_a_refusal_that_comes_after_the_cancellation_fences_nobody(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with estate.both() as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        backend = tokyo.site.fabric.hosts[estate.fqdns("tokyo")[0]].backend
+        under_way, go_on = asyncio.Event(), asyncio.Event()
+        send = backend.send
+
+        async def refused_late(
+            change_set: ChangeSet,
+            peer: PeerAddress,
+            header: TransferHeader,
+            progress: Callable[[int], None],
+        ) -> AppliedCut:
+            if header.epoch > 1:
+                return await send(change_set, peer, header, progress)
+            under_way.set()
+            await go_on.wait()
+            raise TransferRefusedError(Code.LOWER_EPOCH, "epoch 1 has been passed by")
+
+        monkeypatch.setattr(backend, "send", refused_late)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await under_way.wait()
+        await tokyo.done(Verb.CANCEL_FAILOVER, MACHINE, epoch=2)
+        before = (await osaka.machine(REPLICA))["replication"]["last_cut"]
+        go_on.set()
+        await osaka.until(REPLICA, lambda each: each["replication"]["last_cut"] > before)
+        view = await tokyo.machine(MACHINE)
+        assert (view["fenced"], view["replication"]["state"]) == (False, 3)
+        await tokyo.done(Verb.START, MACHINE, epoch=2)
+        await tokyo.guests[MACHINE].write(0, 0, b"still the active copy", 1)

@@ -226,7 +226,8 @@ class ReplicationCycle:
         machine = self._store.machine(self._machine_id)
         possible = allowed(position(machine))
         if refusal.code == Code.LOWER_EPOCH:
-            if Operation.CANCEL_RESYNCHRONIZATION in possible:
+            sent_epoch = self.shipping.sent_epoch
+            if sent_epoch == machine.epoch and Operation.CANCEL_RESYNCHRONIZATION in possible:
                 # The other copy was failed over meanwhile: what ran is cancelled (1.2).
                 await self._store.change_machine(
                     self._machine_id,
@@ -234,7 +235,13 @@ class ReplicationCycle:
                         moved(each, Operation.CANCEL_RESYNCHRONIZATION), resynchronize_at=None
                     ),
                 )
-            await fence(self._store, self._host, self._machine_id, refusal.message)
+            await fence(
+                self._store,
+                self._host,
+                self._machine_id,
+                refusal.message,
+                sent_epoch=sent_epoch,
+            )
         elif refusal.code == Code.RESYNCHRONIZATION_REQUIRED:
             if machine.state is S.REPLICATING:
                 await self._require_resynchronization(refusal.message)

@@ -29,8 +29,8 @@ class Offer(WireModel):
     """A primary's host offers a relationship: make the replica, or say that it is there.
 
     Repeating it changes nothing. `epoch` is the primary copy's; a replica that knows a higher one
-    refuses. `records_per_second` is the guest's workload: like all of a machine's configuration it
-    goes with the machine.
+    refuses. `records_per_second` is the guest's workload, `processors` and `memory_megabytes` what
+    the machine has: like all of a machine's configuration they go with the machine.
     """
 
     relationship_id: _Identity
@@ -48,6 +48,8 @@ class Offer(WireModel):
     authentication: Authentication = Authentication.CERTIFICATE
     bypass_proxy: bool = False
     records_per_second: float = Field(default=0.0, ge=0, le=100_000)
+    processors: int = Field(default=1, ge=1, le=64)
+    memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
 
 
 class OfferAnswer(WireModel):

@@ -25,6 +25,15 @@ from vmm_simulator.hyperv.host_control import (
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.host_questions import Asked, OtherEnd, Question, question
 from vmm_simulator.hyperv.point_keeping import keep_point
+from vmm_simulator.hyperv.replica_refusals import (
+    check_room,
+    check_same_relationship,
+    refuse_altered,
+    refuse_changes,
+    refuse_lower,
+    refused_by_bytes,
+    require_awaited,
+)
 from vmm_simulator.hyperv.replication import Operation, advance, receiving
 from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
@@ -86,18 +95,18 @@ class ReplicaReceiver:
         """
         try:
             machine = self._replica_of(header.relationship_id, peer_fqdn)
-            _refuse_lower(machine, header.epoch)
+            refuse_lower(machine, header.epoch)
             operation = receiving(header.kind)
             if operation is Operation.RECEIVE_CHANGES:
-                _refuse_altered(machine)
+                refuse_altered(machine)
             advance(position(machine), operation)
             relationship = machine.relationship
             assert relationship is not None
             if relationship.diverged:
-                _refuse_changes(machine, operation)
+                refuse_changes(machine, operation)
             copying = machine.state is ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION
             if copying and operation is Operation.RECEIVE_CHANGES:
-                _require_awaited(machine, relationship)
+                require_awaited(machine, relationship)
             await self._take_epoch(machine, header.epoch)
             await self._follow(machine, peer_fqdn)
             self._arriving[machine.machine_id] = header.kind
@@ -202,8 +211,11 @@ class ReplicaReceiver:
                 "ask again in a moment",
             )
         self._check_peer(peer_fqdn, offer, machine)
-        _refuse_lower(machine, offer.epoch)
-        _check_same_relationship(machine, offer, peer_fqdn)
+        refuse_lower(machine, offer.epoch)
+        check_same_relationship(machine, offer, peer_fqdn)
+        if machine.relationship is None:
+            host = self._store.host(self._fqdn)
+            check_room(host, self._store.machines.values(), machine, offer)
         advance(position(machine), Operation.CREATE_REPLICA)
         await self._take_epoch(machine, offer.epoch)
         machine = self._store.machine(machine.machine_id)
@@ -252,6 +264,8 @@ class ReplicaReceiver:
                     "relationship": relationship,
                     "reserved": False,
                     "records_per_second": offer.records_per_second,
+                    "processors": offer.processors,
+                    "memory_megabytes": offer.memory_megabytes,
                 }
             )
             return moved(shell, Operation.CREATE_REPLICA)
@@ -325,71 +339,10 @@ class ReplicaReceiver:
         return self._backend.applied_cut(machine.machine_id)
 
 
-def _refuse_lower(machine: MachineRecord, epoch: int) -> None:
-    """The epoch comes before the state: who was passed by has to learn just that."""
-    if epoch < machine.epoch:
-        raise RefusedError(
-            Code.LOWER_EPOCH,
-            f"epoch {epoch} has been passed by: this host has seen {machine.epoch}",
-        )
-
-
-def _check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: str) -> None:
-    relationship = machine.relationship
-    if relationship is None:
-        return
-    same = (
-        relationship.relationship_id == offer.relationship_id
-        and relationship.peer_host.lower() == peer_fqdn.lower()
-    )
-    if not same:
-        raise RefusedError(
-            Code.INVALID_STATE,
-            f"machine {machine.machine_id} belongs to another relationship"
-            f" ({relationship.relationship_id} with {relationship.peer_host})",
-            "prepare it for this relationship first",
-        )
-
-
 def _never(_: MachineRecord) -> bool:
     """Nothing runs before the host has said how to look."""
     return False
 
 
-def _refuse_altered(machine: MachineRecord) -> None:
-    """A replica in state 8 has other bytes than it took: only a whole copy helps (1.6)."""
-    if machine.state is ReplicationState.CRITICAL:
-        raise RefusedError(
-            Code.RESYNCHRONIZATION_REQUIRED,
-            f"replica {machine.machine_id} stands still for an error; it needs a whole copy",
-        )
-
-
 def _awaits_import(machine: MachineRecord) -> bool:
     return machine.relationship is not None and machine.relationship.awaits_import
-
-
-def _require_awaited(machine: MachineRecord, relationship: RelationshipRecord) -> None:
-    if not relationship.awaits_import:
-        raise RefusedError(
-            Code.INVALID_STATE,
-            f"replica {machine.machine_id} takes no changes before its first copy is complete",
-            "start the initial replication, or import the exported copy",
-        )
-
-
-def refused_by_bytes(name: str, error: Exception) -> RefusedError:
-    """Return the refusal for what the bytes of a machine do not allow now."""
-    return RefusedError(
-        Code.NOT_AVAILABLE,
-        f"the disks of machine {name} do not allow it: {error}",
-        "look at the disks and at the folder of the machine",
-    )
-
-
-def _refuse_changes(machine: MachineRecord, operation: Operation) -> None:
-    if operation is Operation.RECEIVE_CHANGES:
-        raise RefusedError(
-            Code.RESYNCHRONIZATION_REQUIRED,
-            f"replica {machine.machine_id} was written to; it needs a resynchronization",
-        )

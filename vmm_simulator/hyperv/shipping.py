@@ -109,6 +109,9 @@ class Shipping:
         self._sending = asyncio.Lock()
         self._handed: ChangeSet | None = None
         self.progress: Progress | None = None
+        self.sent_epoch = 0
+        """The epoch that the newest transfer was announced under."""
+
         self.failures_in_a_row = 0
         self.other_failures_in_a_row = 0
 
@@ -227,6 +230,7 @@ class Shipping:
     def _header(
         self, machine: MachineRecord, relationship: RelationshipRecord, change_set: ChangeSet
     ) -> TransferHeader:
+        self.sent_epoch = machine.epoch
         return TransferHeader(
             relationship_id=relationship.relationship_id,
             transfer_id=self._clock.new_id(),

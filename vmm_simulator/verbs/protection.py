@@ -174,6 +174,8 @@ async def offer(
                 for disk in machine.disks
             ),
             records_per_second=machine.records_per_second,
+            processors=machine.processors,
+            memory_megabytes=machine.memory_megabytes,
             interval_seconds=arguments.interval_seconds,
             recovery_points=arguments.recovery_points,
             application_consistent_hours=arguments.application_consistent_hours,

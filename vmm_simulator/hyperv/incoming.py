@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from vmm_simulator.hyperv.apply import OpenDisks
+from vmm_simulator.hyperv.apply import OpenDisks, TouchedBlocks
 from vmm_simulator.hyperv.backend import TransferHeader
 from vmm_simulator.hyperv.direct_io import DirectWriter, receive_buffer
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, FrameError, FrameKind, FrameVerifier
@@ -54,7 +54,7 @@ class Destination(Protocol):
 class SpooledCopy:
     """Frames go to a redo log, which is applied after it was acknowledged.
 
-    `committed` is told, in the thread of the commit, when the log is durable.
+    `committed` is told, in the thread of the commit, when the log is durable, and what it changes.
     """
 
     def __init__(
@@ -62,22 +62,23 @@ class SpooledCopy:
         folder: Path,
         header: TransferHeader,
         sizes: Sequence[int],
-        committed: Callable[[], None],
+        committed: Callable[[TouchedBlocks], None],
     ) -> None:
         self.header = header
+        self._touched = TouchedBlocks(sizes)
         self._writer = RedoWriter(folder, header, sizes)
         self._committed = committed
 
     def take(self, verifier: FrameVerifier, view: memoryview) -> None:
         """Verify complete frames and write them; not yet durable."""
-        for _ in verifier.frames(view):
-            pass
+        for frame in verifier.frames(view):
+            self._touched.add(frame)
         self._writer.append(view)
 
     def commit(self) -> None:
         """Return when the change set is durable and counts."""
         self._writer.commit()
-        self._committed()
+        self._committed(self._touched)
 
     def close(self) -> None:
         """Close what is open; without a commit nothing counts."""

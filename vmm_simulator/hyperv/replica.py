@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -183,7 +184,7 @@ class Replica(ReplicaState):
             case CopyState.ALTERED:
                 return "the disks of the replica were altered by someone else"
             case CopyState.INCOMPLETE:
-                return "the whole copy of the machine did not come to its end"
+                return "a whole copy or a change set is only in part on the disks of the replica"
             case _:
                 return ""
 
@@ -249,7 +250,7 @@ class Replica(ReplicaState):
                 destination = await self._open_directly(header)
             else:
                 destination = SpooledCopy(
-                    self.folder, header, self.sizes, lambda: self.note_committed(header)
+                    self.folder, header, self.sizes, partial(self.note_committed, header)
                 )
             self._incoming = Incoming(destination, self.sizes)
             return self._incoming

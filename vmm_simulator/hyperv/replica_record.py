@@ -115,7 +115,10 @@ class PartialCopy:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRecord:
-    """The durable state; `points` from the oldest to the newest."""
+    """The durable state; `points` from the oldest to the newest.
+
+    `boot` names the run of the operating system in which it was written.
+    """
 
     state: CopyState | None = None
     held: TransferHeader | None = None
@@ -123,6 +126,7 @@ class ReplicaRecord:
     promotion: Promotion | None = None
     partial: PartialCopy | None = None
     guards: tuple[FileGuard, ...] = ()
+    boot: str = ""
 
     def write(self, folder: Path) -> None:
         """Return when it is durable."""
@@ -143,6 +147,7 @@ class ReplicaRecord:
             if self.partial is None
             else [self.partial.copy_id, self.partial.disk, self.partial.offset],
             "guards": self.guards,
+            "boot": self.boot,
         }
         write_durably(folder / RECORD_FILE, json.dumps(fields).encode())
 
@@ -167,6 +172,7 @@ class ReplicaRecord:
                     FileGuard(*(int(number) for number in guard))
                     for guard in fields.get("guards", ())
                 ),
+                boot=str(fields.get("boot", "")),
             )
         except FileNotFoundError:
             return cls()

@@ -9,8 +9,16 @@ from typing import Final
 
 import structlog
 
-from vmm_simulator.hyperv.apply import OpenDisks, require_sizes, touched_blocks, write_log
+from vmm_simulator.hyperv.apply import (
+    OpenDisks,
+    TouchedBlocks,
+    require_sizes,
+    touched_blocks,
+    write_log,
+)
+from vmm_simulator.hyperv.applying import Applying
 from vmm_simulator.hyperv.backend import BackendStateError, CutKind, DiskFile, TransferHeader
+from vmm_simulator.hyperv.change_map import boot_id
 from vmm_simulator.hyperv.disks import sync_folder
 from vmm_simulator.hyperv.frame_log import UNFINISHED_SUFFIX, FrameLog, set_aside
 from vmm_simulator.hyperv.frames import FrameError
@@ -29,6 +37,10 @@ GROUP_LOGS_MAX: Final = 64
 """Change sets that are made durable on the disks at once, where many wait."""
 
 
+class _GapError(FrameError):
+    """A log does not follow on what is held."""
+
+
 class ReplicaState:
     """What a copy is as a replica (replica.json and its logs) and the one way to change it.
 
@@ -45,7 +57,13 @@ class ReplicaState:
         self.noted = noted
         self.record = ReplicaRecord.read(folder)
         self.undo = UndoChain(machine_id, folder)
+        self.applying = Applying(folder)
+        # Whether a log may be half on the disks already: left by a kill or a power cut.
+        self._in_doubt = bool(committed_logs(folder)) and (
+            self.applying.was_left or self.record.boot != boot_id()
+        )
         self._committed: TransferHeader | None = None
+        self._touched: tuple[TransferHeader, TouchedBlocks] | None = None
         self._lock = asyncio.Lock()
         self._find_committed()
         # Whether a change set may be half on the disks: then their guards say nothing.
@@ -63,6 +81,7 @@ class ReplicaState:
 
     def save(self, record: ReplicaRecord) -> None:
         """Return when this is what the copy durably knows of itself (blocks)."""
+        record = replace(record, boot=boot_id())
         record.write(self.folder)
         self.record = record
 
@@ -99,9 +118,10 @@ class ReplicaState:
         finally:
             self._lock.release()
 
-    def note_committed(self, header: TransferHeader) -> None:
+    def note_committed(self, header: TransferHeader, touched: TouchedBlocks) -> None:
         """Remember that a change set is held durably, in the thread that committed it."""
         self.being_applied = True
+        self._touched = header, touched
         self._committed = header
 
     def begin_empty(self, state: CopyState = CopyState.EMPTY) -> None:
@@ -163,13 +183,8 @@ class ReplicaState:
             return
         if self.record.state not in (CopyState.BASE, CopyState.COMPLETE) or not self.record.guards:
             return
-        found = guards_of(self.disks)
-        if found != self.record.guards:
-            log.error("replica_altered", machine_id=self.machine_id, found=found)
-            # What undo logs lead back to is not known any more either.
-            altered = ReplicaRecord(state=CopyState.ALTERED, held=self.record.held)
-            await run_to_end(self.save, altered)
-            await run_to_end(self.undo.prune, ())
+        if guards_of(self.disks) != self.record.guards:
+            await run_to_end(self._note_alteration, self.record.held)
 
     async def apply_committed(self) -> None:
         """Bring all committed change sets onto the disks, in order."""
@@ -185,7 +200,10 @@ class ReplicaState:
     def _apply_group(self, paths: Sequence[Path]) -> bool:
         """Whether all of them, and so the next ones, could be applied (blocks)."""
         newest, unusable, cause = self.record.held, None, ""
-        with OpenDisks(self.disks) as opened:
+        # All logs that a kill left were committed before anybody could write to the disks.
+        strangers = self._altered_by_strangers()
+        altered, in_doubt = self.record.state is CopyState.ALTERED, False
+        with OpenDisks(self.disks) as opened, self.applying:
             for path in paths:
                 try:
                     redo = RedoLog(path)
@@ -193,18 +211,37 @@ class ReplicaState:
                         _require_next(redo.header, newest)
                         self._write(redo, opened)
                         newest = redo.header
+                        altered = altered and newest.kind is not CutKind.DIFFERENCES
                 except FrameError as error:
                     unusable, cause = path, str(error)
+                    # What leaves a gap was never begun.
+                    in_doubt = self._in_doubt and not isinstance(error, _GapError)
                     break
             opened.sync()
+        if unusable is not None and in_doubt:
+            return self._give_up_disks(unusable, cause)
         if newest is not None and newest != self.record.held:
-            self.save_complete(newest)
+            if altered or strangers:
+                self._note_alteration(newest)
+            else:
+                self.save_complete(newest)
         if unusable is not None:
             self._give_up_from(unusable, cause)
         self._drop_logs([path for path in paths if unusable is None or path < unusable])
         if newest is not None:
             log.info("change_sets_applied", machine_id=self.machine_id, cut=newest.cut)
         return unusable is None
+
+    def _altered_by_strangers(self) -> bool:
+        """Return whether others wrote to the disks since a kill in the middle of an apply."""
+        known = self._in_doubt and self.record.boot == boot_id()
+        return known and self.applying.altered_since(self.disks)
+
+    def _note_alteration(self, held: TransferHeader | None) -> None:
+        log.error("replica_altered", machine_id=self.machine_id, found=guards_of(self.disks))
+        # What undo logs lead back to is not known any more either.
+        self.save(ReplicaRecord(state=CopyState.ALTERED, held=held))
+        self.undo.prune(())
 
     def _is_contained(self, header: TransferHeader, newest: TransferHeader | None) -> bool:
         """Return whether a log is applied already, or never counts here.
@@ -223,8 +260,13 @@ class ReplicaState:
 
     def _write(self, redo: RedoLog, opened: OpenDisks) -> None:
         require_sizes(redo, opened)
-        # Verified to its end before the first byte is written: a damaged one changes nothing.
-        touched = touched_blocks(redo)
+        # Verified to its end before the first byte is written: a damaged one changes nothing. What
+        # this process has verified as it came in is not read twice.
+        known, self._touched = self._touched, None
+        if known is None or known[0] != redo.header:
+            touched = touched_blocks(redo)
+        else:
+            touched = known[1].bitmaps
         points = self.record.points
         if redo.header.kind is CutKind.DIFFERENCES and points:
             # After a resynchronization the old points are gone (behaviour 1.6, step 7).
@@ -232,7 +274,18 @@ class ReplicaState:
             self.save(replace(self.record, points=()))
             self.undo.prune(())
         self.undo.preserve(redo.header, opened, touched, points)
-        write_log(redo, opened)
+        doubted, self._in_doubt = self._in_doubt, True
+        write_log(redo, opened, self.applying.before_write)
+        self._in_doubt = doubted
+
+    def _give_up_disks(self, damaged: Path, cause: str) -> bool:
+        """Note that the disks are of no one moment: part of a log that is lost is on them."""
+        log.error("replica_half_applied", machine_id=self.machine_id, log=damaged.name, cause=cause)
+        self.save(ReplicaRecord(state=CopyState.INCOMPLETE))
+        self.undo.prune(())
+        self._give_up_from(damaged, cause)
+        self._drop_logs(committed_logs(self.folder))
+        return False
 
     def _give_up_from(self, damaged: Path, cause: str) -> None:
         # The disks stay at the change set before; the next delta is refused for its gap, and the
@@ -250,11 +303,12 @@ class ReplicaState:
 
     def _none_left(self) -> None:
         self._committed = None
-        self.being_applied = False
+        self.being_applied = self._in_doubt = False
+        self.applying.end()
 
 
 def _require_next(header: TransferHeader, newest: TransferHeader | None) -> None:
-    """Raise FrameError where a log does not follow on what is held (a comparison may skip some)."""
+    """Raise _GapError where a log does not follow on what is held (a comparison may skip some)."""
     if newest is None or header.kind is CutKind.DIFFERENCES or header.cut == newest.cut + 1:
         return
-    raise FrameError(f"change set {header.cut} leaves a gap after {newest.cut}")
+    raise _GapError(f"change set {header.cut} leaves a gap after {newest.cut}")

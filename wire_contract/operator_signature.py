@@ -55,6 +55,8 @@ class SignedOperation(StrEnum):
     UNPLANNED_FAILOVER = "UnplannedFailover"
     COMMIT = "Commit"
     REVERSE_REPLICATE = "ReverseReplicate"
+    CHANGE_RECOVERY_POINT = "ChangePit"
+    CANCEL_FAILOVER = "CancelFailover"
 
 
 REQUESTS: Final[Mapping[str, SignedOperation]] = {
@@ -64,6 +66,8 @@ REQUESTS: Final[Mapping[str, SignedOperation]] = {
     "unplannedfailover": SignedOperation.UNPLANNED_FAILOVER,
     "failovercommit": SignedOperation.COMMIT,
     "reprotect": SignedOperation.REVERSE_REPLICATE,
+    "applyrecoverypoint": SignedOperation.CHANGE_RECOVERY_POINT,
+    "failovercancel": SignedOperation.CANCEL_FAILOVER,
 }
 """The last segment of a POST's path on the ARM surface, in lower case; a PUT enables."""
 
@@ -166,6 +170,17 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.START: _BOTH,
     },
     SignedOperation.COMMIT: {Verb.COMMIT: _BOTH},
+    # On the copy that runs now, whichever end that is: the request names no direction.
+    SignedOperation.CHANGE_RECOVERY_POINT: {
+        Verb.SHUT_DOWN: _BOTH,
+        Verb.CHANGE_RECOVERY_POINT: _BOTH,
+        Verb.START: _BOTH,
+    },
+    SignedOperation.CANCEL_FAILOVER: {
+        Verb.SHUT_DOWN: _BOTH,
+        Verb.CANCEL_FAILOVER: _BOTH,
+        Verb.START: _BOTH,
+    },
     SignedOperation.REVERSE_REPLICATE: {
         Verb.COMMIT: _P,
         Verb.SHUT_DOWN: _R,
@@ -179,7 +194,13 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
 takes them back when its job is cancelled (tested against the hub's scenarios)."""
 
 UNDIRECTED: Final = frozenset(
-    {SignedOperation.ENABLE, SignedOperation.TEST_FAILOVER_CLEANUP, SignedOperation.COMMIT}
+    {
+        SignedOperation.ENABLE,
+        SignedOperation.TEST_FAILOVER_CLEANUP,
+        SignedOperation.COMMIT,
+        SignedOperation.CHANGE_RECOVERY_POINT,
+        SignedOperation.CANCEL_FAILOVER,
+    }
 )
 """Requests of these name no direction."""
 

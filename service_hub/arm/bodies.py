@@ -66,9 +66,15 @@ class Input(BaseModel):
 
 
 class ProviderInput(Input):
-    """The provider-specific part of a request, which site to site leaves empty."""
+    """The provider-specific part of a request, which site to site leaves empty.
+
+    Except that a failover or a test may name where to: the id of a recovery point, or one of the
+    dialect's words for one (HyperVReplicaAzure inputs; the newest is the default).
+    """
 
     instance_type: str | None = None
+    recovery_point_id: str | None = None
+    recovery_point_type: Literal["Latest", "LatestProcessed", "LatestApplicationConsistent"] | None = None
 
 
 class SkuInput(Input):
@@ -206,6 +212,19 @@ class TestFailoverInput(Input):
     """POST of a test failover."""
 
     properties: TestFailoverProperties
+
+
+class ApplyRecoveryPointProperties(Input):
+    """Which point the machine is to stand at instead; none: the newest."""
+
+    recovery_point_id: str | None = None
+    provider_specific_details: ProviderInput | None = None
+
+
+class ApplyRecoveryPointInput(Input):
+    """POST of a change of the recovery point."""
+
+    properties: ApplyRecoveryPointProperties
 
 
 class CleanupProperties(Input):

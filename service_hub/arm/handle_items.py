@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import (
+    ApplyRecoveryPointInput,
     CleanupInput,
     EnableInput,
     FailoverInput,
@@ -16,6 +17,7 @@ from service_hub.arm.bodies import (
     refuse_other_providers,
 )
 from service_hub.arm.calls import Answer, Call
+from service_hub.arm.chosen_points import point_named, point_of_details
 from service_hub.arm.ids import (
     CONTAINERS,
     FABRICS,
@@ -161,13 +163,23 @@ def planned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
 
 def unplanned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     """Read the body of an unplanned failover."""
-    del vault, facts
     wanted = read(call.body, UnplannedFailoverInput).properties
     refuse_other_providers(wanted.provider_specific_details, _DETAILS)
     return {
         "failover_direction": wanted.failover_direction,
         "source_operations_required": wanted.source_site_operations == "Required",
+        "recovery_point": point_of_details(wanted.provider_specific_details, vault, facts),
     }
+
+
+def point_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of a change of the recovery point."""
+    wanted = read(call.body, ApplyRecoveryPointInput).properties
+    refuse_other_providers(wanted.provider_specific_details, _DETAILS)
+    named = wanted.recovery_point_id
+    if not named:
+        return {"recovery_point": point_of_details(wanted.provider_specific_details, vault, facts)}
+    return {"recovery_point": point_named(named, vault, facts, "properties.recoveryPointId")}
 
 
 def test_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
@@ -177,6 +189,7 @@ def test_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     return {
         "failover_direction": wanted.failover_direction,
         "network_id": _test_network(wanted, vault, facts),
+        "recovery_point": point_of_details(wanted.provider_specific_details, vault, facts),
     }
 
 

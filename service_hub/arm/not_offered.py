@@ -90,9 +90,7 @@ LATER: Final = (
     *(
         Missing(("POST",), f"{paths.ITEM}/{verb}", _RECOVERY)
         for verb in (
-            "applyRecoveryPoint",
             "repairReplication",
-            "failoverCancel",
             "resolveHealthErrors",
         )
     ),

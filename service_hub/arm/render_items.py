@@ -94,7 +94,7 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
         "failoverHealth": "Normal",
         "healthErrors": errors,
         "currentScenario": _current_scenario(vault, item),
-        "failoverRecoveryPointId": "",
+        "failoverRecoveryPointId": _failover_point(vault, facts),
         "providerSpecificDetails": _details(facts, state, description),
         "eventCorrelationId": item.relationship_id,
     }
@@ -103,6 +103,12 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
     if item.last_test_failover_at is not None:
         properties["lastSuccessfulTestFailoverTime"] = fine_time(item.last_test_failover_at)
     return properties
+
+
+def _failover_point(vault: Vault, facts: ItemFacts) -> str:
+    """Return the point that was chosen for the failover; "" as recorded, for the newest or none."""
+    point_id = facts.item.failover_point_id
+    return "" if point_id is None else f"{item_id(vault, facts)}/{RECOVERY_POINTS}/{point_id}"
 
 
 def _protection_state(item: ProtectedItem) -> tuple[str, str]:

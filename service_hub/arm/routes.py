@@ -27,6 +27,7 @@ from service_hub.arm.handle_items import (
     cleanup_arguments,
     no_arguments,
     planned_arguments,
+    point_arguments,
     test_arguments,
     unplanned_arguments,
 )
@@ -50,6 +51,8 @@ ITEM_OPERATIONS: Final[dict[str, tuple[Operation, ReadArguments]]] = {
     "plannedFailover": (Operation.PLANNED_FAILOVER, planned_arguments),
     "unplannedFailover": (Operation.UNPLANNED_FAILOVER, unplanned_arguments),
     "failoverCommit": (Operation.COMMIT, no_arguments),
+    "applyRecoveryPoint": (Operation.CHANGE_RECOVERY_POINT, point_arguments),
+    "failoverCancel": (Operation.CANCEL_FAILOVER, no_arguments),
     "reProtect": (Operation.REVERSE_REPLICATE, planned_arguments),
 }
 """What is posted to an item: each answers 202 and a job."""

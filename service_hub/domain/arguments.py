@@ -101,7 +101,19 @@ def _fail_over(job: Job, side: Side) -> Arguments:
     prepared = job.context.get("result:PrepareForFailoverTask")
     cut = prepared.get("last_cut") if isinstance(prepared, dict) else None
     planned = job.operation is Operation.PLANNED_FAILOVER
-    return {"planned": planned, "expected_cut": cut, "recovery_point": None}
+    point = None if planned else _point(job)
+    return {"planned": planned, "expected_cut": cut, "recovery_point": point}
+
+
+def _change_recovery_point(job: Job, side: Side) -> Arguments:
+    del side
+    return {"recovery_point": _point(job)}
+
+
+def _point(job: Job) -> JsonValue:
+    """Return the recovery point that was asked for; None: the newest."""
+    arguments: Any = job.context.get("arguments", {})
+    return arguments.get("recovery_point")
 
 
 def _prepare_reverse(job: Job, side: Side) -> Arguments:
@@ -128,7 +140,7 @@ def _create_test_machine(job: Job, side: Side) -> Arguments:
     return {
         "replica_machine_id": _look(job, "machines", side),
         "name": job.context["test_name"],
-        "recovery_point": None,
+        "recovery_point": _point(job),
     }
 
 
@@ -162,6 +174,7 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.UPDATE_PROTECTION: _update_protection,
     Verb.SHUT_DOWN: _shut_down,
     Verb.FAIL_OVER: _fail_over,
+    Verb.CHANGE_RECOVERY_POINT: _change_recovery_point,
     Verb.PREPARE_REVERSE: _prepare_reverse,
     Verb.REVERSE_REPLICATE: _reverse_replicate,
     Verb.CREATE_TEST_MACHINE: _create_test_machine,

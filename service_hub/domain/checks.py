@@ -28,6 +28,9 @@ _WITHOUT_SOURCE = frozenset(
 )
 """Operations that need the recovery side alone (behaviour.md, 2.8 and 2.10)."""
 
+_FAILED_OVER_COPY_ALONE = frozenset({Operation.COMMIT, Operation.CHANGE_RECOVERY_POINT})
+"""Operations that need the copy alone that was failed over."""
+
 _NOT_WHILE_COMPARING = frozenset({Operation.PLANNED_FAILOVER, Operation.TEST_FAILOVER})
 """Refused while the copies are compared; unplanned is allowed (behaviour.md, 1.3)."""
 
@@ -120,7 +123,7 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
     """
     assert job.operation is not None, "a job on an item has an operation"
     source, target = job.direction.place(Side.PRIMARY), job.direction.place(Side.RECOVERY)
-    alone = job.operation is Operation.COMMIT or job.operation in _WITHOUT_SOURCE
+    alone = job.operation in _FAILED_OVER_COPY_ALONE or job.operation in _WITHOUT_SOURCE
     needed = [target] if alone else [source, target]
     for side in needed:
         if not sides[side].connected:

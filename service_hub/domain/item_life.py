@@ -28,11 +28,16 @@ from service_hub.domain.scenarios import (
 )
 from wire_contract.vocabulary import Direction, Side
 
+_LOOK_BACK = frozenset({Operation.COMMIT, Operation.CHANGE_RECOVERY_POINT})
+
 
 def direction_of(operation: Operation, active: Side) -> Direction:
-    """Return the direction a job of this operation has; a commit looks back, all others ahead."""
+    """Return the direction a job of this operation has: mostly ahead, away from where it runs.
+
+    A commit and a change of the recovery point look back at the failover that they are about.
+    """
     ahead = expected_direction(operation, active)
-    if operation is not Operation.COMMIT:
+    if operation not in _LOOK_BACK:
         return ahead
     return (
         Direction.RECOVERY_TO_PRIMARY
@@ -148,7 +153,19 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
             update |= {
                 "failed_over_unplanned": state is ProtectionState.UNPLANNED_FAILED_OVER,
                 "last_failover_at": job.started_at,
+                "failover_point_id": _chosen_point(job),
             }
+    if job.operation is Operation.CANCEL_FAILOVER and state not in _FAILED_OVER:
+        update |= {
+            "active_location": job.direction.place(Side.RECOVERY),
+            "failed_over_unplanned": False,
+            "failover_point_id": None,
+        }
+    if job.operation is Operation.CHANGE_RECOVERY_POINT and _was_sent(job, POINT_TASK):
+        update |= {
+            "failed_over_unplanned": state is ProtectionState.UNPLANNED_FAILED_OVER,
+            "failover_point_id": _chosen_point(job),
+        }
     if state is ProtectionState.TEST_OPEN and job.operation is Operation.TEST_FAILOVER:
         update |= {
             "test_state": TestState.WAITING_FOR_COMPLETION,
@@ -157,6 +174,21 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
     if job.state is JobState.SUCCEEDED:
         update |= _after_success(job)
     return item.model_copy(update=update)
+
+
+POINT_TASK = "ChangeRecoveryPointTask"
+
+
+def _was_sent(job: Job, task_id: str) -> bool:
+    task = job.run(task_id)
+    return task is not None and task.may_hold
+
+
+def _chosen_point(job: Job) -> str | None:
+    """Return the recovery point that was asked for; None: the newest there was."""
+    arguments = job.context.get("arguments")
+    chosen = arguments.get("recovery_point") if isinstance(arguments, dict) else None
+    return None if chosen is None else str(chosen)
 
 
 def state_after(job: Job, arc: Arc) -> ProtectionState:
@@ -217,6 +249,7 @@ def _after_success(job: Job) -> dict[str, Any]:
             planned = job.scenario_key == "reverse_after_planned"
             return {
                 "failed_over_unplanned": False,
+                "failover_point_id": None,
                 "initial_replication_type": "None" if planned else "OverNetwork",
             }
         case _:

@@ -273,6 +273,10 @@ _EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
         Action.DISCARDED,
         "the failover is taken back: what was written at this copy since then is given up",
     ),
+    Verb.CHANGE_RECOVERY_POINT: (
+        Action.DISCARDED,
+        "the machine stands at another recovery point: what it wrote since the failover is given up",
+    ),
     Verb.PREPARE_REVERSE: (
         Action.DISCARDED,
         "this copy becomes the replica: what differs from the copy that runs is overwritten",
@@ -318,6 +322,9 @@ def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> Exp
                 "what the former source wrote that had not reached the replica by the failover;"
                 " nobody observed how much that is"
             )
+            return ExpectedLoss(None, None, None, words)
+        case Operation.CHANGE_RECOVERY_POINT | Operation.CANCEL_FAILOVER:
+            words = "what the failed-over copy wrote since the failover; nobody observed how much"
             return ExpectedLoss(None, None, None, words)
         case Operation.COMMIT:
             words = "nothing; earlier recovery points can't be chosen any more"

@@ -32,11 +32,15 @@ class ProtectionState(StrEnum):
     PLANNED_FAILED_OVER = "PlannedFailoverCommitRequired"
     PLANNED_COMMITTING = "PlannedFailoverCommitInProgress"
     PLANNED_COMMITTED = "PlannedFailoverStatesBegin"
+    PLANNED_CHANGING_POINT = "PlannedFailoverChangeRecoveryPointInProgress"
+    PLANNED_CANCELLING = "PlannedFailoverCancellationInProgress"
     PLANNED_REVERSING = "PlannedReverseReplicationInProgress"
     UNPLANNED_FAILING_OVER = "UnplannedFailoverInProgress"
     UNPLANNED_FAILED_OVER = "UnplannedFailoverCommitPendingStatesBegin"
     UNPLANNED_COMMITTING = "UnplannedFailoverCommitInProgress"
     UNPLANNED_COMMITTED = "UnplannedFailoverStatesBegin"
+    UNPLANNED_CHANGING_POINT = "UnplannedFailoverChangeRecoveryPointInProgress"
+    UNPLANNED_CANCELLING = "UnplannedFailoverCancellationInProgress"
     UNPLANNED_REVERSING = "UnplannedReverseReplicationInProgress"
     PLANNED_UNDO_FAILED = "PlannedFailoverUndoFailed"
     UNPLANNED_UNDO_FAILED = "UnplannedFailoverUndoFailed"
@@ -65,6 +69,8 @@ class Operation(StrEnum):
     UNPLANNED_FAILOVER = "UnplannedFailover"
     COMMIT = "Commit"
     REVERSE_REPLICATE = "ReverseReplicate"
+    CHANGE_RECOVERY_POINT = "ChangePit"
+    CANCEL_FAILOVER = "CancelFailover"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +167,16 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         O.COMMIT: Arc(
             via=S.PLANNED_COMMITTING, done=S.PLANNED_COMMITTED, failed=S.PLANNED_FAILED_OVER
         ),
+        # At an older point, what came after it is lost: from there on it is as after an unplanned
+        # failover, and reversed by comparing (ours: the state afterwards was not recorded).
+        O.CHANGE_RECOVERY_POINT: Arc(
+            via=S.PLANNED_CHANGING_POINT,
+            done=S.UNPLANNED_FAILED_OVER,
+            failed=S.PLANNED_FAILED_OVER,
+        ),
+        O.CANCEL_FAILOVER: Arc(
+            via=S.PLANNED_CANCELLING, done=S.PROTECTED, failed=S.PLANNED_FAILED_OVER
+        ),
     },
     S.PLANNED_COMMITTED: {
         O.REVERSE_REPLICATE: Arc(
@@ -173,6 +189,14 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         ),
         O.COMMIT: Arc(
             via=S.UNPLANNED_COMMITTING, done=S.UNPLANNED_COMMITTED, failed=S.UNPLANNED_FAILED_OVER
+        ),
+        O.CHANGE_RECOVERY_POINT: Arc(
+            via=S.UNPLANNED_CHANGING_POINT,
+            done=S.UNPLANNED_FAILED_OVER,
+            failed=S.UNPLANNED_FAILED_OVER,
+        ),
+        O.CANCEL_FAILOVER: Arc(
+            via=S.UNPLANNED_CANCELLING, done=S.PROTECTED, failed=S.UNPLANNED_FAILED_OVER
         ),
     },
     S.UNPLANNED_COMMITTED: {
@@ -197,6 +221,9 @@ _RECORDED_ORDER: Final = (
     Operation.UNPLANNED_FAILOVER,
     Operation.TEST_FAILOVER,
     Operation.TEST_FAILOVER_CLEANUP,
+    Operation.CHANGE_RECOVERY_POINT,
+    # Not recorded: ours, where a failover can be undone before its commit.
+    Operation.CANCEL_FAILOVER,
 )
 
 BUSY_STATES: Final = frozenset(arc.via for arcs in TRANSITIONS.values() for arc in arcs.values())
@@ -217,11 +244,15 @@ DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
     S.PLANNED_FAILED_OVER: "Planned failover finished",
     S.PLANNED_COMMITTING: "Commit in progress",
     S.PLANNED_COMMITTED: "Planned failover committed",
+    S.PLANNED_CHANGING_POINT: "Changing the recovery point",
+    S.PLANNED_CANCELLING: "Cancelling the failover",
     S.PLANNED_REVERSING: "Reverse replication in progress",
     S.UNPLANNED_FAILING_OVER: "Failover in progress",
     S.UNPLANNED_FAILED_OVER: "Failover completed",
     S.UNPLANNED_COMMITTING: "Commit in progress",
     S.UNPLANNED_COMMITTED: "Failover committed",
+    S.UNPLANNED_CHANGING_POINT: "Changing the recovery point",
+    S.UNPLANNED_CANCELLING: "Cancelling the failover",
     S.UNPLANNED_REVERSING: "Reverse replication in progress",
     S.PLANNED_UNDO_FAILED: "Planned failover not fully taken back",
     S.UNPLANNED_UNDO_FAILED: "Failover not fully taken back",

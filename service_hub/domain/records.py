@@ -257,6 +257,7 @@ class ProtectedItem(Record):
     the job that brought it where it is: only that one may go on from there. `plan` is the job of a
     recovery plan that holds it from beginning to end, also while none of its own jobs runs.
     `offline_folder` is the folder below the policy's paths that its first copy was written to.
+    `failover_point_id`: the recovery point that was chosen for the failover, None: the newest.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -284,6 +285,7 @@ class ProtectedItem(Record):
     plan: CurrentScenario | None = None
     failed_over_unplanned: bool = False
     last_failover_at: datetime | None = None
+    failover_point_id: str | None = None
     last_test_failover_at: datetime | None = None
     test_opened_at: datetime | None = None
     left_by: str | None = None

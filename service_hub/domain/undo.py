@@ -211,8 +211,9 @@ def _lasting_state(job: Job) -> ProtectionState | None:
     """Return the item's state that the newest lasting task leaves, None where nothing lasts."""
     tried = {step.task_id for step in job.undo if step.attempt > 0}
     for task in reversed(job.tasks):
-        leaves = job.spec(task.task_id).leaves
-        if leaves is None or task.state is not TaskState.SUCCEEDED or not task.may_hold:
+        spec = job.spec(task.task_id)
+        lasts = task.state is TaskState.SUCCEEDED or spec.leaves_once_begun
+        if spec.leaves is None or not lasts or not task.may_hold:
             continue
-        return None if task.task_id in tried else leaves
+        return None if task.task_id in tried else spec.leaves
     return None

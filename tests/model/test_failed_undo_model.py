@@ -26,7 +26,8 @@ from wire_contract.vocabulary import Side
 S, O = ProtectionState, Operation  # noqa: E741 -- one letter, as in the table itself
 
 FAILOVERS = (O.PLANNED_FAILOVER, O.UNPLANNED_FAILOVER, O.TEST_FAILOVER)
-OFFERED = frozenset({*FAILOVERS, O.TEST_FAILOVER_CLEANUP, O.COMMIT})
+BACK = (O.CHANGE_RECOVERY_POINT, O.CANCEL_FAILOVER)
+OFFERED = frozenset({*FAILOVERS, *BACK, O.TEST_FAILOVER_CLEANUP, O.COMMIT})
 """Reversals change which copy replicates: they have tests with the real fabrics."""
 
 PLACES_MAX = 1_000
@@ -62,7 +63,7 @@ def places() -> tuple[set[Place], int]:
     while waiting:
         place = waiting.pop()
         for operation, with_source in asked(place):
-            if operation not in FAILOVERS:
+            if operation not in {*FAILOVERS, *BACK}:
                 continue
             job = planned(place.item, operation, with_source=with_source)
             for mishap in mishaps(job):
@@ -72,8 +73,7 @@ def places() -> tuple[set[Place], int]:
                 if then not in found:
                     assert len(found) < PLACES_MAX, "there is no end of places"
                     found.add(then)
-                    if then.state in {S.PROTECTED, *UNDO_FAILED_STATES}:
-                        waiting.append(then)
+                    waiting.append(then)
     return found, count
 
 

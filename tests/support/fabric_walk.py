@@ -163,6 +163,12 @@ def _cancel(ends: Ends, side: Side) -> Ends:
     return replace(ends.with_end(side, off), diverged=ends.diverged or end.has_written)
 
 
+def _change_point(ends: Ends, side: Side) -> Ends:
+    ends = _moved(ends, side, O.CHANGE_RECOVERY_POINT)
+    off = replace(ends.at(side), runs=False, has_written=False)
+    return _moved(ends.with_end(side, off), side, O.COMPLETE_FAILOVER)
+
+
 def _moved(ends: Ends, side: Side, operation: table.Operation) -> Ends:
     end = ends.at(side)
     return ends.with_end(side, replace(end, position=table.advance(end.position, operation)))
@@ -175,6 +181,7 @@ _PERFORM: Final[Mapping[Verb, Callable[[Ends, Side], Ends]]] = {
     Verb.SYNCHRONIZE: _synchronize,
     Verb.FAIL_OVER: _fail_over,
     Verb.CANCEL_FAILOVER: _cancel,
+    Verb.CHANGE_RECOVERY_POINT: _change_point,
     Verb.COMMIT: lambda ends, side: _moved(ends, side, O.COMMIT_FAILOVER),
 }
 """The verbs of the operations that are walked here, on a machine."""

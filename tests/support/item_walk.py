@@ -43,7 +43,8 @@ ERROR: Final = JobError(code="1", message="no", created_at=NOW)
 WITHDRAWN: Final = JobError(code="1", message="no", created_at=NOW, provider_code=90002)
 RESULT: Final[dict[str, JsonValue]] = {"replica_host": "h", "replica_port": 8084, "last_cut": 1}
 UNPLANNED: Final = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
-MOVES: Final = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER}
+AHEAD: Final = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER}
+MOVES: Final = AHEAD | {Operation.CANCEL_FAILOVER}
 EVENTS_MAX: Final = 300
 
 Reflect = Callable[[ProtectedItem, Job], ProtectedItem]
@@ -148,7 +149,9 @@ def check_whole(before: ProtectedItem, operation: Operation, run: Run) -> None:
     moved = after.active_location is not before.active_location
     assert moved <= (operation in MOVES), f"{fate}: the machine moved"
     failed_over = {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}
-    if operation in MOVES:
+    if operation is Operation.CANCEL_FAILOVER:
+        assert moved == (after.state not in failed_over), f"{fate}: it is back and says otherwise"
+    if operation in AHEAD:
         assert moved == (after.state in failed_over), f"{fate}: it moved and does not say so"
     assert after.epoch > before.epoch or after.authority is before.authority, f"{fate}: same epoch"
     if after.state in UNPLANNED:

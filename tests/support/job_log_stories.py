@@ -101,6 +101,16 @@ async def _unplanned(world: HubWorld) -> None:
     await completed(world)
 
 
+async def _points(world: HubWorld) -> None:
+    """Other recovery points, and failovers of both kinds that are cancelled."""
+    await protected(world)
+    await _done(world, await ask(world, Operation.PLANNED_FAILOVER))
+    await _done(world, await ask(world, Operation.CANCEL_FAILOVER))
+    await _done(world, await ask(world, Operation.UNPLANNED_FAILOVER, recovery_point="p1"))
+    await _done(world, await ask(world, Operation.CHANGE_RECOVERY_POINT, recovery_point="p2"))
+    await _done(world, await ask(world, Operation.CANCEL_FAILOVER))
+
+
 async def _tested(world: HubWorld) -> None:
     await protected(world)
     await _done(world, await ask(world, Operation.TEST_FAILOVER))
@@ -240,6 +250,7 @@ async def _resumed(world: HubWorld) -> None:
 STORIES: Final[Mapping[str, Story]] = {
     "planned": _planned,
     "unplanned": _unplanned,
+    "points": _points,
     "tested": _tested,
     "undone_and_restarted": _undone_and_restarted,
     "tried_again": _tried_again,

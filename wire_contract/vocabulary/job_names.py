@@ -29,6 +29,7 @@ _PRIMARY_DONE = "Finalize protection on the primary virtual machine"
 _RECOVERY_DONE = "Finalize protection on the recovery virtual machine"
 _REGISTER = "Register the Azure Site Recovery Provider"
 _REVERSE = JobRow("ReverseReplication", "Reverse replication", _ENTITY, _ASR, "recorded.md 7")
+_CANCEL = JobRow("CancelFailover", "Cancel failover", _ENTITY, _FAILOVER, "ours")
 _CLEANUP = "Test failover cleanup"
 
 JOBS: Final[Mapping[str, JobRow]] = {
@@ -49,6 +50,11 @@ JOBS: Final[Mapping[str, JobRow]] = {
         "UnplannedFailover", "Failover", _ENTITY, _FAILOVER, "recorded.md 5"
     ),
     "commit": JobRow("CommitFailover", "Commit", _ENTITY, _ASR, "recorded.md 6"),
+    "change_recovery_point": JobRow(
+        "ChangeRecoveryPoint", "Change recovery point", _ENTITY, _FAILOVER, "behaviour.md 2.11"
+    ),
+    "cancel_planned_failover": _CANCEL,
+    "cancel_unplanned_failover": _CANCEL,
     "reverse_after_planned": _REVERSE,
     "reverse_after_unplanned": _REVERSE,
     # Tests of failovers.

@@ -98,6 +98,31 @@ TASKS: Final[Mapping[str, TaskRow]] = {
     "VmStartInitialReplicationTask": TaskRow(
         "VmStartInitialReplication", _START_COPY, "recorded.md 7"
     ),
+    # No change of the recovery point was recorded: its steps are behaviour.md's, their names ours.
+    "ChangeRecoveryPointPreflightChecksTask": TaskRow(
+        "VmChangePitPrerequisitesCheck",
+        "Prerequisites check for changing the recovery point",
+        "behaviour.md 2.11",
+    ),
+    "ShutdownFailedOverVmTask": TaskRow("VmShutdownFailedOverVm", _SHUT_DOWN, "behaviour.md 2.11"),
+    "ChangeRecoveryPointTask": TaskRow(
+        "VmChangePit", "Change the recovery point", "behaviour.md 2.11"
+    ),
+    "StartAtRecoveryPointTask": TaskRow(
+        "VmStartAtPit", "Start the replica virtual machine", "behaviour.md 2.11"
+    ),
+    "CancelFailoverPreflightChecksTask": TaskRow(
+        "VmCancelFailoverPrerequisitesCheck",
+        "Prerequisites check for cancelling the failover",
+        "ours",
+    ),
+    "CancelFailoverOnReplicaTask": TaskRow(
+        "VmCancelFailoverOnReplica", "Cancel the failover of the replica", "ours"
+    ),
+    "CancelFailoverOnSourceTask": TaskRow(
+        "VmCancelFailoverOnSource", "Go on replicating from the source", "ours"
+    ),
+    "StartSourceTask": TaskRow("VmStartSource", "Start the virtual machine", "ours"),
     # Tests of failovers.
     "TestFailoverPreflightChecksTask": TaskRow(
         "VmTfoPrerequisitesCheck", "Prerequisites check for test failover", "recorded.md 2"

@@ -13,6 +13,9 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios.failover_tests import TEST_FAILOVER, TEST_FAILOVER_CLEANUP
 from service_hub.domain.scenarios.failovers import (
     AFTER_FAILED_UNDO,
+    CANCEL_PLANNED_FAILOVER,
+    CANCEL_UNPLANNED_FAILOVER,
+    CHANGE_RECOVERY_POINT,
     COMMIT,
     FINAL_CHANGES_SECONDS_MAX,
     PLANNED_FAILOVER,
@@ -53,6 +56,9 @@ from service_hub.domain.scenarios.specs import (
 
 __all__ = [
     "AFTER_FAILED_UNDO",
+    "CANCEL_PLANNED_FAILOVER",
+    "CANCEL_UNPLANNED_FAILOVER",
+    "CHANGE_RECOVERY_POINT",
     "COMMIT",
     "COMPLETE_PRIMARY",
     "COMPLETE_RECOVERY",
@@ -101,6 +107,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "planned_failover": PLANNED_FAILOVER,
     "unplanned_failover": UNPLANNED_FAILOVER,
     "commit": COMMIT,
+    "change_recovery_point": CHANGE_RECOVERY_POINT,
+    "cancel_planned_failover": CANCEL_PLANNED_FAILOVER,
+    "cancel_unplanned_failover": CANCEL_UNPLANNED_FAILOVER,
     "reverse_after_planned": REVERSE_AFTER_PLANNED,
     "reverse_after_unplanned": REVERSE_AFTER_UNPLANNED,
     "pair_clouds": PAIR_CLOUDS,
@@ -122,6 +131,7 @@ _BY_OPERATION: Final[Mapping[Operation, str]] = {
     Operation.PLANNED_FAILOVER: "planned_failover",
     Operation.UNPLANNED_FAILOVER: "unplanned_failover",
     Operation.COMMIT: "commit",
+    Operation.CHANGE_RECOVERY_POINT: "change_recovery_point",
 }
 
 
@@ -135,7 +145,9 @@ def plan_key(operation: Operation) -> str:
 
 
 def scenario_key(operation: Operation, *, unplanned: bool) -> str:
-    """Return the plan of an operation; reverse replication depends on the kind of failover."""
+    """Return the plan of an operation; some depend on the kind of failover before them."""
     if operation is Operation.REVERSE_REPLICATE:
         return "reverse_after_unplanned" if unplanned else "reverse_after_planned"
+    if operation is Operation.CANCEL_FAILOVER:
+        return "cancel_unplanned_failover" if unplanned else "cancel_planned_failover"
     return _BY_OPERATION[operation]

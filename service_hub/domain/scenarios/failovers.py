@@ -132,6 +132,71 @@ COMMIT: Final = Scenario(
 )
 
 
+CHANGE_RECOVERY_POINT: Final = Scenario(
+    *job_names("change_recovery_point"),
+    (
+        TaskSpec(*task_names("ChangeRecoveryPointPreflightChecksTask")),
+        TaskSpec(
+            *task_names("ShutdownFailedOverVmTask"), RECOVERY, Verb.SHUT_DOWN, undo=Verb.START
+        ),
+        TaskSpec(
+            *task_names("ChangeRecoveryPointTask"),
+            RECOVERY,
+            Verb.CHANGE_RECOVERY_POINT,
+            undo_on_failure=True,
+            leaves=ProtectionState.UNPLANNED_FAILED_OVER,
+            leaves_once_begun=True,
+        ),
+        TaskSpec(*task_names("StartAtRecoveryPointTask"), RECOVERY, Verb.START),
+    ),
+)
+"""Before a commit: the failed-over copy stands at another point; what it wrote is given up.
+
+What it wrote cannot come back, but it can be started again wherever it stands.
+"""
+
+
+def _cancel(key: str, leaves: ProtectionState) -> Scenario:
+    """Return how a failover is undone: PRIMARY is the copy that runs, RECOVERY its source.
+
+    The authority goes back as soon as the replica may have been reverted, so that nothing leads
+    back to what it wrote; from then on the source is the item's place, whatever fails.
+    """
+    return Scenario(
+        *job_names(key),
+        (
+            TaskSpec(*task_names("CancelFailoverPreflightChecksTask")),
+            TaskSpec(
+                *task_names("ShutdownFailedOverVmTask"), PRIMARY, Verb.SHUT_DOWN, undo=Verb.START
+            ),
+            TaskSpec(
+                *task_names("CancelFailoverOnReplicaTask"),
+                PRIMARY,
+                Verb.CANCEL_FAILOVER,
+                raises_epoch=True,
+                no_way_back=True,
+                leaves=leaves,
+                leaves_once_begun=True,
+            ),
+            TaskSpec(
+                *task_names("CancelFailoverOnSourceTask"),
+                RECOVERY,
+                Verb.CANCEL_FAILOVER,
+                retry=SETTLING_RETRY,
+            ),
+            TaskSpec(*task_names("StartSourceTask"), RECOVERY, Verb.START),
+        ),
+    )
+
+
+CANCEL_PLANNED_FAILOVER: Final = _cancel(
+    "cancel_planned_failover", ProtectionState.PLANNED_UNDO_FAILED
+)
+CANCEL_UNPLANNED_FAILOVER: Final = _cancel(
+    "cancel_unplanned_failover", ProtectionState.UNPLANNED_UNDO_FAILED
+)
+
+
 def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
     committed = (
         ProtectionState.PLANNED_COMMITTED if planned else ProtectionState.UNPLANNED_COMMITTED

@@ -76,7 +76,8 @@ class TaskSpec:
     task with `undo_on_failure` fails; the newest task first. `undo_must_hold`: when that fails,
     nothing older is taken back. `no_way_back`: once it may have been done, nothing older is either.
     `go_on_after_failure`: the failure is noted and the job continues. `leaves`: the item's state
-    once it is done, if the job ends later without success and it is not taken back.
+    once it is done, if the job ends later without success and it is not taken back;
+    `leaves_once_begun`: already once it may have had an effect.
     `asks_inventory`: the ends are asked for their inventory, and the task succeeds when it has
     come. `group`: runs child jobs. `manual_action`: what a person has to do; the job is suspended
     until it is resumed.
@@ -98,6 +99,7 @@ class TaskSpec:
     undo_must_hold: bool = False
     no_way_back: bool = False
     leaves: ProtectionState | None = None
+    leaves_once_begun: bool = False
     asks_inventory: bool = False
     retry: RetryPolicy = TRANSIENT_RETRY
     group: GroupSpec | None = None

@@ -31,6 +31,8 @@ class Operation(StrEnum):
     UNPLANNED_FAILOVER = "unplanned-failover"
     COMMIT = "commit"
     REVERSE_REPLICATE = "reverse-replicate"
+    CHANGE_RECOVERY_POINT = "change-recovery-point"
+    CANCEL_FAILOVER = "cancel-failover"
     REFRESH_SERVER = "refresh-server"
     REMOVE_SERVER = "remove-server"
     PURGE_SERVER = "purge-server"
@@ -54,6 +56,8 @@ _NAMES: Final[Mapping[Operation, str]] = {
     Operation.UNPLANNED_FAILOVER: "UnplannedFailover",
     Operation.COMMIT: "Commit",
     Operation.REVERSE_REPLICATE: "ReverseReplicate",
+    Operation.CHANGE_RECOVERY_POINT: "ChangePit",
+    Operation.CANCEL_FAILOVER: "CancelFailover",
     Operation.REFRESH_SERVER: "RefreshProvider",
     Operation.REMOVE_SERVER: "UnregisterFabric",
     Operation.PURGE_SERVER: "PurgeServer",

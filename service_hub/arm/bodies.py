@@ -74,7 +74,9 @@ class ProviderInput(Input):
 
     instance_type: str | None = None
     recovery_point_id: str | None = None
-    recovery_point_type: Literal["Latest", "LatestProcessed", "LatestApplicationConsistent"] | None = None
+    recovery_point_type: (
+        Literal["Latest", "LatestProcessed", "LatestApplicationConsistent"] | None
+    ) = None
 
 
 class SkuInput(Input):
@@ -218,7 +220,7 @@ class ApplyRecoveryPointProperties(Input):
     """Which point the machine is to stand at instead; none: the newest."""
 
     recovery_point_id: str | None = None
-    provider_specific_details: ProviderInput | None = None
+    provider_specific_details: ProviderInput
 
 
 class ApplyRecoveryPointInput(Input):

@@ -11,17 +11,15 @@ from service_hub.arm.ids import (
 )
 from service_hub.arm.render_items import item_id, recovery_points
 from service_hub.domain.errors import InvalidRequestError
-from service_hub.domain.recovery_points import newest_application_consistent
 from service_hub.domain.records import Vault
+from service_hub.domain.recovery_points import newest_application_consistent
 from service_hub.ports import ItemFacts
 
 _IN_DETAILS = "properties.providerSpecificDetails.recoveryPointId"
 _TYPE = "properties.providerSpecificDetails.recoveryPointType"
 
 
-def point_of_details(
-    details: ProviderInput | None, vault: Vault, facts: ItemFacts
-) -> str | None:
+def point_of_details(details: ProviderInput | None, vault: Vault, facts: ItemFacts) -> str | None:
     """Return the point that the provider-specific part of a request names; None: the newest."""
     if details is None:
         return None
@@ -46,7 +44,10 @@ def point_named(text: str, vault: Vault, facts: ItemFacts, target: str) -> str:
         kinds = (FABRICS, CONTAINERS, PROTECTED_ITEMS, RECOVERY_POINTS)
         *place, name = names_in_id(text, vault, kinds, target)
         own = item_id(vault, facts).lower()
-        if VaultIds(vault).in_container(place[0], place[1], PROTECTED_ITEMS, place[2]).lower() != own:
+        if (
+            VaultIds(vault).in_container(place[0], place[1], PROTECTED_ITEMS, place[2]).lower()
+            != own
+        ):
             raise InvalidRequestError("The recovery point belongs to another item.", target)
     for point in recovery_points(facts):
         if point.point_id.lower() == name.lower():

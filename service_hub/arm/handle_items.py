@@ -168,7 +168,7 @@ def unplanned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments
     return {
         "failover_direction": wanted.failover_direction,
         "source_operations_required": wanted.source_site_operations == "Required",
-        "recovery_point": point_of_details(wanted.provider_specific_details, vault, facts),
+        **_chosen(point_of_details(wanted.provider_specific_details, vault, facts)),
     }
 
 
@@ -178,8 +178,13 @@ def point_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     refuse_other_providers(wanted.provider_specific_details, _DETAILS)
     named = wanted.recovery_point_id
     if not named:
-        return {"recovery_point": point_of_details(wanted.provider_specific_details, vault, facts)}
-    return {"recovery_point": point_named(named, vault, facts, "properties.recoveryPointId")}
+        return _chosen(point_of_details(wanted.provider_specific_details, vault, facts))
+    return _chosen(point_named(named, vault, facts, "properties.recoveryPointId"))
+
+
+def _chosen(point_id: str | None) -> dict[str, JsonValue]:
+    """Name a point only where one was chosen: none is the newest."""
+    return {} if point_id is None else {"recovery_point": point_id}
 
 
 def test_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
@@ -189,7 +194,7 @@ def test_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     return {
         "failover_direction": wanted.failover_direction,
         "network_id": _test_network(wanted, vault, facts),
-        "recovery_point": point_of_details(wanted.provider_specific_details, vault, facts),
+        **_chosen(point_of_details(wanted.provider_specific_details, vault, facts)),
     }
 
 

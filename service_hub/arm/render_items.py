@@ -27,6 +27,7 @@ from service_hub.domain.protection import (
     allowed_operations,
 )
 from service_hub.domain.records import MachineObservation, ProtectedItem, Vault
+from service_hub.domain.recovery_points import APPLICATION_CONSISTENT
 from service_hub.ports import FabricFacts, ItemFacts
 from wire_contract.vmm_interface import NicView, RecoveryPointView
 from wire_contract.vocabulary import ReplicationMode
@@ -36,6 +37,14 @@ ITEM_KINDS: Final = (FABRICS, CONTAINERS, PROTECTED_ITEMS)
 
 _NO_NETWORK: Final = "00000000-0000-0000-0000-000000000000"
 """`recoveryVMNetworkId` of a network adapter whose network isn't mapped."""
+
+
+_POINT_TYPES: Final = {
+    "standard": "CrashConsistent",
+    "planned": "CrashConsistent",
+    APPLICATION_CONSISTENT: "ApplicationConsistent",
+}
+"""`recoveryPointType` by the fabric's word (arm-api.md, 2.7)."""
 
 
 def item_id(vault: Vault, facts: ItemFacts) -> str:
@@ -239,7 +248,7 @@ def recovery_point_body(vault: Vault, facts: ItemFacts, point: RecoveryPointView
         "type": resource_type(*ITEM_KINDS, RECOVERY_POINTS),
         "properties": {
             "recoveryPointTime": fine_time(point.taken_at),
-            "recoveryPointType": point.kind,
+            "recoveryPointType": _POINT_TYPES.get(point.kind, point.kind),
             "providerSpecificDetails": None,
         },
     }

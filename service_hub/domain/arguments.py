@@ -112,8 +112,8 @@ def _change_recovery_point(job: Job, side: Side) -> Arguments:
 
 def _point(job: Job) -> JsonValue:
     """Return the recovery point that was asked for; None: the newest."""
-    arguments: Any = job.context.get("arguments", {})
-    return arguments.get("recovery_point")
+    arguments = job.context.get("arguments")
+    return arguments.get("recovery_point") if isinstance(arguments, dict) else None
 
 
 def _prepare_reverse(job: Job, side: Side) -> Arguments:

@@ -275,7 +275,7 @@ _EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
     ),
     Verb.CHANGE_RECOVERY_POINT: (
         Action.DISCARDED,
-        "the machine stands at another recovery point: what it wrote since the failover is given up",
+        "it stands at another recovery point: what it wrote since the failover is given up",
     ),
     Verb.PREPARE_REVERSE: (
         Action.DISCARDED,

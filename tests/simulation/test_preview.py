@@ -132,6 +132,11 @@ async def test_every_operation_is_foreseen_as_it_then_happens(tmp_path: Path) ->
         await observe(world, "tokyo", ReplicationState.REPLICATING)
         await agree(tmp_path, parts, world, Operation.UNPLANNED_FAILOVER, failover_direction=BACK)
         done.append(Operation.UNPLANNED_FAILOVER)
+        for operation in (Operation.CHANGE_RECOVERY_POINT, Operation.CANCEL_FAILOVER):
+            await agree(tmp_path, parts, world, operation)
+            done.append(operation)
+        await observe(world, "tokyo", ReplicationState.REPLICATING)
+        await agree(tmp_path, parts, world, Operation.UNPLANNED_FAILOVER, failover_direction=BACK)
         await agree(tmp_path, parts, world, Operation.REVERSE_REPLICATE, failover_direction=AWAY)
     assert set(done) == set(Operation), "every operation is previewed here"
 

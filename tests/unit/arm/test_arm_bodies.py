@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from service_hub.arm import edge
-from tests.unit.arm.arm_estate import CLOUDS, FABRICS, MACHINE, MAPPING, NETWORK, POLICY, VAULT
+from tests.unit.arm.arm_estate import (
+    CLOUDS,
+    FABRICS,
+    MACHINE,
+    MAPPING,
+    NETWORK,
+    POINT,
+    POLICY,
+    VAULT,
+)
 from tests.unit.arm.conftest import ROOT, SERVERS, Surface, error_of
 from wire_contract.vocabulary import Side
 
@@ -212,6 +221,12 @@ async def test_operations_reach_the_use_case_with_their_arguments(surface: Surfa
             {**direction, "sourceSiteOperations": "Required"},
             {"failover_direction": "PrimaryToRecovery", "source_operations_required": True},
         ),
+        ("applyRecoveryPoint", {"providerSpecificDetails": {}}, {}),
+        (
+            "applyRecoveryPoint",
+            {"recoveryPointId": POINT, "providerSpecificDetails": {}},
+            {"recovery_point": POINT},
+        ),
         ("failoverCommit", None, {}),
         (
             "reProtect",
@@ -225,6 +240,24 @@ async def test_operations_reach_the_use_case_with_their_arguments(surface: Surfa
         assert response.status == 202, await response.text()
         assert surface.hub.arguments[-1] == expected
         surface.hub.end(list(surface.hub.jobs.values())[-1])
+
+
+async def test_a_recovery_point_is_one_that_the_replica_lists(surface: Surface) -> None:
+    details = {"failoverDirection": "PrimaryToRecovery"}
+    for chosen, target in (
+        ({"recoveryPointId": "no-point"}, "recoveryPointId"),
+        ({"recoveryPointId": f"{surface.item}/recoveryPoints/no-point"}, "recoveryPointId"),
+        ({"recoveryPointType": "LatestApplicationConsistent"}, "recoveryPointType"),
+    ):
+        body = {"properties": {**details, "providerSpecificDetails": chosen}}
+        path = f"{surface.item}/unplannedFailover"
+        status, error = await error_of(surface, "POST", path, json=body)
+        assert (status, error["target"]) == (400, f"properties.providerSpecificDetails.{target}")
+    chosen = {"recoveryPointId": f"{surface.item}/recoveryPoints/{POINT.upper()}"}
+    body = {"properties": {**details, "providerSpecificDetails": chosen}}
+    response = await surface.ask("POST", f"{surface.item}/unplannedFailover", json=body)
+    assert response.status == 202, await response.text()
+    assert surface.hub.arguments[-1]["recovery_point"] == POINT
 
 
 @pytest.mark.parametrize(

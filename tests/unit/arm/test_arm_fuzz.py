@@ -55,7 +55,14 @@ CHANGES = [
     for route in working_routes(arm_api(MemoryHub(), "https://hub.example"))
     if route.method not in {"GET", "DELETE"}
 ]
-TAKES_NO_BODY = ("failoverCommit", "/remove", "/refreshProvider", "/cancel", "/restart")
+TAKES_NO_BODY = (
+    "failoverCommit",
+    "failoverCancel",
+    "/remove",
+    "/refreshProvider",
+    "/cancel",
+    "/restart",
+)
 BODY_OPTIONAL = (*TAKES_NO_BODY, "testFailoverCleanup", "/resume")
 
 DEEP = b"[" * 200_000

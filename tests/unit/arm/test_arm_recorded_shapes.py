@@ -183,7 +183,7 @@ STEADY = ["PlannedFailover", "UnplannedFailover", "TestFailover"]
             ProtectionState.PLANNED_FAILED_OVER,
             "PlannedFailoverCommitRequired",
             "Planned failover finished",
-            ["ReverseReplicate", "Commit"],
+            ["ReverseReplicate", "Commit", "ChangePit", "CancelFailover"],
         ),
         (
             ProtectionState.UNPLANNED_COMMITTED,

@@ -51,6 +51,8 @@ WORKING_BUILDERS = {
         "test_failover_cleanup",
         "planned_failover",
         "unplanned_failover",
+        "apply_recovery_point",
+        "failover_cancel",
         "failover_commit",
         "reprotect",
     ),

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from benchmarks.engine.workload import (
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import OutboxEvent, ProviderStream
 from service_hub.engine.committer import GroupCommitter
+from service_hub.engine.portions import in_portions
 from service_hub.engine.runner import Engine, Terms
 from service_hub.engine.tenure import LEASE_SECONDS
 from service_hub.ports import Change
@@ -40,9 +41,6 @@ from service_shell.clock import SystemClock
 from service_shell.configuration import LogSettings
 from service_shell.logs import configure_logging
 from service_shell.program import run_program
-
-STARTED_AT_ONCE: Final = 100
-"""Jobs of the plan that are started together."""
 
 STORED_AT_ONCE: Final = 500
 """Records of the ground in one transaction."""
@@ -154,15 +152,17 @@ async def _streams(store: RecordStore) -> dict[str, str]:
 
 
 async def _start_all(hub: HubSide, items: int) -> None:
-    """Start all jobs in portions, as the engine starts the jobs of a large plan."""
+    """Start all jobs as the engine starts those of a large plan, by the same function."""
     clock = SystemClock()
-    for start in range(0, items, STARTED_AT_ONCE):
+
+    async def start(numbers: Sequence[int]) -> None:
         made = time.thread_time()
-        numbers = range(start, min(start + STARTED_AT_ONCE, items))
         begins = [hub.plan.begin(number) for number in numbers]
         saves = tuple(save for begin in begins for save in begin.saves(clock.now()))
         hub.played.own_seconds += time.thread_time() - made
         await hub.engine.start_all([begin.job for begin in begins], Change(saves=saves))
+
+    await in_portions(range(items), start)
 
 
 async def run_plan(order: dict[str, Any]) -> dict[str, Any]:

@@ -23,10 +23,8 @@ from service_hub.domain.jobs import (
     TaskState,
 )
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
+from service_hub.engine.portions import in_portions
 from service_hub.ports import NOTHING, Change, ChildPlanner, Clock, JobRunner, Reader
-
-STARTED_AT_ONCE: Final = 100
-"""Child jobs of one change: more would stall the loop (design: engine)."""
 
 TRIES_MAX: Final = 20
 PRINCIPAL: Final = "hub"
@@ -73,12 +71,13 @@ class Children:
         if group is None or group.is_cancelled:
             return
         members = list(group.children.items())
-        for at in range(0, len(members), STARTED_AT_ONCE):
-            if group.is_cancelled or not self._jobs.holds(parent):
-                return
-            await self._start_some(group, members[at : at + STARTED_AT_ONCE])
-            # A large plan is paced: others have their turn between portions.
-            await asyncio.sleep(0)
+        goes_on = await in_portions(
+            members,
+            lambda some: self._start_some(group, some),
+            lambda: not group.is_cancelled and self._jobs.holds(parent),
+        )
+        if not goes_on:
+            return
         group.is_started = True
         await self._look_at(group)
 

@@ -18,7 +18,7 @@ from service_hub.ports import Applied, Change, Outbox, Store
 BATCH_MAX: Final = 100
 """Changes in one transaction: more would stall the loop (design: engine, group commit)."""
 
-APART_SECONDS: Final = 0.025
+APART_SECONDS: Final = 0.015
 FEW: Final = 4
 """Where more changes than that share a transaction, the next one begins only so much later.
 

@@ -25,8 +25,10 @@ DECISIONS_MAX: Final = 100
 
 DECIDING_SECONDS_MAX: Final = 0.005
 
-BATCHES_AT_ONCE: Final = 4
-"""While one is committed, the next are decided; they then share a transaction."""
+AHEAD_MAX: Final = 200
+"""Decisions that may wait to be durable: while some are committed the next are decided, and then
+share a transaction. Counted in decisions: batches are small where deciding is slow, and four of
+them did not fill a transaction then."""
 
 TRIES_MAX: Final = 20
 """How often an event is decided anew because what it was decided on had changed meanwhile."""
@@ -75,49 +77,70 @@ class Decider:
         self._consequences = consequences
         self._aftermath = aftermath
         self._faults = faults
-        self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._ahead = 0
+        self._room = asyncio.Event()
+        self._room.set()
 
     async def run(self) -> None:
         """Decide until cancelled; who cancels waits until nothing is being committed."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._jobs.some_ready()
-                taken = self._jobs.take(DECISIONS_MAX)
-                unread = [held for held in taken if held.is_doubtful or held.related is None]
-                if unread:
-                    group.create_task(self._read(unread))
-                known = [held for held in taken if not held.is_doubtful and held.related]
-                await self._decide(group, known)
+                await self._room.wait()
+                self._decide(group)
                 # Others have their turn, also when there is always something to decide.
                 await asyncio.sleep(0)
 
     # ------------------------------------------------------------------------------- deciding
 
-    async def _decide(self, group: asyncio.TaskGroup, known: Sequence[HeldJob]) -> None:
+    def _decide(self, group: asyncio.TaskGroup) -> None:
+        """Decide on what has waited longest; what there is no time for keeps its place."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        until = loop.time() + DECIDING_SECONDS_MAX
         steps: list[Step] = []
-        for held in known:
-            if loop.time() - began > DECIDING_SECONDS_MAX or not held.waiting:
-                self._jobs.give_back(held)
-                continue
-            fed = held.waiting[0]
-            if held.quarantined is not None:
-                group.create_task(self._quarantine(held, fed, None))
-                continue
-            try:
-                step = self._step(held, fed)
-            except Exception as error:  # noqa: BLE001 -- whatever it is, it is this job's alone
-                group.create_task(self._quarantine(held, fed, error))
-                continue
-            if step.change == NOTHING:
-                self._told(held, fed, Taken.DECIDED)
-                self._jobs.give_back(held)
-            else:
+        unread: list[HeldJob] = []
+        for _ in range(DECISIONS_MAX):
+            held = self._jobs.take()
+            if held is None:
+                break
+            if held.is_doubtful or held.related is None:
+                unread.append(held)
+            elif (step := self._decided(group, held)) is not None:
                 steps.append(step)
+            if loop.time() > until:
+                break
+        if unread:
+            group.create_task(self._read(unread))
         if steps:
-            await self._batches.acquire()
+            self._count(len(steps))
             group.create_task(self._commit(steps))
+
+    def _decided(self, group: asyncio.TaskGroup, held: HeldJob) -> Step | None:
+        """Return what is to be stored; None: nothing is, or the job is set aside."""
+        if not held.waiting:
+            self._jobs.give_back(held)
+            return None
+        fed = held.waiting[0]
+        if held.quarantined is not None:
+            group.create_task(self._quarantine(held, fed, None))
+            return None
+        try:
+            step = self._step(held, fed)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is this job's alone
+            group.create_task(self._quarantine(held, fed, error))
+            return None
+        if step.change == NOTHING:
+            self._told(held, fed, Taken.DECIDED)
+            self._jobs.give_back(held)
+            return None
+        return step
+
+    def _count(self, more: int) -> None:
+        self._ahead += more
+        if self._ahead < AHEAD_MAX:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _step(self, held: HeldJob, fed: Fed) -> Step:
         after, commands = decide(held.job, fed.event)
@@ -140,7 +163,7 @@ class Decider:
 
     async def _commit(self, steps: Sequence[Step]) -> None:
         async with AsyncExitStack() as stack:
-            stack.callback(self._batches.release)
+            stack.callback(self._count, -len(steps))
             try:
                 await self._faults.reach("engine.before_commit")
                 outcomes = await self._committer.commit_all([step.change for step in steps])

@@ -5,12 +5,11 @@ anything that casts doubt on that, the job is read again before the next decisio
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from itertools import islice
 
 from service_hub.domain.job_document import JobDocument
 from service_hub.domain.jobs import Event, Job, Tick
@@ -104,7 +103,7 @@ class HeldJobs:
 
     def __init__(self) -> None:
         self._jobs: dict[str, HeldJob] = {}
-        self._ready: dict[str, HeldJob] = {}
+        self._ready: OrderedDict[str, HeldJob] = OrderedDict()
         self._some_ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._busy = 0
@@ -153,15 +152,14 @@ class HeldJobs:
             self._some_ready.set()
             self._idle.clear()
 
-    def take(self, at_most: int) -> list[HeldJob]:
-        """Return some that can decide now; each is busy until it is given back."""
-        taken = list(islice(self._ready.values(), at_most))
-        for held in taken:
-            del self._ready[held.job.id]
-            self.occupy(held)
+    def take(self) -> HeldJob | None:
+        """Return what can decide now and has waited longest; it is busy until it is given back."""
         if not self._ready:
             self._some_ready.clear()
-        return taken
+            return None
+        _, held = self._ready.popitem(last=False)
+        self.occupy(held)
+        return held
 
     def occupy(self, held: HeldJob) -> None:
         """Let nothing be decided on it until it is given back."""

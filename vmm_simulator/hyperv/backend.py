@@ -87,6 +87,7 @@ class TransferHeader:
 
     What a back end fills in itself: `consistency`; `sizes`, those of the disks at the cut (none
     named: not compared); `copy_id`, the transfer that a FULL goes on with (its own id: it begins).
+    `source` is the machine that sends (null: a host of before this was said).
     """
 
     relationship_id: str
@@ -99,6 +100,7 @@ class TransferHeader:
     consistency: Consistency = Consistency.CRASH
     sizes: tuple[int, ...] = ()
     copy_id: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from vmm_simulator.hyperv.point_keeping import keep_point
 from vmm_simulator.hyperv.replica_refusals import (
     check_room,
     check_same_relationship,
+    check_source,
     refuse_altered,
     refuse_changes,
     refuse_lower,
@@ -102,6 +103,7 @@ class ReplicaReceiver:
             advance(position(machine), operation)
             relationship = machine.relationship
             assert relationship is not None
+            check_source(machine, relationship, header.source)
             if relationship.diverged:
                 refuse_changes(machine, operation)
             copying = machine.state is ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION

@@ -75,6 +75,19 @@ def refuse_changes(machine: MachineRecord, operation: Operation) -> None:
         )
 
 
+def check_source(
+    machine: MachineRecord, relationship: RelationshipRecord, source: str | None
+) -> None:
+    """Refuse the changes of another machine: they are of other disks, whoever sends them."""
+    if source is not None and source != relationship.peer_machine_id:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"replica {machine.machine_id} is fed by machine {relationship.peer_machine_id},"
+            f" not by {source}",
+            "remove one of the two relationships; place a replica of its own for this machine",
+        )
+
+
 def check_room(
     host: HostRecord, machines: Iterable[MachineRecord], replica: MachineRecord, offer: Offer
 ) -> None:

@@ -239,6 +239,7 @@ class Shipping:
             kind=change_set.kind,
             taken_at=change_set.taken_at,
             last_record=change_set.last_record,
+            source=machine.machine_id,
         )
 
     def member(self) -> Member:

@@ -44,6 +44,7 @@ class _HeaderWire(_Wire):
     consistency: Consistency = Consistency.CRASH
     sizes: tuple[_Number, ...] = Field(default=(), max_length=DISKS_MAX)
     copy_id: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
+    source: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
 
 
 class _RefusalWire(_Wire):

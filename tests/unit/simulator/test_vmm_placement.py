@@ -237,6 +237,42 @@ def test_a_migration_that_would_end_the_protection_is_23848(changes: dict[str, A
     moving(with_records(inventory(machine()), target))
 
 
+KERBEROS = {"port": 8083, "authentication": "kerberos"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "moves"),
+    [
+        ({"replica_ports": {"cloud": {"port": 8084}}}, True),
+        ({"replica_ports": {"another": {"port": 8084}}}, False),
+        ({"replica_ports": {"cloud": KERBEROS}, "keytab": "/k"}, True),
+        ({"replica_ports": {"cloud": KERBEROS}}, False),
+    ],
+)
+def test_a_protected_machine_moves_where_its_own_pairing_is_set_up(
+    changes: dict[str, Any], *, moves: bool
+) -> None:
+    kerberos = KERBEROS in changes["replica_ports"].values()
+    thumbprint = {"certificate_thumbprint": None} if kerberos else {}
+    target = host(NODES[1], cluster=CLUSTER, **changes, **thumbprint)
+    before = with_records(inventory(machine(protected_item="item")), target)
+    if moves:
+        moving(before)
+        return
+    with pytest.raises(RefusedError, match="could break the recovery protection"):
+        moving(before)
+
+
+def test_a_host_of_two_clouds_takes_replicas_of_the_prepared_one_alone() -> None:
+    ports = {"cloud": {"port": 8084}, "another": {"port": 8085}}
+    node = host(ALONE, replica_ports=ports, replica_port=8085)
+    assert [node.port_of(each) for each in ("cloud", "another", "third")] == [8084, 8085, None]
+    for cloud_id in ("cloud", "another"):
+        place_replica(fabric(), [node], [], PARTNER, Wish(cloud_id=cloud_id))
+    with pytest.raises(RefusedError, match="not prepared for replication"):
+        place_replica(fabric(), [node], [], PARTNER, Wish(cloud_id="third"))
+
+
 def test_unconnected_adapters_go_everywhere() -> None:
     bare = host(NODES[1], cluster=CLUSTER, logical_networks=())
     moving(with_records(inventory(machine(nics=(NicRecord(nic_id="n"),))), bare))

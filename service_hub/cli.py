@@ -33,6 +33,7 @@ class Role(StrEnum):
     """What a token may be issued for."""
 
     READER = "Reader"
+    INJECTOR = "Injector"
     CONTRIBUTOR = "Contributor"
 
 

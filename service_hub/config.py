@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.accept_rate import AcceptRate
+from service_hub.laboratory import LaboratorySettings
 from service_shell.configuration import ListenSettings, LogSettings, Settings
 
 
@@ -109,6 +110,7 @@ class HubSettings(Settings):
     accept: AcceptSettings = AcceptSettings()
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
+    laboratory: LaboratorySettings = LaboratorySettings()
     hub_name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
     """A label in logs and in /health: several hubs of one database are told apart by it."""
 

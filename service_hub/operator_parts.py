@@ -7,9 +7,11 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from service_hub.arm.api import ArmApi
+from service_hub.arm.inner_requests import InnerRequests
 from service_hub.arm.routes import arm_routes
 from service_hub.config import HubSettings
 from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
+from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
 from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
@@ -94,6 +96,7 @@ def operator_application(
         clock=clock,
         observation_interval=timedelta(seconds=settings.inventory_seconds),
     )
+    cases.injections.through(InnerRequests(arm_api, lookers.previews))
     authority_api = AuthorityApi(door=servers_api, authorities=cases.registered.authorities)
     application = web.Application()
     # The ARM routes end with a catch-all: the hub's own come first.
@@ -103,6 +106,7 @@ def operator_application(
         *trust_routes(_trust_decisions(settings, trust, clock, cases=cases, parts=parts)),
         *authority_routes(authority_api),
         *looker_routes(lookers.api(servers_api)),
+        *injection_routes(InjectionApi(door=servers_api, injections=cases.injections)),
         *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
     ]
     application.add_routes([*own, *arm_routes(arm_api)])

@@ -555,7 +555,8 @@ class IssuedPem:
 class RequestIdentity:
     """Who asks, and which request it is (activity id, repeat detection).
 
-    `operator_signature` is the header of that name as it came; it is never logged.
+    `operator_signature` is the header of that name as it came; it is never logged. `injection_id`
+    is of the injected event whose time has come; None: somebody asks.
     """
 
     principal: str
@@ -565,6 +566,7 @@ class RequestIdentity:
     path: str
     body_digest: str
     operator_signature: str | None = field(default=None, repr=False)
+    injection_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from service_hub.config import HubSettings
 from service_hub.engine.chores import Chore
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
+from service_hub.laboratory import LaboratorySites
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.server_parts import ServerParts, server_parts
@@ -18,6 +19,8 @@ from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.first_hearing import FirstHearing
+from service_hub.services.injection_tasks import InjectionTasks
+from service_hub.services.injections import InjectionService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
 from service_hub.services.open_tests import OpenTestService
@@ -42,6 +45,9 @@ OPEN_TESTS_SECONDS: Final = 600.0
 
 REQUEST_KEYS_SECONDS: Final = 3600.0
 
+INJECTIONS_SECONDS: Final = 1.0
+"""How often it is looked whether an injected event is due."""
+
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
@@ -58,6 +64,7 @@ class UseCases:
     servers: ServerService
     registered: ServerParts
     waiting: WaitingService
+    injections: InjectionService
     chores: tuple[Chore, ...]
 
 
@@ -84,7 +91,12 @@ def use_cases(
     heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
     office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
-    checker = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
+    laboratory = LaboratorySites(settings.laboratory)
+    checker = InjectionTasks(
+        clock=clock,
+        laboratory=laboratory,
+        otherwise=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
+    )
     registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
     first = FirstHearing(checker=registered.checker, liveness=fabrics, boottime=boottime)
     engine = Engine(
@@ -114,6 +126,7 @@ def use_cases(
         requests=requests,
         departures=registered.departures,
     )
+    injections = _injections(engine, clock, parts, fabrics, requests, laboratory)
     return engine, UseCases(
         vaults=_vaults(settings, clock, parts, registered),
         fabrics=fabrics,
@@ -140,8 +153,28 @@ def use_cases(
         servers=servers,
         registered=registered,
         waiting=WaitingService(reader=store, liveness=fabrics),
-        chores=_chores(clock, parts, protection),
+        injections=injections,
+        chores=_chores(clock, parts, protection, injections),
         providers=_providers(settings, trust, clock, parts, runner=engine, observers=completion),
+    )
+
+
+def _injections(
+    engine: Engine,
+    clock: Clock,
+    parts: Parts,
+    fabrics: FabricService,
+    requests: RequestLedger,
+    laboratory: LaboratorySites,
+) -> InjectionService:
+    return InjectionService(
+        reader=parts.store,
+        committer=parts.committer,
+        runner=engine,
+        clock=clock,
+        fabrics=fabrics,
+        requests=requests,
+        laboratory=laboratory,
     )
 
 
@@ -187,12 +220,15 @@ def _plans(
     return plans
 
 
-def _chores(clock: Clock, parts: Parts, protection: ProtectionService) -> tuple[Chore, ...]:
+def _chores(
+    clock: Clock, parts: Parts, protection: ProtectionService, injections: InjectionService
+) -> tuple[Chore, ...]:
     store, committer = parts.store, parts.committer
     tests = OpenTestService(reader=store, committer=committer, clock=clock, protection=protection)
     pruning = RequestKeyPruning(reader=store, committer=committer, clock=clock)
     return (
         Chore("open_tests", OPEN_TESTS_SECONDS, tests.end_overdue),
+        Chore("injections", INJECTIONS_SECONDS, injections.fire_due),
         Chore("request_keys", REQUEST_KEYS_SECONDS, pruning.prune),
     )
 

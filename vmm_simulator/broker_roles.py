@@ -32,27 +32,27 @@ class BrokerRoles:
         """Return the node (FQDN) that answers at the broker's address now; None: nobody."""
         return self._nodes.get(cluster)
 
-    async def settle(self, *, going_down: str | None = None) -> None:
-        """Have every broker where the inventory wants it, and on no node that is going down."""
+    async def settle(self, *, down: Collection[str] = ()) -> None:
+        """Have every broker where the inventory wants it, and on none of the nodes that are down."""
         async with self._settling:
             clusters = {each.name: each for each in self._store.fabric.clusters}
             for name in list(self._nodes):
-                if not self._may_stay(clusters.get(name), self._nodes[name], going_down):
+                if not self._may_stay(clusters.get(name), self._nodes[name], down):
                     await self._release(name)
             for cluster in clusters.values():
-                await self._take(cluster, going_down)
+                await self._take(cluster, down)
 
-    def _may_stay(self, cluster: ClusterRecord | None, node: str, going_down: str | None) -> bool:
+    def _may_stay(self, cluster: ClusterRecord | None, node: str, down: Collection[str]) -> bool:
         if cluster is None or cluster.broker is None:
             return False
-        return node in {each.fqdn for each in self._able(cluster, going_down)}
+        return node in {each.fqdn for each in self._able(cluster, down)}
 
-    def _able(self, cluster: ClusterRecord, going_down: str | None) -> list[HostRecord]:
+    def _able(self, cluster: ClusterRecord, down: Collection[str]) -> list[HostRecord]:
         """Return the nodes that listen for replication and stay up, ordered by FQDN."""
         return [
             node
             for node in self._store.inventory.nodes_of(cluster.name)
-            if node.ports and node.fqdn in self._hosts and node.fqdn != going_down
+            if node.ports and node.fqdn in self._hosts and node.fqdn not in down
         ]
 
     async def _release(self, cluster: str) -> None:
@@ -61,9 +61,9 @@ class BrokerRoles:
             await self._hosts[node].leave_broker()
         log.info("broker_released", cluster=cluster, node=node)
 
-    async def _take(self, cluster: ClusterRecord, going_down: str | None) -> None:
+    async def _take(self, cluster: ClusterRecord, down: Collection[str]) -> None:
         broker = cluster.broker
-        able = [] if broker is None else self._able(cluster, going_down)
+        able = [] if broker is None else self._able(cluster, down)
         if broker is None or not able or not self._hosts[able[0].fqdn].knows(broker.name):
             return
         present = self._nodes.get(cluster.name, able[0].fqdn)

@@ -80,6 +80,18 @@ class EstateControl:
             self._fabric.store.host(fqdn)
             await self._hosts.restart(fqdn)
 
+    async def power_off(self) -> None:
+        """Have every host go down at once, as hard as a crash for its guests."""
+        async with self._holding(self._fabric.store.machines):
+            for fqdn in self._fabric.store.hosts:
+                await self._hosts.go_down(fqdn)
+
+    async def power_on(self) -> None:
+        """Have every host come up again; protected machines wait for their epochs."""
+        async with self._holding(self._fabric.store.machines):
+            for fqdn in self._fabric.store.hosts:
+                await self._hosts.come_up(fqdn)
+
     async def migrate(self, machine_id: str, fqdn: str) -> None:
         """Move a machine to another node of its cluster while it runs."""
         self._fabric.store.machine(machine_id)

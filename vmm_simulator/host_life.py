@@ -58,6 +58,7 @@ class HostLife:
         self._fabric = fabric
         self._hosts = hosts
         self._maker = maker
+        self._down: set[str] = set()
 
     async def put(self, record: HostRecord) -> None:
         """Add a host, or change what an administrator sets of one."""
@@ -88,20 +89,36 @@ class HostLife:
         What it knew in memory is gone: its protected machines wait for their epochs. The caller
         holds the locks of the host's machines.
         """
-        fabric, record = self._fabric, self._fabric.store.host(fqdn)
-        own = [each for each in fabric.store.machines.values() if each.host == fqdn]
-        former = self._hosts[fqdn]
-        for machine in own:
+        self._fabric.store.host(fqdn)
+        await self.go_down(fqdn)
+        await self.come_up(fqdn)
+
+    async def go_down(self, fqdn: str) -> None:
+        """End a host, as hard as a crash for its guests; its disks stay as they are."""
+        fabric = self._fabric
+        for machine in self._machines_of(fqdn):
             await fabric.cycles.stop(machine.machine_id)
             fabric.confirmed.discard(machine.machine_id)
-        await fabric.brokers.settle(going_down=fqdn)
-        await former.close()
-        host = self._maker.make(record)
+        # The role of a broker that it owned goes to another node, which then answers for it.
+        self._down.add(fqdn)
+        await fabric.brokers.settle(down=self._down)
+        await self._hosts[fqdn].close()
+        log.warning("host_down", host=fqdn)
+
+    async def come_up(self, fqdn: str) -> None:
+        """Have a host that went down begin anew with what it has stored."""
+        fabric = self._fabric
+        host = self._maker.make(fabric.store.host(fqdn))
         self._hosts[fqdn] = host
-        log.warning("host_restarted", host=fqdn, machines=len(own))
+        own = self._machines_of(fqdn)
+        log.warning("host_up", host=fqdn, machines=len(own))
         await recover_host(fabric.store, host)
         await open_ports(fabric.store, [host])
-        await fabric.brokers.settle()
+        self._down.discard(fqdn)
+        await fabric.brokers.settle(down=self._down)
         await start_guests(fabric, own)
         for machine in own:
             fabric.cycles.ensure(machine.machine_id)
+
+    def _machines_of(self, fqdn: str) -> list[MachineRecord]:
+        return [each for each in self._fabric.store.machines.values() if each.host == fqdn]

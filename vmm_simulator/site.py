@@ -32,6 +32,7 @@ from vmm_simulator.journal import Journal
 from vmm_simulator.live_migration import LiveMigration, finish_migrations
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.monitoring_interface import MonitoringInterface
+from vmm_simulator.outage import Outage
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.run_as import RunAsStore
 from vmm_simulator.server import Management, VmmInterface
@@ -138,9 +139,12 @@ async def open_site(
             estate=estate,
             monitoring=MonitoringInterface(store, clock, lookout),
         )
-        vmm_port = await stack.enter_async_context(serve(settings.vmm_interface, interface.routes))
+        power = Outage(control)
+        vmm_port = await stack.enter_async_context(
+            serve(settings.vmm_interface, lambda: power.interface(interface.routes()))
+        )
         management_port = await stack.enter_async_context(
-            serve(settings.management, management.routes)
+            serve(settings.management, lambda: power.management(management.routes()))
         )
         yield Site(
             fabric=fabric,

@@ -30,6 +30,7 @@ class Assignment(WireModel):
     `item` is the protected item (null for a task on a cloud); `target` is the machine or cloud on
     the addressed fabric; `epoch` is the item's epoch (0 where there is no item).
     `operator_signature` is the operator's header, as it came: only the provider can judge it.
+    `injection` is the id of the injected event that the job comes of (null: somebody asked for it).
     """
 
     job: str
@@ -45,6 +46,7 @@ class Assignment(WireModel):
     operator_signature: str | None = Field(
         default=None, max_length=SIGNATURE_CHARACTERS_MAX, repr=False
     )
+    injection: str | None = Field(default=None, max_length=64)
 
     @property
     def command_id(self) -> str:

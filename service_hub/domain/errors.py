@@ -154,6 +154,7 @@ PROVIDER_FAILED: Final = "28020"
 CLOUD_IN_USE: Final = "90015"
 SERVER_IN_USE: Final = "90016"
 GROUP_FAILED: Final = "90018"
+SITE_NOT_INJECTED: Final = "90080"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -237,6 +238,12 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "It is still in use: {detail}.",
             "End the protection of its machines, then remove its pairings (container mappings); "
             "neither is part of this version.",
+        ),
+        Catalogued(
+            SITE_NOT_INJECTED,
+            "The event was not injected into the site of {name}.",
+            "{detail}.",
+            "Look at the laboratory's site and at the hub's configuration, then restart this job.",
         ),
         Catalogued(
             GROUP_FAILED,

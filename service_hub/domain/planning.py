@@ -55,13 +55,23 @@ __all__ = [
 ]
 
 
+INJECTED_BY: Final = "injectionId"
+"""Among a job's affected objects: the injected event that began it."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
-    """Ids and time of a new job, handed in."""
+    """Ids and time of a new job, handed in; `injection_id` is of the event that asked for it."""
 
     job_id: str
     activity_id: str
     now: datetime
+    injection_id: str | None = None
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """What an injected job's affected objects say of that."""
+        return {} if self.injection_id is None else {INJECTED_BY: self.injection_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ def plan_item_job(
             Side.PRIMARY: item.primary_provider_id,
             Side.RECOVERY: item.recovery_provider_id,
         },
-        affected=affected_objects(plan, direction),
+        affected={**affected_objects(plan, direction), **identity.mark},
         created_at=identity.now,
         epoch=item.epoch,
         began_in=item.state,

@@ -99,6 +99,7 @@ def plan_job(vault_id: str, request: PlanRequest, identity: JobIdentity) -> Job:
         activity_id=identity.activity_id,
         tasks=tuple(TaskRun(task_id=spec.task_id) for spec in specs),
         own_specs=specs,
+        affected=identity.mark,
         created_at=identity.now,
     )
 

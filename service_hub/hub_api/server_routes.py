@@ -32,6 +32,7 @@ from service_hub.operator_ports import (
     ServerUseCases,
 )
 from service_hub.ports import Clock, OperatorTokens, VaultUseCases
+from wire_contract.operator_signature import HEADER
 
 KEYS: Final = "/hub/v1/vaults/{vault_id}/registration-keys"
 REVOKE_KEY: Final = "/hub/v1/vaults/{vault_id}/registration-keys/{thumbprint}/revoke"
@@ -42,6 +43,8 @@ READING_ROLES: Final = CHANGING_ROLES | {"Reader"}
 
 BODY_BYTES_MAX: Final = 4_096
 BODY_SECONDS_MAX: Final = 30
+REQUEST_ID: Final = "x-ms-client-request-id"
+REQUEST_ID_CHARACTERS_MAX: Final = 256
 CREDENTIALS_TYPE: Final = "application/xml"
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -55,13 +58,19 @@ class ForbiddenError(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class OperatorCall:
-    """A request of an operator who may make it; `body` is a JSON object, empty without one."""
+    """A request of an operator who may make it; `body` is a JSON object, empty without one.
+
+    `request_id` is the client's own id of the request; `operator_signature` is never logged.
+    """
 
     principal: str
     vault: Vault
     names: Mapping[str, str]
     body: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    role: str = ""
+    request_id: str | None = None
+    operator_signature: str | None = field(default=None, repr=False)
 
 
 Use = Callable[[OperatorCall], Awaitable[web.Response]]
@@ -165,6 +174,9 @@ class ServersApi:
             names=dict(request.match_info),
             body=body,
             query=dict(request.query),
+            role=operator.role,
+            request_id=_request_id(request),
+            operator_signature=request.headers.get(HEADER),
         )
 
 
@@ -176,6 +188,19 @@ def server_routes(api: ServersApi) -> list[web.RouteDef]:
         web.post(REVOKE_KEY, api.guarded(api.revoke_key, CHANGING_ROLES)),
         web.get(SERVERS, api.guarded(api.list_servers, READING_ROLES)),
     ]
+
+
+def _request_id(request: web.Request) -> str | None:
+    text = request.headers.get(REQUEST_ID, "").strip()
+    if not text:
+        return None
+    if len(text) > REQUEST_ID_CHARACTERS_MAX or not text.isascii() or not text.isprintable():
+        raise InvalidRequestError(
+            f"The header must be printable ASCII of at most {REQUEST_ID_CHARACTERS_MAX}"
+            " characters.",
+            REQUEST_ID,
+        )
+    return text
 
 
 async def _body(request: web.Request, bytes_max: int) -> dict[str, Any]:

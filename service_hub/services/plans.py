@@ -16,6 +16,7 @@ from service_hub.domain.job_requests import held_again
 from service_hub.domain.jobs import Job, RestartRequested
 from service_hub.domain.operator_signatures import needs_signature
 from service_hub.domain.planning import (
+    INJECTED_BY,
     JobIdentity,
     begin_on_item,
     plan_item_job,
@@ -83,7 +84,7 @@ class PlanService:
 
     async def _begin(self, vault: Vault, request: PlanRequest, identity: RequestIdentity) -> Job:
         now = self._clock.now()
-        planned = JobIdentity(self._clock.new_id(), activity(identity), now)
+        planned = JobIdentity(self._clock.new_id(), activity(identity), now, identity.injection_id)
         job = plan_job(vault.id, request, planned)
         remembered = self._requests.remember(identity, job)
         present = [await self._plans.item(vault, member) for member in members_of(job)]
@@ -120,7 +121,7 @@ class PlanService:
             await self._plans.plan(item, None),
             group.operation,
             arguments,
-            JobIdentity(child_id, parent.activity_id, now),
+            JobIdentity(child_id, parent.activity_id, now, parent.affected.get(INJECTED_BY)),
         ).model_copy(update={"parent_id": parent.id, "parent_task": task_id})
         busy = refusal_when_busy(item, now, for_plan=parent.id)
         if busy is not None:

@@ -153,7 +153,9 @@ class ProtectionService:
         item, now = present.record, self._clock.now()
         if operation is Operation.TEST_FAILOVER:
             arguments = {**arguments, "test_machine_id": self._clock.new_id()}
-        job_identity = JobIdentity(self._clock.new_id(), activity(identity), now)
+        job_identity = JobIdentity(
+            self._clock.new_id(), activity(identity), now, identity.injection_id
+        )
         job = plan_item_job(
             await self._plans.plan(item, machine), operation, arguments, job_identity
         )

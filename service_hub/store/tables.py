@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
+from service_hub.domain.injections import Injection
 from service_hub.domain.jobs import Job
 from service_hub.domain.looker_records import (
     ArchiveTurn,
@@ -103,6 +104,10 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "ended_at": lambda record: sortable(record.ended_at),
     },
     OutboxEvent: {"provider_id": lambda record: record.provider_id},
+    Injection: {
+        "vault_id": lambda record: record.vault_id,
+        "state": lambda record: record.state.value,
+    },
     RequestKey: {"created_at": lambda record: sortable(record.created_at)},
     TaskReceipt: {"job_id": lambda record: record.job_id},
     FigureChunk: {"series": lambda record: record.series},

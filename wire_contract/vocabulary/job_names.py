@@ -111,6 +111,7 @@ JOBS: Final[Mapping[str, JobRow]] = {
         "UnregisterFabric", "Delete server", _SERVER, _ASR, "recorded.md 12"
     ),
     "refresh_server": JobRow("RefreshProvider", "Refresh server", _SERVER, _ASR, "ours"),
+    "inject_event": JobRow("InjectEvent", "Inject an event", _SERVER, _ASR, "ours"),
 }
 """By the key that a stored job keeps."""
 

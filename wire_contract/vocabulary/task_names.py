@@ -253,6 +253,7 @@ TASKS: Final[Mapping[str, TaskRow]] = {
         "RefreshProviderPrerequisitesCheck", "Prerequisites check for refreshing the server", "ours"
     ),
     "RefreshProviderTask": TaskRow("RefreshProvider", "Refreshing the server", "ours"),
+    "InjectEventTask": TaskRow("InjectEvent", "Injecting the event into the site", "ours"),
 }
 """By taskId."""
 

@@ -24,6 +24,7 @@ from service_hub.domain.scenarios.failovers import (
     TAKE_BACK_FIRST,
     UNPLANNED_FAILOVER,
 )
+from service_hub.domain.scenarios.injections import INJECT_EVENT
 from service_hub.domain.scenarios.item_life import COMPLETE_PRIMARY, COMPLETE_RECOVERY, ENABLE
 from service_hub.domain.scenarios.offline import OFFLINE_SPECS
 from service_hub.domain.scenarios.plans import PLANS
@@ -66,6 +67,7 @@ __all__ = [
     "CREATE_SITE",
     "ENABLE",
     "FINAL_CHANGES_SECONDS_MAX",
+    "INJECT_EVENT",
     "INVENTORY_SECONDS_MAX",
     "NO_CERTIFICATES",
     "NO_RETRY",
@@ -119,6 +121,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "unregister_server": UNREGISTER_SERVER,
     "refresh_server": REFRESH_SERVER,
     "tidy_partner": TIDY_PARTNER,
+    "inject_event": INJECT_EVENT,
 }
 """Every plan under the key that a stored job keeps."""
 

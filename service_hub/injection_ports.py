@@ -1,0 +1,101 @@
+"""What the injection of events needs, and what it offers (see ports)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from service_hub.domain.injections import Injection, InjectionKind
+from service_hub.domain.records import Vault
+from service_hub.looker_ports import Preview
+from service_hub.ports import RequestIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionRequest:
+    """What somebody wants injected; neither `at` nor `cron`: now."""
+
+    event: InjectionKind
+    target: str
+    arguments: Mapping[str, JsonValue]
+    at: datetime | None = None
+    cron: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Injector:
+    """Who asks: the holder of a token, what identifies the request, and its signature if any."""
+
+    principal: str
+    role: str
+    request_id: str | None = None
+    operator_signature: str | None = None
+
+
+class OperationRequests(Protocol):
+    """Requests of operators, made by the hub itself: the same route, body, table and events."""
+
+    async def check(self, vault: Vault, event: InjectionKind, target: str) -> None:
+        """Return when such a request can be made; NotFoundError, InvalidRequestError, 501."""
+
+    async def begin(
+        self,
+        vault: Vault,
+        event: InjectionKind,
+        target: str,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+    ) -> str:
+        """Make the request; the id of its job. Whatever the route refuses is a DomainError."""
+
+    async def foresee(
+        self,
+        vault: Vault,
+        event: InjectionKind,
+        target: str,
+        arguments: Mapping[str, JsonValue],
+    ) -> Preview:
+        """Return what the request would do, without changing anything."""
+
+    def fabric_of(self, vault: Vault, target: str) -> str:
+        """Return the name of the fabric that an id names or lies in; InvalidRequestError."""
+
+
+class Laboratory(Protocol):
+    """The management ports of simulated sites; a hub outside a laboratory knows none."""
+
+    def knows(self, vmm_fqdn: str) -> bool:
+        """Return whether the site of this VMM server is a laboratory's."""
+
+    async def inject(
+        self, vmm_fqdn: str, event: InjectionKind, arguments: Mapping[str, JsonValue]
+    ) -> None:
+        """Have it happen; doing it again changes nothing. LaboratoryError says why it did not."""
+
+
+class LaboratoryError(Exception):
+    """A site did not do what was injected; the message names cause and remedy."""
+
+
+class InjectionUseCases(Protocol):
+    """Injected events."""
+
+    async def inject(self, vault: Vault, request: InjectionRequest, who: Injector) -> Injection:
+        """Store it, and begin it when it is due now; any refusal is a DomainError."""
+
+    async def check(self, vault: Vault, request: InjectionRequest) -> None:
+        """Return when it can be injected; otherwise a DomainError says why not."""
+
+    async def foresee(self, vault: Vault, request: InjectionRequest) -> Preview:
+        """Return what it would do; nothing is stored."""
+
+    async def list(self, vault: Vault) -> list[Injection]:
+        """Return all of a vault, the newest first."""
+
+    async def find(self, vault: Vault, injection_id: str) -> Injection:
+        """Return one; NotFoundError."""
+
+    async def cancel(self, vault: Vault, injection_id: str, principal: str) -> Injection:
+        """Have nothing more come of it; ConflictError where nothing would."""

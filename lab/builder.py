@@ -220,8 +220,9 @@ class EstateBuilder:
         prefix = self.network.prefix
         named = self.estate.host_addresses(prefix) | self.estate.broker_addresses(prefix)
         write_hosts(self.layout.hosts_file, named)
+        plans = self.plans.values()
         write_configuration(
-            self.hub_config, hub_configuration(self.estate, self.layout, address, self.ports)
+            self.hub_config, hub_configuration(self.estate, self.layout, address, self.ports, plans)
         )
 
     def _write_site_files(self) -> None:

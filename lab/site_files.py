@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -148,9 +148,13 @@ def agent_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:
 
 
 def hub_configuration(
-    estate: Estate, layout: Layout, address: str, ports: HubPorts
+    estate: Estate,
+    layout: Layout,
+    address: str,
+    ports: HubPorts,
+    plans: Iterable[SitePlan] = (),
 ) -> dict[str, Any]:
-    """Return the configuration of the hub."""
+    """Return the configuration of the hub; events may be injected into the sites of `plans`."""
     operator_url = f"https://{address}:{ports.operator}"
     return {
         "data_directory": str(layout.hub),
@@ -170,6 +174,16 @@ def hub_configuration(
         "log": {"file": str(layout.log("hub")), "level": "info"},
         "ready_file": str(layout.hub / "ready.json"),
         "organization": "Site Recovery Hub",
+        "laboratory": {
+            "sites": {
+                plan.site.vmm.fqdn: {
+                    "url": plan.management_url,
+                    "token_file": str(plan.token_file("management")),
+                    "ca_file": str(layout.ca_bundle),
+                }
+                for plan in plans
+            }
+        },
     }
 
 

@@ -6,7 +6,7 @@ replication. Without an address in the hosts file any node answers in the broker
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 

@@ -80,7 +80,7 @@ class HostLife:
     async def remove(self, fqdn: str) -> None:
         """Take a host away, with its port and what is kept of it in memory."""
         await self._fabric.store.edit(checked(lambda inventory: remove_host(inventory, fqdn)))
-        await self._fabric.brokers.settle(going_down=fqdn)
+        await self._fabric.brokers.settle(down=self._down | {fqdn})
         await self._hosts.pop(fqdn).close()
 
     async def restart(self, fqdn: str) -> None:

@@ -48,7 +48,7 @@ class InjectionApi:
 
     async def inject(self, call: OperatorCall) -> web.Response:
         """Take an event: 202 with its id and that of its job, 200 with the tasks for a dry run."""
-        request, dry = _request(call.body)
+        request, dry = request_of(call.body)
         if dry:
             return await self._foreseen(call, request)
         who = Injector(call.principal, call.role, call.request_id, call.operator_signature)
@@ -96,7 +96,8 @@ def injection_routes(api: InjectionApi) -> list[web.RouteDef]:
     ]
 
 
-def _request(body: Mapping[str, Any]) -> tuple[InjectionRequest, bool]:
+def request_of(body: Mapping[str, Any]) -> tuple[InjectionRequest, bool]:
+    """Return what a body asks for, and whether only to tell; InvalidRequestError names why not."""
     unknown = set(body) - _PROPERTIES
     if unknown:
         raise InvalidRequestError(f"The property '{min(unknown)}' is not known.", min(unknown))

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from service_hub.domain.injections import InjectionKind
 from service_hub.domain.jobs import (
     CancelRequested,
     Job,
@@ -26,9 +27,11 @@ from service_hub.domain.jobs import (
 )
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import TaskSpec
+from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports import Change
 from tests.support.hub_stories import Answer, ask, completed, paired, protected, until_done, well
 from tests.support.hub_world import HubWorld, hub_world
+from tests.support.injecting import FABRIC, injecting
 from wire_contract.events import Assignment
 from wire_contract.reports import Heartbeat, ProviderError, ReportBatch, TaskProgress
 from wire_contract.vocabulary import Verb
@@ -247,7 +250,17 @@ async def _resumed(world: HubWorld) -> None:
     await _done(world, plan.id)
 
 
+async def _injected(world: HubWorld) -> None:
+    request = InjectionRequest(event=InjectionKind.SITE_OUTAGE, target=FABRIC, arguments={})
+    for refusal in (None, "the site does not answer"):
+        world.leaving.sites.refuses = refusal
+        done = await injecting(world).inject(world.vault, request, Injector("anna", "Injector"))
+        assert done.job_id is not None
+        await _done(world, done.job_id)
+
+
 STORIES: Final[Mapping[str, Story]] = {
+    "injected": _injected,
     "planned": _planned,
     "unplanned": _unplanned,
     "points": _points,

@@ -7,6 +7,7 @@ no item stand in a list below, and a test finds the scenario that is in neither.
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+from service_hub.domain.injections import InjectionKind
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import (
     INTERNAL_OPERATIONS,
@@ -18,8 +19,10 @@ from service_hub.domain.protection import (
 )
 from service_hub.domain.records import ProtectedItem, Provider, ProviderStream
 from service_hub.domain.scenarios import scenario_key
+from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports import NEW, Change, Save
 from tests.support.hub_world import HubWorld
+from tests.support.injecting import FABRIC, injecting
 from tests.support.kill_programs import RunningHub
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import CLOUD, MACHINE
@@ -144,6 +147,19 @@ async def _register(world: KillWorld) -> None:
     await world.ask(register)
 
 
+async def _inject(world: KillWorld) -> None:
+    """Inject an outage; what a kill left of it is begun by the next look at what is due."""
+    request = InjectionRequest(event=InjectionKind.SITE_OUTAGE, target=FABRIC, arguments={})
+    who = Injector("operator", "Injector", world.begun)
+
+    async def inject(hub: HubWorld) -> None:
+        injections = injecting(hub)
+        await injections.inject(hub.vault, request, who)
+        await injections.fire_due()
+
+    await world.call(inject)
+
+
 BESIDE_ITEMS = (
     Story("create_policy", None, frozenset({"create_policy"}), create_policy, no_job_runs),
     Story("pair_clouds", "create_policy", frozenset({"pair_clouds"}), pair, no_job_runs),
@@ -155,6 +171,7 @@ BESIDE_ITEMS = (
         _register,
         no_job_runs,
     ),
+    Story("inject_event", None, frozenset({"inject_event"}), _inject, no_job_runs),
     Story("unregister_server", None, frozenset({"unregister_server"}), _unregister, no_job_runs),
 )
 

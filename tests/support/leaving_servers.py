@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 
 from service_hub.ports import Clock, Committer, Reader
 from service_hub.services.fabrics import FabricService
+from service_hub.services.injection_tasks import InjectionTasks
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.servers import Departures, ServerTasks
+from tests.support.played_sites import PlayedSites
 
 
 @dataclass
@@ -26,13 +28,14 @@ class LeavingServers:
     connections: KickedConnections
     departures: Departures
     checker: ServerTasks
+    sites: PlayedSites
 
 
 def leaving_servers(
     reader: Reader, committer: Committer, clock: Clock, fabrics: FabricService
 ) -> LeavingServers:
     """Make the parts; the checks of all other jobs stand behind their checker."""
-    connections = KickedConnections()
+    connections, sites = KickedConnections(), PlayedSites()
     departures = Departures(
         reader=reader, committer=committer, clock=clock, connections=connections
     )
@@ -41,6 +44,10 @@ def leaving_servers(
         clock=clock,
         fabrics=fabrics,
         departures=departures,
-        otherwise=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+        otherwise=InjectionTasks(
+            clock=clock,
+            laboratory=sites,
+            otherwise=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+        ),
     )
-    return LeavingServers(connections, departures, checker)
+    return LeavingServers(connections, departures, checker, sites)

@@ -1,0 +1,211 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service_hub.domain.errors import ConflictError, DomainError, InvalidRequestError
+from service_hub.domain.injections import LATE_MAX, Injection, InjectionKind, InjectionState
+from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.protection import Operation
+from service_hub.domain.records import Vault
+from service_hub.injection_ports import InjectionRequest, Injector
+from service_hub.ports import Change, Save
+from tests.support.hub_stories import ask, ended, protected, until_done
+from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
+from tests.support.injecting import FABRIC, injecting
+from wire_contract.events import Assignment
+
+ITEM = (
+    f"{FABRIC}/replicationProtectionContainers/tokyo-cloud/replicationProtectedItems/{MACHINE_ID}"
+)
+ANNA = Injector("anna", "Injector")
+FORWARD = {"failoverDirection": "PrimaryToRecovery"}
+PLANNED = InjectionRequest(
+    event=InjectionKind.PLANNED_FAILOVER,
+    target=ITEM,
+    arguments={**FORWARD, "providerSpecificDetails": {"instanceType": "HyperVReplica2012R2"}},
+)
+OUTAGE = InjectionRequest(event=InjectionKind.SITE_OUTAGE, target=FABRIC, arguments={})
+
+
+async def jobs_of(world: HubWorld, scenario: str) -> list[Job]:
+    found = [each.record for each in await world.store.find(Job)]
+    return [job for job in found if job.scenario.name == scenario]
+
+
+async def test_an_injected_failover_takes_the_way_of_a_request_and_says_so(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        done = await injecting(world).inject(world.vault, PLANNED, ANNA)
+        assert done.state is InjectionState.INJECTED
+        assert done.job_id is not None
+        job = await world.job(done.job_id)
+        assert job.scenario.name == "PlannedFailover"
+        assert job.affected["injectionId"] == done.id
+        told = []
+
+        def answer(assignment: Assignment) -> None:
+            told.append(assignment.injection)
+
+        await until_done(world, job.id, answer)
+        assert (await world.job(job.id)).state is JobState.SUCCEEDED
+        assert told
+        assert set(told) == {done.id}
+        # What somebody asks for himself is not marked.
+        asked = await world.job(await ask(world, Operation.COMMIT))
+        assert "injectionId" not in asked.affected
+
+
+async def test_an_injection_waits_for_its_moment_and_begins_once(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        injections, at = injecting(world), world.clock.now() + timedelta(hours=1)
+        later = InjectionRequest(
+            event=PLANNED.event, target=ITEM, arguments=PLANNED.arguments, at=at
+        )
+        waiting = await injections.inject(world.vault, later, ANNA)
+        assert (waiting.state, waiting.job_id) == (InjectionState.SCHEDULED, None)
+        assert await injections.fire_due() == 0
+        world.clock.time = at
+        await world.heard_of("tokyo")
+        await world.heard_of("osaka")
+        # Two hubs look at one time.
+        await injections.fire_due()
+        await injecting(world).fire_due()
+        (job,) = await jobs_of(world, "PlannedFailover")
+        found = await injections.find(world.vault, waiting.id)
+        assert (found.state, found.job_id) == (InjectionState.INJECTED, job.id)
+
+
+async def test_a_kill_after_the_request_was_made_begins_nothing_twice(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        injections = injecting(world)
+        done = await injections.inject(world.vault, PLANNED, ANNA)
+        # The job was stored, and the process ended before it was noted.
+        present = await world.store.get(Injection, done.id)
+        assert present is not None
+        forgotten = done.model_copy(
+            update={
+                "state": InjectionState.SCHEDULED,
+                "job_id": None,
+                "times": 0,
+                "next_at": done.requested_at,
+            }
+        )
+        await world.committer.commit(Change(saves=(Save(forgotten, present.version),)))
+        await injections.fire_due()
+        again = await injections.find(world.vault, done.id)
+        assert again.job_id == done.job_id
+        assert len(await jobs_of(world, "PlannedFailover")) == 1
+
+
+async def test_a_schedule_goes_on_and_leaves_out_what_the_hub_slept_through(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, timedelta(days=30)) as world:
+        await protected(world)
+        injections = injecting(world)
+        daily = InjectionRequest(
+            event=InjectionKind.SITE_OUTAGE, target=FABRIC, arguments={}, cron="0 3 * * *"
+        )
+        made = await injections.inject(world.vault, daily, ANNA)
+        assert made.next_at is not None
+        world.clock.time = made.next_at
+        await injections.fire_due()
+        once = await injections.find(world.vault, made.id)
+        assert (once.times, once.state) == (1, InjectionState.SCHEDULED)
+        assert once.next_at is not None
+        world.clock.time = once.next_at + LATE_MAX + timedelta(seconds=1)
+        await injections.fire_due()
+        slept = await injections.find(world.vault, made.id)
+        assert slept.times == 1
+        assert "in time" in slept.message
+        gone = await injections.cancel(world.vault, made.id, "anna")
+        assert gone.state is InjectionState.CANCELLED
+        assert gone.next_at is None
+        world.clock.time += timedelta(days=2)
+        assert await injections.fire_due() == 0
+
+
+async def test_a_refusal_is_told_and_kept(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        injections = injecting(world)
+        wrong = InjectionRequest(event=PLANNED.event, target=ITEM, arguments={"failover": "yes"})
+        with pytest.raises(DomainError):
+            await injections.inject(world.vault, wrong, ANNA)
+        (kept,) = await injections.list(world.vault)
+        assert kept.state is InjectionState.REFUSED
+        assert kept.message
+
+
+async def test_an_event_of_a_site_is_a_job_that_reaches_its_management_port(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        sites = world.leaving.sites
+        done = await injecting(world).inject(world.vault, OUTAGE, ANNA)
+        assert done.job_id is not None
+        assert await ended(world, done.job_id) is JobState.SUCCEEDED
+        assert sites.injected == [("tokyo.example", InjectionKind.SITE_OUTAGE, {})]
+        sites.refuses = "it does not answer"
+        failed = await injecting(world).inject(world.vault, OUTAGE, ANNA)
+        assert failed.job_id is not None
+        assert await ended(world, failed.job_id) is JobState.FAILED
+        (error,) = (await world.job(failed.job_id)).errors
+        assert error.code == "90080"
+        assert "it does not answer" in error.possible_causes
+
+
+async def test_sites_outside_of_a_laboratory_are_left_alone(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        osaka = InjectionRequest(
+            event=InjectionKind.PROVIDER_LOSS,
+            target=FABRIC.replace("tokyo", "osaka"),
+            arguments={},
+        )
+        with pytest.raises(ConflictError, match="laboratory"):
+            await injecting(world).inject(world.vault, osaka, ANNA)
+        assert await injecting(world).list(world.vault) == []
+
+
+async def test_the_same_request_sent_again_is_the_same_injection(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        injections = injecting(world)
+        who = Injector("anna", "Injector", "request-1")
+        first = await injections.inject(world.vault, OUTAGE, who)
+        assert (await injections.inject(world.vault, OUTAGE, who)).id == first.id
+        other = InjectionRequest(event=InjectionKind.PROVIDER_LOSS, target=FABRIC, arguments={})
+        with pytest.raises(ConflictError, match="request id"):
+            await injections.inject(world.vault, other, who)
+
+
+async def test_a_dry_run_tells_the_tasks_and_changes_nothing(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        injections, before = injecting(world), await world.store.last_number()
+        told = await injections.foresee(world.vault, PLANNED)
+        assert [each.task.task_id for each in told.tasks][:2] == [
+            "PlannedFailoverPreflightChecksTask",
+            "ShutdownVmOnPrimary",
+        ]
+        assert await world.store.last_number() == before
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "/nothing", FABRIC, ITEM.replace("/v/", "/other/"), f"{ITEM}/recoveryPoints/p"],
+)
+async def test_a_target_that_is_none_is_named(tmp_path: Path, target: str) -> None:
+    async with hub_world(tmp_path) as world:
+        request = InjectionRequest(event=PLANNED.event, target=target, arguments={})
+        with pytest.raises(InvalidRequestError, match=r"target|injected"):
+            await injecting(world).inject(world.vault, request, ANNA)
+
+
+async def test_a_vault_that_wants_signatures_takes_no_schedule(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        strict: Vault = world.vault.model_copy(update={"requires_operator_signature": True})
+        weekly = InjectionRequest(
+            event=PLANNED.event, target=ITEM, arguments=PLANNED.arguments, cron="0 3 * * 6"
+        )
+        with pytest.raises(InvalidRequestError, match="signed"):
+            await injecting(world).inject(strict, weekly, ANNA)

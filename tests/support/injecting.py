@@ -1,0 +1,77 @@
+"""Injected events in a hub without network: requests reach the handlers of the ARM surface."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from service_hub.arm.api import ArmApi
+from service_hub.arm.inner_requests import InnerRequests
+from service_hub.domain.errors import NotFoundError
+from service_hub.domain.records import Vault
+from service_hub.services.durations import DurationService
+from service_hub.services.injections import InjectionService
+from service_hub.services.preview import PreviewService
+from service_hub.services.requests import RequestLedger
+from tests.support.hub_world import HubWorld
+from tests.unit.arm.arm_estate import KnownTokens
+
+ROOT = "/Subscriptions/s/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/v"
+FABRIC = f"{ROOT}/replicationFabrics/tokyo-fabric"
+
+
+@dataclass
+class OneVault:
+    """Finds the world's vault by its name."""
+
+    vault: Vault
+
+    async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
+        """Return it, whatever the subscription."""
+        del subscription_id, resource_group
+        if name.lower() != self.vault.name:
+            raise NotFoundError(name)
+        return self.vault
+
+    async def list_all(self) -> list[Vault]:
+        """Return it."""
+        return [self.vault]
+
+
+def arm_of(world: HubWorld) -> ArmApi:
+    """Return the ARM surface of a hub without network."""
+    vaults: Any = OneVault(world.vault)
+    return ArmApi(
+        vaults=vaults,
+        fabrics=world.fabrics,
+        policies=world.policies,
+        pairing=world.pairing,
+        protection=world.protection,
+        jobs=world.jobs,
+        servers=world.servers,
+        tokens=KnownTokens(),
+        clock=world.clock,
+        public_url="https://hub.example",
+    )
+
+
+def injecting(world: HubWorld) -> InjectionService:
+    """Return the use case, as the composition root makes it."""
+    injections = InjectionService(
+        reader=world.store,
+        committer=world.committer,
+        runner=world.engine,
+        clock=world.clock,
+        fabrics=world.fabrics,
+        requests=RequestLedger(reader=world.store, clock=world.clock),
+        laboratory=world.leaving.sites,
+    )
+    previews = PreviewService(
+        reader=world.store,
+        clock=world.clock,
+        fabrics=world.fabrics,
+        checker=world.leaving.checker,
+        durations=DurationService(reader=world.store),
+        observation_interval=timedelta(minutes=5),
+    )
+    injections.through(InnerRequests(arm_of(world), previews))
+    return injections

@@ -99,17 +99,7 @@ def use_cases(
     )
     registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
     first = FirstHearing(checker=registered.checker, liveness=fabrics, boottime=boottime)
-    engine = Engine(
-        reader=store,
-        committer=committer,
-        checker=first,
-        liveness=first,
-        clock=clock,
-        leases=store,
-        boottime=boottime,
-        terms=Terms(settings.jobs.lease_seconds, parts.shared),
-        faults=parts.faults,
-    )
+    engine = _engine(settings, clock, parts, first)
     requests = RequestLedger(reader=store, clock=clock)
     policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
     protection = ProtectionService(
@@ -126,7 +116,7 @@ def use_cases(
         requests=requests,
         departures=registered.departures,
     )
-    injections = _injections(engine, clock, parts, fabrics, requests, laboratory)
+    injections = _injections(engine, clock, parts, fabrics, laboratory)
     return engine, UseCases(
         vaults=_vaults(settings, clock, parts, registered),
         fabrics=fabrics,
@@ -159,13 +149,22 @@ def use_cases(
     )
 
 
+def _engine(settings: HubSettings, clock: Clock, parts: Parts, first: FirstHearing) -> Engine:
+    return Engine(
+        reader=parts.store,
+        committer=parts.committer,
+        checker=first,
+        liveness=first,
+        clock=clock,
+        leases=parts.store,
+        boottime=boottime,
+        terms=Terms(settings.jobs.lease_seconds, parts.shared),
+        faults=parts.faults,
+    )
+
+
 def _injections(
-    engine: Engine,
-    clock: Clock,
-    parts: Parts,
-    fabrics: FabricService,
-    requests: RequestLedger,
-    laboratory: LaboratorySites,
+    engine: Engine, clock: Clock, parts: Parts, fabrics: FabricService, laboratory: LaboratorySites
 ) -> InjectionService:
     return InjectionService(
         reader=parts.store,
@@ -173,7 +172,7 @@ def _injections(
         runner=engine,
         clock=clock,
         fabrics=fabrics,
-        requests=requests,
+        requests=RequestLedger(reader=parts.store, clock=clock),
         laboratory=laboratory,
     )
 

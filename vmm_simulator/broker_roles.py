@@ -33,7 +33,7 @@ class BrokerRoles:
         return self._nodes.get(cluster)
 
     async def settle(self, *, down: Collection[str] = ()) -> None:
-        """Have every broker where the inventory wants it, and on none of the nodes that are down."""
+        """Have every broker where the inventory wants it, and on no node that is down."""
         async with self._settling:
             clusters = {each.name: each for each in self._store.fabric.clusters}
             for name in list(self._nodes):

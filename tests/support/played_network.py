@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.identity import load_certificate
 from tests.support.played_loop import PlayedLoop
-from vmm_simulator.hyperv import host, host_client, host_credentials
+from vmm_simulator.hyperv import host_client, host_credentials, listening
 
 END = "-----END CERTIFICATE-----"
 
@@ -236,7 +236,7 @@ def played_network() -> Iterator[None]:
         return await cast("NetworkLoop", asyncio.get_running_loop()).reach(address, port)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "open_listener", listen)
+        patch.setattr(listening, "open_listener", listen)
         patch.setattr(host_client, "open_connection", reach)
         patch.setattr(host_credentials, "server_context", _server)
         patch.setattr(host_credentials, "client_context", _client)

@@ -112,6 +112,11 @@ class TrustChain:
         return certificate_pem(self._root)
 
     @property
+    def root_made_at(self) -> datetime:
+        """When the root was made."""
+        return self._root.not_valid_before_utc + CLOCK_TOLERANCE
+
+    @property
     def root_thumbprint(self) -> str:
         """The SHA-256 of the root."""
         return thumbprint(self._root)

@@ -8,6 +8,7 @@ from certs.profiles import LIFETIMES, Profile
 from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import HubSettings
+from service_hub.domain.root_rotation import NewRoot
 from service_hub.engine.chores import Chore
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
@@ -142,7 +143,7 @@ def use_cases(
         ),
         servers=servers,
         registered=registered,
-        waiting=WaitingService(reader=store, liveness=fabrics),
+        waiting=_waiting(engine, trust, clock, parts, fabrics),
         injections=injections,
         chores=_chores(clock, parts, protection, injections),
         providers=_providers(settings, trust, clock, parts, runner=engine, observers=completion),
@@ -175,6 +176,25 @@ def _injections(
         requests=RequestLedger(reader=parts.store, clock=clock),
         laboratory=laboratory,
     )
+
+
+def _waiting(
+    engine: Engine, trust: HubTrust, clock: Clock, parts: Parts, fabrics: FabricService
+) -> WaitingService:
+    return WaitingService(
+        reader=parts.store,
+        liveness=fabrics,
+        clock=clock,
+        standing_still=lambda: engine.standing_still,
+        new_root=lambda: _new_root(trust),
+    )
+
+
+def _new_root(trust: HubTrust) -> NewRoot | None:
+    successor = trust.chains.successor
+    if successor is None:
+        return None
+    return NewRoot(successor.root_thumbprint, successor.root_made_at)
 
 
 def _providers(

@@ -8,6 +8,14 @@ from service_hub.domain.records import ManagementCertificate, Provider
 
 
 @dataclass(frozen=True, slots=True)
+class NewRoot:
+    """A root that is to replace the present one: its thumbprint, and since when it is trusted."""
+
+    thumbprint: str
+    announced_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RootProgress:
     """A registered server: whether it trusts the new root, and is known by a certificate of it."""
 

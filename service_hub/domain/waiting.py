@@ -3,7 +3,7 @@
 Nothing may stay unfinished without a name (design: architecture, decision 5).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,8 +20,11 @@ from service_hub.domain.records import (
     Provider,
     ProviderContact,
 )
+from service_hub.domain.root_rotation import NewRoot, RootProgress
 
 PENDING: Final = "pending"
+NAMED_MAX: Final = 5
+"""Servers that are named where more of them wait for the same."""
 
 
 class WaitingKind(StrEnum):
@@ -32,6 +35,7 @@ class WaitingKind(StrEnum):
     APPROVAL = "approval"
     PAIRING = "pairing"
     SERVER = "server"
+    ROOT = "root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ _BY_ITSELF: Final = frozenset(
 )
 
 
+def standing_alert_id(job_id: str) -> str:
+    """Return the id of the alert that is raised when a job stands still."""
+    return f"stands-still/{job_id}"
+
+
 def of_job(job: Job, usual: Usual | None) -> Waiting | None:
     """Return what a job waits for, and how long that usually takes; None once it has ended."""
     words = job.waiting_for
@@ -68,8 +77,17 @@ def of_job(job: Job, usual: Usual | None) -> Waiting | None:
         return None
     if usual is not None:
         words = f"{words}; usually {in_words(usual.median_seconds)}"
-    name = f"{job.scenario.friendly_name} of {job.target_object_name}"
-    return Waiting(WaitingKind.JOB, job.id, name, job.started_at or job.created_at, words)
+    return Waiting(WaitingKind.JOB, job.id, _name(job), job.started_at or job.created_at, words)
+
+
+def of_job_standing_still(job: Job, reason: str, since: datetime | None) -> Waiting:
+    """Return what a job waits for that this hub cannot decide on; its own words would mislead."""
+    words = (
+        f"waiting for a hub that can decide on its events{_since(since)}: it stands still"
+        f" ({reason}), and nothing of it is lost; can be ended by restarting the hub with a version"
+        " in which the fault is mended"
+    )
+    return Waiting(WaitingKind.JOB, job.id, _name(job), since, words)
 
 
 def of_item(item: ProtectedItem, left_at: datetime | None) -> Waiting | None:
@@ -150,6 +168,24 @@ def of_server(
             f" purge {name}"
         )
     return Waiting(WaitingKind.SERVER, provider.id, name, since, words)
+
+
+def of_new_root(root: NewRoot, servers: Sequence[RootProgress]) -> Waiting:
+    """Return what the replacement of the root waits for; `servers` are the vault's."""
+    behind = [each.provider for each in servers if each.is_behind]
+    what, ends = "somebody to end trust in the former root", "service-hub trust finish-rotation"
+    if behind:
+        names = sorted(each.friendly_name or each.vmm_fqdn or each.vmm_id for each in behind)
+        more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+        what = f"{', '.join(names[:NAMED_MAX])}{more} to take the new root over"
+        ends = f"starting these servers' providers, and then by {ends}"
+    words = f"waiting for {what}{_since(root.announced_at)}; can be ended by {ends}"
+    name = f"replacement of the root by {root.thumbprint}"
+    return Waiting(WaitingKind.ROOT, root.thumbprint, name, root.announced_at, words)
+
+
+def _name(job: Job) -> str:
+    return f"{job.scenario.friendly_name} of {job.target_object_name}"
 
 
 def _since(moment: datetime | None) -> str:

@@ -35,6 +35,7 @@ from service_hub.domain.jobs import (
     Withdraw,
 )
 from service_hub.domain.records import Alert
+from service_hub.domain.waiting import standing_alert_id
 from service_hub.engine.children import Children
 from service_hub.engine.consequences import Step
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
@@ -274,7 +275,7 @@ class AfterDecisions:
 
     def _alert(self, job: Job, kind: str, error: Exception) -> Alert:
         return Alert(
-            id=f"stands-still/{job.id}",
+            id=standing_alert_id(job.id),
             vault_id=job.vault_id,
             provider_id=next(iter(job.providers.values()), ""),
             code="JobStandsStill",

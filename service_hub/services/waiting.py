@@ -1,27 +1,33 @@
 """Gathers everything of a vault that is not final."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import (
+    Alert,
     ContainerMapping,
+    ManagementCertificate,
     PendingApproval,
     ProtectedItem,
     Provider,
     ProviderContact,
     Vault,
 )
+from service_hub.domain.root_rotation import NewRoot, progress
 from service_hub.domain.waiting import (
     Waiting,
     of_approval,
     of_item,
     of_job,
+    of_job_standing_still,
+    of_new_root,
     of_pairing,
     of_server,
+    standing_alert_id,
 )
-from service_hub.ports import Liveness, Reader
+from service_hub.ports import Clock, Liveness, Reader
 from service_hub.services.durations import DurationService
 
 OPEN_STATES: Final = (JobState.NOT_STARTED, JobState.IN_PROGRESS, JobState.SUSPENDED)
@@ -30,11 +36,26 @@ _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class WaitingService:
-    """The WaitingUseCases of the hub's ports."""
+    """The WaitingUseCases of the hub's ports.
 
-    def __init__(self, *, reader: Reader, liveness: Liveness) -> None:
+    `standing_still` gives the jobs that this hub holds and cannot decide on, with the reasons;
+    `new_root` the root that is to replace the present one, None where none is.
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        liveness: Liveness,
+        clock: Clock,
+        standing_still: Callable[[], Mapping[str, str]],
+        new_root: Callable[[], NewRoot | None],
+    ) -> None:
         self._reader = reader
         self._liveness = liveness
+        self._clock = clock
+        self._standing_still = standing_still
+        self._new_root = new_root
         self._durations = DurationService(reader=reader)
 
     async def list(self, vault: Vault) -> Sequence[Waiting]:
@@ -45,20 +66,47 @@ class WaitingService:
             *await self._approvals(vault),
             *await self._pairings(vault),
             *await self._servers(vault),
+            *await self._root(vault),
         ]
         return sorted(found, key=lambda each: (each.since or _EARLIEST, each.id))
 
     async def _jobs(self, vault: Vault) -> Sequence[Waiting]:
         found: list[Waiting] = []
+        standing = self._standing_still()
         for state in OPEN_STATES:
             for each in await self._reader.find(Job, state=state.value):
                 job = each.record
-                if job.vault_id != vault.id or job.parent_id is not None:
+                if job.vault_id != vault.id:
+                    continue
+                if job.id in standing:
+                    # Also the job of a group: that of the plan does not know of it.
+                    found.append(await self._standing(job, standing[job.id]))
+                    continue
+                if job.parent_id is not None:
                     continue
                 waiting = of_job(job, await self._durations.of_running(job))
                 if waiting is not None:
                     found.append(waiting)
         return found
+
+    async def _standing(self, job: Job, reason: str) -> Waiting:
+        alert = await self._reader.get(Alert, standing_alert_id(job.id))
+        since = job.started_at if alert is None else alert.record.raised_at
+        return of_job_standing_still(job, reason, since)
+
+    async def _root(self, vault: Vault) -> Sequence[Waiting]:
+        root = self._new_root()
+        if root is None:
+            return ()
+        providers = await self._reader.find(Provider, vault_id=vault.id)
+        issued = await self._reader.find(ManagementCertificate, vault_id=vault.id)
+        servers = progress(
+            [each.record for each in providers],
+            [each.record for each in issued],
+            root.thumbprint,
+            self._clock.now(),
+        )
+        return (of_new_root(root, servers),)
 
     async def _items(self, vault: Vault) -> Sequence[Waiting]:
         found = []

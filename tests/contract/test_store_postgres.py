@@ -23,7 +23,7 @@ from service_hub.database_settings import DatabaseSettings, DatabaseTls
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.jobs import Job
 from service_hub.ports import NEW, Change, Message, Ring, Save
-from service_hub.store import postgres_connections, postgres_store
+from service_hub.store import postgres_store
 from service_hub.store.errors import DatabaseUnusableError
 from service_hub.store.postgres_connections import address
 from service_hub.store.postgres_database import (
@@ -393,15 +393,6 @@ async def test_tls_is_checked(
                 pass
     finally:
         postgres_server.offer_no_tls()
-
-
-async def test_a_server_that_is_too_old_is_refused(
-    settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_connections, "VERSION_MIN", 99)
-    with pytest.raises(DatabaseUnusableError, match="needs PostgreSQL 99 or newer"):
-        async with opened(settings):
-            pass
 
 
 async def test_a_database_without_tables_cannot_be_read(

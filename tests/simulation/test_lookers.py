@@ -307,13 +307,14 @@ async def test_a_running_task_says_how_long_it_usually_takes(tmp_path: Path) -> 
         assert words["FailoverTask"] == "usually 40 s"
         assert words["PlannedFailoverPreflightChecksTask"] is None, "it has ended"
         assert progress.remaining_seconds == 4 * 40 - 12
-        (waits,) = [
-            each
-            for each in await WaitingService(reader=world.store, liveness=world.fabrics).list(
-                world.vault
-            )
-            if each.id == job_id
-        ]
+        service = WaitingService(
+            reader=world.store,
+            liveness=world.fabrics,
+            clock=world.clock,
+            standing_still=dict,
+            new_root=lambda: None,
+        )
+        (waits,) = [each for each in await service.list(world.vault) if each.id == job_id]
         assert waits.words.endswith("; usually 40 s")
         await until_done(world, job_id)
         assert (await parts.observations.progress(world.vault, job_id)).remaining_seconds is None

@@ -7,6 +7,7 @@ import pytest
 
 from service_hub.domain.protection import BUSY_STATES, Operation, ProtectionState
 from service_hub.domain.records import (
+    Alert,
     ContainerMapping,
     CurrentScenario,
     PendingApproval,
@@ -14,15 +15,21 @@ from service_hub.domain.records import (
     Provider,
     ProviderContact,
 )
+from service_hub.domain.root_rotation import NewRoot, RootProgress
 from service_hub.domain.waiting import (
+    NAMED_MAX,
     WaitingKind,
     of_approval,
     of_item,
+    of_job_standing_still,
+    of_new_root,
     of_pairing,
     of_server,
+    standing_alert_id,
 )
-from service_hub.ports import Change, Save
+from service_hub.ports import NEW, Change, Save
 from service_hub.services.waiting import WaitingService
+from tests.support.engine_world import new_job
 from tests.support.hub_world import BEGIN, hub_world
 from tests.support.many_items import Sites, an_item, furnish, item_id
 
@@ -119,6 +126,47 @@ def test_a_pairing_that_failed_waits_and_one_under_way_leaves_the_words_to_its_j
     assert of_pairing(pairing("PairingInProgress"), SINCE) is None
 
 
+ROOT = NewRoot("ab12", SINCE)
+
+
+def behind(name: str, *, renewed: bool = False) -> RootProgress:
+    provider = Provider(
+        id=name, vault_id="vault", vmm_id=name, fabric_name=name, enrolled_at=SINCE, vmm_fqdn=name
+    )
+    return RootProgress(provider, trusts=renewed, renewed=renewed)
+
+
+def test_a_root_that_is_replaced_waits_for_servers_and_then_for_its_end() -> None:
+    waiting = of_new_root(ROOT, [behind("b"), behind("a"), behind("done", renewed=True)])
+    assert (waiting.kind, waiting.id, waiting.since) == (WaitingKind.ROOT, "ab12", SINCE)
+    assert waiting.words.startswith("waiting for a, b to take the new root over since 2026-03-04")
+    assert waiting.words.endswith("and then by service-hub trust finish-rotation")
+    many = of_new_root(ROOT, [behind(f"s{each}") for each in range(NAMED_MAX + 2)])
+    assert " and 2 more to take" in many.words
+    last = of_new_root(ROOT, [behind("done", renewed=True)])
+    assert "waiting for somebody to end trust in the former root since 2026-03-04" in last.words
+    assert last.words.endswith("can be ended by service-hub trust finish-rotation")
+
+
+def standing_alert(job_id: str) -> Alert:
+    return Alert(
+        id=standing_alert_id(job_id),
+        vault_id="vault",
+        provider_id="p",
+        code="JobStandsStill",
+        message="m",
+        raised_at=SINCE,
+    )
+
+
+def test_a_job_that_stands_still_says_why_and_who_can_end_it() -> None:
+    waiting = of_job_standing_still(new_job(1), "Tick: KeyError: 'x'", SINCE)
+    assert waiting.kind is WaitingKind.JOB
+    assert waiting.since == SINCE
+    assert "since 2026-03-04T00:00:00Z: it stands still (Tick: KeyError: 'x')" in waiting.words
+    assert "can be ended by restarting the hub" in waiting.words
+
+
 @pytest.mark.parametrize(
     ("registered", "contact", "words"),
     [
@@ -169,10 +217,27 @@ async def test_all_of_a_vault_is_listed_longest_first(tmp_path: Path) -> None:
             {"failover_direction": "PrimaryToRecovery"},
             world.identity(),
         )
-        service = WaitingService(reader=world.store, liveness=world.fabrics)
+        standing: dict[str, str] = {}
+        roots: list[NewRoot] = []
+        service = WaitingService(
+            reader=world.store,
+            liveness=world.fabrics,
+            clock=world.clock,
+            standing_still=lambda: standing,
+            new_root=lambda: roots[0] if roots else None,
+        )
         found = await service.list(world.vault)
         assert [each.id for each in found] == [item_id(1), job.id, "a1"]
         assert all("since" in each.words for each in found)
+        standing[job.id] = "PartSucceeded: KeyError"
+        await world.committer.commit(Change(saves=(Save(standing_alert(job.id), NEW),)))
+        roots.append(ROOT)
+        named = {each.id: each for each in await service.list(world.vault)}
+        assert named[job.id].since == SINCE
+        assert "PartSucceeded: KeyError" in named[job.id].words
+        assert "osaka, tokyo to take the new root over" in named[ROOT.thumbprint].words
+        standing.clear()
+        roots.clear()
         await Sites(world).ended(job.id)
         after = {each.id: each for each in await service.list(world.vault)}
         assert job.id not in after

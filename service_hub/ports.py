@@ -659,6 +659,9 @@ class PolicyUseCases(Protocol):
     ) -> Job:
         """Create a policy by a job; InvalidRequestError names the property."""
 
+    async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
+        """Delete a policy by a job; NotFoundError."""
+
     async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
         """Return one, names compared without case; NotFoundError."""
 
@@ -680,6 +683,14 @@ class PairingUseCases(Protocol):
         identity: RequestIdentity,
     ) -> Job:
         """Pair two clouds, each given as (fabric name, cloud id)."""
+
+    async def remove(
+        self, vault: Vault, cloud: tuple[str, str], name: str, identity: RequestIdentity
+    ) -> Job:
+        """Separate the clouds of a mapping, named under one of them, by a job; NotFoundError."""
+
+    async def purge(self, vault: Vault, cloud: tuple[str, str], name: str) -> None:
+        """Forget a mapping at once; NotFoundError, ConflictError."""
 
     async def list(self, vault: Vault) -> list[ContainerMapping]:
         """Return all of a vault."""

@@ -16,6 +16,7 @@ from service_hub.laboratory import LaboratorySites
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.server_parts import ServerParts, server_parts
+from service_hub.services.added_hosts import AddedHosts
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
@@ -25,6 +26,8 @@ from service_hub.services.injections import InjectionService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
 from service_hub.services.open_tests import OpenTestService
+from service_hub.services.pair_facts import PairReader
+from service_hub.services.pair_tasks import PairTasks
 from service_hub.services.pairing import PairingService
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
@@ -94,9 +97,7 @@ def use_cases(
     office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
     laboratory = LaboratorySites(settings.laboratory)
     checker = InjectionTasks(
-        clock=clock,
-        laboratory=laboratory,
-        otherwise=PrerequisitesService(reader=store, clock=clock, fabrics=fabrics),
+        clock=clock, laboratory=laboratory, otherwise=_checker(clock, parts, fabrics)
     )
     registered = server_parts(store, committer, clock, fabrics, checker=checker, office=office)
     first = FirstHearing(checker=registered.checker, liveness=fabrics, boottime=boottime)
@@ -122,14 +123,7 @@ def use_cases(
         vaults=_vaults(settings, clock, parts, registered),
         fabrics=fabrics,
         policies=policies,
-        pairing=PairingService(
-            reader=store,
-            runner=engine,
-            clock=clock,
-            fabrics=fabrics,
-            policies=policies,
-            requests=requests,
-        ),
+        pairing=_pairing(engine, clock, parts, fabrics, policies=policies, requests=requests),
         protection=protection,
         jobs=JobService(reader=store, lists=store, runner=engine, clock=clock, requests=requests),
         enrolment=EnrolmentService(
@@ -146,8 +140,47 @@ def use_cases(
         waiting=_waiting(engine, trust, clock, parts, fabrics),
         injections=injections,
         chores=_chores(clock, parts, protection, injections),
-        providers=_providers(settings, trust, clock, parts, runner=engine, observers=completion),
+        providers=_providers(
+            settings,
+            trust,
+            clock,
+            parts,
+            runner=engine,
+            observers=completion,
+            seen=_added_hosts(engine, clock, parts, fabrics),
+        ),
     )
+
+
+def _checker(clock: Clock, parts: Parts, fabrics: FabricService) -> PairTasks:
+    """Return what carries out the hub's own tasks, but for those of servers."""
+    others = PrerequisitesService(reader=parts.store, clock=clock, fabrics=fabrics)
+    return PairTasks(reader=parts.store, committer=parts.committer, clock=clock, otherwise=others)
+
+
+def _pairing(
+    engine: Engine,
+    clock: Clock,
+    parts: Parts,
+    fabrics: FabricService,
+    *,
+    policies: PolicyService,
+    requests: RequestLedger,
+) -> PairingService:
+    return PairingService(
+        reader=parts.store,
+        runner=engine,
+        clock=clock,
+        fabrics=fabrics,
+        policies=policies,
+        requests=requests,
+        pairs=PairReader(reader=parts.store, fabrics=fabrics),
+    )
+
+
+def _added_hosts(engine: Engine, clock: Clock, parts: Parts, fabrics: FabricService) -> AddedHosts:
+    pairs = PairReader(reader=parts.store, fabrics=fabrics)
+    return AddedHosts(reader=parts.store, runner=engine, clock=clock, pairs=pairs)
 
 
 def _engine(settings: HubSettings, clock: Clock, parts: Parts, first: FirstHearing) -> Engine:
@@ -205,6 +238,7 @@ def _providers(
     *,
     runner: Engine,
     observers: CompletionService,
+    seen: AddedHosts,
 ) -> ProviderService:
     return ProviderService(
         reader=parts.store,
@@ -216,6 +250,7 @@ def _providers(
         heartbeat=timedelta(seconds=settings.heartbeat_seconds),
         roots=trust.chains,
         offered_version=settings.provider_version,
+        fabrics_seen=seen,
     )
 
 

@@ -37,6 +37,7 @@ SITE_TO_SITE_TYPES: Final = frozenset(
         "reversereplicationproviderspecificinput",
         "replicationproviderspecificcontainermappinginput",
         "disableprotectionproviderspecificinput",
+        "replicationprovidercontainerunmappinginput",
     }
 )
 """What `instanceType` may say, in lower case (arm-api.md, section 2)."""
@@ -157,6 +158,18 @@ class MappingInput(Input):
     """PUT of a container mapping."""
 
     properties: MappingProperties
+
+
+class MappingRemovalProperties(Input):
+    """What the recorded client sends with a removal: an empty part (recorded.md, section 9)."""
+
+    provider_specific_input: ProviderInput | None = None
+
+
+class MappingRemovalInput(Input):
+    """POST of a container mapping's removal."""
+
+    properties: MappingRemovalProperties = Field(default_factory=MappingRemovalProperties)
 
 
 class EnableProperties(Input):

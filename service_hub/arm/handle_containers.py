@@ -1,7 +1,15 @@
 """Clouds, the machines in them, and mappings between clouds."""
 
+from contextlib import suppress
+from http import HTTPStatus
+
 from service_hub.arm.api import ArmApi
-from service_hub.arm.bodies import MappingInput, read, refuse_other_providers
+from service_hub.arm.bodies import (
+    MappingInput,
+    MappingRemovalInput,
+    read,
+    refuse_other_providers,
+)
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.ids import CONTAINERS, FABRICS, MAPPINGS, POLICIES, VaultIds, names_in_id
 from service_hub.arm.long_running import accepted, operation_result
@@ -71,7 +79,7 @@ class ContainerHandlers:
 
 
 class MappingHandlers:
-    """What operators do with mappings: pair two clouds under a policy, and look."""
+    """What operators do with mappings: pair two clouds under a policy, look, separate them."""
 
     def __init__(self, api: ArmApi) -> None:
         self._api = api
@@ -121,9 +129,37 @@ class MappingHandlers:
                 return Answer(body=mapping_body(around, mapping))
         raise NotFoundError(call.name("mapping"))
 
+    async def remove(self, call: Call) -> Answer:
+        """Answer 202: both sites separate the clouds, then the mapping is forgotten."""
+        vault = await self._api.vault(call)
+        if call.body:
+            wanted = read(call.body, MappingRemovalInput).properties.provider_specific_input
+            refuse_other_providers(wanted, "properties.providerSpecificInput")
+        cloud, name = _cloud(call), call.name("mapping")
+        job = await self._api.pairing.remove(vault, cloud, name, call.identity)
+        resource_id = VaultIds(vault).in_container(*cloud, MAPPINGS, name)
+        return accepted(self._api, vault, job, resource_id)
+
+    async def purge(self, call: Call) -> Answer:
+        """Answer 204 once a mapping is forgotten, also where there is none."""
+        vault = await self._api.vault(call)
+        with suppress(NotFoundError):
+            await self._api.pairing.purge(vault, _cloud(call), call.name("mapping"))
+        return Answer(HTTPStatus.NO_CONTENT)
+
     async def result(self, call: Call) -> Answer:
-        """Answer with the mapping that an operation made."""
-        return await operation_result(self._api, call, self.get)
+        """Answer with the mapping that an operation was about, 204 where that is removed."""
+        try:
+            return await operation_result(self._api, call, self.get)
+        except NotFoundError:
+            # The operation itself is found, or this raises once more.
+            vault = await self._api.vault(call)
+            await self._api.jobs.find(vault, call.folded("operation"))
+            return Answer(HTTPStatus.NO_CONTENT)
+
+
+def _cloud(call: Call) -> tuple[str, str]:
+    return call.folded("fabric"), call.folded("container")
 
 
 def named_fabric(around: Surroundings, call: Call) -> FabricFacts:

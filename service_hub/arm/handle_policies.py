@@ -1,5 +1,6 @@
 """Replication policies."""
 
+from http import HTTPStatus
 from typing import Any
 
 from service_hub.arm.api import ArmApi
@@ -9,6 +10,7 @@ from service_hub.arm.ids import VaultIds
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
 from service_hub.arm.render_policies import policy_body
+from service_hub.domain.errors import NotFoundError
 
 
 class PolicyHandlers:
@@ -25,6 +27,16 @@ class PolicyHandlers:
         job = await self._api.policies.create(vault, name, _settings(wanted), call.identity)
         return accepted(self._api, vault, job, VaultIds(vault).policy(name))
 
+    async def delete(self, call: Call) -> Answer:
+        """Begin to delete a policy; 204 where there is none."""
+        vault = await self._api.vault(call)
+        name = call.name("policy")
+        try:
+            job = await self._api.policies.delete(vault, name, call.identity)
+        except NotFoundError:
+            return Answer(HTTPStatus.NO_CONTENT)
+        return accepted(self._api, vault, job, VaultIds(vault).policy(name))
+
     async def get(self, call: Call) -> Answer:
         """Answer with one policy."""
         vault = await self._api.vault(call)
@@ -39,8 +51,14 @@ class PolicyHandlers:
         return page(call, bodies, self._api.public_url)
 
     async def result(self, call: Call) -> Answer:
-        """Answer with the policy that an operation made."""
-        return await operation_result(self._api, call, self.get)
+        """Answer with the policy that an operation was about, 204 where that is deleted."""
+        try:
+            return await operation_result(self._api, call, self.get)
+        except NotFoundError:
+            # The operation itself is found, or this raises once more.
+            vault = await self._api.vault(call)
+            await self._api.jobs.find(vault, call.folded("operation"))
+            return Answer(HTTPStatus.NO_CONTENT)
 
 
 def _settings(wanted: PolicyProviderInput) -> dict[str, Any]:

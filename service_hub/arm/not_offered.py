@@ -43,10 +43,7 @@ _DISABLE = (
     "Protection can't be ended in this version. Leave the item protected, or remove the replication"
     " relationship in Hyper-V."
 )
-_UNPAIR = "A container mapping can't be changed or removed in this version. Keep the pairing."
-_EDIT_POLICY = (
-    "A policy can't be changed or deleted in this version. Make another one under a new name."
-)
+_EDIT_POLICY = "A policy can't be changed in this version. Make another one under a new name."
 _FABRICS = (
     "A server is made by its provider's registration and can't be changed through this interface in"
     " this version. POST to the fabric's 'remove' deletes a connected server, DELETE of the fabric"
@@ -94,9 +91,7 @@ LATER: Final = (
             "resolveHealthErrors",
         )
     ),
-    Missing(("PATCH", "DELETE"), paths.MAPPING, _UNPAIR),
-    Missing(("POST",), f"{paths.MAPPING}/remove", _UNPAIR),
-    Missing(("PATCH", "DELETE"), paths.POLICY, _EDIT_POLICY),
+    Missing(("PATCH",), paths.POLICY, _EDIT_POLICY),
     Missing(("PUT",), paths.FABRIC, _FABRICS),
     *(
         Missing(("POST",), f"{paths.FABRIC}/{verb}", _FABRICS)
@@ -133,7 +128,13 @@ _NOT_HERE = (
     " it isn't part of replication between two VMM sites."
 )
 
+_NO_MAPPING_SETTINGS = (
+    "A container mapping between two VMM sites has no settings of its own: change its policy. To"
+    " change the target, remove the mapping and create it anew."
+)
+
 OTHER_REPLICATION: Final = (
+    Missing(("PATCH",), paths.MAPPING, _NO_MAPPING_SETTINGS),
     Missing(("PUT",), paths.VAULT + "/replicationVaultSettings/{setting}", _NOT_HERE),
     *(
         Missing(("POST",), f"{paths.ITEM}/{verb}", _NOT_HERE)

@@ -21,8 +21,11 @@ from wire_contract.vocabulary import ReplicationMode
 MACHINE_TYPE: Final = "HyperVVirtualMachine"
 
 _BYTES_PER_MB: Final = 1_048_576
-_PAIRING_STATES: Final = frozenset({"PairingInProgress", "Paired"})
-"""While a pairing runs both clouds already read Paired (recorded.md, section 9)."""
+_PAIRING_STATES: Final = frozenset(
+    {"PairingInProgress", "Paired", "UnpairingInProgress", "UnpairingFailed"}
+)
+"""While a pairing runs both clouds already read Paired (recorded.md, section 9); until its removal
+has ended too."""
 
 _PROVIDERS_BY_VERSION: Final = {"2012": "HyperVReplica2012", "2012R2": "HyperVReplica2012R2"}
 
@@ -57,7 +60,7 @@ def mapping_body(around: Surroundings, mapping: ContainerMapping) -> dict[str, A
     policy = around.policy_of(mapping.policy_id)
     source = around.fabric_name(mapping.primary_provider_id)
     target = around.fabric_name(mapping.recovery_provider_id)
-    failed = mapping.mapping_state == "PairingFailed"
+    failed = mapping.mapping_state in {"PairingFailed", "UnpairingFailed"}
     ids = around.ids
     return {
         "id": ids.in_container(source, mapping.primary_cloud_id, MAPPINGS, mapping.name),

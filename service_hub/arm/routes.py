@@ -131,6 +131,7 @@ def _policy_and_job_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.POLICIES, policies.list),
         Route("GET", paths.POLICY, policies.get),
         Route("PUT", paths.POLICY, policies.create),
+        Route("DELETE", paths.POLICY, policies.delete),
         Route("GET", paths.POLICY + paths.RESULT, policies.result),
         Route("GET", paths.JOBS, jobs.list),
         Route("GET", paths.JOB, jobs.get),
@@ -182,6 +183,8 @@ def _container_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.CONTAINER + paths.MAPPINGS, mappings.list_by_container),
         Route("GET", paths.MAPPING, mappings.get),
         Route("PUT", paths.MAPPING, mappings.create),
+        Route("POST", f"{paths.MAPPING}/remove", mappings.remove),
+        Route("DELETE", paths.MAPPING, mappings.purge),
         Route("GET", paths.MAPPING + paths.RESULT, mappings.result),
     ]
 

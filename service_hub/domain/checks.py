@@ -14,7 +14,7 @@ from service_hub.domain.protection import (
     arc_of,
     expected_direction,
 )
-from service_hub.domain.records import ContainerMapping, ProtectedItem
+from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
 from wire_contract.reports import ProviderError
 from wire_contract.vocabulary import Direction, ReplicationState, Side
 
@@ -162,8 +162,14 @@ def refusal_of_pairing(
     present: Sequence[ContainerMapping],
     names: Mapping[str, str],
     now: datetime,
+    policies: Mapping[str, ReplicationPolicy] | None = None,
 ) -> JobError | None:
-    """Return why a pair may not be made: a cloud is in one pair only (seed, step 4.5)."""
+    """Return why a pair may not be made: a cloud is in one pair only (seed, step 4.5).
+
+    The same two clouds may be paired once for each kind of host: under a policy for 2012 and one
+    for 2012 R2 (arm-api.md, section 5). `policies` are those of the vault, by id.
+    """
+    kinds = {key: each.provider_type for key, each in (policies or {}).items()}
     mine = {mapping.primary_cloud_id, mapping.recovery_cloud_id}
     for other in present:
         if other.id == mapping.id and (other.primary_cloud_id, other.recovery_cloud_id) == (
@@ -171,7 +177,7 @@ def refusal_of_pairing(
             mapping.recovery_cloud_id,
         ):
             continue
-        if other.mapping_state == "PairingFailed":
+        if other.mapping_state == "PairingFailed" or _serves_other_hosts(mapping, other, kinds):
             continue
         taken = mine & {other.primary_cloud_id, other.recovery_cloud_id}
         if taken:
@@ -179,3 +185,13 @@ def refusal_of_pairing(
             detail = f"It belongs to the mapping '{other.name}' already"
             return job_error(errors.CLOUD_IN_USE, now, name=name, detail=detail)
     return None
+
+
+def _serves_other_hosts(
+    mapping: ContainerMapping, other: ContainerMapping, kinds: Mapping[str, str]
+) -> bool:
+    clouds = (mapping.primary_cloud_id, mapping.recovery_cloud_id)
+    if clouds != (other.primary_cloud_id, other.recovery_cloud_id):
+        return False
+    mine, theirs = kinds.get(mapping.policy_id), kinds.get(other.policy_id)
+    return mine is not None and theirs is not None and mine != theirs

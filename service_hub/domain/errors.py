@@ -155,6 +155,14 @@ CLOUD_IN_USE: Final = "90015"
 SERVER_IN_USE: Final = "90016"
 GROUP_FAILED: Final = "90018"
 SITE_NOT_INJECTED: Final = "90080"
+PAIR_IN_USE: Final = "90050"
+POLICY_IN_USE: Final = "90051"
+NOT_READY: Final = "90052"
+NO_HYPERV_PROFILE: Final = "90053"
+NO_HOST_GROUP: Final = "90054"
+EMPTY_HOST_GROUP: Final = "90055"
+HOST_VERSION: Final = "90056"
+NO_BROKER: Final = "90057"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -236,8 +244,35 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             SERVER_IN_USE,
             "The server {name} can't be deleted.",
             "It is still in use: {detail}.",
-            "End the protection of its machines, then remove its pairings (container mappings); "
-            "neither is part of this version.",
+            "End the protection of its machines, then remove its pairings (container mappings).",
+        ),
+        Catalogued(
+            PAIR_IN_USE,
+            "The container mapping {name} can't be removed.",
+            "Virtual machines are protected under it: {detail}.",
+            "Disable the protection of these virtual machines first.",
+        ),
+        Catalogued(
+            POLICY_IN_USE,
+            "The replication policy {name} can't be deleted.",
+            "It is {detail}.",
+            "Remove these container mappings first.",
+        ),
+        *(
+            Catalogued(
+                code,
+                "The cloud {name} isn't ready for protection.",
+                "{detail}.",
+                action + " Refresh the server, then restart this job.",
+            )
+            for code, action in (
+                (NOT_READY, "Mend what is named."),
+                (NO_HYPERV_PROFILE, "Give the cloud the capability profile Hyper-V in VMM."),
+                (NO_HOST_GROUP, "Add a host group to the cloud in VMM."),
+                (EMPTY_HOST_GROUP, "Put a host with a virtual machine into the host group."),
+                (HOST_VERSION, "Take the host out of the cloud, or bring it up to date."),
+                (NO_BROKER, "Create the Hyper-V Replica Broker of the cluster by hand."),
+            )
         ),
         Catalogued(
             SITE_NOT_INJECTED,

@@ -8,6 +8,7 @@ from service_hub.domain.checks import refusal_when_busy
 from service_hub.domain.errors import JobRequestRefusedError, OperationNotAllowedError
 from service_hub.domain.item_life import restart_on_item
 from service_hub.domain.jobs import Action, Job, JobError, RestartRequested
+from service_hub.domain.pairs import held_by
 from service_hub.domain.records import ContainerMapping, ProtectedItem
 
 NOT_FAILED: Final = "CannotRemediateSucceededWorkflow"
@@ -77,7 +78,7 @@ def paired_again(mapping: ContainerMapping, job: Job) -> ContainerMapping:
             f"The job {job.id} can't be restarted: the mapping '{mapping.name}' was requested anew"
             f" since, by the job {mapping.job_id}.",
         )
-    return mapping.model_copy(update={"mapping_state": "PairingInProgress"})
+    return held_by(mapping, job)
 
 
 def refused_by(error: JobError) -> JobRequestRefusedError:

@@ -22,19 +22,17 @@ from service_hub.domain.item_life import (
 )
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
 from service_hub.domain.policies import (
-    authentication_of,
     initial_replication_at,
     is_offline,
     relationship_settings,
 )
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import (
-    ContainerMapping,
     ProtectedItem,
     Provider,
     ReplicationPolicy,
 )
-from service_hub.domain.scenarios import NO_CERTIFICATES, SCENARIOS, TaskSpec, scenario_key
+from service_hub.domain.scenarios import SCENARIOS, TaskSpec, scenario_key
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -45,11 +43,9 @@ __all__ = [
     "begin_on_item",
     "direction_of",
     "plan_item_job",
-    "plan_pairing_job",
     "plan_policy_job",
     "provider_to_refresh",
     "reflect_on_item",
-    "reflect_on_mapping",
     "refused",
     "restart_on_item",
     "stopped_at_prerequisites",
@@ -241,71 +237,21 @@ def affected_objects(plan: ItemPlan, direction: Direction) -> dict[str, str]:
 # --------------------------------------------------------------------------------- other jobs
 
 
-def plan_pairing_job(
-    mapping: ContainerMapping,
-    policy: ReplicationPolicy,
-    hosts: Mapping[Side, tuple[str, ...]],
-    affected: Mapping[str, str],
-    identity: JobIdentity,
+def plan_policy_job(
+    policy: ReplicationPolicy, identity: JobIdentity, key: str = "create_policy"
 ) -> Job:
-    """Return the job that pairs two clouds under a policy."""
-    return Job(
-        id=identity.job_id,
-        vault_id=mapping.vault_id,
-        scenario_key="pair_clouds",
-        operation=None,
-        target_object_id=policy.id,
-        target_object_name=policy.name,
-        activity_id=identity.activity_id,
-        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS["pair_clouds"].tasks),
-        flags=flags_of(policy),
-        context={
-            "mapping_id": mapping.id,
-            "replica_port": policy.replication_port,
-            "authentication": authentication_of(policy),
-            "clouds": {
-                Side.PRIMARY.value: mapping.primary_cloud_id,
-                Side.RECOVERY.value: mapping.recovery_cloud_id,
-            },
-            "cloud_hosts": {side.value: list(hosts[side]) for side in Side},
-        },
-        providers={
-            Side.PRIMARY: mapping.primary_provider_id,
-            Side.RECOVERY: mapping.recovery_provider_id,
-        },
-        affected=dict(affected),
-        created_at=identity.now,
-    )
-
-
-def flags_of(policy: ReplicationPolicy) -> tuple[str, ...]:
-    """Return the flags of a job on a pair: hosts that have tickets need no certificates."""
-    return (NO_CERTIFICATES,) if authentication_of(policy) == "kerberos" else ()
-
-
-def plan_policy_job(policy: ReplicationPolicy, identity: JobIdentity) -> Job:
-    """Return the job that creates a policy: the hub's own two checks."""
+    """Return the job that creates, or deletes, a policy: the hub's own tasks."""
     return Job(
         id=identity.job_id,
         vault_id=policy.vault_id,
-        scenario_key="create_policy",
+        scenario_key=key,
         operation=None,
         target_object_id=policy.id,
         target_object_name=policy.name,
         activity_id=identity.activity_id,
-        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS["create_policy"].tasks),
+        tasks=tuple(TaskRun(task_id=spec.task_id) for spec in SCENARIOS[key].tasks),
         created_at=identity.now,
     )
-
-
-def reflect_on_mapping(mapping: ContainerMapping, job: Job) -> ContainerMapping:
-    """Return the mapping as its job leaves it, or is making it again after a restart."""
-    if mapping.job_id != job.id:
-        return mapping
-    state = "PairingInProgress"
-    if job.finished:
-        state = "Paired" if job.state is JobState.SUCCEEDED else "PairingFailed"
-    return mapping.model_copy(update={"mapping_state": state})
 
 
 def refused(job: Job, error: JobError, now: datetime) -> Job:

@@ -222,7 +222,11 @@ class ReplicationPolicy(Record):
 
 
 class ContainerMapping(Record):
-    """Primary cloud to recovery cloud under a policy; `state` is Pairing..., Paired or Invalid."""
+    """Primary cloud to recovery cloud under a policy.
+
+    `job_id` is the newest job on it; while that runs no other one begins. `configured_hosts` are
+    those that the newest preparation of the clouds was for, None where nobody noted them.
+    """
 
     kind: ClassVar[str] = "container_mapping"
 
@@ -232,8 +236,11 @@ class ContainerMapping(Record):
     primary_cloud_id: str
     recovery_provider_id: str
     recovery_cloud_id: str
-    mapping_state: Literal["PairingInProgress", "Paired", "PairingFailed"]
+    mapping_state: Literal[
+        "PairingInProgress", "Paired", "PairingFailed", "UnpairingInProgress", "UnpairingFailed"
+    ]
     job_id: str | None = None
+    configured_hosts: tuple[str, ...] | None = None
 
 
 class CurrentScenario(BaseModel):

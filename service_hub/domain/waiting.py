@@ -60,6 +60,10 @@ _ITEMS_WAIT_FOR: Final[Mapping[ProtectionState, str]] = {
     ProtectionState.PLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
     ProtectionState.UNPLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
 }
+_PAIRS_WAIT_FOR: Final[Mapping[str, tuple[str, str]]] = {
+    "PairingFailed": ("paired", "the pairing"),
+    "UnpairingFailed": ("separated", "the mapping's removal"),
+}
 _BY_ITSELF: Final = frozenset(
     {ProtectionState.INITIAL_REPLICATION, ProtectionState.PRIMARY_COMPLETED}
 )
@@ -130,13 +134,12 @@ def of_approval(approval: PendingApproval) -> Waiting | None:
 
 def of_pairing(mapping: ContainerMapping, left_at: datetime | None) -> Waiting | None:
     """Return what a pairing that failed waits for; None for others: a job works on it, or none."""
-    if mapping.mapping_state != "PairingFailed":
+    what = _PAIRS_WAIT_FOR.get(mapping.mapping_state)
+    if what is None:
         return None
     restart = "" if mapping.job_id is None else f"site-recovery job restart {mapping.job_id}, or "
-    words = (
-        f"waiting for its clouds to be paired{_since(left_at)}; can be ended by {restart}by"
-        " requesting the pairing anew"
-    )
+    words = f"waiting for its clouds to be {what[0]}{_since(left_at)}; can be ended by {restart}by"
+    words += f" requesting {what[1]} anew"
     return Waiting(WaitingKind.PAIRING, mapping.id, mapping.name, left_at, words)
 
 

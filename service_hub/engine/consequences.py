@@ -14,12 +14,8 @@ from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.job_log import encode
 from service_hub.domain.jobs import AskInventory, Command, Dispatch, Job, Withdraw
 from service_hub.domain.operator_signatures import signature_of
-from service_hub.domain.planning import (
-    INJECTED_BY,
-    provider_to_refresh,
-    reflect_on_item,
-    reflect_on_mapping,
-)
+from service_hub.domain.pairs import reflect_on_mapping
+from service_hub.domain.planning import INJECTED_BY, provider_to_refresh, reflect_on_item
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
 from service_hub.engine.held_jobs import Fed, HeldJob, Related
 from service_hub.ports import (

@@ -4,8 +4,14 @@ from service_hub.domain import errors
 from service_hub.domain.checks import job_error, refusal_of_pairing
 from service_hub.domain.job_requests import gone, held_again, paired_again, refused_by
 from service_hub.domain.jobs import Job, RestartRequested
+from service_hub.domain.pairs import PAIR
 from service_hub.domain.plans import members_of
-from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider
+from service_hub.domain.records import (
+    ContainerMapping,
+    ProtectedItem,
+    Provider,
+    ReplicationPolicy,
+)
 from service_hub.domain.servers import title_of
 from service_hub.ports import Change, Clock, Reader, Save
 from service_hub.services.plan_locks import held_again_by_plan
@@ -48,7 +54,14 @@ class Restarts:
             for end in ("primary", "recovery")
             if f"{end}CloudId" in facts
         }
-        against = refusal_of_pairing(mapping, present, names, self._clock.now())
+        against = None
+        if job.scenario_key == PAIR:
+            policies = {
+                each.record.id: each.record
+                for each in await self._reader.find(ReplicationPolicy, vault_id=job.vault_id)
+            }
+            now = self._clock.now()
+            against = refusal_of_pairing(mapping, present, names, now, policies)
         if against is not None:
             raise refused_by(against)
         return Change(saves=(Save(mapping, mine.version),))

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
+from service_hub.domain.pairs import DELETE_POLICY
 from service_hub.domain.planning import JobIdentity, plan_policy_job
 from service_hub.domain.policies import policy_problem, with_defaults
 from service_hub.domain.records import ReplicationPolicy, Vault
@@ -53,7 +54,7 @@ class PolicyService:
             if present.model_copy(update={"id": policy_id}) != policy:
                 raise InvalidRequestError(
                     f"a policy named '{name}' exists with other settings: "
-                    "choose another name (editing comes with the protection settings)",
+                    "choose another name, or change that policy (PATCH)",
                     "name",
                 )
             policy = present
@@ -62,6 +63,19 @@ class PolicyService:
         change = Change(saves=(Save(policy, expected),)) + self._requests.remember(identity, job)
         await self._runner.start(job, change)
         return job
+
+    async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
+        """Delete a policy by a job, which fails while clouds are paired under it; NotFoundError."""
+
+        async def decide() -> Job:
+            policy = await self.find(vault, name)
+            now = self._clock.now()
+            planned = JobIdentity(self._clock.new_id(), activity(identity), now)
+            job = plan_policy_job(policy, planned, DELETE_POLICY)
+            await self._runner.start(job, self._requests.remember(identity, job))
+            return job
+
+        return await self._requests.once(identity, decide)
 
     async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
         """Return one, names compared without case."""

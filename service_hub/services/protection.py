@@ -37,7 +37,7 @@ from service_hub.ports import (
 )
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans, new_item
-from service_hub.services.pairing import cloud_of
+from service_hub.services.pair_facts import cloud_of
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
 from wire_contract.vmm_interface import MachineView

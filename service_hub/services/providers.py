@@ -62,6 +62,13 @@ ECHO_WAITING_MAX: Final = 64
 log = structlog.get_logger(__name__)
 
 
+class FabricFollower(Protocol):
+    """Told when a server's inventory has come in."""
+
+    async def fabric_observed(self, provider: Provider) -> None:
+        """Look whether anything follows."""
+
+
 class RootStatement(Protocol):
     """What the hub's roots say of themselves, and the number of that statement."""
 
@@ -99,7 +106,9 @@ class ProviderService:
         heartbeat: timedelta,
         roots: RootStatement | None = None,
         offered_version: str | None = None,
+        fabrics_seen: FabricFollower | None = None,
     ) -> None:
+        self._fabrics_seen = fabrics_seen
         self._offered_version = offered_version
         self._roots: RootStatement = roots or NeverReplaced()
         self._reader = reader
@@ -179,6 +188,8 @@ class ProviderService:
         await end_refreshes(self._reader, self._runner, provider, now)
         for machine in view.machines:
             await self._observers.observed(provider.id, machine.machine_id)
+        if self._fabrics_seen is not None:
+            await self._fabrics_seen.fabric_observed(provider)
         await self._reconnection.observed(provider)
 
     async def reports(self, provider: Provider, batch: ReportBatch) -> ReportAnswer:

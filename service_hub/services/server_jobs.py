@@ -4,7 +4,7 @@ from datetime import datetime
 
 from service_hub.domain.jobs import Job, JobState, PartSucceeded, TaskState
 from service_hub.domain.records import Provider
-from service_hub.domain.servers import REFRESH, UNREGISTER
+from service_hub.domain.servers import UNREGISTER
 from service_hub.ports import JobRunner, Reader, Versioned
 from wire_contract.vocabulary import Side
 
@@ -24,13 +24,13 @@ async def end_refreshes(
     """Tell the jobs that wait for a server's inventory that it has come."""
     for found in await _open_jobs(reader, provider.vault_id):
         job = found.record
-        if job.scenario_key != REFRESH or job.providers[Side.PRIMARY] != provider.id:
-            continue
         for task in job.tasks:
-            if task.state is TaskState.IN_PROGRESS and task.parts:
-                side = task.parts[0].side
-                done = PartSucceeded(now, task.task_id, side, task.attempt, {}, now)
-                await runner.feed(job.id, done)
+            if task.state is not TaskState.IN_PROGRESS or not job.spec(task.task_id).asks_inventory:
+                continue
+            for part in task.parts:
+                if job.providers[part.side] == provider.id:
+                    done = PartSucceeded(now, task.task_id, part.side, task.attempt, {}, now)
+                    await runner.feed(job.id, done)
 
 
 async def _open_jobs(reader: Reader, vault_id: str) -> list[Versioned[Job]]:

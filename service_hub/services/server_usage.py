@@ -1,8 +1,12 @@
 """What still needs a registered server, and what a purge of it would leave; changes nothing."""
 
+from typing import Final
+
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider
 from service_hub.domain.servers import left_by, title_of, usage_of
 from service_hub.ports import FabricFacts, Reader
+
+UNDER_WAY: Final = frozenset({"PairingInProgress", "UnpairingInProgress"})
 
 
 class ServerUsage:
@@ -32,7 +36,7 @@ class ServerUsage:
                 " cleans up; or stop its provider and purge it once it counts as disconnected."
             )
         mappings = await self.mappings(provider)
-        under_way = any(each.mapping_state == "PairingInProgress" for each in mappings)
+        under_way = any(each.mapping_state in UNDER_WAY for each in mappings)
         if under_way or await self._items(provider):
             return await self.refusal_in_use(provider)
         return None
@@ -44,8 +48,7 @@ class ServerUsage:
             return None
         return (
             f"The server {title_of(provider)} can't be deleted, it is still in use: {usage}."
-            " End the protection of its machines and remove its pairings first; neither is"
-            " part of this version."
+            " End the protection of its machines and remove its pairings first."
         )
 
     async def mappings(self, provider: Provider) -> list[ContainerMapping]:

@@ -35,10 +35,12 @@ from service_hub.ports import (
     Save,
     Stored,
 )
+from service_hub.services.added_hosts import AddedHosts
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
+from service_hub.services.pair_facts import PairReader
 from service_hub.services.pairing import PairingService
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
@@ -149,6 +151,7 @@ class HubWorld:
     pairing: PairingService
     protection: ProtectionService
     reports: ProviderService
+    added: AddedHosts
     fabrics: FabricService
     servers: ServerService
     jobs: JobService
@@ -261,6 +264,7 @@ async def hub_world(
             faults=faults,
         )
         requests = RequestLedger(reader=store, clock=clock)
+        pairs = PairReader(reader=store, fabrics=fabrics)
         policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
         pairing = PairingService(
             reader=store,
@@ -269,6 +273,7 @@ async def hub_world(
             fabrics=fabrics,
             policies=policies,
             requests=requests,
+            pairs=pairs,
         )
         protection = ProtectionService(
             reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
@@ -293,6 +298,7 @@ async def hub_world(
         engine.plan_children_with(plans)
         engine.follow(plans)
         engine.follow(completion)
+        added = AddedHosts(reader=store, runner=engine, clock=clock, pairs=pairs)
         reports = ProviderService(
             reader=store,
             committer=committer,
@@ -301,6 +307,7 @@ async def hub_world(
             observers=completion,
             resigner=resigner or NoSignatures(),
             heartbeat=timedelta(seconds=60),
+            fabrics_seen=added,
         )
         vault, providers = await _furnish(store, committer, clock)
         await stack.enter_async_context(engine.running())
@@ -315,6 +322,7 @@ async def hub_world(
             pairing=pairing,
             protection=protection,
             reports=reports,
+            added=added,
             fabrics=fabrics,
             servers=servers,
             jobs=JobService(

@@ -1,6 +1,6 @@
 """Real runs of every scenario, whose job logs are kept as fixtures: the log of each release.
 
-    python -m tests.support.job_log_stories 0.1.0
+    python -m tests.support.job_log_stories 0.1.0 [STORY ...]
 
 writes tests/fixtures/job_logs/0.1.0/STORY.json: each job of the story as it was stored at its end,
 and its log, entry by entry. Record a release's logs when it is released and never change them
@@ -30,8 +30,9 @@ from service_hub.domain.scenarios import TaskSpec
 from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports import Change
 from tests.support.hub_stories import Answer, ask, completed, paired, protected, until_done, well
-from tests.support.hub_world import HubWorld, hub_world
+from tests.support.hub_world import HubWorld, hub_world, inventory
 from tests.support.injecting import FABRIC, injecting
+from tests.support.site_views import with_host_added
 from wire_contract.events import Assignment
 from wire_contract.reports import Heartbeat, ProviderError, ReportBatch, TaskProgress
 from wire_contract.vocabulary import Verb
@@ -200,8 +201,6 @@ async def _servers(world: HubWorld) -> None:
 
 
 async def _ended(world: HubWorld, job_id: str, inventory_of: str) -> None:
-    from tests.support.hub_world import inventory  # noqa: PLC0415 -- its name is taken here
-
     for _ in range(STEPS_MAX):
         if (await world.job(job_id)).finished:
             return
@@ -210,6 +209,24 @@ async def _ended(world: HubWorld, job_id: str, inventory_of: str) -> None:
             await world.reports.inventory(world.providers[inventory_of], view)
         await asyncio.sleep(0.01)
     raise AssertionError("the refresh did not end")
+
+
+async def _settings(world: HubWorld) -> None:
+    """A host is added to a pair, the pair is removed, its policy deleted."""
+    await paired(world)
+    await world.reports.inventory(world.providers["osaka"], with_host_added("osaka"))
+    (added,) = [each for each in await jobs_of(world) if each.scenario_key == "configure_hosts"]
+    await _done(world, added.id)
+    refused = await world.policies.delete(world.vault, "p", world.identity())
+    await _done(world, refused.id)
+    cloud = ("tokyo-fabric", "tokyo-cloud")
+    removed = await world.pairing.remove(world.vault, cloud, "m", world.identity())
+    await asyncio.gather(
+        _done(world, removed.id),
+        *(_ended(world, removed.id, inventory_of=site) for site in ("tokyo", "osaka")),
+    )
+    deleted = await world.policies.delete(world.vault, "p", world.identity())
+    await _done(world, deleted.id)
 
 
 async def _purged(world: HubWorld) -> None:
@@ -272,6 +289,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "taken_up": _taken_up,
     "servers": _servers,
     "purged": _purged,
+    "settings": _settings,
     "resumed": _resumed,
 }
 
@@ -305,11 +323,11 @@ async def record(name: str, folder: Path) -> list[dict[str, Any]]:
         )
 
 
-def main(version: str) -> None:
-    """Write the fixtures of a version."""
+def main(version: str, *names: str) -> None:
+    """Write the fixtures of a version: all of them, or those of these stories."""
     place = FOLDER / version
     place.mkdir(parents=True, exist_ok=True)
-    for name in STORIES:
+    for name in names or STORIES:
         with tempfile.TemporaryDirectory() as folder:
             jobs = asyncio.run(record(name, Path(folder)))
         lines = ",\n".join(json.dumps(each, sort_keys=True) for each in jobs)
@@ -318,4 +336,4 @@ def main(version: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -17,7 +17,12 @@ from service_hub.domain.protection import (
     ProtectionState,
     expected_direction,
 )
-from service_hub.domain.records import ProtectedItem, Provider, ProviderStream
+from service_hub.domain.records import (
+    ContainerMapping,
+    ProtectedItem,
+    Provider,
+    ProviderStream,
+)
 from service_hub.domain.scenarios import scenario_key
 from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports import NEW, Change, Save
@@ -68,6 +73,12 @@ async def all_ended(world: HubWorld, ends: set[JobState]) -> bool:
     others = [job for job in jobs if job.finished and job.state not in ends]
     assert not others, f"{others[0].scenario_key} {others[0].state}: {others[0].errors}"
     return bool(jobs) and all(job.finished for job in jobs)
+
+
+async def hosts_added(world: HubWorld) -> bool:
+    """Whether added hosts were prepared, and no job runs."""
+    jobs = [each.record.scenario_key for each in await world.store.find(Job)]
+    return "configure_hosts" in jobs and await no_job_runs(world)
 
 
 def rests_in(
@@ -160,9 +171,42 @@ async def _inject(world: KillWorld) -> None:
     await world.call(inject)
 
 
+async def _unpair(world: KillWorld) -> None:
+    identity, cloud = world.identity(), ("tokyo-fabric", CLOUD["tokyo"])
+    await world.call(lambda hub: hub.pairing.remove(hub.vault, cloud, "m", identity))
+
+
+async def _delete_policy(world: KillWorld) -> None:
+    identity = world.identity()
+    await world.call(lambda hub: hub.policies.delete(hub.vault, "p", identity))
+
+
+async def _add_host(world: KillWorld) -> None:
+    """Let a pair be one that was prepared before a host came, and its inventory come again."""
+
+    async def observed(hub: HubWorld) -> None:
+        (found,) = await hub.store.find(ContainerMapping)
+        jobs = [each.record.scenario_key for each in await hub.store.find(Job)]
+        if "configure_hosts" in jobs:
+            return
+        first, *_ = found.record.configured_hosts or ()
+        before = found.record.model_copy(update={"configured_hosts": (first,)})
+        await hub.committer.commit(Change(saves=(Save(before, found.version),)))
+        provider = await hub.store.get(Provider, found.record.primary_provider_id)
+        assert provider is not None
+        await hub.added.fabric_observed(provider.record)
+
+    await world.call(observed)
+
+
 BESIDE_ITEMS = (
     Story("create_policy", None, frozenset({"create_policy"}), create_policy, no_job_runs),
     Story("pair_clouds", "create_policy", frozenset({"pair_clouds"}), pair, no_job_runs),
+    Story("unpair_clouds", "pair_clouds", frozenset({"unpair_clouds"}), _unpair, no_job_runs),
+    Story("configure_hosts", "pair_clouds", frozenset({"configure_hosts"}), _add_host, hosts_added),
+    Story(
+        "delete_policy", "create_policy", frozenset({"delete_policy"}), _delete_policy, no_job_runs
+    ),
     Story("refresh_server", None, frozenset({"refresh_server"}), _refresh, no_job_runs),
     Story(
         "register_provider",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from service_hub.ports import Clock, Committer, Reader
 from service_hub.services.fabrics import FabricService
 from service_hub.services.injection_tasks import InjectionTasks
+from service_hub.services.pair_tasks import PairTasks
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.servers import Departures, ServerTasks
 from tests.support.played_sites import PlayedSites
@@ -47,7 +48,12 @@ def leaving_servers(
         otherwise=InjectionTasks(
             clock=clock,
             laboratory=sites,
-            otherwise=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+            otherwise=PairTasks(
+                reader=reader,
+                committer=committer,
+                clock=clock,
+                otherwise=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+            ),
         ),
     )
     return LeavingServers(connections, departures, checker, sites)

@@ -3,6 +3,7 @@
 from wire_contract.vmm_interface import (
     CloudView,
     DiskView,
+    HostGroupView,
     HostView,
     InventoryView,
     MachineView,
@@ -58,12 +59,41 @@ def inventory(site: str, machines: tuple[MachineView, ...] = ()) -> InventoryVie
                 friendly_name=f"{site} cloud",
                 capability_profile="Hyper-V",
                 host_fqdns=(f"{site}-host1.example",),
+                host_group_ids=(f"{site}-group",),
             ),
         ),
         hosts=(
-            HostView(fqdn=f"{site}-host1.example", version="2012R2", cloud_ids=(f"{site}-cloud",)),
+            HostView(
+                fqdn=f"{site}-host1.example",
+                version="2012R2",
+                cloud_ids=(f"{site}-cloud",),
+                host_group_id=f"{site}-group",
+            ),
+        ),
+        host_groups=(
+            HostGroupView(
+                host_group_id=f"{site}-group",
+                friendly_name="Hosts",
+                path=r"All Hosts\Hosts",
+                host_count=1,
+                machine_count=len(machines),
+            ),
         ),
         networks=(),
         classifications=(),
         machines=machines,
+    )
+
+
+def with_host_added(site: str) -> InventoryView:
+    """Return a site's inventory once a second host has come into its cloud."""
+    view = inventory(site)
+    added = f"{site}-host2.example"
+    (cloud,), (host,), (group,) = view.clouds, view.hosts, view.host_groups
+    return view.model_copy(
+        update={
+            "clouds": (cloud.model_copy(update={"host_fqdns": (*cloud.host_fqdns, added)}),),
+            "hosts": (host, host.model_copy(update={"fqdn": added})),
+            "host_groups": (group.model_copy(update={"host_count": 2}),),
+        }
     )

@@ -93,6 +93,18 @@ JOBS: Final[Mapping[str, JobRow]] = {
     "unpair_clouds": JobRow(
         "DissociateProtectionProfile", _DISSOCIATE, _POLICY, _ASR, "recorded.md 9"
     ),
+    "configure_hosts": JobRow(
+        "CloudPairing", "Protection configuration", _CLOUD, _ASR, "behaviour.md 2.2"
+    ),
+    "update_policy": JobRow(
+        "UpdateProtectionProfile", "Update replication policy", _POLICY, _ASR, "ours"
+    ),
+    "apply_policy": JobRow(
+        "ApplyProtectionProfile", "Apply replication policy", _CLOUD, _ASR, "ours"
+    ),
+    "delete_policy": JobRow(
+        "RemoveProtectionProfile", "Delete replication policy", _POLICY, _ASR, "ours"
+    ),
     "tidy_partner": JobRow(
         "CloudUnPairing", "Remove the protection configuration", _CLOUD, _ASR, "behaviour.md 2.2"
     ),

@@ -178,6 +178,25 @@ TASKS: Final[Mapping[str, TaskRow]] = {
     "AddProtectionProfileTask": TaskRow(
         "AddProtectionProfileTask", "Creating the replication policy", "behaviour.md 2.2"
     ),
+    "UpdateProtectionProfilePreflightsCheckTask": TaskRow(
+        "UpdateProtectionProfilePreflightsCheckTask",
+        "Prerequisites check for updating the replication policy",
+        "ours",
+    ),
+    "UpdateProtectionProfileTask": TaskRow(
+        "UpdateProtectionProfileTask", "Updating the replication policy", "ours"
+    ),
+    "UpdateReplicationSettingsTask": TaskRow(
+        "UpdateReplicationSettings", "Update the settings of replication", "ours"
+    ),
+    "RemoveProtectionProfilePreflightsCheckTask": TaskRow(
+        "RemoveProtectionProfilePreflightsCheckTask",
+        "Prerequisites check for deleting the replication policy",
+        "ours",
+    ),
+    "RemoveProtectionProfileTask": TaskRow(
+        "RemoveProtectionProfileTask", "Deleting the replication policy", "ours"
+    ),
     "CloudPairingWfPreflightChecksTask": TaskRow(
         _CHECK_PAIR, "Check protection prerequisites", "recorded.md 9"
     ),

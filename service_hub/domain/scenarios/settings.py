@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from service_hub.domain.scenarios.servers import INVENTORY_SECONDS_MAX
 from service_hub.domain.scenarios.specs import (
     BOTH,
     PRIMARY,
@@ -16,31 +17,67 @@ from wire_contract.vocabulary.task_names import task_names
 NO_CERTIFICATES: Final = "no_certificates"
 """The flag of a pair whose hosts prove themselves by tickets (seed, step 4.10)."""
 
+_PREPARE: Final = (
+    TaskSpec(*task_names("CloudPairingWfPreflightChecksTask")),
+    TaskSpec(
+        *task_names("CloudPairingWfPrepareSiteTask"),
+        BOTH,
+        Verb.CONFIGURE_HOSTS,
+        Target.CLOUD,
+        skipped_if=NO_CERTIFICATES,
+    ),
+    TaskSpec(
+        *task_names("CloudPairingWfPrepareCloudForPairingTask"),
+        BOTH,
+        Verb.PREPARE_CLOUD,
+        Target.CLOUD,
+    ),
+)
+
 PAIR_CLOUDS: Final = Scenario(
     *job_names("pair_clouds"),
     (
-        TaskSpec(
-            *task_names("CloudPairingWfPreflightChecksTask"),
-        ),
-        TaskSpec(
-            *task_names("CloudPairingWfPrepareSiteTask"),
-            BOTH,
-            Verb.CONFIGURE_HOSTS,
-            Target.CLOUD,
-            skipped_if=NO_CERTIFICATES,
-        ),
-        TaskSpec(
-            *task_names("CloudPairingWfPrepareCloudForPairingTask"),
-            BOTH,
-            Verb.PREPARE_CLOUD,
-            Target.CLOUD,
-        ),
+        *_PREPARE,
         TaskSpec(
             *task_names("CloudPairingWfPairCloudsTask"),
             BOTH,
             Verb.PAIR_CLOUD,
             Target.CLOUD,
             undo=Verb.UNPAIR_CLOUD,
+        ),
+    ),
+)
+
+CONFIGURE_HOSTS: Final = Scenario(*job_names("configure_hosts"), _PREPARE)
+"""Hosts that were added to a cloud of a pair: its preparation once more (behaviour.md, 6)."""
+
+STILL_PAIRED: Final = "still_paired"
+"""The flag of a removal whose clouds stay paired under a policy of another kind."""
+
+MAPPING_REMOVAL_TASK: Final = "CloudUnpairingWfCleanupCloudsTask"
+
+UNPAIR_CLOUDS: Final = Scenario(
+    *job_names("unpair_clouds"),
+    (
+        TaskSpec(*task_names("CloudUnpairingWfPreflightChecksTask")),
+        TaskSpec(
+            *task_names("CloudUnpairingWfUnpairCloudsTask"),
+            BOTH,
+            Verb.UNPAIR_CLOUD,
+            Target.CLOUD,
+            no_way_back=True,
+            skipped_if=STILL_PAIRED,
+        ),
+        # The vault's part: nothing is left that could be asked for again.
+        TaskSpec(*task_names(MAPPING_REMOVAL_TASK)),
+        # Both sites say what they have now; who cannot is looked at when it is heard of again.
+        TaskSpec(
+            *task_names("CloudUnpairingWfCleanupSiteTask"),
+            BOTH,
+            seconds=INVENTORY_SECONDS_MAX,
+            asks_inventory=True,
+            go_on_after_failure=True,
+            skipped_if=STILL_PAIRED,
         ),
     ),
 )
@@ -54,6 +91,16 @@ CREATE_POLICY: Final = Scenario(
         TaskSpec(
             *task_names("AddProtectionProfileTask"),
         ),
+    ),
+)
+
+POLICY_REMOVAL_TASK: Final = "RemoveProtectionProfileTask"
+
+DELETE_POLICY: Final = Scenario(
+    *job_names("delete_policy"),
+    (
+        TaskSpec(*task_names("RemoveProtectionProfilePreflightsCheckTask")),
+        TaskSpec(*task_names(POLICY_REMOVAL_TASK)),
     ),
 )
 

@@ -10,10 +10,10 @@ from datetime import timedelta
 from pydantic import JsonValue
 
 from service_hub.domain.jobs import Job, JobError, JobState, TaskState
+from service_hub.domain.pairs import reflect_on_mapping
 from service_hub.domain.planning import (
     JobIdentity,
     reflect_on_item,
-    reflect_on_mapping,
 )
 from service_hub.domain.protection import ProtectionState
 from service_hub.domain.records import (

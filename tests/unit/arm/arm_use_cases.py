@@ -12,11 +12,11 @@ from pydantic import JsonValue
 from service_hub.arm.api import ArmApi
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
+from service_hub.domain.pairs import DELETE_POLICY, PAIR, UNPAIR, PairFacts, plan_pair_job
 from service_hub.domain.planning import (
     ItemPlan,
     begin_on_item,
     plan_item_job,
-    plan_pairing_job,
     plan_policy_job,
 )
 from service_hub.domain.protection import Operation, ProtectionState
@@ -41,6 +41,7 @@ from tests.unit.arm.arm_estate import (
 )
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.arm_jobs import MemoryJobs
+from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 
 
@@ -201,6 +202,12 @@ class MemoryPolicies:
         self.hub.policies[name.lower()] = policy
         return self.hub.start(plan_policy_job(policy, self.hub.identity(identity)))
 
+    async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
+        """Delete a policy; it is gone when its job is asked for."""
+        policy = await self.find(vault, name)
+        del self.hub.policies[name.lower()]
+        return self.hub.start(plan_policy_job(policy, self.hub.identity(identity), DELETE_POLICY))
+
     async def find(self, vault: Vault, name: str) -> ReplicationPolicy:
         """Return one."""
         del vault
@@ -248,8 +255,41 @@ class MemoryPairing:
             job_id=ids.job_id,
         )
         self.hub.mappings = [mapping]
-        hosts = {side: (f"host1.{side.lower()}.example",) for side in Side}
-        return self.hub.start(plan_pairing_job(mapping, policy, hosts, {}, ids))
+        return self.hub.start(plan_pair_job(PAIR, self._facts(mapping, policy), ids))
+
+    async def remove(
+        self, vault: Vault, cloud: tuple[str, str], name: str, identity: RequestIdentity
+    ) -> Job:
+        """Forget a mapping; it is gone when its job is asked for."""
+        mapping = await self._find(vault, cloud, name)
+        policy = next(each for each in self.hub.policies.values() if each.id == mapping.policy_id)
+        facts = self._facts(mapping, policy)
+        job = self.hub.start(plan_pair_job(UNPAIR, facts, self.hub.identity(identity)))
+        self.hub.mappings.remove(mapping)
+        return job
+
+    async def purge(self, vault: Vault, cloud: tuple[str, str], name: str) -> None:
+        """Forget a mapping at once."""
+        self.hub.mappings.remove(await self._find(vault, cloud, name))
+
+    async def _find(self, vault: Vault, cloud: tuple[str, str], name: str) -> ContainerMapping:
+        await MemoryFabrics(self.hub).find(vault, cloud[0])
+        for mapping in self.hub.mappings:
+            if mapping.name.lower() == name.lower():
+                return mapping
+        raise NotFoundError(name)
+
+    def _facts(self, mapping: ContainerMapping, policy: ReplicationPolicy) -> PairFacts:
+        clouds = {
+            side: CloudView(
+                cloud_id=CLOUDS[side],
+                friendly_name=side.lower(),
+                capability_profile="Hyper-V",
+                host_fqdns=(f"host1.{side.lower()}.example",),
+            )
+            for side in Side
+        }
+        return PairFacts(mapping, policy, clouds, {})
 
     async def list(self, vault: Vault) -> list[ContainerMapping]:
         """Return all."""

@@ -37,6 +37,8 @@ WORKING_BUILDERS = {
     "replication_protection_containers": ("get", "list", "list_by_replication_fabrics"),
     "replication_protectable_items": ("get", "list_by_replication_protection_containers"),
     "replication_protection_container_mappings": (
+        "delete",
+        "purge",
         "get",
         "list",
         "list_by_replication_protection_containers",
@@ -57,7 +59,7 @@ WORKING_BUILDERS = {
         "reprotect",
     ),
     "recovery_points": ("get", "list_by_replication_protected_items"),
-    "replication_policies": ("get", "list", "create"),
+    "replication_policies": ("get", "list", "create", "delete"),
     "replication_jobs": ("get", "list", "cancel", "restart", "resume"),
     "replication_networks": ("get", "list", "list_by_replication_fabrics"),
     "replication_logical_networks": ("get", "list_by_replication_fabrics"),

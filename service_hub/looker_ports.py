@@ -78,12 +78,16 @@ class SeenReceipt:
 
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
-    """A task of a job beside how long it usually takes; `words` is None when nothing is known."""
+    """A task of a job beside how long it usually takes; `words` is None when nothing is known.
+
+    `percent` is that of the end that is least far, `percent_seen` whose word that is, and when.
+    """
 
     task_id: str
     state: str
     started_at: datetime | None
     percent: float | None
+    percent_seen: tuple[Stamp, Freshness] | None
     usual: Usual | None
     words: str | None
 

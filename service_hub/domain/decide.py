@@ -153,7 +153,8 @@ def _part_progressed(job: Job, event: PartProgressed) -> Decision:
     part = open_part(task, event.side)
     if task is None or part is None:
         return job, ()
-    part = part.model_copy(update={"percent": event.percent})
+    update = {"percent": event.percent, "percent_at": event.now, "percent_boot_id": event.boot_id}
+    part = part.model_copy(update=update)
     return replace_task(job, replace_part(task, part)), ()
 
 

@@ -94,12 +94,17 @@ class PartGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class PartProgressed:
-    """A provider reported how far it is."""
+    """A provider reported how far it is; `now` is when, `boot_id` which of its runs said so.
+
+    Both are absent in logs from before they were kept.
+    """
 
     task_id: str
     side: Side
     attempt: int
     percent: float | None
+    now: datetime | None = None
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

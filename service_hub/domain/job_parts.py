@@ -83,13 +83,18 @@ class Withdrawing(Part):
 
 
 class TaskPart(Part):
-    """A task's work on one end; `side` is the real end."""
+    """A task's work on one end; `side` is the real end.
+
+    `percent` was told at `percent_at` by the run `percent_boot_id` of the end's provider.
+    """
 
     side: Side
     state: TaskState = TaskState.NOT_STARTED
     observed_at: datetime | None = None
     observed: dict[str, JsonValue] = Field(default_factory=dict)
     percent: float | None = None
+    percent_at: datetime | None = None
+    percent_boot_id: str = ""
 
 
 class TaskRun(Part):

@@ -179,6 +179,7 @@ def _task_progress(task: TaskProgress, receipts: str) -> dict[str, Any]:
         "state": task.state,
         "started_at": moment(task.started_at),
         "percent": task.percent,
+        **(_NOT_SEEN if task.percent_seen is None else stamp_body(*task.percent_seen)),
         "usual": usual_body(task.usual),
         "words": task.words,
         "receipts": f"{receipts}/{task.task_id}",

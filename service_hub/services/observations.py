@@ -1,6 +1,7 @@
 """Facts about sites as they were last seen: by whom, when, and whether that is stale by now."""
 
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from service_hub.domain.durations import Usual, in_words, remaining_seconds
 from service_hub.domain.errors import NotFoundError
@@ -98,8 +99,25 @@ class ObservationService:
         job = await self._job(vault, job_id)
         learnt = await self._durations.all_of(job)
         now = self._clock.now()
-        tasks = [_progress(run, learnt.get(run.task_id), now) for run in job.tasks]
+        tasks = [self._progress(job, run, learnt.get(run.task_id), now) for run in job.tasks]
         return JobProgress(job, tasks, remaining_seconds(job, learnt, now))
+
+    def _progress(self, job: Job, run: TaskRun, usual: Usual | None, now: datetime) -> TaskProgress:
+        told = [(part.percent, part) for part in run.parts if part.percent is not None]
+        percent, part = min(told, key=itemgetter(0), default=(None, None))
+        seen = None
+        if part is not None and part.percent_at is not None:
+            stamp = Stamp(part.percent_at, job.providers[part.side], part.percent_boot_id)
+            seen = stamp, freshness(part.percent_at, self._interval, now)
+        return TaskProgress(
+            task_id=run.task_id,
+            state=run.state.value,
+            started_at=run.started_at,
+            percent=percent,
+            percent_seen=seen,
+            usual=usual,
+            words=_words(run, usual, now),
+        )
 
     async def _job(self, vault: Vault, job_id: str) -> Job:
         found = await self._reader.get(Job, job_id.lower())
@@ -122,18 +140,6 @@ class ObservationService:
             stamp=Stamp(at, observation.provider_id, observation.boot_id),
             freshness=freshness(at, self._interval, now),
         )
-
-
-def _progress(run: TaskRun, usual: Usual | None, now: datetime) -> TaskProgress:
-    percents = [part.percent for part in run.parts if part.percent is not None]
-    return TaskProgress(
-        task_id=run.task_id,
-        state=run.state.value,
-        started_at=run.started_at,
-        percent=min(percents, default=None),
-        usual=usual,
-        words=_words(run, usual, now),
-    )
 
 
 def _words(run: TaskRun, usual: Usual | None, now: datetime) -> str | None:

@@ -26,7 +26,7 @@ class Observing:
 
     async def inventory(self, provider: Provider, view: InventoryView, now: datetime) -> list[Save]:
         """Return what replaces all that is known of a fabric."""
-        boot_id = await self._boot(provider)
+        boot_id = await self.boot(provider)
         inventory = FabricInventory(
             id=provider.id, vault_id=provider.vault_id, observed_at=now, boot_id=boot_id, view=view
         )
@@ -37,7 +37,7 @@ class Observing:
         self, provider: Provider, machine: MachineView, observed_at: datetime
     ) -> list[Save]:
         """Return what replaces the view of one machine."""
-        boot_id = await self._boot(provider)
+        boot_id = await self.boot(provider)
         return [Save(_observation(provider, machine, observed_at, boot_id), None)]
 
     async def read_back(
@@ -52,7 +52,7 @@ class Observing:
         receipt_id = f"{job.id}/{task_id}/{side.value}/{report.attempt}"
         if await self._reader.get(TaskReceipt, receipt_id) is not None:
             return []
-        boot_id, saves = await self._boot(provider), []
+        boot_id, saves = await self.boot(provider), []
         if _was_asked(job, task_id, side, report.attempt):
             receipt = TaskReceipt(
                 id=receipt_id,
@@ -75,7 +75,8 @@ class Observing:
             saves.append(Save(_observation(provider, machine, report.observed_at, boot_id), None))
         return saves
 
-    async def _boot(self, provider: Provider) -> str:
+    async def boot(self, provider: Provider) -> str:
+        """Return which of the provider's runs speaks now; "" before its first session."""
         contact = await self._reader.get(ProviderContact, provider.id)
         return "" if contact is None else contact.record.boot_id
 

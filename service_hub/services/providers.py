@@ -262,7 +262,10 @@ class ProviderService:
         job, task_id, side = found
         if isinstance(report, TaskOutcome):
             await self._keep_read_back(provider, report, found)
-        await self._runner.feed(job.id, self._event(job, report, task_id, side))
+            event = self._event(job, report, task_id, side)
+        else:
+            event = await self._progressed(provider, report, task_id, side)
+        await self._runner.feed(job.id, event)
 
     async def _keep_read_back(
         self, provider: Provider, report: TaskOutcome, found: tuple[Job, str, Side]
@@ -277,12 +280,15 @@ class ProviderService:
             # The same report came twice at one moment: the other one has kept it.
             log.info("read_back_kept_already", job_id=report.job, task=report.task)
 
-    def _event(
-        self, job: Job, report: TaskOutcome | TaskProgress, task_id: str, side: Side
-    ) -> Event:
+    async def _progressed(
+        self, provider: Provider, report: TaskProgress, task_id: str, side: Side
+    ) -> PartProgressed:
+        """Return how far a task is, with whose word that is: of when we heard it, as all views."""
+        boot_id, now = await self._observing.boot(provider), self._clock.now()
+        return PartProgressed(task_id, side, report.attempt, report.percent, now, boot_id)
+
+    def _event(self, job: Job, report: TaskOutcome, task_id: str, side: Side) -> Event:
         now = self._clock.now()
-        if isinstance(report, TaskProgress):
-            return PartProgressed(task_id, side, report.attempt, report.percent)
         if report.succeeded:
             return PartSucceeded(
                 now, task_id, side, report.attempt, report.observed, report.observed_at

@@ -9,10 +9,12 @@ import pytest
 
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job, TaskState
+from service_hub.domain.liveness import Stamp
 from service_hub.domain.looker_records import FigureChunk, LearningPlace, UsualDuration
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProviderContact
 from service_hub.domain.rollups import Figure, Metric, Resolution
+from service_hub.hub_api.looker_bodies import progress_body
 from service_hub.looker_parts import LookerParts, looker_parts
 from service_hub.ports import Change, Delete, Save
 from service_hub.services.waiting import WaitingService
@@ -25,8 +27,14 @@ from tests.support.hub_world import (
     machine,
     replication,
 )
-from wire_contract.events import Assignment
-from wire_contract.reports import MachineObserved, ProviderError, ReportBatch, TaskOutcome
+from wire_contract.events import Assignment, assignment_task
+from wire_contract.reports import (
+    MachineObserved,
+    ProviderError,
+    ReportBatch,
+    TaskOutcome,
+    TaskProgress,
+)
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 
@@ -68,7 +76,9 @@ async def replica_view(world: HubWorld, taken: datetime) -> MachineView:
     )
 
 
-async def report(world: HubWorld, site: str, *reports: MachineObserved | TaskOutcome) -> None:
+async def report(
+    world: HubWorld, site: str, *reports: MachineObserved | TaskOutcome | TaskProgress
+) -> None:
     await world.reports.reports(
         world.providers[site], ReportBatch(journal_id="j", reports=tuple(reports))
     )
@@ -300,8 +310,30 @@ async def test_a_running_task_says_how_long_it_usually_takes(tmp_path: Path) -> 
         job_id = await ask(world, Operation.PLANNED_FAILOVER)
         while not is_running(await world.job(job_id), "ShutdownVmOnPrimary"):
             await world.committer.until_next()
+        await booted(world, "osaka", "osaka-boot")
+        told_at = world.clock.time
+        told = TaskProgress(
+            report_id=world.clock.new_id(),
+            job=job_id,
+            task=assignment_task("ShutdownVmOnPrimary", Side.RECOVERY),
+            attempt=1,
+            percent=40.0,
+            detail="40 of 100",
+        )
+        await report(world, "osaka", told)
         world.clock.time += timedelta(seconds=12)
         progress = await parts.observations.progress(world.vault, job_id)
+        (seen,) = [each for each in progress.tasks if each.percent is not None]
+        assert (seen.task_id, seen.percent) == ("ShutdownVmOnPrimary", 40.0)
+        assert seen.percent_seen is not None
+        stamp, fresh = seen.percent_seen
+        assert stamp == Stamp(told_at, world.providers["osaka"].id, "osaka-boot")
+        assert (fresh.age_seconds, fresh.stale) == (12.0, False)
+        bodies = {each["task_id"]: each for each in progress_body(progress, "r")["tasks"]}
+        shown, unseen = bodies["ShutdownVmOnPrimary"], bodies["FailoverTask"]
+        assert (shown["percent"], shown["observed_at"]) == (40.0, told_at.isoformat())
+        assert shown["observed_by"] == {"provider_id": stamp.provider_id, "boot_id": "osaka-boot"}
+        assert (unseen["percent"], unseen["observed_at"], unseen["stale"]) == (None, None, None)
         words = {each.task_id: each.words for each in progress.tasks}
         assert words["ShutdownVmOnPrimary"] == "usually 40 s, running for 12 s"
         assert words["FailoverTask"] == "usually 40 s"

@@ -73,6 +73,8 @@ def order_of(method: str, url: str, content: object) -> Order | None:
     match method, parts:
         case "PUT", [*_, kind, item] if kind.lower() == _ITEMS:
             return Order(SignedOperation.ENABLE, item)
+        case "DELETE", [*_, kind, item] if kind.lower() == _ITEMS:
+            return Order(SignedOperation.PURGE, item)
         case "POST", [*_, kind, item, action] if kind.lower() == _ITEMS:
             operation = REQUESTS.get(action.lower())
             return None if operation is None else Order(operation, item, _direction(content))

@@ -49,6 +49,9 @@ class SignedOperation(StrEnum):
     """
 
     ENABLE = "EnableProtection"
+    DISABLE = "DisableProtection"
+    PURGE = "PurgeProtection"
+    REPAIR = "RepairReplication"
     TEST_FAILOVER = "TestFailover"
     TEST_FAILOVER_CLEANUP = "TestFailoverCleanup"
     PLANNED_FAILOVER = "PlannedFailover"
@@ -60,6 +63,8 @@ class SignedOperation(StrEnum):
 
 
 REQUESTS: Final[Mapping[str, SignedOperation]] = {
+    "remove": SignedOperation.DISABLE,
+    "repairreplication": SignedOperation.REPAIR,
     "testfailover": SignedOperation.TEST_FAILOVER,
     "testfailovercleanup": SignedOperation.TEST_FAILOVER_CLEANUP,
     "plannedfailover": SignedOperation.PLANNED_FAILOVER,
@@ -69,7 +74,8 @@ REQUESTS: Final[Mapping[str, SignedOperation]] = {
     "applyrecoverypoint": SignedOperation.CHANGE_RECOVERY_POINT,
     "failovercancel": SignedOperation.CANCEL_FAILOVER,
 }
-"""The last segment of a POST's path on the ARM surface, in lower case; a PUT enables."""
+"""The last segment of a POST's path on the ARM surface, in lower case; a PUT enables,
+a DELETE purges."""
 
 FIRST_EPOCH: Final = 1
 """The epoch of a machine that is newly protected."""
@@ -142,6 +148,19 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.START_INITIAL_REPLICATION: _P,
         Verb.EXPORT_INITIAL_REPLICATION: _P,
         Verb.UPDATE_PROTECTION: _BOTH,
+        Verb.DISABLE_REPLICATION: _BOTH,
+    },
+    SignedOperation.DISABLE: {
+        Verb.DISABLE_REPLICATION: _BOTH,
+        Verb.UPDATE_PROTECTION: _BOTH,
+    },
+    SignedOperation.PURGE: {
+        Verb.DISABLE_REPLICATION: _BOTH,
+        Verb.UPDATE_PROTECTION: _BOTH,
+    },
+    SignedOperation.REPAIR: {
+        Verb.RESYNCHRONIZE: _BOTH,
+        Verb.UPDATE_PROTECTION: _BOTH,
     },
     SignedOperation.TEST_FAILOVER: {
         Verb.CREATE_TEST_MACHINE: _R,
@@ -196,6 +215,9 @@ takes them back when its job is cancelled (tested against the hub's scenarios)."
 UNDIRECTED: Final = frozenset(
     {
         SignedOperation.ENABLE,
+        SignedOperation.DISABLE,
+        SignedOperation.PURGE,
+        SignedOperation.REPAIR,
         SignedOperation.TEST_FAILOVER_CLEANUP,
         SignedOperation.COMMIT,
         SignedOperation.CHANGE_RECOVERY_POINT,

@@ -242,6 +242,19 @@ class ApplyRecoveryPointInput(Input):
     properties: ApplyRecoveryPointProperties
 
 
+class DisableProperties(Input):
+    """Why protection ends; the reason may be left out, as in the recorded body."""
+
+    disable_protection_reason: Literal["NotSpecified", "MigrationComplete"] = "NotSpecified"
+    replication_provider_input: ProviderInput | None = None
+
+
+class DisableInput(Input):
+    """POST of a removal."""
+
+    properties: DisableProperties = Field(default_factory=DisableProperties)
+
+
 class CleanupProperties(Input):
     """What the operator notes about the test."""
 

@@ -1,6 +1,7 @@
 """Protected items: enable, look, fail over, test, commit, reverse."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 
 from pydantic import JsonValue
 
@@ -8,6 +9,7 @@ from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import (
     ApplyRecoveryPointInput,
     CleanupInput,
+    DisableInput,
     EnableInput,
     FailoverInput,
     TestFailoverInput,
@@ -41,6 +43,7 @@ Arguments = Mapping[str, JsonValue]
 ReadArguments = Callable[[Call, Vault, ItemFacts], Arguments]
 
 _DETAILS = "properties.providerSpecificDetails"
+_PROVIDER_INPUT = "properties.replicationProviderInput"
 _NETWORK = "properties.networkId"
 
 
@@ -119,8 +122,14 @@ class ItemHandlers:
         raise NotFoundError(call.name("recovery_point"))
 
     async def result(self, call: Call) -> Answer:
-        """Answer with the item that an operation worked on."""
-        return await operation_result(self._api, call, self.get)
+        """Answer with the item that an operation worked on, 204 where it is protected no more."""
+        try:
+            return await operation_result(self._api, call, self.get)
+        except NotFoundError:
+            # The operation itself is found, or this raises once more.
+            vault = await self._api.vault(call)
+            await self._api.jobs.find(vault, call.folded("operation"))
+            return Answer(HTTPStatus.NO_CONTENT)
 
     def requests(
         self, operation: Operation, arguments: ReadArguments
@@ -204,6 +213,16 @@ def cleanup_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     if not call.body:
         return {"comments": ""}
     return {"comments": read(call.body, CleanupInput).properties.comments}
+
+
+def disable_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of a removal; whether the replica goes is said by the policy."""
+    del vault, facts
+    if not call.body:
+        return {}
+    wanted = read(call.body, DisableInput).properties
+    refuse_other_providers(wanted.replication_provider_input, _PROVIDER_INPUT)
+    return {"reason": wanted.disable_protection_reason}
 
 
 def no_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:

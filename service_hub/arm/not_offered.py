@@ -39,10 +39,6 @@ _STORAGE_MAPPINGS = (
     "Storage mapping isn't part of this version. Replicas are placed in the default location of"
     " their host."
 )
-_DISABLE = (
-    "Protection can't be ended in this version. Leave the item protected, or remove the replication"
-    " relationship in Hyper-V."
-)
 _EDIT_POLICY = "A policy can't be changed in this version. Make another one under a new name."
 _FABRICS = (
     "A server is made by its provider's registration and can't be changed through this interface in"
@@ -81,16 +77,8 @@ LATER: Final = (
     Missing(("GET",), f"{paths.VAULT}/replicationStorageClassificationMappings", _STORAGE_MAPPINGS),
     Missing(("GET",), _STORAGE_MAPPING, _STORAGE_MAPPINGS),
     Missing(("GET", "PUT", "DELETE"), _STORAGE_MAPPING + "/{mapping}", _STORAGE_MAPPINGS),
-    Missing(("DELETE",), paths.ITEM, _DISABLE),
-    Missing(("POST",), f"{paths.ITEM}/remove", _DISABLE),
     Missing(("PATCH",), paths.ITEM, _RECOVERY),
-    *(
-        Missing(("POST",), f"{paths.ITEM}/{verb}", _RECOVERY)
-        for verb in (
-            "repairReplication",
-            "resolveHealthErrors",
-        )
-    ),
+    Missing(("POST",), f"{paths.ITEM}/resolveHealthErrors", _RECOVERY),
     Missing(("PATCH",), paths.POLICY, _EDIT_POLICY),
     Missing(("PUT",), paths.FABRIC, _FABRICS),
     *(

@@ -30,7 +30,7 @@ from service_hub.domain.records import MachineObservation, ProtectedItem, Vault
 from service_hub.domain.recovery_points import APPLICATION_CONSISTENT
 from service_hub.ports import FabricFacts, ItemFacts
 from wire_contract.vmm_interface import NicView, RecoveryPointView
-from wire_contract.vocabulary import ReplicationMode
+from wire_contract.vocabulary import ReplicationMode, Side
 
 FABRIC_PROVIDER: Final = "VmmFabric"
 ITEM_KINDS: Final = (FABRICS, CONTAINERS, PROTECTED_ITEMS)
@@ -98,7 +98,7 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
         "testFailoverStateDescription": (
             open_tests.waiting_for(item) or TEST_DESCRIPTIONS[item.test_state]
         ),
-        "allowedOperations": _allowed(item),
+        "allowedOperations": _allowed(facts),
         "replicationHealth": replication_health(facts, errors),
         "failoverHealth": "Normal",
         "healthErrors": errors,
@@ -126,10 +126,14 @@ def _protection_state(item: ProtectedItem) -> tuple[str, str]:
     return shown.value, DESCRIPTIONS[item.state]
 
 
-def _allowed(item: ProtectedItem) -> list[str]:
+def _allowed(facts: ItemFacts) -> list[str]:
+    item = facts.item
     if item.plan is not None:
         return []
-    return [each.value for each in allowed_operations(item.state)]
+    seen = facts.primary_machine if item.active_location is Side.PRIMARY else facts.recovery_machine
+    view = None if seen is None else seen.machine.replication
+    source = None if view is None else view.state
+    return [each.value for each in allowed_operations(item.state, source)]
 
 
 def _current_scenario(vault: Vault, item: ProtectedItem) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from service_hub.arm.handle_items import (
     ItemHandlers,
     ReadArguments,
     cleanup_arguments,
+    disable_arguments,
     no_arguments,
     planned_arguments,
     point_arguments,
@@ -46,6 +47,8 @@ from service_hub.arm.not_offered import (
 from service_hub.domain.protection import Operation
 
 ITEM_OPERATIONS: Final[dict[str, tuple[Operation, ReadArguments]]] = {
+    "remove": (Operation.DISABLE, disable_arguments),
+    "repairReplication": (Operation.REPAIR, no_arguments),
     "testFailover": (Operation.TEST_FAILOVER, test_arguments),
     "testFailoverCleanup": (Operation.TEST_FAILOVER_CLEANUP, cleanup_arguments),
     "plannedFailover": (Operation.PLANNED_FAILOVER, planned_arguments),
@@ -196,6 +199,7 @@ def _item_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.CONTAINER + paths.ITEMS, items.list_by_container),
         Route("GET", paths.ITEM, items.get),
         Route("PUT", paths.ITEM, items.enable),
+        Route("DELETE", paths.ITEM, items.requests(Operation.PURGE, no_arguments)),
         Route("GET", paths.RECOVERY_POINTS, items.list_recovery_points),
         Route("GET", paths.RECOVERY_POINT, items.get_recovery_point),
         *(

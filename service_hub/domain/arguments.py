@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from service_hub.domain.item_life import REMOVALS
 from service_hub.domain.jobs import UNDO_SUFFIX, Dispatch, Job
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import Target
@@ -33,7 +34,10 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
 
 def arguments_of(job: Job, dispatch: Dispatch) -> Arguments:
     """Return the arguments of a dispatched verb."""
-    build = _ARGUMENTS.get(dispatch.verb)
+    table = _ARGUMENTS
+    if dispatch.task_id.endswith(UNDO_SUFFIX) and dispatch.verb in _TAKING_BACK:
+        table = _TAKING_BACK
+    build = table.get(dispatch.verb)
     return {} if build is None else build(job, dispatch.side)
 
 
@@ -87,8 +91,30 @@ def _offline_folder(job: Job, side: Side) -> Arguments:
 
 
 def _update_protection(job: Job, side: Side) -> Arguments:
+    if job.operation in REMOVALS:
+        return _clear_protection(job, side)
     active = side is job.direction.place(Side.PRIMARY)
     return {"item": job.context["item"], "role": side.value, "active": active}
+
+
+def _clear_protection(job: Job, side: Side) -> Arguments:
+    del job
+    return {"item": None, "role": side.value, "active": False}
+
+
+def _disable_replication(job: Job, side: Side) -> Arguments:
+    replica = side is job.direction.place(Side.RECOVERY)
+    return {"delete_replica": replica and bool(job.context["delete_replica"])}
+
+
+def _take_replica_back(job: Job, side: Side) -> Arguments:
+    """What enabling made goes: the relationship, and with it the replica."""
+    return {"delete_replica": side is job.direction.place(Side.RECOVERY)}
+
+
+def _resynchronize(job: Job, side: Side) -> Arguments:
+    del job, side
+    return {"start_at": None}
 
 
 def _shut_down(job: Job, side: Side) -> Arguments:
@@ -172,6 +198,8 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.EXPORT_INITIAL_REPLICATION: _offline_folder,
     Verb.IMPORT_INITIAL_REPLICATION: _offline_folder,
     Verb.UPDATE_PROTECTION: _update_protection,
+    Verb.DISABLE_REPLICATION: _disable_replication,
+    Verb.RESYNCHRONIZE: _resynchronize,
     Verb.SHUT_DOWN: _shut_down,
     Verb.FAIL_OVER: _fail_over,
     Verb.CHANGE_RECOVERY_POINT: _change_recovery_point,
@@ -183,3 +211,9 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.PAIR_CLOUD: _pair_cloud,
     Verb.UNPAIR_CLOUD: _unpair_cloud,
 }
+
+_TAKING_BACK: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
+    Verb.DISABLE_REPLICATION: _take_replica_back,
+    Verb.UPDATE_PROTECTION: _clear_protection,
+}
+"""Verbs that take back what enabling did; elsewhere the same verbs are tasks of their own."""

@@ -9,8 +9,10 @@ from service_hub.domain.errors import CATALOGUE, OperationNotAllowedError
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.protection import (
     DESCRIPTIONS,
+    REPAIRABLE,
     UNDO_FAILED_STATES,
     Operation,
+    ProtectionState,
     arc_of,
     expected_direction,
 )
@@ -41,6 +43,9 @@ _COMPARING = frozenset(
         ReplicationState.RESYNCHRONIZATION_SUSPENDED,
     }
 )
+
+
+_NOT_WAITED_FOR = "its lease has expired, and the failover does not wait for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,8 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
     """
     assert job.operation is not None, "a job on an item has an operation"
     source, target = job.direction.place(Side.PRIMARY), job.direction.place(Side.RECOVERY)
+    if job.operation is Operation.PURGE:
+        return _refusal_of_force(job, sides, now)
     alone = job.operation in _FAILED_OVER_COPY_ALONE or job.operation in _WITHOUT_SOURCE
     needed = [target] if alone else [source, target]
     for side in needed:
@@ -133,6 +140,8 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
                 name=sides[side].name,
                 detail=f"last heard of {sides[side].last_contact}",
             )
+    if job.operation is Operation.REPAIR:
+        return _refusal_of_repair(job, sides[source], now)
     failovers = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER, Operation.TEST_FAILOVER}
     state = sides[target].replication_state
     complete = {ReplicationState.REPLICATING, ReplicationState.SUSPENDED, ReplicationState.CRITICAL}
@@ -145,6 +154,41 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
         detail = f"the replica's replication state is {state.name}"
         return job_error(errors.NOT_ALLOWED, now, name=job.target_object_name, detail=detail)
     return None
+
+
+def _refusal_of_force(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> JobError | None:
+    """Return why protection is not removed by force: both ends can do it themselves, or a test."""
+    target = sides[job.direction.place(Side.RECOVERY)]
+    name = job.target_object_name
+    if all(facts.connected for facts in sides.values()):
+        detail = "both servers are connected"
+        return job_error(errors.NOT_FORCED, now, name=name, detail=detail)
+    if job.began_in is ProtectionState.TEST_OPEN and target.connected:
+        detail = f"a test failover is open at {target.name}: clean it up first"
+        return job_error(errors.NOT_ALLOWED, now, name=name, detail=detail)
+    return None
+
+
+def _refusal_of_repair(job: Job, source: SideFacts, now: datetime) -> JobError | None:
+    """Return why nothing is resynchronized: the source replicates as it should."""
+    state = source.replication_state
+    if state in REPAIRABLE:
+        return None
+    detail = "its state is unknown" if state is None else f"its replication state is {state.name}"
+    return job_error(errors.NOTHING_TO_REPAIR, now, name=job.target_object_name, detail=detail)
+
+
+def given_up(job: Job, side: Side, now: datetime) -> JobError:
+    """Return why an end is not waited for: its provider's lease has expired.
+
+    Where protection is removed by force, with what is to be run there later.
+    """
+    word = "primary" if side is job.direction.place(Side.PRIMARY) else "recovery"
+    name = job.affected.get(f"{word}VmmName", job.providers[side])
+    if job.operation is Operation.PURGE:
+        machine = job.affected.get(f"{word}VmId", job.target_object_id)
+        return job_error(errors.CLEAN_UP_THERE, now, name=name, detail=machine)
+    return job_error(errors.NOT_CONNECTED, now, name=name, detail=_NOT_WAITED_FOR)
 
 
 def check_pairing_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> JobError | None:

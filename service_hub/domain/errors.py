@@ -163,6 +163,9 @@ NO_HOST_GROUP: Final = "90054"
 EMPTY_HOST_GROUP: Final = "90055"
 HOST_VERSION: Final = "90056"
 NO_BROKER: Final = "90057"
+NOT_FORCED: Final = "90030"
+CLEAN_UP_THERE: Final = "90031"
+NOTHING_TO_REPAIR: Final = "90032"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -286,6 +289,25 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "{detail}.",
             "Look at the jobs of these virtual machines, mend the cause, and restart this job: it "
             "goes on with those that failed.",
+        ),
+        Catalogued(
+            NOT_FORCED,
+            "The protection of {name} isn't removed by force.",
+            "{detail}.",
+            "Disable the protection instead: then both servers remove it themselves.",
+        ),
+        Catalogued(
+            CLEAN_UP_THERE,
+            "The server {name} has not removed the protection: it isn't connected to the hub.",
+            "The protection was removed by force; what that server has of it is still there.",
+            "Once it runs again, and before its virtual machine is used, run beside its provider: "
+            "provider-agent cleanup --machine {detail}",
+        ),
+        Catalogued(
+            NOTHING_TO_REPAIR,
+            "The replication of {name} needs no resynchronization.",
+            "{detail}.",
+            "Look at the item's health; resynchronize where it says that it is required.",
         ),
     )
 }

@@ -8,6 +8,7 @@ from service_hub.domain.errors import OperationNotAllowedError
 from service_hub.domain.jobs import Job, JobState, RestartRequested, TaskState
 from service_hub.domain.protection import (
     DESCRIPTIONS,
+    FAILED_OVER_STATES,
     TRANSITIONS,
     UNDO_FAILED_STATES,
     Arc,
@@ -18,8 +19,9 @@ from service_hub.domain.protection import (
     arc_of,
     expected_direction,
 )
-from service_hub.domain.records import CurrentScenario, ProtectedItem
+from service_hub.domain.records import CurrentScenario, FormerItem, ProtectedItem
 from service_hub.domain.scenarios import (
+    AFTER_DELETION,
     AFTER_FAILED_UNDO,
     OFFLINE_SPECS,
     TAKE_BACK_FIRST,
@@ -30,14 +32,21 @@ from wire_contract.vocabulary import Direction, Side
 
 _LOOK_BACK = frozenset({Operation.COMMIT, Operation.CHANGE_RECOVERY_POINT})
 
+REMOVALS = frozenset({Operation.DISABLE, Operation.PURGE})
+"""These end the protection."""
 
-def direction_of(operation: Operation, active: Side) -> Direction:
+
+def direction_of(
+    operation: Operation, active: Side, state: ProtectionState | None = None
+) -> Direction:
     """Return the direction a job of this operation has: mostly ahead, away from where it runs.
 
-    A commit and a change of the recovery point look back at the failover that they are about.
+    A commit and a change of the recovery point look back at the failover that they are about, and
+    so does the removal of what is failed over: the relation that there is comes from there.
     """
     ahead = expected_direction(operation, active)
-    if operation not in _LOOK_BACK:
+    back = operation in REMOVALS and state in FAILED_OVER_STATES
+    if operation not in _LOOK_BACK and not back:
         return ahead
     return (
         Direction.RECOVERY_TO_PRIMARY
@@ -47,12 +56,15 @@ def direction_of(operation: Operation, active: Side) -> Direction:
 
 
 def own_specs_of(
-    operation: Operation, state: ProtectionState, *, offline: bool
+    operation: Operation, state: ProtectionState, *, offline: bool, deletes: bool = False
 ) -> tuple[TaskSpec, ...]:
     """Return the specs that a job beginning in this state has of its own, mostly none.
 
-    `offline`: the item's first copy travels, or is to travel, on a medium.
+    `offline`: the item's first copy travels, or is to travel, on a medium. `deletes`: the replica
+    goes with its protection.
     """
+    if operation is Operation.DISABLE and deletes:
+        return AFTER_DELETION
     if offline and operation in OFFLINE_SPECS:
         return OFFLINE_SPECS[operation]
     mends = operation is Operation.PLANNED_FAILOVER and state in UNDO_FAILED_STATES
@@ -114,7 +126,7 @@ def _still_fits(item: ProtectedItem, job: Job) -> bool:
         never_began
         and job.operation in TRANSITIONS.get(item.state, {})
         and job.own_specs in _possible_specs(job.operation, item)
-        and job.direction is direction_of(job.operation, item.active_location)
+        and job.direction is direction_of(job.operation, item.active_location, item.state)
         and job.scenario_key == scenario_key(job.operation, unplanned=item.failed_over_unplanned)
         and (job.operation is not Operation.REVERSE_REPLICATE)
         | (committed == ("already_committed" in job.flags))
@@ -122,7 +134,12 @@ def _still_fits(item: ProtectedItem, job: Job) -> bool:
 
 
 def _possible_specs(operation: Operation, item: ProtectedItem) -> tuple[tuple[TaskSpec, ...], ...]:
-    """Return the specs of its own that a job may have; how it copies an enabling itself says."""
+    """Return the specs of its own that a job may have.
+
+    How it copies an enabling itself says, and whether it deletes the replica a removal.
+    """
+    if operation is Operation.DISABLE:
+        return (AFTER_DELETION, ())
     both = operation is Operation.ENABLE
     ways = (True, False) if both else (item.initial_replication_type == "Offline",)
     return tuple(own_specs_of(operation, item.state, offline=each) for each in ways)
@@ -191,6 +208,13 @@ def _chosen_point(job: Job) -> str | None:
     return None if chosen is None else str(chosen)
 
 
+def former_of(item: ProtectedItem, job: Job) -> FormerItem | None:
+    """Return what is kept of an item whose protection has ended; None: it is still protected."""
+    if item.state is not ProtectionState.UNPROTECTED or not job.finished:
+        return None
+    return FormerItem(id=item.id, vault_id=item.vault_id, epoch=item.epoch, ended_at=job.ended_at)
+
+
 def state_after(job: Job, arc: Arc) -> ProtectionState:
     """Return the state in which a job that has ended leaves its item."""
     if job.state is JobState.SUCCEEDED:
@@ -205,10 +229,14 @@ def state_after(job: Job, arc: Arc) -> ProtectionState:
 def _all_taken_back(job: Job) -> bool:
     """Whether both ends are as before any failover: each task that moves one was taken back.
 
-    Or what an earlier job had left was, and nothing has moved one since.
+    Or what an earlier job had left was, and nothing has moved one since. Of enabling: whether
+    nothing is left of it at either end.
     """
     specs = ((task, job.spec(task.task_id)) for task in job.tasks)
     moving = [task for task, spec in specs if spec.undo_on_failure and spec.undo is not None]
+    if job.operation is Operation.ENABLE:
+        effects = [task for task in job.tasks if job.spec(task.task_id).undo is not None]
+        return job.state is JobState.CANCELLED and not any(task.may_hold for task in effects)
     first = job.run(TAKE_BACK_FIRST.task_id)
     if first is not None and first.state is TaskState.SUCCEEDED:
         return not any(task.may_hold for task in moving)
@@ -245,6 +273,8 @@ def _after_success(job: Job) -> dict[str, Any]:
                 "test_machine_id": None,
                 "test_opened_at": None,
             }
+        case Operation.PURGE:
+            return {"test_machine_id": None, "test_opened_at": None}
         case Operation.REVERSE_REPLICATE:
             planned = job.scenario_key == "reverse_after_planned"
             return {

@@ -13,8 +13,10 @@ from pydantic import JsonValue
 
 from service_hub.domain.item_life import (
     COMMITTED,
+    REMOVALS,
     begin_on_item,
     direction_of,
+    former_of,
     own_specs_of,
     provider_to_refresh,
     reflect_on_item,
@@ -26,7 +28,7 @@ from service_hub.domain.policies import (
     is_offline,
     relationship_settings,
 )
-from service_hub.domain.protection import Operation
+from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import (
     ProtectedItem,
     Provider,
@@ -42,6 +44,7 @@ __all__ = [
     "affected_objects",
     "begin_on_item",
     "direction_of",
+    "former_of",
     "plan_item_job",
     "plan_policy_job",
     "provider_to_refresh",
@@ -50,6 +53,26 @@ __all__ = [
     "restart_on_item",
     "stopped_at_prerequisites",
 ]
+
+_BY_ITEM_NAME: Final = frozenset(
+    {
+        Operation.ENABLE,
+        Operation.DISABLE,
+        Operation.PURGE,
+        Operation.REPAIR,
+        Operation.COMPLETE_PRIMARY,
+        Operation.COMPLETE_RECOVERY,
+    }
+)
+"""Their jobs' target is the item, not the machine that is the source now (recorded.md, 0)."""
+
+_WITH_IDLE_REPLICA: Final = frozenset(
+    {
+        ProtectionState.INITIAL_REPLICATION,
+        ProtectionState.PRIMARY_COMPLETED,
+        ProtectionState.PROTECTED,
+    }
+)
 
 
 INJECTED_BY: Final = "injectionId"
@@ -92,13 +115,13 @@ def plan_item_job(
 ) -> Job:
     """Return the job of an operation, not begun; whether it is allowed its first check says."""
     item = plan.item
-    direction = direction_of(operation, item.active_location)
+    direction = direction_of(operation, item.active_location, item.state)
     key = scenario_key(operation, unplanned=item.failed_over_unplanned)
     source = direction.place(Side.PRIMARY)
     test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
-    by_item_name = {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}
-    target = item.id if operation in by_item_name | test_operations else item.machine_at(source)
-    own = own_specs_of(operation, item.state, offline=_is_offline(plan, operation))
+    target = item.id if operation in _BY_ITEM_NAME | test_operations else item.machine_at(source)
+    deletes = operation is Operation.DISABLE and deletes_replica(item, plan.policy)
+    own = own_specs_of(operation, item.state, offline=_is_offline(plan, operation), deletes=deletes)
     return Job(
         id=identity.job_id,
         vault_id=item.vault_id,
@@ -112,7 +135,8 @@ def plan_item_job(
         tasks=tuple(TaskRun(task_id=each) for each in _task_ids(key, own)),
         own_specs=own,
         flags=_flags(item, operation, arguments),
-        context=_context(plan, operation, arguments, identity.now),
+        context=_context(plan, operation, arguments, identity.now)
+        | _removal(operation, deletes=deletes),
         providers={
             Side.PRIMARY: item.primary_provider_id,
             Side.RECOVERY: item.recovery_provider_id,
@@ -122,6 +146,20 @@ def plan_item_job(
         epoch=item.epoch,
         began_in=item.state,
     )
+
+
+def deletes_replica(item: ProtectedItem, policy: ReplicationPolicy) -> bool:
+    """Return whether the replica goes with the protection (seed, step 4: delete-replica flag).
+
+    Never what is failed over: it may be the only copy. What enabling has left half made always.
+    """
+    if item.state is ProtectionState.ENABLE_FAILED:
+        return True
+    return policy.replica_deletion_required and item.state in _WITH_IDLE_REPLICA
+
+
+def _removal(operation: Operation, *, deletes: bool) -> dict[str, JsonValue]:
+    return {"delete_replica": deletes} if operation in REMOVALS else {}
 
 
 def _task_ids(key: str, own: Sequence[TaskSpec]) -> list[str]:

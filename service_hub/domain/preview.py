@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from service_hub.domain.arguments import target_of
+from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.decide import decide
 from service_hub.domain.jobs import (
     UNDO_SUFFIX,
@@ -260,6 +260,10 @@ def _of_verb(
         return [(Action.STOPPED, f"the {what} is shut down{_already(copy, RunState.OFF)}")]
     if dispatch.verb is Verb.CANCEL_FAILOVER and dispatch.side is job.direction.place(Side.PRIMARY):
         return []
+    if dispatch.verb is Verb.DISABLE_REPLICATION:
+        if arguments_of(job, dispatch)["delete_replica"]:
+            return [(Action.REMOVED, "the replica is deleted with its disks")]
+        return [(Action.DISCONNECTED, "replication ends here; the machine itself stays")]
     effect = _EFFECTS.get(dispatch.verb)
     return [] if effect is None else [effect]
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from service_hub.domain.errors import OperationNotAllowedError
-from wire_contract.vocabulary import Direction, Side
+from wire_contract.vocabulary import Direction, ReplicationState, Side
 
 
 class ProtectionState(StrEnum):
@@ -25,6 +25,10 @@ class ProtectionState(StrEnum):
     PRIMARY_COMPLETED = "PrimaryIrCompleted"
     COMPLETING_RECOVERY = "SecondaryIrCompletionInProgress"
     PROTECTED = "Protected"
+    REPAIRING = "ResynchronizationInProgress"
+    DISABLING = "DisablingProtection"
+    DISABLE_FAILED = "DisablingFailed"
+    PURGING = "PurgingProtection"
     STARTING_TEST = "TestFailoverInProgress"
     TEST_OPEN = "TestFailoverOpen"
     CLEANING_TEST = "TestFailoverCleanupInProgress"
@@ -57,10 +61,14 @@ class TestState(StrEnum):
 class Operation(StrEnum):
     """What an operator may ask of an item (ARM `ReplicationProtectedItemOperation`).
 
-    The two completions are begun by the hub itself when initial replication has ended.
+    The two completions are begun by the hub itself when initial replication has ended. A purge is
+    a DELETE: disabling without the servers that are gone.
     """
 
     ENABLE = "EnableProtection"
+    DISABLE = "DisableProtection"
+    PURGE = "PurgeProtection"
+    REPAIR = "RepairReplication"
     COMPLETE_PRIMARY = "CompletePrimary"
     COMPLETE_RECOVERY = "CompleteRecovery"
     TEST_FAILOVER = "TestFailover"
@@ -112,9 +120,15 @@ _UNPLANNED_FAILOVER: Final = Arc(
     undo_failed=S.UNPLANNED_UNDO_FAILED,
 )
 
-TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
+_LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
     S.UNPROTECTED: {
-        O.ENABLE: Arc(via=S.ENABLING, done=S.INITIAL_REPLICATION, failed=S.ENABLE_FAILED),
+        # Cancelled, and all taken back, the machine is as if nobody had asked.
+        O.ENABLE: Arc(
+            via=S.ENABLING,
+            done=S.INITIAL_REPLICATION,
+            failed=S.ENABLE_FAILED,
+            undone=S.UNPROTECTED,
+        ),
     },
     S.ENABLE_FAILED: {
         O.ENABLE: Arc(via=S.ENABLING, done=S.INITIAL_REPLICATION, failed=S.ENABLE_FAILED),
@@ -136,6 +150,7 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         O.TEST_FAILOVER: Arc(
             via=S.STARTING_TEST, done=S.TEST_OPEN, failed=S.PROTECTED, undo_failed=S.TEST_OPEN
         ),
+        O.REPAIR: Arc(via=S.REPAIRING, done=S.PROTECTED, failed=S.PROTECTED),
     },
     # The item is active where it was, but one of its copies may still be prepared or failed over,
     # or off. A planned failover takes that back first (scenarios.AFTER_FAILED_UNDO); an unplanned
@@ -206,19 +221,63 @@ TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
     },
 }
 
+_REMOVABLE: Final = (*_LIFE, S.DISABLE_FAILED)
+"""Where protection can be ended: wherever an item rests."""
+
+
+def _ends(state: ProtectionState) -> Mapping[Operation, Arc]:
+    """Return how protection ends from a state, whatever that is (recorded.md, sections 0 and 8).
+
+    Not while a test is open: its clean-up comes first (arm-api.md, 2.7). By force even then: the
+    replica's site may be the one that is gone.
+    """
+    if state is S.UNPROTECTED:
+        return {}
+    purge = {O.PURGE: Arc(via=S.PURGING, done=S.UNPROTECTED, failed=state)}
+    if state is S.TEST_OPEN:
+        return purge
+    return {O.DISABLE: Arc(via=S.DISABLING, done=S.UNPROTECTED, failed=state), **purge}
+
+
+TRANSITIONS: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
+    state: {**_LIFE.get(state, {}), **_ends(state)} for state in _REMOVABLE
+}
+"""The whole life; an item that is unprotected again is stored no longer (records.FormerItem)."""
+
 UNDO_FAILED_STATES: Final = frozenset({S.PLANNED_UNDO_FAILED, S.UNPLANNED_UNDO_FAILED})
 """An earlier failover was not fully taken back: what holds at both ends is not known for sure."""
 
 INTERNAL_OPERATIONS: Final = frozenset(
-    {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}
+    {
+        Operation.ENABLE,
+        Operation.PURGE,
+        Operation.REPAIR,
+        Operation.COMPLETE_PRIMARY,
+        Operation.COMPLETE_RECOVERY,
+    }
 )
-"""Begun by the hub or by a PUT; never listed in `allowedOperations`."""
+"""Begun by the hub, by a PUT or a DELETE, or offered only where it is of use (`repair`); never
+listed in `allowedOperations` for the state alone."""
+
+ENDING_STATES: Final = frozenset({S.DISABLING, S.DISABLE_FAILED, S.PURGING})
+"""One of the ends may be without its relationship already."""
+
+FAILED_OVER_STATES: Final = frozenset(
+    {
+        S.PLANNED_FAILED_OVER,
+        S.PLANNED_COMMITTED,
+        S.UNPLANNED_FAILED_OVER,
+        S.UNPLANNED_COMMITTED,
+    }
+)
+"""It runs at what is the replica of the present relation."""
 
 _RECORDED_ORDER: Final = (
     Operation.REVERSE_REPLICATE,
     Operation.COMMIT,
     Operation.PLANNED_FAILOVER,
     Operation.UNPLANNED_FAILOVER,
+    Operation.DISABLE,
     Operation.TEST_FAILOVER,
     Operation.TEST_FAILOVER_CLEANUP,
     Operation.CHANGE_RECOVERY_POINT,
@@ -237,6 +296,10 @@ DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
     S.PRIMARY_COMPLETED: "Protection finalized on the primary virtual machine",
     S.COMPLETING_RECOVERY: "Finalizing protection on the recovery virtual machine",
     S.PROTECTED: "Protected",
+    S.REPAIRING: "Resynchronization in progress",
+    S.DISABLING: "Disabling protection",
+    S.DISABLE_FAILED: "Disabling protection failed",
+    S.PURGING: "Removing protection by force",
     S.STARTING_TEST: "Test failover in progress",
     S.TEST_OPEN: "Cleanup test failover pending",
     S.CLEANING_TEST: "Test failover cleanup in progress",
@@ -265,10 +328,28 @@ TEST_DESCRIPTIONS: Final[Mapping[TestState, str]] = {
 }
 
 
-def allowed_operations(state: ProtectionState) -> tuple[Operation, ...]:
-    """Return what the API may offer now, in the recorded order; a busy item offers nothing."""
+REPAIRABLE: Final = frozenset(
+    {
+        ReplicationState.SUSPENDED,
+        ReplicationState.CRITICAL,
+        ReplicationState.WAITING_TO_START_RESYNCHRONIZE,
+        ReplicationState.RESYNCHRONIZATION_SUSPENDED,
+    }
+)
+"""States of a source from which two copies can be compared (behaviour.md, 1.2 and 1.6)."""
+
+
+def allowed_operations(
+    state: ProtectionState, source: ReplicationState | None = None
+) -> tuple[Operation, ...]:
+    """Return what the API may offer now, in the recorded order; a busy item offers nothing.
+
+    `source`: the newest state of the copy that replicates; resynchronizing is offered where it is
+    of use, after what was recorded.
+    """
     arcs = TRANSITIONS.get(state, {})
-    return tuple(operation for operation in _RECORDED_ORDER if operation in arcs)
+    repair = (Operation.REPAIR,) if Operation.REPAIR in arcs and source in REPAIRABLE else ()
+    return tuple(operation for operation in _RECORDED_ORDER if operation in arcs) + repair
 
 
 def arc_of(state: ProtectionState, operation: Operation) -> Arc:

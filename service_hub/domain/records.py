@@ -308,6 +308,19 @@ class ProtectedItem(Record):
         return self.primary_machine_id if side is Side.PRIMARY else self.recovery_machine_id
 
 
+class FormerItem(Record):
+    """What a machine was protected under before: `id` is the item's, `epoch` the last one.
+
+    Fabrics and providers keep the highest epoch that they have seen, and refuse a lower one: who is
+    protected again goes on above it.
+    """
+
+    kind: ClassVar[str] = "former_item"
+
+    epoch: int
+    ended_at: datetime | None = None
+
+
 class OutboxEvent(Record):
     """An event that a provider has not yet acknowledged; `id` is the event's.
 

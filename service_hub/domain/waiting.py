@@ -51,6 +51,7 @@ class Waiting:
 
 _ITEMS_WAIT_FOR: Final[Mapping[ProtectionState, str]] = {
     ProtectionState.ENABLE_FAILED: "its protection to be enabled anew",
+    ProtectionState.DISABLE_FAILED: "its protection to be disabled whole",
     ProtectionState.INITIAL_REPLICATION: "its initial replication to end",
     ProtectionState.PRIMARY_COMPLETED: "its protection to be finalized on the recovery side",
     ProtectionState.PLANNED_FAILED_OVER: "its failover to be accepted",

@@ -15,13 +15,19 @@ from service_hub.domain.job_log import encode
 from service_hub.domain.jobs import AskInventory, Command, Dispatch, Job, Withdraw
 from service_hub.domain.operator_signatures import signature_of
 from service_hub.domain.pairs import reflect_on_mapping
-from service_hub.domain.planning import INJECTED_BY, provider_to_refresh, reflect_on_item
+from service_hub.domain.planning import (
+    INJECTED_BY,
+    former_of,
+    provider_to_refresh,
+    reflect_on_item,
+)
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
 from service_hub.engine.held_jobs import Fed, HeldJob, Related
 from service_hub.ports import (
     NOTHING,
     Change,
     Clock,
+    Delete,
     Guard,
     LogEntry,
     NewEvent,
@@ -70,6 +76,7 @@ class _Writing:
 
     def __init__(self, job: Save, given: Change) -> None:
         self.saves = [*given.saves, job]
+        self.deletes: list[Delete] = []
         self.is_uncertain = False
 
     def reflected(
@@ -94,6 +101,18 @@ class _Writing:
             return None
         return Versioned(after, given.expected_version + 1)
 
+    def without_unprotected(
+        self, item: Versioned[ProtectedItem] | None, job: Job
+    ) -> Versioned[ProtectedItem] | None:
+        """Note that an item whose protection has ended goes, all but its epoch."""
+        former = None if item is None else former_of(item.record, job)
+        if item is None or former is None:
+            return item
+        self.saves = [each for each in self.saves if not _is_of(each, item.record)]
+        self.saves.append(Save(former, None))
+        self.deletes.append(Delete(ProtectedItem, item.record.id))
+        return None
+
 
 class Consequences:
     """Makes changes of decisions."""
@@ -111,12 +130,13 @@ class Consequences:
             kept = fed.change + Change(taken=taken) if taken else fed.change
             return Step(held, fed, before, after, (), kept, None)
         save = Save(after, held.version, held.document.of(after))
-        related, saves = self._reflected(held, fed, save)
+        related, saves, deletes = self._reflected(held, fed, save)
         events = self.events(after, commands, now) if commands else []
         if related is not held.related:
             events += self._refreshes(after, held.related, related, now)
         change = Change(
             saves=saves,
+            deletes=deletes,
             events=events,
             log=(LogEntry(after.id, held.version, now, encode(fed.event)),),
             guards=(Guard(after.id, held.fence),),
@@ -129,20 +149,22 @@ class Consequences:
 
     def _reflected(
         self, held: HeldJob, fed: Fed, save: Save
-    ) -> tuple[Related | None, Sequence[Save]]:
-        """Return the records that the job shows in as they are then, and what is saved."""
+    ) -> tuple[Related | None, Sequence[Save], Sequence[Delete]]:
+        """Return the records that the job shows in as they are then, what is saved, what goes."""
         related, after = held.related or Related(), cast("Job", save.record)
         if not fed.change.saves and related.mapping is None:
             item = related.item
             if item is None or reflect_on_item(item.record, after) is item.record:
-                return related, (save,)
+                return related, (save,), ()
         writing = _Writing(save, fed.change)
         item = writing.reflected(related.item, lambda it: reflect_on_item(it, after))
+        item = writing.without_unprotected(item, after)
         mapping = writing.reflected(related.mapping, lambda it: reflect_on_mapping(it, after))
         if writing.is_uncertain:
-            return None, writing.saves
+            return None, writing.saves, writing.deletes
         is_same = item is related.item and mapping is related.mapping
-        return related if is_same else Related(item, mapping), writing.saves
+        seen = related if is_same else Related(item, mapping)
+        return seen, writing.saves, writing.deletes
 
     def events(self, job: Job, commands: Sequence[Command], now: datetime) -> list[NewEvent]:
         """Return what providers are told of these commands."""

@@ -10,14 +10,11 @@ from typing import Final
 
 import structlog
 
-from service_hub.domain import errors
-from service_hub.domain.checks import job_error
+from service_hub.domain.checks import given_up
 from service_hub.domain.jobs import Job, PartGivenUp, TaskState
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
 from service_hub.ports import Clock, Liveness
 from wire_contract.vocabulary import Side
-
-_DETAIL: Final = "its lease has expired, and the failover does not wait for it"
 
 JUMP_SECONDS: Final = 60.0
 """A clock that went on by so much more or less than time did has jumped."""
@@ -100,9 +97,7 @@ class Unreachable:
         run = job.run(task_id)
         if run is None:
             return
-        word = "primary" if side is job.direction.place(Side.PRIMARY) else "recovery"
-        name = job.affected.get(f"{word}VmmName", job.providers[side])
-        error = job_error(errors.NOT_CONNECTED, now, name=name, detail=_DETAIL)
+        error = given_up(job, side, now)
         self._jobs.offer(held, Fed(PartGivenUp(now, task_id, side, run.attempt, error)))
 
 

@@ -3,9 +3,16 @@
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.planning import ItemPlan
 from service_hub.domain.protection import ProtectionState
-from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy, Vault
+from service_hub.domain.records import (
+    ContainerMapping,
+    FormerItem,
+    ProtectedItem,
+    ReplicationPolicy,
+    Vault,
+)
 from service_hub.ports import FabricFacts, Reader, Versioned
 from service_hub.services.fabrics import FabricService
+from wire_contract.operator_signature import FIRST_EPOCH
 from wire_contract.vmm_interface import MachineView
 
 
@@ -75,8 +82,13 @@ def new_item(
     mapping: ContainerMapping,
     facts: FabricFacts,
     ids: tuple[str, str],
+    *,
+    former: FormerItem | None = None,
 ) -> ProtectedItem:
-    """Return the item of a machine that was not protected; `ids`: of replica and relationship."""
+    """Return the item of a machine that is not protected; `ids`: of replica and relationship.
+
+    `former`: it was before; no command of then counts any more.
+    """
     return ProtectedItem(
         id=machine.machine_id,
         vault_id=vault.id,
@@ -92,4 +104,5 @@ def new_item(
         recovery_machine_id=ids[0],
         relationship_id=ids[1],
         state=ProtectionState.UNPROTECTED,
+        epoch=FIRST_EPOCH if former is None else former.epoch + 1,
     )

@@ -14,7 +14,7 @@ from service_hub.domain.operator_signatures import needs_signature
 from service_hub.domain.planning import JobIdentity, refused
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.preview import Action, ExpectedLoss, ForeseenEffect
-from service_hub.domain.protection import Operation
+from service_hub.domain.protection import INTERNAL_OPERATIONS, Operation
 from service_hub.domain.records import ProtectedItem, Provider, Vault
 from service_hub.domain.scenarios import SCENARIOS
 from service_hub.domain.servers import (
@@ -123,7 +123,7 @@ class PreviewService:
     ) -> Preview:
         """Return what an operation on the machines of a plan would do now."""
         asked = _operation(operation)
-        if asked in {Operation.ENABLE, Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY}:
+        if asked in INTERNAL_OPERATIONS or asked is Operation.DISABLE:
             raise InvalidRequestError(f"A plan does no {asked.value}.", "operation")
         request = PlanRequest(name, name, asked, groups, arguments)
         return await self._of_plans.of_plan(vault, request)

@@ -1,12 +1,15 @@
 """Protected items: enabling, operations, and what is known of them."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
 
 from pydantic import JsonValue
 
-from service_hub.domain.checks import refusal_of_state, refusal_when_busy
+from service_hub.domain import errors
+from service_hub.domain.checks import job_error, refusal_of_state, refusal_when_busy
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
-from service_hub.domain.jobs import Job
+from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.operator_signatures import check_signature, with_signature
 from service_hub.domain.planning import (
     JobIdentity,
@@ -18,11 +21,13 @@ from service_hub.domain.planning import (
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import (
     ContainerMapping,
+    FormerItem,
     MachineObservation,
     ProtectedItem,
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.servers import title_of
 from service_hub.ports import (
     NEW,
     Change,
@@ -41,7 +46,11 @@ from service_hub.services.pair_facts import cloud_of
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
 from wire_contract.vmm_interface import MachineView
-from wire_contract.vocabulary import Direction
+from wire_contract.vocabulary import Direction, Side
+
+_FORCE_INSTEAD: Final = (
+    "if it is gone for good, remove the protection by force: DELETE of the protected item"
+)
 
 
 class ProtectionService:
@@ -89,7 +98,10 @@ class ProtectionService:
             present = await self._reader.get(ProtectedItem, machine.machine_id)
             if present is None:
                 ids = (self._clock.new_id(), self._clock.new_id())
-                present = Versioned(new_item(vault, machine, mapping, facts, ids), NEW)
+                former = await self._reader.get(FormerItem, machine.machine_id)
+                known = None if former is None else former.record
+                item = new_item(vault, machine, mapping, facts, ids, former=known)
+                present = Versioned(item, NEW)
             return await self._begin(present, Operation.ENABLE, {}, identity, machine=machine)
 
         return await self._requests.once(identity, decide)
@@ -167,10 +179,24 @@ class ProtectionService:
         against = refusal_of_state(item, operation, _direction(arguments), now)
         if against is not None:
             return await self._stop(stopped_at_prerequisites(job, against, now), remembered)
+        if operation is Operation.DISABLE:
+            gone = await self._unreachable(item, now)
+            if gone is not None:
+                return await self._stop(stopped_at_prerequisites(job, gone, now), remembered)
         begun = begin_on_item(item, job, now)
         save = Save(begun, present.version)
         await self._runner.start(job, Change(saves=(save,)) + remembered)
         return job
+
+    async def _unreachable(self, item: ProtectedItem, now: datetime) -> JobError | None:
+        """Return which end cannot disable its part: the recorded job has no check of its own."""
+        for side in Side:
+            facts = await self._fabrics.facts_by_id(item.provider_at(side))
+            if not facts.connected:
+                return job_error(
+                    errors.NOT_CONNECTED, now, name=title_of(facts.provider), detail=_FORCE_INSTEAD
+                )
+        return None
 
     async def _stop(self, job: Job, remembered: Change) -> Job:
         await self._runner.record(job, remembered)

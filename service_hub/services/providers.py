@@ -9,6 +9,7 @@ import structlog
 from service_hub.domain.checks import provider_error
 from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
+from service_hub.domain.protection import ENDING_STATES
 from service_hub.domain.records import (
     Alert,
     ProtectedItem,
@@ -353,7 +354,11 @@ class ProviderService:
             await self._committer.commit(Change(saves=(Save(noted, present.version),)))
 
     async def _authorities(self, provider: Provider) -> tuple[Authority, ...]:
-        """Say of each local copy of a protected machine whether it may run, under which epoch."""
+        """Say of each local copy of a protected machine whether it may run, under which epoch.
+
+        Where protection is ending nobody is told that a copy may not: without its relationship it
+        is a machine like any other, which must not be fenced.
+        """
         result: list[Authority] = []
         for side, column in (
             (Side.PRIMARY, "primary_provider_id"),
@@ -361,7 +366,8 @@ class ProviderService:
         ):
             for found in await self._reader.find(ProtectedItem, **{column: provider.id}):
                 item = found.record
-                if item.authority_questioned_at is not None:
+                ending = item.state in ENDING_STATES and item.authority is not side
+                if item.authority_questioned_at is not None or ending:
                     continue
                 result.append(
                     Authority(

@@ -48,7 +48,8 @@ class ServerUsage:
             return None
         return (
             f"The server {title_of(provider)} can't be deleted, it is still in use: {usage}."
-            " End the protection of its machines and remove its pairings first."
+            " End the protection of its machines first, by force where the server is gone, and"
+            " remove its pairings."
         )
 
     async def mappings(self, provider: Provider) -> list[ContainerMapping]:

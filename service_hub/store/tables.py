@@ -23,6 +23,7 @@ from service_hub.domain.records import (
     Alert,
     ContainerMapping,
     FabricInventory,
+    FormerItem,
     MachineObservation,
     ManagementCertificate,
     OutboxEvent,
@@ -103,6 +104,7 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "parent_task": lambda record: record.parent_task or "",
         "ended_at": lambda record: sortable(record.ended_at),
     },
+    FormerItem: {},
     OutboxEvent: {"provider_id": lambda record: record.provider_id},
     Injection: {
         "vault_id": lambda record: record.vault_id,

@@ -138,6 +138,14 @@ async def test_every_operation_is_foreseen_as_it_then_happens(tmp_path: Path) ->
         await observe(world, "tokyo", ReplicationState.REPLICATING)
         await agree(tmp_path, parts, world, Operation.UNPLANNED_FAILOVER, failover_direction=BACK)
         await agree(tmp_path, parts, world, Operation.REVERSE_REPLICATE, failover_direction=AWAY)
+        await completed(world)
+        await observe(world, "tokyo", ReplicationState.CRITICAL)
+        forced = await foreseen(tmp_path, parts, world, Operation.PURGE)
+        assert forced.refusal is not None, "both servers are there"
+        done.append(Operation.PURGE)
+        for operation in (Operation.REPAIR, Operation.DISABLE):
+            await agree(tmp_path, parts, world, operation)
+            done.append(operation)
     assert set(done) == set(Operation), "every operation is previewed here"
 
 

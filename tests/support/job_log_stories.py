@@ -29,13 +29,22 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import TaskSpec
 from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports import Change
-from tests.support.hub_stories import Answer, ask, completed, paired, protected, until_done, well
-from tests.support.hub_world import HubWorld, hub_world, inventory
+from tests.support.hub_stories import (
+    Answer,
+    ask,
+    completed,
+    observe,
+    paired,
+    protected,
+    until_done,
+    well,
+)
+from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory
 from tests.support.injecting import FABRIC, injecting
 from tests.support.site_views import with_host_added
 from wire_contract.events import Assignment
 from wire_contract.reports import Heartbeat, ProviderError, ReportBatch, TaskProgress
-from wire_contract.vocabulary import Verb
+from wire_contract.vocabulary import ReplicationState, Verb
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "fixtures/job_logs"
 LEASE: Final = timedelta(minutes=5)
@@ -240,6 +249,34 @@ async def _purged(world: HubWorld) -> None:
     await _done(world, job.id)
 
 
+async def _ended_protection(world: HubWorld) -> None:
+    """Resynchronized, disabled at both ends; and, protected anew, removed by force."""
+    await protected(world)
+    await observe(world, "tokyo", ReplicationState.CRITICAL)
+    await _done(world, await ask(world, Operation.REPAIR))
+    await _done(world, await ask(world, Operation.DISABLE))
+    job = await world.protection.enable(
+        world.vault,
+        container=("tokyo-fabric", "tokyo-cloud"),
+        item_name=MACHINE_ID,
+        machine_id=MACHINE_ID,
+        policy_name="p",
+        identity=world.identity(),
+    )
+    await _done(world, job.id)
+    world.clock.time += 2 * LEASE
+    await world.heard_of("osaka")
+    job_id = await ask(world, Operation.PURGE)
+    for _ in range(STEPS_MAX):
+        if (await world.job(job_id)).finished:
+            return
+        for assignment in await world.assignments("osaka"):
+            if assignment.job == job_id:
+                await world.outcome("osaka", assignment)
+        await asyncio.sleep(0.01)
+    raise AssertionError("the protection was not removed")
+
+
 async def _resumed(world: HubWorld) -> None:
     """A plan that is to begin in an hour, and then waits for a person."""
     specs = (TaskSpec("person", "n", "person", manual_action="check the network"),)
@@ -291,6 +328,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "purged": _purged,
     "settings": _settings,
     "resumed": _resumed,
+    "ended_protection": _ended_protection,
 }
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from service_hub.domain.injections import InjectionKind
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import (
-    INTERNAL_OPERATIONS,
     TRANSITIONS,
     Arc,
     Operation,
@@ -35,8 +34,11 @@ from vmm_simulator.faults import Fault
 from wire_contract.reports import Registration
 from wire_contract.vocabulary import FaultKind, Verb
 
-FOLLOWED = INTERNAL_OPERATIONS - {Operation.ENABLE}
+FOLLOWED = frozenset({Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY})
 """What the hub begins by itself once an item is in the state for it."""
+
+NOT_WALKED = FOLLOWED | {Operation.PURGE, Operation.REPAIR}
+"""Refused as long as nothing is wrong: a purge needs a site that is gone, a repair its cause."""
 
 REFUSED_CODE = 32768
 UNPLANNED_STATES = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
@@ -90,6 +92,8 @@ def rests_in(
         if not await all_ended(world, {JobState.SUCCEEDED, end}):
             return False
         items = [each.record for each in await world.store.find(ProtectedItem)]
+        if state is ProtectionState.UNPROTECTED:
+            return not items
         rest = [each.state is state and each.current is None for each in items]
         return bool(rest) and all(rest) and not any(each.plan for each in items)
 
@@ -226,10 +230,10 @@ BESIDE_ITEMS = (
 def rest_of(arc: Arc) -> tuple[ProtectionState, list[Operation]]:
     """Return where an item comes to rest on an arc, and what the hub does by itself until then."""
     state, followed = arc.done, list[Operation]()
-    while (arcs := TRANSITIONS.get(state, {})) and set(arcs) <= FOLLOWED:
-        ((operation, following),) = arcs.items()
+    while following := FOLLOWED & TRANSITIONS.get(state, {}).keys():
+        (operation,) = following
         followed.append(operation)
-        state = following.done
+        state = TRANSITIONS[state][operation].done
     return state, followed
 
 
@@ -275,6 +279,8 @@ def item_stories() -> Iterator[Story]:
     while waiting:
         state = waiting.pop(0)
         for operation, arc in TRANSITIONS.get(state, {}).items():
+            if operation in NOT_WALKED:
+                continue
             rest, followed = rest_of(arc)
             keys = {_key(operation, state), *(_key(each, rest) for each in followed)}
             name = f"{operation.value} of {state.value}"

@@ -131,6 +131,9 @@ def check_disable(call: Call[DisableReplication]) -> None:
 
 
 def _check_delete(call: Call[DisableReplication], machine: MachineRecord) -> None:
+    if machine.reserved:
+        # Placed, and never made a replica: there is nothing but its record.
+        return
     if machine.mode is not ReplicationMode.REPLICA:
         raise refused_state(f"machine {machine.name} is no replica", "delete it by itself")
     if machine.state in (S.FAILOVER_IN_PROGRESS, S.RECOVERED, S.COMMITTED):

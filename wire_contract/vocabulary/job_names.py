@@ -42,6 +42,8 @@ JOBS: Final[Mapping[str, JobRow]] = {
         "SecondaryIrCompletion", _RECOVERY_DONE, _ENTITY, _ASR, "recorded.md 1"
     ),
     "disable": JobRow("DisableDr", "Disable replication", _ENTITY, _ASR, "recorded.md 8"),
+    "purge": JobRow("PurgeDr", "Remove protection by force", _ENTITY, _ASR, "ours"),
+    "repair": JobRow("RepairReplication", "Resynchronize", _ENTITY, _ASR, "ours"),
     # Failovers of an item.
     "planned_failover": JobRow(
         "PlannedFailover", "Planned failover", _ENTITY, _FAILOVER, "recorded.md 4"

@@ -60,6 +60,15 @@ TASKS: Final[Mapping[str, TaskRow]] = {
         "Disable replication on the target location",
         "recorded.md 8",
     ),
+    "PurgeProtectionPreflightChecksTask": TaskRow(
+        "PurgeProtectionPrerequisitesCheck",
+        "Prerequisites check for removing the protection by force",
+        "ours",
+    ),
+    "RepairReplicationPreflightChecksTask": TaskRow(
+        "RepairReplicationPrerequisitesCheck", "Prerequisites check for resynchronization", "ours"
+    ),
+    "RepairReplicationTask": TaskRow("RepairReplication", "Starting resynchronization", "ours"),
     # Failovers of an item.
     "PlannedFailoverPreflightChecksTask": TaskRow(
         "VmPfoPrerequisitesCheck", "Prerequisites check for planned failover", "recorded.md 4"

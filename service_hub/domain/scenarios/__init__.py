@@ -25,7 +25,15 @@ from service_hub.domain.scenarios.failovers import (
     UNPLANNED_FAILOVER,
 )
 from service_hub.domain.scenarios.injections import INJECT_EVENT
-from service_hub.domain.scenarios.item_life import COMPLETE_PRIMARY, COMPLETE_RECOVERY, ENABLE
+from service_hub.domain.scenarios.item_life import (
+    AFTER_DELETION,
+    COMPLETE_PRIMARY,
+    COMPLETE_RECOVERY,
+    DISABLE,
+    ENABLE,
+    PURGE,
+    REPAIR,
+)
 from service_hub.domain.scenarios.offline import OFFLINE_SPECS
 from service_hub.domain.scenarios.plans import PLANS
 from service_hub.domain.scenarios.servers import (
@@ -62,6 +70,7 @@ from service_hub.domain.scenarios.specs import (
 )
 
 __all__ = [
+    "AFTER_DELETION",
     "AFTER_FAILED_UNDO",
     "CANCEL_PLANNED_FAILOVER",
     "CANCEL_UNPLANNED_FAILOVER",
@@ -73,6 +82,7 @@ __all__ = [
     "CREATE_POLICY",
     "CREATE_SITE",
     "DELETE_POLICY",
+    "DISABLE",
     "ENABLE",
     "FINAL_CHANGES_SECONDS_MAX",
     "INJECT_EVENT",
@@ -85,8 +95,10 @@ __all__ = [
     "PLANNED_FAILOVER",
     "PLANS",
     "POLICY_REMOVAL_TASK",
+    "PURGE",
     "REFRESH_SERVER",
     "REGISTER_PROVIDER",
+    "REPAIR",
     "REVERSE_AFTER_PLANNED",
     "REVERSE_AFTER_UNPLANNED",
     "SCENARIOS",
@@ -114,6 +126,9 @@ __all__ = [
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "enable": ENABLE,
+    "disable": DISABLE,
+    "purge": PURGE,
+    "repair": REPAIR,
     "complete_primary": COMPLETE_PRIMARY,
     "complete_recovery": COMPLETE_RECOVERY,
     "test_failover": TEST_FAILOVER,
@@ -142,6 +157,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 
 _BY_OPERATION: Final[Mapping[Operation, str]] = {
     Operation.ENABLE: "enable",
+    Operation.DISABLE: "disable",
+    Operation.PURGE: "purge",
+    Operation.REPAIR: "repair",
     Operation.COMPLETE_PRIMARY: "complete_primary",
     Operation.COMPLETE_RECOVERY: "complete_recovery",
     Operation.TEST_FAILOVER: "test_failover",

@@ -145,11 +145,12 @@ BOTH: Final = (Side.PRIMARY, Side.RECOVERY)
 """A task at both ends, side by side."""
 
 
-def update_states(*, skipped_if: str | None = None) -> TaskSpec:
+def update_states(*, skipped_if: str | None = None, undo: Verb | None = None) -> TaskSpec:
     """Return the task that ends most changes of an item: both ends keep what holds now."""
     return TaskSpec(
         *task_names("UpdateDraStateTask"),
         BOTH,
         Verb.UPDATE_PROTECTION,
         skipped_if=skipped_if,
+        undo=undo,
     )

@@ -263,7 +263,7 @@ def test_reading_and_other_requests_are_not_signed() -> None:
     for method, url in (
         ("GET", item),
         ("GET", f"{item}/plannedFailover"),
-        ("POST", f"{item}/remove"),
+        ("POST", f"{item}/resolveHealthErrors"),
         ("POST", "https://hub/plannedFailover"),
         ("POST", "https://hub/replicationRecoveryPlans/p/plannedFailover"),
         ("PUT", f"{item}/failoverCommit"),

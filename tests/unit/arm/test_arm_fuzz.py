@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service_hub.arm.bodies import (
     CertificateInput,
     CleanupInput,
+    DisableInput,
     EnableInput,
     FailoverInput,
     Input,
@@ -58,12 +59,20 @@ CHANGES = [
 TAKES_NO_BODY = (
     "failoverCommit",
     "failoverCancel",
-    "/remove",
+    "repairReplication",
+    "{fabric}/remove",
+    "{provider}/remove",
     "/refreshProvider",
     "/cancel",
     "/restart",
 )
-BODY_OPTIONAL = (*TAKES_NO_BODY, "testFailoverCleanup", "/resume")
+BODY_OPTIONAL = (
+    *TAKES_NO_BODY,
+    "testFailoverCleanup",
+    "{item}/remove",
+    "{mapping}/remove",
+    "/resume",
+)
 
 DEEP = b"[" * 200_000
 MALFORMED = [
@@ -89,7 +98,10 @@ MALFORMED = [
     b'{"\\ud800": 1}',
     b'{"properties": "text"}',
     b'{"properties": [1, 2]}',
-    b'{"properties": {"providerSpecificInput": 7, "comments": 7, "certificate": 7}}',
+    (
+        b'{"properties": {"providerSpecificInput": 7, "replicationProviderInput": 7,'
+        b' "comments": 7, "certificate": 7}}'
+    ),
 ]
 
 
@@ -134,6 +146,7 @@ KINDS: list[type[Input]] = [
     UnplannedFailoverInput,
     TestFailoverInput,
     CleanupInput,
+    DisableInput,
     ResumeInput,
 ]
 PROPERTY_NAMES = st.sampled_from(

@@ -166,7 +166,7 @@ async def test_a_provider_is_named_as_its_server(surface: Surface) -> None:
 
 # ------------------------------------------------------------------------------------------ items
 
-STEADY = ["PlannedFailover", "UnplannedFailover", "TestFailover"]
+STEADY = ["PlannedFailover", "UnplannedFailover", "DisableProtection", "TestFailover"]
 
 
 @pytest.mark.parametrize(
@@ -183,13 +183,13 @@ STEADY = ["PlannedFailover", "UnplannedFailover", "TestFailover"]
             ProtectionState.PLANNED_FAILED_OVER,
             "PlannedFailoverCommitRequired",
             "Planned failover finished",
-            ["ReverseReplicate", "Commit", "ChangePit", "CancelFailover"],
+            ["ReverseReplicate", "Commit", "DisableProtection", "ChangePit", "CancelFailover"],
         ),
         (
             ProtectionState.UNPLANNED_COMMITTED,
             "UnplannedFailoverStatesBegin",
             "Failover committed",
-            ["ReverseReplicate"],
+            ["ReverseReplicate", "DisableProtection"],
         ),
         (
             ProtectionState.PLANNED_FAILING_OVER,

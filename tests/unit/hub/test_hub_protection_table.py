@@ -9,6 +9,7 @@ from service_hub.domain.protection import (
     BUSY_STATES,
     DESCRIPTIONS,
     INTERNAL_OPERATIONS,
+    REPAIRABLE,
     TRANSITIONS,
     Operation,
     ProtectionState,
@@ -18,21 +19,40 @@ from service_hub.domain.protection import (
 )
 from service_hub.domain.records import ContainerMapping
 from service_hub.domain.scenarios import SCENARIOS, scenario_key
-from wire_contract.vocabulary import Direction, Side
+from wire_contract.vocabulary import Direction, ReplicationState, Side
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 # The recorded item table (recorded.md, section 0), without what this version cannot do yet.
+FAILED_OVER = {"ReverseReplicate", "Commit", "DisableProtection", "ChangePit", "CancelFailover"}
 RECORDED = {
-    ProtectionState.PROTECTED: {"PlannedFailover", "UnplannedFailover", "TestFailover"},
-    ProtectionState.PLANNED_FAILED_OVER: {"ReverseReplicate", "Commit"},
-    ProtectionState.PLANNED_COMMITTED: {"ReverseReplicate"},
-    ProtectionState.UNPLANNED_FAILED_OVER: {"ReverseReplicate", "Commit"},
-    ProtectionState.UNPLANNED_COMMITTED: {"ReverseReplicate"},
+    ProtectionState.PROTECTED: {
+        "PlannedFailover",
+        "UnplannedFailover",
+        "DisableProtection",
+        "TestFailover",
+    },
+    ProtectionState.PLANNED_FAILED_OVER: FAILED_OVER,
+    ProtectionState.PLANNED_COMMITTED: {"ReverseReplicate", "DisableProtection"},
+    ProtectionState.UNPLANNED_FAILED_OVER: FAILED_OVER,
+    ProtectionState.UNPLANNED_COMMITTED: {"ReverseReplicate", "DisableProtection"},
     ProtectionState.TEST_OPEN: {"TestFailoverCleanup"},
-    # Not recorded: what a failed undo leaves behind, from which failing over again is the way on.
-    ProtectionState.PLANNED_UNDO_FAILED: {"PlannedFailover", "UnplannedFailover"},
-    ProtectionState.UNPLANNED_UNDO_FAILED: {"PlannedFailover", "UnplannedFailover"},
+    # Not recorded: while the first copy runs, and what failed; ending it is a way on.
+    ProtectionState.ENABLE_FAILED: {"DisableProtection"},
+    ProtectionState.INITIAL_REPLICATION: {"DisableProtection"},
+    ProtectionState.PRIMARY_COMPLETED: {"DisableProtection"},
+    ProtectionState.DISABLE_FAILED: {"DisableProtection"},
+    # What a failed undo leaves behind, from which failing over again is the way on.
+    ProtectionState.PLANNED_UNDO_FAILED: {
+        "PlannedFailover",
+        "UnplannedFailover",
+        "DisableProtection",
+    },
+    ProtectionState.UNPLANNED_UNDO_FAILED: {
+        "PlannedFailover",
+        "UnplannedFailover",
+        "DisableProtection",
+    },
 }
 
 
@@ -59,6 +79,20 @@ def test_allowed_operations_are_the_recorded_ones(state: ProtectionState) -> Non
     allowed = {operation.value for operation in allowed_operations(state)}
     assert allowed == RECORDED.get(state, set())
     assert not allowed & {operation.value for operation in INTERNAL_OPERATIONS}
+
+
+@pytest.mark.parametrize("source", list(ReplicationState))
+def test_resynchronizing_is_offered_where_it_is_of_use(source: ReplicationState) -> None:
+    offered = "RepairReplication" in allowed_operations(ProtectionState.PROTECTED, source)
+    assert offered is (source in REPAIRABLE)
+    assert "RepairReplication" not in allowed_operations(ProtectionState.TEST_OPEN, source)
+
+
+def test_a_removal_looks_at_the_relation_that_there_is() -> None:
+    back, ahead = Direction.PRIMARY_TO_RECOVERY, Direction.RECOVERY_TO_PRIMARY
+    failed_over, reversed_ = ProtectionState.PLANNED_FAILED_OVER, ProtectionState.PROTECTED
+    assert direction_of(Operation.DISABLE, Side.RECOVERY, failed_over) is back
+    assert direction_of(Operation.DISABLE, Side.RECOVERY, reversed_) is ahead
 
 
 def test_every_state_has_words_and_a_way_on() -> None:

@@ -9,9 +9,7 @@ marked (the boot id tells, and a clean close waives it).
 
 import json
 import mmap
-import os
 import re
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -22,16 +20,23 @@ from vmm_simulator.hyperv.blocks import (
     block_count,
     blocks_touched,
     fitted,
+    marked_blocks,
     marked_bytes,
+    runs,
     set_bits,
     union,
 )
-from vmm_simulator.hyperv.disks import sync_folder, write_durably
+from vmm_simulator.hyperv.disks import map_file, sync_folder, write_durably
+from vmm_simulator.hyperv.parts import parts_touched
 
 TRACKING_FILE: Final = "tracking.json"
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 _MAP_NAME: Final = re.compile(r"marks-(\d{10})-(\d{3})\.map")
-_NUMBER: Final = struct.Struct("<Q")
+PARTS_SUFFIX: Final = ".parts"
+WHOLE_SHARE: Final = 16
+"""When more than this share of all blocks counts whole, no parts are kept."""
+
+RUN_BLOCKS_MAX: Final = 65_536
 _STATE_BYTES_MAX: Final = 65_536
 
 
@@ -43,28 +48,33 @@ def boot_id() -> str:
         return ""
 
 
-def _map_file(path: Path, length: int) -> mmap.mmap:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        # A file that a kill left short is completed with zeros: nothing was marked in it. Its room
-        # is taken now: where there is none, a store into the map would end the process.
-        os.posix_fallocate(descriptor, 0, length)
-        return mmap.mmap(descriptor, length, mmap.MAP_SHARED)
-    finally:
-        os.close(descriptor)
-
-
 class ChangeMap:
-    """The marks of one disk."""
+    """The marks of one disk, by blocks; in a second file, where it is kept, by parts of them.
 
-    def __init__(self, path: Path, size_bytes: int) -> None:
+    The parts are noted before their block. Without them, or where they are many, blocks count
+    whole: a large map is not filled to say so.
+    """
+
+    def __init__(self, path: Path, size_bytes: int, *, parts: bool = False) -> None:
         self.path = path
         self._size_bytes = size_bytes
-        self._bits = _map_file(path, max(1, bitmap_bytes(size_bytes)))
+        self._parts_path = path.with_suffix(PARTS_SUFFIX)
+        self.parts: mmap.mmap | None = None
+        if parts:
+            self.parts = map_file(self._parts_path, max(1, block_count(size_bytes)))
+        self._bits = map_file(path, max(1, bitmap_bytes(size_bytes)))
+
+    @classmethod
+    def found(cls, path: Path, size_bytes: int) -> Self:
+        """Return the map that a file holds, with its parts where they are there."""
+        return cls(path, size_bytes, parts=path.with_suffix(PARTS_SUFFIX).exists())
 
     def mark(self, offset: int, length: int) -> None:
         """Note that these bytes are about to change."""
-        bits = self._bits
+        bits, parts = self._bits, self.parts
+        if parts is not None:
+            for block, touched in parts_touched(offset, length):
+                parts[block] |= touched
         for block in blocks_touched(offset, length):
             bits[block >> 3] |= 1 << (block & 7)
 
@@ -72,45 +82,47 @@ class ChangeMap:
         """Return whether the block is marked."""
         return bool(self._bits[block >> 3] & (1 << (block & 7)))
 
-    def merge(self, bitmap: bytes) -> None:
-        """Mark what is marked in the bitmap too."""
+    def merge(self, bitmap: bytes, parts: mmap.mmap | None = None) -> None:
+        """Mark what is marked in the bitmap too: whole blocks, or their parts."""
+        own = self.parts
+        if own is not None and parts is None:
+            if marked_blocks(bitmap) * WHOLE_SHARE > block_count(self._size_bytes):
+                self._drop_parts()
+            else:
+                for first, count in runs(bitmap, RUN_BLOCKS_MAX):
+                    own[first : first + count] = b"\xff" * count
+        elif own is not None and parts is not None:
+            for first, count in runs(bitmap, RUN_BLOCKS_MAX):
+                end = first + count
+                # A block of which nothing is said counts whole, and goes on to.
+                theirs = parts[first:end].replace(b"\0", b"\xff")
+                own[first:end] = union(own[first:end], theirs)
         self._bits[:] = union(self.snapshot(), bitmap)
+
+    def _drop_parts(self) -> None:
+        self._parts_path.unlink(missing_ok=True)
+        self.parts = None
 
     def snapshot(self) -> bytes:
         """Return the marks as they are now."""
         return self._bits[:]
 
     def flush(self) -> None:
-        """Return when the marks would survive the machine."""
+        """Return when the marks would survive the machine (but not which parts of blocks)."""
         self._bits.flush()
 
+    def flush_parts(self) -> None:
+        """Return when the parts would survive it too: they count after a clean end only."""
+        if self.parts is not None:
+            self.parts.flush()
+
     def discard(self) -> None:
-        """Delete the file; it is unmapped when nobody holds this map any more.
+        """Delete the files; they are unmapped when nobody holds this map any more.
 
         Never unmapped by hand: a flush in another thread may be looking at it at this moment.
         """
+        self._parts_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-
-
-class LastRecord:
-    """The newest record number that a guest has named; survives kill -9 like the marks."""
-
-    def __init__(self, path: Path) -> None:
-        self._memory = _map_file(path, _NUMBER.size)
-
-    @property
-    def number(self) -> int:
-        """The newest number, 0 when none was named."""
-        (number,) = _NUMBER.unpack_from(self._memory)
-        return int(number)
-
-    def set(self, number: int) -> None:
-        """Keep this number."""
-        _NUMBER.pack_into(self._memory, 0, number)
-
-    def close(self) -> None:
-        """Unmap the file."""
-        self._memory.close()
 
 
 class TrackedChanges:
@@ -142,6 +154,7 @@ class TrackedChanges:
         path = folder / TRACKING_FILE
         if not path.exists():
             for orphan in _map_paths(folder):
+                orphan.with_suffix(PARTS_SUFFIX).unlink(missing_ok=True)
                 orphan.unlink()
             return None
         state = _read_state(path)
@@ -223,6 +236,11 @@ class TrackedChanges:
         self._cut, self._current = self._current, fresh
         return [change_map.snapshot() for change_map in self._cut]
 
+    @property
+    def cut_parts(self) -> list[mmap.mmap | None]:
+        """Which parts of the blocks of the cut changed, per disk; None: they count whole."""
+        return [change_map.parts for change_map in self._cut]
+
     def acknowledge(self) -> None:
         """Forget the marks of the cut: the replica holds it."""
         if self._copy_id is not None or self._largest:
@@ -239,7 +257,8 @@ class TrackedChanges:
 
     def give_back(self, bitmaps: Sequence[bytes]) -> None:
         """Mark again what was cut, and forget the cut."""
-        self.merge(bitmaps)
+        for change_map, bitmap, cut in zip(self._current, bitmaps, self._cut, strict=True):
+            change_map.merge(bitmap, cut.parts)
         self._discard_cut()
 
     def pending_bytes(self, frozen: Sequence[bytes] | None) -> int:
@@ -261,6 +280,8 @@ class TrackedChanges:
     def close(self) -> None:
         """Close durably: what is marked needs no doubt at the next start."""
         self.flush()
+        for change_map in (*self._current, *self._cut):
+            change_map.flush_parts()
         self._current, self._cut = [], []
         self._running_since = None
         self._write_state()
@@ -276,7 +297,9 @@ class TrackedChanges:
     def _fresh_maps(self) -> list[ChangeMap]:
         self._generation += 1
         return [
-            ChangeMap(self._folder / f"marks-{self._generation:010d}-{index:03d}.map", size)
+            ChangeMap(
+                self._folder / f"marks-{self._generation:010d}-{index:03d}.map", size, parts=True
+            )
             for index, size in enumerate(self._sizes)
         ]
 
@@ -289,8 +312,8 @@ class TrackedChanges:
             index = int(match[2]) if match else len(self._sizes)
             if index < len(self._sizes):
                 size = self._sizes[index]
-                old = ChangeMap(path, size)
-                self._current[index].merge(fitted(old.snapshot(), size))
+                old = ChangeMap.found(path, size)
+                self._current[index].merge(fitted(old.snapshot(), size), old.parts)
                 old.discard()
 
     def _note_running(self) -> None:

@@ -5,6 +5,7 @@ unnamed file, once. A reader takes the disk's bytes and *then* looks whether the
 meanwhile: the note is made before the write, so a block without a note was not yet written to.
 """
 
+import mmap
 import os
 import tempfile
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ class FrozenDisk:
         self.size_bytes = disk.size_bytes
         self.bitmap = b""
         self.marked = b""
+        self.parts: mmap.mmap | None = None
         self._folder = folder
         self._descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
         self._store: IO[bytes] | None = None
@@ -45,10 +47,14 @@ class FrozenDisk:
         """The disk, open for reading."""
         return self._descriptor
 
-    def freeze(self, bitmap: bytes, marked: bytes = b"") -> None:
-        """Say which blocks are part of the cut, and which of them are so because they changed."""
+    def freeze(self, bitmap: bytes, marked: bytes = b"", parts: mmap.mmap | None = None) -> None:
+        """Say which blocks are part of the cut, and which of them are so because they changed.
+
+        `parts`: which parts of them are, where that is known of all (parts).
+        """
         self.bitmap = bitmap
         self.marked = marked
+        self.parts = parts
         self._preserved = bytearray(len(bitmap))
 
     def preserve(self, offset: int, length: int) -> None:

@@ -18,11 +18,12 @@ from vmm_simulator.hyperv.backend import (
     DiskFile,
 )
 from vmm_simulator.hyperv.blocks import bitmap_bytes, blocks_touched, marked_bytes, set_bits, union
-from vmm_simulator.hyperv.change_map import LastRecord, TrackedChanges
+from vmm_simulator.hyperv.change_map import TrackedChanges
 from vmm_simulator.hyperv.copy_before_write import FrozenCut
 from vmm_simulator.hyperv.disk_change import forget_intent, fulfil, read_intent, write_intent
 from vmm_simulator.hyperv.disks import allocated_extents, write_fully
 from vmm_simulator.hyperv.frames import DISKS_MAX
+from vmm_simulator.hyperv.last_record import LastRecord
 from vmm_simulator.hyperv.promotion import CLOSED_BY, PromotedCopy
 from vmm_simulator.hyperv.replica import Replica
 
@@ -231,8 +232,9 @@ class HostedMachine:
         if allocated is not None:
             bitmaps = [union(*both) for both in zip(marked, allocated, strict=True)]
         total = 0
-        for disk, *maps in zip(frozen.disks, bitmaps, marked, strict=True):
-            disk.freeze(*maps)
+        parts = [None] * len(marked) if whole else self.tracked.cut_parts
+        for disk, bitmap, marks, known in zip(frozen.disks, bitmaps, marked, parts, strict=True):
+            disk.freeze(bitmap, marks, known)
             total += marked_bytes(disk.bitmap, disk.size_bytes)
         frozen.change_set = ChangeSet(
             self.machine_id, cut, kind, now, self._records().number, total, consistency

@@ -1,6 +1,7 @@
 """Sending a cut: what is read, what is left out, and in which order."""
 
 import asyncio
+import mmap
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -39,6 +40,7 @@ from vmm_simulator.hyperv.disks import ZEROS
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX, HEADER_BYTES, FrameWriter
 from vmm_simulator.hyperv.host_client import HostClient
 from vmm_simulator.hyperv.packing import Packer
+from vmm_simulator.hyperv.parts import pieces
 from vmm_simulator.hyperv.threads import wait_for_end
 
 log = structlog.get_logger(__name__)
@@ -249,6 +251,8 @@ class Shipment:
     ) -> int:
         disk_index, first, count = window
         disk = self._cut.disks[disk_index]
+        if disk.parts is not None:
+            return self._put_parts(buffer, filled, window, disk.parts)
         start = filled + HEADER_BYTES
         view = buffer[start : start + length_of_blocks(first, count, disk.size_bytes)]
         self._cut.read(disk_index, first, count, view)
@@ -285,6 +289,30 @@ class Shipment:
                 data = buffer[start : start + len(part)]
                 data[:] = part
                 filled = self._put_data(buffer, filled, data, **place)
+        return filled
+
+    def _put_parts(self, buffer: memoryview, filled: int, window: Window, parts: mmap.mmap) -> int:
+        """Put the parts of marked blocks that changed, moved together where they were read to."""
+        disk_index, first, count = window
+        start = filled + HEADER_BYTES
+        length = length_of_blocks(first, count, self._cut.disks[disk_index].size_bytes)
+        view = buffer[start : start + length]
+        self._cut.read(disk_index, first, count, view)
+        self._done_bytes += length
+        zero = [
+            ZEROS.startswith(view[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES])
+            for index in range(count)
+        ]
+        # Between two pieces lies more than a header: none is moved over what is still to be moved.
+        for piece in pieces(length, parts[first : first + count], zero):
+            place = {"disk": disk_index, "offset": first * BLOCK_BYTES + piece.start}
+            if piece.zero:
+                filled = self.writer.zero(buffer, filled, length=piece.end - piece.start, **place)
+                continue
+            start = filled + HEADER_BYTES
+            data = buffer[start : start + piece.end - piece.start]
+            data[:] = view[piece.start : piece.end]
+            filled = self._put_data(buffer, filled, data, **place)
         return filled
 
     def _put_data(

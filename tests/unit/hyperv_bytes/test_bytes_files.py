@@ -92,7 +92,7 @@ def test_marks_of_unacknowledged_cuts_are_merged_back_at_the_start(tmp_path: Pat
     assert again is not None
     assert marks(again) == [b"\x61\x00", b"\x01"]
     assert again.pending_bytes(None) == 4 * BLOCK
-    assert len(list(tmp_path.glob("marks-*"))) == 2
+    assert len(list(tmp_path.glob("marks-*.map"))) == 2
 
 
 def test_an_acknowledged_cut_is_forgotten_a_returned_one_is_not(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_acknowledged_cut_is_forgotten_a_returned_one_is_not(tmp_path: Path) 
     assert changes.swap() == bitmaps == [b"\x01\x00"]
     changes.acknowledge()
     assert marks(changes) == [b"\x00\x00"]
-    assert len(list(tmp_path.glob("marks-*"))) == 1
+    assert len(list(tmp_path.glob("marks-*.map"))) == 1
 
 
 def test_after_a_crash_of_the_operating_system_everything_counts_as_changed(

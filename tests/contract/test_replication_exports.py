@@ -40,7 +40,7 @@ async def both(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield made
 
 
-def nothing(_done: int) -> None:
+def nothing(*_: int) -> None:
     """Nobody looks."""
 
 
@@ -76,13 +76,16 @@ async def test_an_export_and_held_changes_make_both_equal(both: Pair, tmp_path: 
     kill(backend)
     backend = await reopened(tmp_path / "osaka", {MACHINE: both.replica_disks}, REPLICA_FQDN)
     both.osaka.listener._backend = both.osaka.backend = backend
-    done: list[int] = []
-    for _ in range(2):
-        applied = await backend.import_seed(MACHINE, tmp_path / "medium", done.append)
+    done: list[float] = []
+    for again in (False, True):
+        done.clear()
+        applied = await backend.import_seed(
+            MACHINE, tmp_path / "medium", lambda part, total: done.append(part / total)
+        )
         assert (applied.cut, applied.last_record) == (4, 4)
         assert both.equal()
-    assert done == sorted(done)
-    assert done
+        assert done == sorted(done)
+        assert done[-1] == pytest.approx(0.5 if again else 1.0, abs=0.01)
     assert allocated(both.replica_disks[1]) <= 2 * BLOCK
     await both.replicate(CutKind.DELTA, 5)
     assert both.equal()

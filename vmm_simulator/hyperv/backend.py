@@ -301,12 +301,13 @@ class ReplicationBackend(Protocol):
         """Hold the change sets that come until `import_seed` has brought what they build on."""
 
     async def import_seed(
-        self, machine_id: str, folder: Path, progress: Callable[[int], None]
+        self, machine_id: str, folder: Path, progress: Callable[[int, int], None]
     ) -> AppliedCut:
         """Bring an exported folder onto a replica's disks, then what was held meanwhile.
 
         The whole folder is verified before a byte is written; ValueError says what is wrong with
-        it. Returns the newest change set that the replica holds then.
+        it. `progress` gets how much is done, and of how much. Returns the newest change set that
+        the replica holds then.
         """
 
     def resynchronization_reason(self, machine_id: str) -> str:

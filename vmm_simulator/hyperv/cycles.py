@@ -1,7 +1,8 @@
 """All replication cycles of a site: one task per sending machine, owned by one task group."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -29,6 +30,7 @@ class Cycles:
         self._make = make
         self._cycles: dict[str, ReplicationCycle] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._importing: dict[str, Progress] = {}
         self._groups = Groups(
             store,
             clock,
@@ -77,8 +79,23 @@ class Cycles:
         for machine_id in list(self._tasks):
             await self.stop(machine_id)
 
+    @contextmanager
+    def importing(self, machine_id: str) -> Iterator[Callable[[int, int], None]]:
+        """Show an import as the transfer of the machine: give what is yielded (done, total)."""
+        progress = self._importing[machine_id] = Progress(bytes_total=1)
+
+        def note(done: int, total: int) -> None:
+            progress.bytes_done, progress.bytes_total = done, total
+
+        try:
+            yield note
+        finally:
+            self._importing.pop(machine_id, None)
+
     def progress(self, machine_id: str) -> Progress | None:
-        """Return how far the transfer under way is, or None."""
+        """Return how far the transfer or import under way is, or None."""
+        if machine_id in self._importing:
+            return self._importing[machine_id]
         cycle = self._cycles.get(machine_id)
         return None if cycle is None else cycle.shipping.progress
 

@@ -275,13 +275,18 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         await self._machine(machine_id).replica.await_import()
 
     async def import_seed(
-        self, machine_id: str, folder: Path, progress: Callable[[int], None]
+        self, machine_id: str, folder: Path, progress: Callable[[int, int], None]
     ) -> AppliedCut:
         """Bring an exported folder onto a replica's disks, then what was held meanwhile."""
         replica = self._machine(machine_id).replica
         export = await run_to_end(Export, folder)
-        await run_to_end(export.verify)
-        return await replica.import_whole(export, in_loop(progress))
+        # It is all read before the first byte is written: half of the way each.
+        half = export.manifest.frames_bytes
+        tell = in_loop(progress)
+        await run_to_end(export.verify, lambda done: tell(done, 2 * half))
+        return await replica.import_whole(
+            export, lambda done: tell(half + min(done, half), 2 * half)
+        )
 
     def resynchronization_reason(self, machine_id: str) -> str:
         """Return why this replica takes only a whole copy or a comparison, or nothing."""

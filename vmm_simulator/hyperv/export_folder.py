@@ -78,9 +78,12 @@ class Export(FrameLog):
         ):
             raise ValueError(f"the manifest in {folder} is not that of the frames beside it")
 
-    def verify(self) -> None:
-        """Read it all; ValueError unless every byte is what was exported (blocks)."""
-        if _hash(self.path) != self.manifest.frames_blake3:
+    def verify(self, progress: Callable[[int], None]) -> None:
+        """Read it all; ValueError unless every byte is what was exported (blocks).
+
+        `progress` gets the bytes read, of `manifest.frames_bytes`.
+        """
+        if _hash(self.path, progress) != self.manifest.frames_blake3:
             raise ValueError(f"{self.path} is not what was exported: copy the folder again")
         try:
             touched_blocks(self)
@@ -159,19 +162,22 @@ def _finish(
     write_durably(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
 
 
-def _hash(path: Path) -> str:
-    digest = blake3.blake3()
+def _hash(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    digest, done = blake3.blake3(), 0
     with path.open("rb", buffering=0) as file:
         while piece := file.read(COPY_BYTES):
             digest.update(piece)
+            done += len(piece)
+            if progress is not None:
+                progress(done)
     return digest.hexdigest()
 
 
-def in_loop(progress: Callable[[int], None]) -> Callable[[int], None]:
+def in_loop(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
     """Return the same for a thread: it is called in the loop that calls this."""
     loop = asyncio.get_running_loop()
 
-    def tell(done: int) -> None:
-        loop.call_soon_threadsafe(progress, done)
+    def tell(done: int, total: int) -> None:
+        loop.call_soon_threadsafe(progress, done, total)
 
     return tell

@@ -111,7 +111,8 @@ async def import_copy(call: Call[InOfflineFolder]) -> Result:
     if machine.state is not S.REPLICATING:
         backend = call.host.backend
         try:
-            applied = await backend.import_seed(call.target, _folder(call, machine), _unwatched)
+            with call.fabric.cycles.importing(call.target) as progress:
+                applied = await backend.import_seed(call.target, _folder(call, machine), progress)
         except ValueError as error:
             raise RefusedError(
                 Code.INVALID_PARAMETER,
@@ -153,10 +154,6 @@ def _folder(call: Call[Any], machine: MachineRecord) -> Path:
         all_hosts=tuple(store.hosts),
     )
     return Path(real_folder(call.arguments.folder, share))
-
-
-def _unwatched(_: int) -> None:
-    """An import is short beside the way that the medium took: nobody follows it."""
 
 
 def _delete_export(folder: Path) -> None:

@@ -26,6 +26,7 @@ from wire_contract.vocabulary import Verb
 CLEAN_UP_SECONDS_MAX: Final = 300.0
 
 Tell = Callable[[str], None]
+Ask = Callable[[str], bool]
 
 
 async def run_cleanup(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
@@ -80,6 +81,47 @@ async def unpair_cloud(settings: AgentSettings, named: str, tell: Tell, clock: C
     tell(f"cloud {cloud.friendly_name} is paired with no other; its hosts serve no partner of it")
 
 
+async def unprotect_machine(
+    settings: AgentSettings, machine_id: str, tell: Tell, clock: Clock, *, ask: Ask | None
+) -> None:
+    """Remove from one machine the protection that its hub removed by force; may be repeated.
+
+    Beside a running provider, or without one. Only this end's relationship goes; the machine stays,
+    with its disks. `ask`: the operator says that the hub has let go of it; None: is not asked.
+    """
+    async with vmm_driver(settings.vmm) as driver:
+        try:
+            machine = await driver.machine(machine_id)
+            if machine is None:
+                raise ProgramError(f"there is no machine {machine_id} here: nothing is to be done")
+            if machine.protected_item is None and machine.replication is None:
+                tell(f"machine {machine.name} is not protected: nothing is to be done")
+                return
+            question = (
+                f"Machine {machine.name} then replicates no longer. Has the hub removed its"
+                " protection by force (the job PurgeDr says so)?"
+            )
+            if ask is not None and not ask(question):
+                raise ProgramError("nothing was changed; disable its protection at the hub instead")
+            # The machine's own epoch: an order of this server's operator is older than none.
+            for verb, arguments in (
+                (Verb.DISABLE_REPLICATION, {"delete_replica": False}),
+                (Verb.UPDATE_PROTECTION, {"item": None, "role": None, "active": False}),
+            ):
+                command = _command(verb, clock, machine.epoch)
+                await driver.perform(
+                    verb, machine.machine_id, command, arguments, CLEAN_UP_SECONDS_MAX
+                )
+            left = await driver.machine(machine_id)
+        except FabricError as error:
+            raise ProgramError(
+                f"machine {machine_id} stays as it is: {error}; mend this and run it again"
+            ) from error
+    if left is not None and (left.replication is not None or left.protected_item is not None):
+        raise ProgramError(f"machine {machine_id} still shows its protection: run it again")
+    tell(f"machine {machine.name} is protected no longer; its disks are as they were")
+
+
 async def _check_forgotten(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
     """Refuse where the hub still knows this server; a hub that is away is no hindrance."""
     try:
@@ -128,11 +170,11 @@ async def _clean_vmm(
     await forget_in_vmm(driver, service, settings.data_directory)
 
 
-def _command(verb: Verb, clock: Clock) -> Command:
+def _command(verb: Verb, clock: Clock, epoch: int = 0) -> Command:
     """Return an order of this server's own operator, which no job of a hub stands behind."""
     return Command(
         id=f"cleanup-{clock.new_id()}/{verb.value}/1",
         fence=1,
-        epoch=0,
+        epoch=epoch,
         deadline=clock.now() + timedelta(seconds=CLEAN_UP_SECONDS_MAX),
     )

@@ -10,7 +10,7 @@ import typer
 
 from provider_agent import PROGRAM, VERSION
 from provider_agent.agent import run_agent
-from provider_agent.cleanup import run_cleanup, unpair_cloud
+from provider_agent.cleanup import run_cleanup, unpair_cloud, unprotect_machine
 from provider_agent.cluster import run_provider
 from provider_agent.config import AgentSettings
 from provider_agent.console import ask
@@ -171,13 +171,23 @@ def cleanup_command(
     unpair: Annotated[
         str | None, typer.Option(help="Only this cloud, whose partner its hub has forgotten.")
     ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="Only this machine (its id), whose protection was removed by force."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing about the machine.")] = False,
 ) -> None:
     """Tidy a server that its hub has forgotten: pairing, RunAs account, all nodes, identity."""
+    if machine is not None and unpair is not None:
+        raise typer.BadParameter("name either a cloud or a machine")
     settings = load_configuration(config, AgentSettings)
     configure_logging(settings.log, PROGRAM)
 
     async def main(_: asyncio.Event) -> None:
-        if unpair is None:
+        if machine is not None:
+            asked = None if yes else ask
+            await unprotect_machine(settings, machine, typer.echo, SystemClock(), ask=asked)
+        elif unpair is None:
             await run_cleanup(settings, typer.echo, SystemClock())
         else:
             await unpair_cloud(settings, unpair, typer.echo, SystemClock())

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.cleanup import run_cleanup, unpair_cloud
+from provider_agent.cleanup import run_cleanup, unpair_cloud, unprotect_machine
 from provider_agent.credentials import is_registered
 from provider_agent.directory_lock import DirectoryInUseError, lock_directory
 from provider_agent.register_command import Dialogue, RegisterOptions, run_registration
@@ -97,6 +97,26 @@ async def test_one_cloud_is_unpaired_beside_the_running_provider(world: SetupWor
     assert not any(host["replica_enabled"] for host in hosts if host["fqdn"] in cloud["host_fqdns"])
     assert is_registered(settings.data_directory), "the server itself stays in its vault"
     assert (await world.tokyo.get(paths.VMM_RUN_AS_ACCOUNTS))["accounts"]
+
+
+async def test_one_machine_is_freed_of_what_a_removal_by_force_has_left(world: SetupWorld) -> None:
+    settings, tell, clock = world.settings(node=NODES[0]), world.lines.append, SystemClock()
+    item = {"item": MACHINE, "role": "Primary", "active": True}
+    await world.tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, item, epoch=7)
+    with pytest.raises(ProgramError, match="there is no machine nobody here"):
+        await unprotect_machine(settings, "nobody", tell, clock, ask=None)
+    with pytest.raises(ProgramError, match="nothing was changed; disable its protection"):
+        await unprotect_machine(settings, MACHINE, tell, clock, ask=lambda _: False)
+    assert (await world.tokyo.machine(MACHINE))["protected_item"] == MACHINE
+    with lock_directory(settings.data_directory):
+        for _ in range(2):
+            await unprotect_machine(settings, MACHINE, tell, clock, ask=None)
+    view = await world.tokyo.machine(MACHINE)
+    assert (view["protected_item"], view["replication"], view["epoch"]) == (None, None, 7)
+    assert world.lines[-2:] == [
+        f"machine {view['name']} is protected no longer; its disks are as they were",
+        f"machine {view['name']} is not protected: nothing is to be done",
+    ]
 
 
 async def test_a_running_provider_is_not_cleaned_up_under_its_feet(world: SetupWorld) -> None:

@@ -203,6 +203,7 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
     SignedOperation.REVERSE_REPLICATE: {
         Verb.COMMIT: _P,
         Verb.SHUT_DOWN: _R,
+        Verb.KEEP_COPY: _R,
         Verb.PREPARE_REVERSE: _R,
         Verb.REVERSE_REPLICATE: _P,
         Verb.START_INITIAL_REPLICATION: _P,

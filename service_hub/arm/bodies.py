@@ -202,6 +202,18 @@ class FailoverInput(Input):
     properties: FailoverProperties
 
 
+class ReverseProperties(FailoverProperties):
+    """Also, after an unplanned failover, what becomes of what the former source alone holds."""
+
+    source_changes: Literal["Keep", "Discard"] | None = None
+
+
+class ReverseInput(Input):
+    """POST of a reverse replication."""
+
+    properties: ReverseProperties
+
+
 class UnplannedFailoverProperties(FailoverProperties):
     """Also whether the source is asked to shut down and to send what it still has."""
 

@@ -12,6 +12,7 @@ from service_hub.arm.bodies import (
     DisableInput,
     EnableInput,
     FailoverInput,
+    ReverseInput,
     TestFailoverInput,
     TestFailoverProperties,
     UnplannedFailoverInput,
@@ -163,11 +164,21 @@ class ItemHandlers:
 
 
 def planned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
-    """Read the body of a planned failover or a reverse replication."""
+    """Read the body of a planned failover."""
     del vault, facts
     wanted = read(call.body, FailoverInput).properties
     refuse_other_providers(wanted.provider_specific_details, _DETAILS)
     return {"failover_direction": wanted.failover_direction}
+
+
+def reverse_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
+    """Read the body of a reverse replication."""
+    del vault, facts
+    wanted = read(call.body, ReverseInput).properties
+    refuse_other_providers(wanted.provider_specific_details, _DETAILS)
+    chosen = wanted.source_changes
+    choice: dict[str, JsonValue] = {} if chosen is None else {"source_changes": chosen}
+    return {"failover_direction": wanted.failover_direction, **choice}
 
 
 def unplanned_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:

@@ -29,6 +29,7 @@ from service_hub.arm.handle_items import (
     no_arguments,
     planned_arguments,
     point_arguments,
+    reverse_arguments,
     test_arguments,
     unplanned_arguments,
 )
@@ -56,7 +57,7 @@ ITEM_OPERATIONS: Final[dict[str, tuple[Operation, ReadArguments]]] = {
     "failoverCommit": (Operation.COMMIT, no_arguments),
     "applyRecoveryPoint": (Operation.CHANGE_RECOVERY_POINT, point_arguments),
     "failoverCancel": (Operation.CANCEL_FAILOVER, no_arguments),
-    "reProtect": (Operation.REVERSE_REPLICATE, planned_arguments),
+    "reProtect": (Operation.REVERSE_REPLICATE, reverse_arguments),
 }
 """What is posted to an item: each answers 202 and a job."""
 

@@ -27,6 +27,8 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
         return str(_look(job, "clouds", dispatch.side))
     if spec.target is Target.SERVER:
         return job.target_object_id
+    if spec.target is Target.KEPT_COPY:
+        return str(job.context["kept_machine_id"])
     if spec.target is Target.TEST_MACHINE:
         return str(job.context["test_machine_id"])
     return str(_look(job, "machines", dispatch.side))
@@ -162,6 +164,10 @@ def _reverse_replicate(job: Job, side: Side) -> Arguments:
     }
 
 
+def _keep_copy(job: Job, side: Side) -> Arguments:
+    return {"machine_id": _look(job, "machines", side), "name": f"{job.context['name']} - Kept"}
+
+
 def _create_test_machine(job: Job, side: Side) -> Arguments:
     return {
         "replica_machine_id": _look(job, "machines", side),
@@ -205,6 +211,7 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.CHANGE_RECOVERY_POINT: _change_recovery_point,
     Verb.PREPARE_REVERSE: _prepare_reverse,
     Verb.REVERSE_REPLICATE: _reverse_replicate,
+    Verb.KEEP_COPY: _keep_copy,
     Verb.CREATE_TEST_MACHINE: _create_test_machine,
     Verb.PREPARE_TEST_MACHINE: _prepare_test_machine,
     Verb.PREPARE_CLOUD: _prepare_cloud,

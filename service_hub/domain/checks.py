@@ -17,7 +17,9 @@ from service_hub.domain.protection import (
     expected_direction,
 )
 from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
+from service_hub.domain.split_brain import choice_of, left_behind
 from wire_contract.reports import ProviderError
+from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, ReplicationState, Side
 
 _CODE_OF_OPERATION: Mapping[Operation, str] = {
@@ -50,12 +52,14 @@ _NOT_WAITED_FOR = "its lease has expired, and the failover does not wait for it"
 
 @dataclass(frozen=True, slots=True)
 class SideFacts:
-    """What the hub knows of one end when it checks."""
+    """What the hub knows of one end when it checks; `machine` is its copy as seen at `seen_at`."""
 
     name: str
     connected: bool
     last_contact: str
     replication_state: ReplicationState | None
+    machine: MachineView | None = None
+    seen_at: datetime | None = None
 
 
 def job_error(code: str, now: datetime, *, name: str, detail: str) -> JobError:
@@ -153,7 +157,24 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
     if job.operation in failovers and state is not None and state not in complete:
         detail = f"the replica's replication state is {state.name}"
         return job_error(errors.NOT_ALLOWED, now, name=job.target_object_name, detail=detail)
-    return None
+    return _refusal_of_loss(job, sides[source], sides[target], now)
+
+
+def _refusal_of_loss(
+    job: Job, holder: SideFacts, former: SideFacts, now: datetime
+) -> JobError | None:
+    """Return why a reversal needs a choice: the former source may hold what nobody else does."""
+    failed_over_at = job.context.get("failed_over_at")
+    reverses = job.operation is Operation.REVERSE_REPLICATE and job.context.get("unplanned")
+    arguments = job.context.get("arguments")
+    if not reverses or not isinstance(arguments, dict) or choice_of(arguments) is not None:
+        return None
+    since = None if failed_over_at is None else datetime.fromisoformat(str(failed_over_at))
+    left = left_behind(former.machine, holder.machine, former.seen_at, since)
+    if not left.may_be_lost:
+        return None
+    name = job.target_object_name
+    return job_error(errors.SOURCE_HOLDS_MORE, now, name=name, detail=left.words)
 
 
 def _refusal_of_force(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> JobError | None:

@@ -166,6 +166,9 @@ NO_BROKER: Final = "90057"
 NOT_FORCED: Final = "90030"
 CLEAN_UP_THERE: Final = "90031"
 NOTHING_TO_REPAIR: Final = "90032"
+SOURCE_HOLDS_MORE: Final = "90040"
+TEST_NETWORK_TYPE: Final = "25080"
+TEST_NETWORK_MISSING: Final = "7004"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -282,6 +285,25 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The event was not injected into the site of {name}.",
             "{detail}.",
             "Look at the laboratory's site and at the hub's configuration, then restart this job.",
+        ),
+        Catalogued(
+            SOURCE_HOLDS_MORE,
+            "The replication of {name} isn't reversed without a choice: something would be lost.",
+            "The failover was not planned, and {detail}. Reversing overwrites it.",
+            "Look at the former source, then reverse with sourceChanges Keep (its disks are set "
+            "aside in a machine of their own) or Discard.",
+        ),
+        Catalogued(
+            TEST_NETWORK_TYPE,
+            "The network type for the test failover of {name} isn't right.",
+            "{detail}.",
+            "Choose a network of a fitting type, or none.",
+        ),
+        Catalogued(
+            TEST_NETWORK_MISSING,
+            "The network for the test failover of {name} isn't available.",
+            "{detail}.",
+            "Choose a network that is available in the cloud of the replica, or none.",
         ),
         Catalogued(
             GROUP_FAILED,

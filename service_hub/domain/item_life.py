@@ -1,5 +1,6 @@
 """From a job to the item that it is about: locked, changed and left by it; pure."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,7 @@ from service_hub.domain.scenarios import (
     TaskSpec,
     scenario_key,
 )
+from service_hub.domain.split_brain import SourceChanges, choice_of
 from wire_contract.vocabulary import Direction, Side
 
 _LOOK_BACK = frozenset({Operation.COMMIT, Operation.CHANGE_RECOVERY_POINT})
@@ -53,6 +55,17 @@ def direction_of(
         if ahead is Direction.PRIMARY_TO_RECOVERY
         else Direction.PRIMARY_TO_RECOVERY
     )
+
+
+def key_of(item: ProtectedItem, operation: Operation, arguments: Mapping[str, object]) -> str:
+    """Return the plan that an operation on the item has, asked for with these arguments."""
+    keeps = choice_of(arguments) is SourceChanges.KEEP
+    return scenario_key(operation, unplanned=item.failed_over_unplanned, keeps=keeps)
+
+
+def _arguments_of(job: Job) -> Mapping[str, object]:
+    arguments = job.context.get("arguments")
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def own_specs_of(
@@ -127,7 +140,7 @@ def _still_fits(item: ProtectedItem, job: Job) -> bool:
         and job.operation in TRANSITIONS.get(item.state, {})
         and job.own_specs in _possible_specs(job.operation, item)
         and job.direction is direction_of(job.operation, item.active_location, item.state)
-        and job.scenario_key == scenario_key(job.operation, unplanned=item.failed_over_unplanned)
+        and job.scenario_key == key_of(item, job.operation, _arguments_of(job))
         and (job.operation is not Operation.REVERSE_REPLICATE)
         | (committed == ("already_committed" in job.flags))
     )
@@ -203,8 +216,7 @@ def _was_sent(job: Job, task_id: str) -> bool:
 
 def _chosen_point(job: Job) -> str | None:
     """Return the recovery point that was asked for; None: the newest there was."""
-    arguments = job.context.get("arguments")
-    chosen = arguments.get("recovery_point") if isinstance(arguments, dict) else None
+    chosen = _arguments_of(job).get("recovery_point")
     return None if chosen is None else str(chosen)
 
 

@@ -17,6 +17,7 @@ from service_hub.domain.item_life import (
     begin_on_item,
     direction_of,
     former_of,
+    key_of,
     own_specs_of,
     provider_to_refresh,
     reflect_on_item,
@@ -34,7 +35,7 @@ from service_hub.domain.records import (
     Provider,
     ReplicationPolicy,
 )
-from service_hub.domain.scenarios import SCENARIOS, TaskSpec, scenario_key
+from service_hub.domain.scenarios import SCENARIOS, TaskSpec
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -116,7 +117,7 @@ def plan_item_job(
     """Return the job of an operation, not begun; whether it is allowed its first check says."""
     item = plan.item
     direction = direction_of(operation, item.active_location, item.state)
-    key = scenario_key(operation, unplanned=item.failed_over_unplanned)
+    key = key_of(item, operation, arguments)
     source = direction.place(Side.PRIMARY)
     test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
     target = item.id if operation in _BY_ITEM_NAME | test_operations else item.machine_at(source)
@@ -221,6 +222,11 @@ def _context(
                 for disk in view.disks
             ],
         }
+    if operation is Operation.REVERSE_REPLICATE:
+        if item.last_failover_at is not None:
+            context["failed_over_at"] = item.last_failover_at.isoformat()
+        if "kept_machine_id" in arguments:
+            context["kept_machine_id"] = arguments["kept_machine_id"]
     if operation is Operation.TEST_FAILOVER:
         context["test_machine_id"] = str(arguments["test_machine_id"])
         context["test_name"] = f"{item.friendly_name} - Test"

@@ -38,6 +38,7 @@ from service_hub.domain.jobs import (
 from service_hub.domain.liveness import Stamp
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import Target
+from service_hub.domain.split_brain import left_behind
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReplicationMode, RunState, Side, Verb
 
@@ -322,11 +323,7 @@ def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> Exp
         case Operation.PLANNED_FAILOVER:
             words = "nothing: the source is shut down first, and its last changes are sent"
         case Operation.REVERSE_REPLICATE if job.context.get("unplanned"):
-            words = (
-                "what the former source wrote that had not reached the replica by the failover;"
-                " nobody observed how much that is"
-            )
-            return ExpectedLoss(None, None, None, words)
+            return _loss_of_reversal(job, seen)
         case Operation.CHANGE_RECOVERY_POINT | Operation.CANCEL_FAILOVER:
             words = "what the failed-over copy wrote since the failover; nobody observed how much"
             return ExpectedLoss(None, None, None, words)
@@ -335,6 +332,24 @@ def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> Exp
         case _:
             words = "nothing"
     return ExpectedLoss(0.0, 0, None, words)
+
+
+def _loss_of_reversal(job: Job, seen: Mapping[Side, SeenCopy]) -> ExpectedLoss:
+    holder = seen.get(job.direction.place(Side.PRIMARY))
+    former = seen.get(job.direction.place(Side.RECOVERY))
+    at = job.context.get("failed_over_at")
+    left = left_behind(
+        None if former is None else former.machine,
+        None if holder is None else holder.machine,
+        None if former is None else former.stamp.observed_at,
+        None if at is None else datetime.fromisoformat(str(at)),
+    )
+    stamp = None if former is None else former.stamp
+    if not left.may_be_lost:
+        return ExpectedLoss(0.0, 0, stamp, left.words)
+    kept = "; it is kept in a machine of its own" if job.context.get("kept_machine_id") else ""
+    known = left.changed_bytes if left.seen else None
+    return ExpectedLoss(None, known, stamp, left.words + kept)
 
 
 def _loss_of_cancelling(job: Job) -> ExpectedLoss:

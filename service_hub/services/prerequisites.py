@@ -37,6 +37,8 @@ class PrerequisitesService:
             connected=facts.connected,
             last_contact="never" if heard is None else f"at {heard:%Y-%m-%dT%H:%M:%SZ}",
             replication_state=None if replication is None else replication.state,
+            machine=None if observation is None else observation.machine,
+            seen_at=None if observation is None else observation.observed_at,
         )
 
     async def _observation(self, job: Job, side: Side) -> MachineObservation | None:

@@ -28,6 +28,7 @@ from service_hub.domain.preview import (
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import MachineObservation, ProtectedItem, Provider
 from service_hub.domain.servers import CHECKING_TASKS, title_of
+from service_hub.domain.split_brain import SourceChanges, choice_of
 from service_hub.looker_ports import ExpectedDuration, Preview, PreviewTask
 from service_hub.ports import Checker, Clock, Reader
 from service_hub.services.durations import DurationService
@@ -154,6 +155,8 @@ def item_job(
     """Return the job as a request would make it: to be begun, or refused already."""
     if operation is Operation.TEST_FAILOVER:
         arguments = {**arguments, "test_machine_id": NOT_MADE}
+    if choice_of(arguments) is SourceChanges.KEEP:
+        arguments = {**arguments, "kept_machine_id": NOT_MADE}
     job = plan_item_job(plan, operation, arguments, JobIdentity(NOT_MADE, "", now))
     busy = refusal_when_busy(plan.item, now, for_plan=for_plan)
     if busy is not None:

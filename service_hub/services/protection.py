@@ -28,6 +28,7 @@ from service_hub.domain.records import (
     Vault,
 )
 from service_hub.domain.servers import title_of
+from service_hub.domain.split_brain import SourceChanges, choice_of
 from service_hub.ports import (
     NEW,
     Change,
@@ -165,6 +166,8 @@ class ProtectionService:
         item, now = present.record, self._clock.now()
         if operation is Operation.TEST_FAILOVER:
             arguments = {**arguments, "test_machine_id": self._clock.new_id()}
+        if choice_of(arguments) is SourceChanges.KEEP:
+            arguments = {**arguments, "kept_machine_id": self._clock.new_id()}
         job_identity = JobIdentity(
             self._clock.new_id(), activity(identity), now, identity.injection_id
         )

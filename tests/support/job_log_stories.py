@@ -124,6 +124,16 @@ async def _points(world: HubWorld) -> None:
     await _done(world, await ask(world, Operation.CANCEL_FAILOVER))
 
 
+async def _kept(world: HubWorld) -> None:
+    """The former source holds more than the copy that runs: refused, then set aside."""
+    await protected(world)
+    world.clock.time += timedelta(seconds=10)
+    await _done(world, await ask(world, Operation.UNPLANNED_FAILOVER))
+    await _done(world, await ask(world, Operation.REVERSE_REPLICATE))
+    await _done(world, await ask(world, Operation.REVERSE_REPLICATE, source_changes="Keep"))
+    await completed(world)
+
+
 async def _tested(world: HubWorld) -> None:
     await protected(world)
     await _done(world, await ask(world, Operation.TEST_FAILOVER))
@@ -318,6 +328,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "planned": _planned,
     "unplanned": _unplanned,
     "points": _points,
+    "kept": _kept,
     "tested": _tested,
     "undone_and_restarted": _undone_and_restarted,
     "tried_again": _tried_again,

@@ -262,6 +262,8 @@ def asking(operation: Operation, machine: str = MACHINE) -> Callable[[KillWorld]
             arguments: dict[str, str | bool] = {
                 "failover_direction": expected_direction(operation, found.record.active_location),
                 "source_operations_required": True,
+                # Kills may have kept the source from sending what it had.
+                "source_changes": "Discard",
             }
             return await hub.protection.request(
                 hub.vault, machine, operation.value, arguments, identity
@@ -344,7 +346,31 @@ async def _cancelled(world: KillWorld) -> None:
     faults.replace(())
 
 
+async def _reversed_keeping(world: KillWorld) -> None:
+    """Reverse after an unplanned failover, and set the former source's disks aside."""
+    identity = world.identity()
+
+    async def request(hub: HubWorld) -> Job:
+        found = await hub.store.get(ProtectedItem, MACHINE)
+        assert found is not None
+        operation = Operation.REVERSE_REPLICATE
+        direction = expected_direction(operation, found.record.active_location)
+        arguments = {"failover_direction": direction, "source_changes": "Keep"}
+        return await hub.protection.request(
+            hub.vault, MACHINE, operation.value, arguments, identity
+        )
+
+    await world.call(request)
+
+
 AFTERWARDS = (
+    Story(
+        "reversed keeping",
+        "UnplannedFailover of Protected",
+        frozenset({"reverse_keeping"}),
+        _reversed_keeping,
+        rests_in(ProtectionState.PROTECTED),
+    ),
     Story(
         "refused planned_failover",
         "EnableProtection of Unprotected",

@@ -59,6 +59,7 @@ JOBS: Final[Mapping[str, JobRow]] = {
     "cancel_unplanned_failover": _CANCEL,
     "reverse_after_planned": _REVERSE,
     "reverse_after_unplanned": _REVERSE,
+    "reverse_keeping": _REVERSE,
     # Tests of failovers.
     "test_failover": JobRow("TestFailover", "Test failover", _ENTITY, _TEST, "recorded.md 2"),
     "test_failover_cleanup": JobRow(

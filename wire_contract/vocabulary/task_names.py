@@ -107,6 +107,9 @@ TASKS: Final[Mapping[str, TaskRow]] = {
     "VmStartInitialReplicationTask": TaskRow(
         "VmStartInitialReplication", _START_COPY, "recorded.md 7"
     ),
+    "KeepFormerSourceTask": TaskRow(
+        "VmKeepFormerSource", "Set the disks of the former source aside", "ours"
+    ),
     # No change of the recovery point was recorded: its steps are behaviour.md's, their names ours.
     "ChangeRecoveryPointPreflightChecksTask": TaskRow(
         "VmChangePitPrerequisitesCheck",

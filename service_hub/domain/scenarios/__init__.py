@@ -21,6 +21,7 @@ from service_hub.domain.scenarios.failovers import (
     PLANNED_FAILOVER,
     REVERSE_AFTER_PLANNED,
     REVERSE_AFTER_UNPLANNED,
+    REVERSE_KEEPING,
     TAKE_BACK_FIRST,
     UNPLANNED_FAILOVER,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "REPAIR",
     "REVERSE_AFTER_PLANNED",
     "REVERSE_AFTER_UNPLANNED",
+    "REVERSE_KEEPING",
     "SCENARIOS",
     "SETTLING_CODES",
     "SETTLING_RETRY",
@@ -141,6 +143,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "cancel_unplanned_failover": CANCEL_UNPLANNED_FAILOVER,
     "reverse_after_planned": REVERSE_AFTER_PLANNED,
     "reverse_after_unplanned": REVERSE_AFTER_UNPLANNED,
+    "reverse_keeping": REVERSE_KEEPING,
     "pair_clouds": PAIR_CLOUDS,
     "create_policy": CREATE_POLICY,
     "create_site": CREATE_SITE,
@@ -180,8 +183,10 @@ def plan_key(operation: Operation) -> str:
     return key
 
 
-def scenario_key(operation: Operation, *, unplanned: bool) -> str:
+def scenario_key(operation: Operation, *, unplanned: bool, keeps: bool = False) -> str:
     """Return the plan of an operation; some depend on the kind of failover before them."""
+    if operation is Operation.REVERSE_REPLICATE and unplanned and keeps:
+        return "reverse_keeping"
     if operation is Operation.REVERSE_REPLICATE:
         return "reverse_after_unplanned" if unplanned else "reverse_after_planned"
     if operation is Operation.CANCEL_FAILOVER:

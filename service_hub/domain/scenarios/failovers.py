@@ -15,6 +15,7 @@ from service_hub.domain.scenarios.specs import (
     RECOVERY,
     SETTLING_RETRY,
     Scenario,
+    Target,
     TaskSpec,
     update_states,
 )
@@ -197,7 +198,7 @@ CANCEL_UNPLANNED_FAILOVER: Final = _cancel(
 )
 
 
-def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
+def _reverse(*, planned: bool, keeping: bool = False) -> tuple[TaskSpec, ...]:
     committed = (
         ProtectionState.PLANNED_COMMITTED if planned else ProtectionState.UNPLANNED_COMMITTED
     )
@@ -206,6 +207,7 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
         RECOVERY,
         Verb.SHUT_DOWN,
     )
+    keep = TaskSpec(*task_names("KeepFormerSourceTask"), RECOVERY, Verb.KEEP_COPY, Target.KEPT_COPY)
     initial_replication = TaskSpec(
         *task_names("VmStartInitialReplicationTask"),
         PRIMARY,
@@ -224,6 +226,7 @@ def _reverse(*, planned: bool) -> tuple[TaskSpec, ...]:
             leaves=committed,
         ),
         *(() if planned else (shut_down,)),
+        *((keep,) if keeping else ()),
         TaskSpec(
             *task_names("VmPrepareForReverseReplicationTask"),
             RECOVERY,
@@ -243,3 +246,7 @@ REVERSE_AFTER_PLANNED: Final = Scenario(*job_names("reverse_after_planned"), _re
 REVERSE_AFTER_UNPLANNED: Final = Scenario(
     *job_names("reverse_after_unplanned"), _reverse(planned=False)
 )
+REVERSE_KEEPING: Final = Scenario(
+    *job_names("reverse_keeping"), _reverse(planned=False, keeping=True)
+)
+"""What the former source wrote meanwhile is set aside before its disks are overwritten."""

@@ -23,6 +23,7 @@ class Target(StrEnum):
 
     MACHINE = "machine"
     TEST_MACHINE = "test_machine"
+    KEPT_COPY = "kept_copy"
     CLOUD = "cloud"
     SERVER = "server"
 

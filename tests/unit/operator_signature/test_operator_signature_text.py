@@ -188,7 +188,12 @@ def test_every_scenario_that_destroys_is_signed_and_its_signature_allows_its_ver
 
 
 def test_jobs_that_no_operation_begins_destroy_nothing() -> None:
-    of_operations = {scenario_key(each, unplanned=u) for each in Operation for u in (False, True)}
+    of_operations = {
+        scenario_key(each, unplanned=unplanned, keeps=keeps)
+        for each in Operation
+        for unplanned in (False, True)
+        for keeps in (False, True)
+    }
     for key, scenario in SCENARIOS.items():
         if key not in of_operations:
             assert not any(DESTRUCTIVE[verb] for verb in verbs_of(scenario)), key

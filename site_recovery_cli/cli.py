@@ -11,6 +11,7 @@ from service_shell.program import report_failure
 from site_recovery_cli import (
     authority_commands,
     change_command,
+    inject_commands,
     job_commands,
     job_export_command,
     login_command,
@@ -52,6 +53,7 @@ application.add_typer(vault_commands.commands, name="vault")
 application.add_typer(server_commands.commands, name="server")
 application.add_typer(job_commands.commands, name="job")
 application.add_typer(authority_commands.commands, name="authority")
+application.add_typer(inject_commands.commands, name="inject")
 job_export_command.add_export(job_commands.commands)
 application.command("login")(login_command.login)
 application.command("profiles")(login_command.list_profiles)

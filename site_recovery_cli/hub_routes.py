@@ -23,6 +23,7 @@ WAITING: Final = "waiting"
 AUTHORITY_QUESTIONS: Final = "authority-questions"
 CHANGES: Final = "changes"
 PREVIEW: Final = "preview"
+INJECTIONS: Final = "injections"
 EXPORT_SILENCE_SECONDS_MAX: Final = 60.0
 """Longest that an export may say nothing."""
 
@@ -154,6 +155,23 @@ class HubRoutes:
         return self._object(
             await self._send("POST", _place(vault_id, PREVIEW), what, question), what
         )
+
+    async def inject(self, vault_id: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Inject an event, or with `dryRun` return what it would do."""
+        what = f"inject {event['kind']}"
+        return self._object(
+            await self._send("POST", _place(vault_id, INJECTIONS), what, event), what
+        )
+
+    async def injections(self, vault_id: str) -> list[dict[str, Any]]:
+        """Return what was injected or will be, the newest first."""
+        answer = await self._json("GET", _place(vault_id, INJECTIONS), INJECTIONS)
+        return _rows(answer, INJECTIONS)
+
+    async def cancel_injection(self, vault_id: str, injection: str) -> Mapping[str, Any]:
+        """Have nothing more come of one."""
+        path, what = _place(vault_id, INJECTIONS, injection, "cancel"), f"cancel {injection}"
+        return self._object(await self._send("POST", path, what), what)
 
     async def export(self, vault_id: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield an export of jobs as it comes, however long it is."""

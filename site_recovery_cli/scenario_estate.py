@@ -1,0 +1,102 @@
+"""What a scenario sees of a hub and does to it, through a profile's connection."""
+
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from azure.mgmt.recoveryservicessiterecovery import models
+
+from site_recovery_cli.connection import Connection
+from site_recovery_cli.exit_codes import ExitCode
+from site_recovery_cli.failures import CommandError, explained
+from site_recovery_cli.job_progress import read_job
+from site_recovery_cli.job_report import properties_of
+from site_recovery_cli.scenario_files import Inject, Target
+
+
+@dataclass(frozen=True, slots=True)
+class HubEstate:
+    """The Estate of a scenario's run."""
+
+    connection: Connection
+    vault: str | None
+
+    async def inject(self, inject: Inject) -> str:
+        """Inject an event; the id of its job."""
+        event = {
+            "kind": inject.kind,
+            "target": await self.id_of(inject.target),
+            "arguments": inject.arguments,
+        }
+        vault_id = await self.connection.vault_id(self.vault)
+        told = await self.connection.routes.inject(vault_id, event)
+        if not told.get("jobId"):
+            raise CommandError(
+                f"{inject.kind} began no job yet; look: site-recovery inject list",
+                ExitCode.REFUSED,
+            )
+        return str(told["jobId"])
+
+    async def item(self, name: str) -> Mapping[str, Any]:
+        """Return state, active, health and allows (a list) of a protected machine."""
+        found = await self._named("item", name)
+        properties = found.properties or models.ReplicationProtectedItemProperties()
+        return {
+            "state": properties.protection_state,
+            "active": properties.active_location,
+            "health": properties.replication_health,
+            "allows": list(properties.allowed_operations or []),
+        }
+
+    async def job(self, job_id: str) -> Mapping[str, Any]:
+        """Return state, failed (names of tasks) and codes of a job."""
+        job = await read_job(self.connection, self.connection.scope(self.vault), job_id)
+        properties = properties_of(job)
+        failed = [task.name for task in properties.tasks or [] if task.state == "Failed"]
+        codes = [
+            str(each.service_error_details.code)
+            for each in properties.errors or []
+            if each.service_error_details is not None
+        ]
+        return {"state": properties.state, "failed": failed, "codes": codes}
+
+    async def connected(self, server: str) -> bool:
+        """Return whether a server's provider is connected."""
+        vault_id = await self.connection.vault_id(self.vault)
+        for each in await self.connection.routes.servers(vault_id):
+            if server.lower() in {
+                str(each["friendly_name"]).lower(),
+                str(each["vmm_fqdn"]).lower(),
+            }:
+                return bool(each["connected"])
+        raise CommandError(f"there is no server {server} in this vault", ExitCode.NOT_FOUND)
+
+    async def id_of(self, target: Target) -> str:
+        """Return the ARM id of what is named; CommandError when it is none, or several."""
+        ((kind, name),) = target.named.items()
+        return name if kind == "id" else str((await self._named(kind, name)).id)
+
+    async def _named(self, kind: str, name: str) -> Any:
+        """Return the one resource of this name or friendly name."""
+        recovery, scope = self.connection.recovery, self.connection.scope(self.vault)
+        lists: Mapping[str, Any] = {
+            "item": recovery.replication_protected_items,
+            "plan": recovery.replication_recovery_plans,
+            "container": recovery.replication_protection_containers,
+            "fabric": recovery.replication_fabrics,
+        }
+        with explained(f"find the {kind} {name}", self.connection.hub):
+            group = lists[kind]
+            listed: AsyncIterable[Any] = group.list(*scope)
+            found = [each async for each in listed if name.lower() in _names(each)]
+        if len(found) != 1:
+            raise CommandError(
+                f"{len(found) or 'no'} {kind}s are named {name}; name one by its id",
+                ExitCode.USAGE if found else ExitCode.NOT_FOUND,
+            )
+        return found[0]
+
+
+def _names(resource: Any) -> set[str]:
+    friendly = getattr(resource.properties, "friendly_name", None)
+    return {str(each).lower() for each in (resource.name, friendly) if each}

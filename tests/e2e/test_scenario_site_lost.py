@@ -1,0 +1,77 @@
+"""A shipped scenario, run by the command line against two real sites and a real hub."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.layout import Layout
+from lab.operator_file import OperatorFile, load_operator_file
+from tests.support.lab_world import ROOT, opened_world, raised_estate
+
+PROGRAM = str(Path(sys.executable).with_name("site-recovery"))
+SECONDS_MAX = 400
+SITE = "vmm01.tokyo.contoso.example"
+
+
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Give a command of the operator's, with profiles of its own."""
+    return subprocess.run(
+        [PROGRAM, *words],
+        cwd=ROOT,
+        env={"SITE_RECOVERY_CONFIG_DIRECTORY": str(folder / "profiles"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+def logged_in(folder: Path, file: OperatorFile) -> None:
+    """Log in as the estate's operator."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(file.token)
+    done = command(
+        folder,
+        *("login", "--hub", file.base_url, "--ca-file", file.ca_file),
+        *("--token-file", str(token), "--vault", file.vault),
+        *("--subscription", file.subscription_id, "--resource-group", file.resource_group),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timeout(SECONDS_MAX + 200)
+async def test_a_lost_site_is_injected_failed_over_and_given_back(tmp_path: Path) -> None:
+    with raised_estate(tmp_path) as lab:
+        async with opened_world(lab) as world:
+            logged_in(tmp_path, load_operator_file(Layout.at(lab).operator_file))
+            report = tmp_path / "report.xml"
+            scenario = ("inject", "run", "deploy/scenarios/site-lost.yaml")
+            done = command(tmp_path, *scenario, "--set", f"site={SITE}", "--junit", str(report))
+            assert done.returncode == 0, done.stdout + done.stderr
+            suite = ET.parse(report).getroot()  # noqa: S314 -- our own file
+            assert suite.attrib["failures"] == "0"
+            assert suite.attrib["skipped"] == "0"
+            # The replica runs, and it is the real one: its guest has a process and the new epoch.
+            at_osaka = await world.machine("osaka")
+            assert at_osaka["run_state"] == "Running"
+            assert at_osaka["guest_pid"]
+            told = json.loads(command(tmp_path, "inject", "list", "-o", "json").stdout)
+            assert [each["kind"] for each in told] == [
+                "site_outage",
+                "unplanned_failover",
+                "site_outage",
+            ]
+            job = await world.operator.recovery.replication_jobs.get(
+                *world.operator.scope, told[1]["jobId"]
+            )
+            details: Any = job.properties.custom_details if job.properties else None
+            assert details.affected_object_details["injectionId"] == told[1]["injectionId"]
+            # An expectation that does not hold is an exit code, and what follows is not begun.
+            again = command(tmp_path, *scenario, "--set", "item=gone", "--set", f"site={SITE}")
+            assert again.returncode != 0

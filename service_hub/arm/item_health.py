@@ -66,6 +66,16 @@ _LATE: Final = _Entry(
 )
 
 
+_MISSED: Final = _Entry(
+    "67518",
+    "Warning",
+    "More than 20% of the replication cycles for virtual machine {machine} have been missed.",
+    "The hosts can't reach each other at times, or the changes are more than the line carries.",
+    "Look at the connection between the two hosts, and at how much the machine writes.",
+)
+_MISSED_CODE: Final = 67518
+
+
 def health_errors(facts: ItemFacts, now: datetime) -> list[dict[str, Any]]:
     """Return what is wrong, the source's part first; empty when all is well or nothing is known."""
     ends = (
@@ -109,6 +119,8 @@ def _entries(replication: ReplicationView, now: datetime) -> Iterable[_Entry]:
     replicating = replication.state is ReplicationState.REPLICATING
     if replicating and last is not None and now - last > LATE_AFTER:
         yield _LATE
+    if any(code.code == _MISSED_CODE for code in replication.health_codes):
+        yield _MISSED
     if replication.state in _PAUSED:
         yield _PAUSED_ENTRY
     if replication.state in _FAILED_OVER:

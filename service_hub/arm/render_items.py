@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from service_hub.arm.failover_health import (
+    failover_errors,
+    failover_health,
+    split_brain_errors,
+)
 from service_hub.arm.ids import (
     CONTAINERS,
     FABRICS,
@@ -88,7 +93,8 @@ def _places(vault: Vault, facts: ItemFacts) -> dict[str, Any]:
 
 def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
     item = facts.item
-    errors = health_errors(facts, now)
+    errors = [*health_errors(facts, now), *split_brain_errors(facts, now)]
+    of_failover = failover_errors(facts, now)
     state, description = _protection_state(item)
     properties: dict[str, Any] = {
         "protectionState": state,
@@ -100,8 +106,8 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
         ),
         "allowedOperations": _allowed(facts),
         "replicationHealth": replication_health(facts, errors),
-        "failoverHealth": "Normal",
-        "healthErrors": errors,
+        "failoverHealth": failover_health(of_failover),
+        "healthErrors": [*errors, *of_failover],
         "currentScenario": _current_scenario(vault, item),
         "failoverRecoveryPointId": _failover_point(vault, facts),
         "providerSpecificDetails": _details(facts, state, description),

@@ -202,7 +202,7 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
             "test_opened_at": job.ended_at,
         }
     if job.state is JobState.SUCCEEDED:
-        update |= _after_success(job)
+        update |= _after_success(job, item)
     return item.model_copy(update=update)
 
 
@@ -275,7 +275,7 @@ _FAILED_OVER = frozenset(
 )
 
 
-def _after_success(job: Job) -> dict[str, Any]:
+def _after_success(job: Job, item: ProtectedItem) -> dict[str, Any]:
     match job.operation:
         case Operation.TEST_FAILOVER:
             return {"last_test_failover_at": job.started_at}
@@ -287,6 +287,8 @@ def _after_success(job: Job) -> dict[str, Any]:
             }
         case Operation.PURGE:
             return {"test_machine_id": None, "test_opened_at": None}
+        case Operation.COMPLETE_RECOVERY:
+            return {"protected_at": item.protected_at or job.ended_at}
         case Operation.REVERSE_REPLICATE:
             planned = job.scenario_key == "reverse_after_planned"
             return {

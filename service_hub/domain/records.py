@@ -291,6 +291,7 @@ class ProtectedItem(Record):
     current: CurrentScenario | None = None
     plan: CurrentScenario | None = None
     failed_over_unplanned: bool = False
+    protected_at: datetime | None = None
     last_failover_at: datetime | None = None
     failover_point_id: str | None = None
     last_test_failover_at: datetime | None = None

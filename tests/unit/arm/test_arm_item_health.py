@@ -11,7 +11,12 @@ from service_hub.domain.records import MachineObservation
 from service_hub.ports import ItemFacts
 from tests.unit.arm.arm_estate import MACHINE, NOW
 from tests.unit.arm.arm_hub import prepared_hub
+from wire_contract.vmm_interface import HealthCodeView
 from wire_contract.vocabulary import Health, ReplicationState
+
+MISSED = HealthCodeView(
+    code=67518, level="Warning", message="m", possible_causes="c", recommended_action="a"
+)
 
 
 def item_facts() -> ItemFacts:
@@ -41,6 +46,7 @@ def seen(observation: MachineObservation | None, **update: Any) -> MachineObserv
         ({"last_replication_at": NOW - timedelta(minutes=10)}, [], "Normal"),
         ({"last_replication_at": NOW - timedelta(minutes=10, seconds=1)}, ["67512"], "Critical"),
         ({"last_replication_at": None}, [], "Normal"),
+        ({"health_codes": (MISSED,)}, ["67518"], "Warning"),
     ],
 )
 def test_what_a_host_sees_becomes_the_recorded_codes(

@@ -80,6 +80,8 @@ def operator_application(
         policies=cases.policies,
         pairing=cases.pairing,
         protection=cases.protection,
+        networks=cases.networks,
+        storage=cases.storage,
         jobs=cases.jobs,
         servers=cases.servers,
         tokens=tokens,

@@ -25,6 +25,8 @@ from service_hub.services.injection_tasks import InjectionTasks
 from service_hub.services.injections import InjectionService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
+from service_hub.services.mapping_tasks import MappingTasks
+from service_hub.services.network_mappings import NetworkMappingService
 from service_hub.services.open_tests import OpenTestService
 from service_hub.services.pair_facts import PairReader
 from service_hub.services.pair_tasks import PairTasks
@@ -36,6 +38,7 @@ from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.requests import RequestKeyPruning, RequestLedger
 from service_hub.services.servers import ServerService
+from service_hub.services.storage_mappings import StorageMappingService
 from service_hub.services.vaults import VaultService
 from service_hub.services.waiting import WaitingService
 from service_hub.store.record_store import RecordStore
@@ -62,6 +65,8 @@ class UseCases:
     policies: PolicyService
     pairing: PairingService
     protection: ProtectionService
+    networks: NetworkMappingService
+    storage: StorageMappingService
     jobs: JobService
     enrolment: EnrolmentService
     providers: ProviderService
@@ -125,6 +130,12 @@ def use_cases(
         policies=policies,
         pairing=_pairing(engine, clock, parts, fabrics, policies=policies, requests=requests),
         protection=protection,
+        networks=NetworkMappingService(
+            reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+        ),
+        storage=StorageMappingService(
+            reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+        ),
         jobs=JobService(reader=store, lists=store, runner=engine, clock=clock, requests=requests),
         enrolment=EnrolmentService(
             reader=store,
@@ -154,8 +165,12 @@ def use_cases(
 
 def _checker(clock: Clock, parts: Parts, fabrics: FabricService) -> PairTasks:
     """Return what carries out the hub's own tasks, but for those of servers."""
-    others = PrerequisitesService(reader=parts.store, clock=clock, fabrics=fabrics)
-    return PairTasks(reader=parts.store, committer=parts.committer, clock=clock, otherwise=others)
+    store, committer = parts.store, parts.committer
+    others = PrerequisitesService(reader=store, clock=clock, fabrics=fabrics)
+    mappings = MappingTasks(
+        reader=store, committer=committer, clock=clock, fabrics=fabrics, otherwise=others
+    )
+    return PairTasks(reader=store, committer=committer, clock=clock, otherwise=mappings)
 
 
 def _pairing(

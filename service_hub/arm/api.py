@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from service_hub.arm.calls import Call
 from service_hub.domain.records import Vault
+from service_hub.mapping_ports import NetworkMappingUseCases, StorageMappingUseCases
 from service_hub.operator_ports import ServerUseCases
 from service_hub.ports import (
     Clock,
@@ -29,6 +30,8 @@ class ArmApi:
     policies: PolicyUseCases
     pairing: PairingUseCases
     protection: ProtectionUseCases
+    networks: NetworkMappingUseCases
+    storage: StorageMappingUseCases
     jobs: JobUseCases
     servers: ServerUseCases
     tokens: OperatorTokens

@@ -31,14 +31,6 @@ _PLANS = (
     "Recovery plans aren't part of this version. Request the operation on each protected item"
     " instead, in the order you want."
 )
-_NETWORK_MAPPINGS = (
-    "Network mapping isn't part of this version. A failed-over machine's adapters stay"
-    " unconnected; connect them in VMM."
-)
-_STORAGE_MAPPINGS = (
-    "Storage mapping isn't part of this version. Replicas are placed in the default location of"
-    " their host."
-)
 _EDIT_POLICY = "A policy can't be changed in this version. Make another one under a new name."
 _FABRICS = (
     "A server is made by its provider's registration and can't be changed through this interface in"
@@ -64,19 +56,11 @@ _OPERATIONS = "The list of operations isn't part of this version. docs/arm-surfa
 _USAGES = "Usages aren't part of this version. Count the resources by their lists."
 
 _PLAN = f"{paths.VAULT}/replicationRecoveryPlans"
-_NETWORK_MAPPING = f"{paths.NETWORK}/replicationNetworkMappings"
-_STORAGE_MAPPING = f"{paths.CLASSIFICATION}/replicationStorageClassificationMappings"
 
 LATER: Final = (
     Missing(("GET",), _PLAN, _PLANS),
     Missing(("GET", "PUT", "PATCH", "DELETE"), _PLAN + "/{plan}", _PLANS),
     Missing(("POST",), _PLAN + "/{plan}/{operation}", _PLANS),
-    Missing(("GET",), f"{paths.VAULT}/replicationNetworkMappings", _NETWORK_MAPPINGS),
-    Missing(("GET",), _NETWORK_MAPPING, _NETWORK_MAPPINGS),
-    Missing(("GET", "PUT", "PATCH", "DELETE"), _NETWORK_MAPPING + "/{mapping}", _NETWORK_MAPPINGS),
-    Missing(("GET",), f"{paths.VAULT}/replicationStorageClassificationMappings", _STORAGE_MAPPINGS),
-    Missing(("GET",), _STORAGE_MAPPING, _STORAGE_MAPPINGS),
-    Missing(("GET", "PUT", "DELETE"), _STORAGE_MAPPING + "/{mapping}", _STORAGE_MAPPINGS),
     Missing(("PATCH",), paths.ITEM, _RECOVERY),
     Missing(("POST",), f"{paths.ITEM}/resolveHealthErrors", _RECOVERY),
     Missing(("PATCH",), paths.POLICY, _EDIT_POLICY),

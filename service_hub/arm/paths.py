@@ -29,6 +29,11 @@ LOGICAL_NETWORK: Final = LOGICAL_NETWORKS + "/{logical_network}"
 CLASSIFICATIONS: Final = "/replicationStorageClassifications"
 CLASSIFICATION: Final = FABRIC + CLASSIFICATIONS + "/{classification}"
 
+NETWORK_MAPPINGS: Final = "/replicationNetworkMappings"
+NETWORK_MAPPING: Final = NETWORK + NETWORK_MAPPINGS + "/{mapping}"
+STORAGE_MAPPINGS: Final = "/replicationStorageClassificationMappings"
+STORAGE_MAPPING: Final = CLASSIFICATION + STORAGE_MAPPINGS + "/{mapping}"
+
 CONTAINERS: Final = "/replicationProtectionContainers"
 CONTAINER: Final = FABRIC + CONTAINERS + "/{container}"
 PROTECTABLE_ITEMS: Final = f"{CONTAINER}/replicationProtectableItems"

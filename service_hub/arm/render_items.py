@@ -25,6 +25,7 @@ from service_hub.arm.render_containers import MACHINE_TYPE, disk_body
 from service_hub.arm.surroundings import clouds, title_of
 from service_hub.arm.times import NO_SCENARIO_TIME, fine_time, whole_seconds
 from service_hub.domain import open_tests
+from service_hub.domain.network_mapping import pairs_of
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     TEST_DESCRIPTIONS,
@@ -204,27 +205,31 @@ def _last_replicated(facts: ItemFacts) -> datetime | None:
 def _nics(facts: ItemFacts) -> list[dict[str, Any]]:
     if facts.primary_machine is None:
         return []
-    # Adapters of the two copies correspond by their order: a replica is made with the same ones.
-    replica = facts.recovery_machine.machine.nics if facts.recovery_machine else ()
-    return [
-        _nic(nic, replica[index].nic_id if index < len(replica) else None)
-        for index, nic in enumerate(facts.primary_machine.machine.nics)
-    ]
+    primary = facts.primary_machine.machine
+    replica = facts.recovery_machine.machine if facts.recovery_machine else None
+    known = {} if replica is None else {each.nic_id: each for each in replica.nics}
+    pairs = pairs_of(facts.item.recovery_machine_id, primary, replica)
+    return [_nic(nic, known.get(pairs[nic.nic_id])) for nic in primary.nics]
 
 
-def _nic(nic: NicView, replica_nic_id: str | None) -> dict[str, Any]:
+def _nic(nic: NicView, replica: NicView | None) -> dict[str, Any]:
+    mapped = None if replica is None else replica.network_id
     return {
         "nicId": nic.nic_id,
-        "replicaNicId": replica_nic_id,
+        "replicaNicId": None if replica is None else replica.nic_id,
         "sourceNicArmId": None,
         "vMNetworkName": nic.network_name,
-        "recoveryVMNetworkId": _NO_NETWORK,
+        "recoveryVMNetworkId": mapped or _NO_NETWORK,
         "selectionType": "NotSelected",
         "ipConfigs": [
             {
                 "isPrimary": True,
+                "subnetName": nic.subnet,
+                "staticIPAddress": nic.address,
                 "ipAddressType": nic.address_type,
                 "isSeletedForFailover": True,  # so spelt by the service
+                "recoverySubnetName": None if replica is None else replica.subnet,
+                "recoveryStaticIPAddress": None if replica is None else replica.address,
                 "recoveryIPAddressType": nic.address_type,
             }
         ],

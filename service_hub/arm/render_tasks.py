@@ -11,8 +11,11 @@ from typing import Any, Final
 from service_hub.arm.ids import VaultIds
 from service_hub.arm.times import UNSET_TIME, fine_time
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
+from service_hub.domain.mapping_jobs import ADAPTERS_OF
+from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.domain.scenarios import GroupSpec, TaskSpec
+from wire_contract.vocabulary.task_names import task_names
 
 _TASK_STATES: Final = {
     TaskState.NOT_STARTED: ("NotStarted", "NotStarted"),
@@ -54,7 +57,10 @@ def task_body(
         "errors": [],
     }
     if spec.group is not None:
-        body |= _group(vault, task, spec.group, children)
+        if spec.group.operation is Operation.UPDATE_NETWORKS:
+            body |= _adapters_group(job, task, children)
+        else:
+            body |= _group(vault, task, spec.group, children)
     elif spec.manual_action is not None:
         body |= _manual_action(spec, task)
     return body
@@ -99,6 +105,52 @@ def _group(
     }
 
 
+def _adapters_group(job: Job, task: TaskRun, children: Sequence[Job]) -> dict[str, Any]:
+    """Return a group of a network mapping: a child for each adapter (recorded.md, 10).
+
+    As recorded, its text counts nothing before it has begun.
+    """
+    begun = (
+        {} if task.state is not TaskState.NOT_STARTED else {"friendlyName": _uncounted(job, task)}
+    )
+    adapters: Any = job.context.get(ADAPTERS_OF, {})
+    below = [
+        _adapter(child, nic_id)
+        for child in children
+        if child.parent_task == task.task_id
+        for nic_id in adapters.get(child.item_id, ())
+    ]
+    return {
+        **begun,
+        "taskType": "GroupTaskDetails",
+        "customDetails": None,
+        "groupTaskCustomDetails": {"instanceType": "GroupTaskDetails", "childTasks": below},
+    }
+
+
+def _uncounted(job: Job, task: TaskRun) -> str:
+    return task_names(job.scenario.task(task.task_id).task_id, count=0)[2]
+
+
+def _adapter(child: Job, nic_id: str) -> dict[str, Any]:
+    state, description = _CHILD_STATES[child.state]
+    return {
+        **_bare_task(f"{child.id}/{nic_id}", child.scenario.name, child.target_object_name),
+        "startTime": fine_time(child.started_at) if child.started_at else UNSET_TIME,
+        "endTime": fine_time(child.ended_at) if child.ended_at else UNSET_TIME,
+        "state": state,
+        "stateDescription": child.held_up or description,
+        "taskType": "VmNicUpdatesTaskDetails",
+        "customDetails": {
+            "instanceType": "VmNicUpdatesTaskDetails",
+            "vmId": child.item_id,
+            "nicId": nic_id,
+            "name": child.target_object_name,
+        },
+        "errors": [error_body(child, index, error) for index, error in enumerate(child.errors)],
+    }
+
+
 def _child(vault: Vault, child: Job) -> dict[str, Any]:
     """Return a child job as a task: an inline workflow of its own tasks, under its job's id."""
     state, description = _CHILD_STATES[child.state]
@@ -134,14 +186,18 @@ def _child(vault: Vault, child: Job) -> dict[str, Any]:
 
 
 def _waiting_member(item_id: str) -> dict[str, Any]:
+    return _bare_task(item_id, item_id, item_id)
+
+
+def _bare_task(task_id: str, name: str, friendly_name: str) -> dict[str, Any]:
     state, description = _TASK_STATES[TaskState.NOT_STARTED]
     return {
-        "taskId": item_id,
-        "name": item_id,
+        "taskId": task_id,
+        "name": name,
         "startTime": UNSET_TIME,
         "endTime": UNSET_TIME,
         "allowedActions": [],
-        "friendlyName": item_id,
+        "friendlyName": friendly_name,
         "state": state,
         "stateDescription": description,
         "taskType": "TaskDetails",

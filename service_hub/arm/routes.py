@@ -34,6 +34,7 @@ from service_hub.arm.handle_items import (
     unplanned_arguments,
 )
 from service_hub.arm.handle_jobs import JobHandlers
+from service_hub.arm.handle_mappings import NetworkMappingHandlers, StorageMappingHandlers
 from service_hub.arm.handle_policies import PolicyHandlers
 from service_hub.arm.handle_servers import ServerHandlers
 from service_hub.arm.handle_vaults import VaultHandlers
@@ -77,6 +78,7 @@ def working_routes(api: ArmApi) -> list[Route]:
         *_vault_routes(api),
         *_policy_and_job_routes(api),
         *_fabric_routes(api),
+        *_mapped_routes(api),
         *_container_routes(api),
         *_item_routes(api),
     ]
@@ -172,6 +174,25 @@ def _fabric_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.VAULT + paths.CLASSIFICATIONS, classifications.list),
         Route("GET", paths.FABRIC + paths.CLASSIFICATIONS, classifications.list_by_fabric),
         Route("GET", paths.CLASSIFICATION, classifications.get),
+    ]
+
+
+def _mapped_routes(api: ArmApi) -> list[Route]:
+    networks, storage = NetworkMappingHandlers(api), StorageMappingHandlers(api)
+    return [
+        Route("GET", paths.VAULT + paths.NETWORK_MAPPINGS, networks.list),
+        Route("GET", paths.NETWORK + paths.NETWORK_MAPPINGS, networks.list_by_part),
+        Route("GET", paths.NETWORK_MAPPING, networks.get),
+        Route("PUT", paths.NETWORK_MAPPING, networks.create),
+        Route("PATCH", paths.NETWORK_MAPPING, networks.update),
+        Route("DELETE", paths.NETWORK_MAPPING, networks.delete),
+        Route("GET", paths.NETWORK_MAPPING + paths.RESULT, networks.result),
+        Route("GET", paths.VAULT + paths.STORAGE_MAPPINGS, storage.list),
+        Route("GET", paths.CLASSIFICATION + paths.STORAGE_MAPPINGS, storage.list_by_part),
+        Route("GET", paths.STORAGE_MAPPING, storage.get),
+        Route("PUT", paths.STORAGE_MAPPING, storage.create),
+        Route("DELETE", paths.STORAGE_MAPPING, storage.delete),
+        Route("GET", paths.STORAGE_MAPPING + paths.RESULT, storage.result),
     ]
 
 

@@ -130,7 +130,15 @@ def _fail_over(job: Job, side: Side) -> Arguments:
     cut = prepared.get("last_cut") if isinstance(prepared, dict) else None
     planned = job.operation is Operation.PLANNED_FAILOVER
     point = None if planned else _point(job)
-    return {"planned": planned, "expected_cut": cut, "recovery_point": point}
+    wanted: Arguments = {"planned": planned, "expected_cut": cut, "recovery_point": point}
+    if adapters := job.context.get("adapters"):
+        wanted["adapters"] = adapters
+    return wanted
+
+
+def _connect_adapters(job: Job, side: Side) -> Arguments:
+    del side
+    return {"adapters": job.context.get("adapters", [])}
 
 
 def _change_recovery_point(job: Job, side: Side) -> Arguments:
@@ -209,6 +217,7 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.SHUT_DOWN: _shut_down,
     Verb.FAIL_OVER: _fail_over,
     Verb.CHANGE_RECOVERY_POINT: _change_recovery_point,
+    Verb.CONNECT_ADAPTERS: _connect_adapters,
     Verb.PREPARE_REVERSE: _prepare_reverse,
     Verb.REVERSE_REPLICATE: _reverse_replicate,
     Verb.KEEP_COPY: _keep_copy,

@@ -168,7 +168,12 @@ CLEAN_UP_THERE: Final = "90031"
 NOTHING_TO_REPAIR: Final = "90032"
 SOURCE_HOLDS_MORE: Final = "90040"
 TEST_NETWORK_TYPE: Final = "25080"
-TEST_NETWORK_MISSING: Final = "7004"
+NETWORK_MISSING: Final = "7004"
+NETWORK_NOT_OFFERED: Final = "90060"
+NETWORK_MAPPED: Final = "90061"
+CLASSIFICATION_NOT_FOUND: Final = "90062"
+CLASSIFICATION_NOT_AVAILABLE: Final = "90063"
+CLASSIFICATION_MAPPED: Final = "90064"
 
 CATALOGUE: Final[dict[str, Catalogued]] = {
     entry.code: entry
@@ -300,10 +305,41 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "Choose a network of a fitting type, or none.",
         ),
         Catalogued(
-            TEST_NETWORK_MISSING,
-            "The network for the test failover of {name} isn't available.",
+            NETWORK_MISSING,
+            "The network for {name} isn't available.",
             "{detail}.",
-            "Choose a network that is available in the cloud of the replica, or none.",
+            "Refresh the server; choose a network that is available in the cloud of the replica.",
+        ),
+        Catalogued(
+            NETWORK_NOT_OFFERED,
+            "The VM network {name} can't be mapped to this one.",
+            "It is not offered: {detail}.",
+            "Pair the clouds first; in VMM, attach the logical network of the target to the target "
+            "cloud; or choose a network that is offered (site-recovery shows them).",
+        ),
+        Catalogued(
+            NETWORK_MAPPED,
+            "The VM network {name} is mapped already.",
+            "A network is mapped to one of each server: {detail}.",
+            "Change that mapping under its own name, or remove it first.",
+        ),
+        Catalogued(
+            CLASSIFICATION_NOT_FOUND,
+            "The storage classification couldn't be found {detail}.",
+            "It was removed, or made after the server's last inventory.",
+            "Refresh the server, then choose a classification that it lists.",
+        ),
+        Catalogued(
+            CLASSIFICATION_NOT_AVAILABLE,
+            "The storage classification {name} can't be mapped to this one.",
+            "There is no pair of clouds whose hosts see storage of both: {detail}.",
+            "Pair the clouds first; give hosts of both clouds storage of the classification.",
+        ),
+        Catalogued(
+            CLASSIFICATION_MAPPED,
+            "The storage classification {name} is mapped already.",
+            "A classification is mapped to one of each server: {detail}.",
+            "Change that mapping under its own name, or remove it first.",
         ),
         Catalogued(
             GROUP_FAILED,

@@ -7,6 +7,7 @@ from typing import Any
 
 from service_hub.domain.errors import OperationNotAllowedError
 from service_hub.domain.jobs import Job, JobState, RestartRequested, TaskState
+from service_hub.domain.network_mapping import attached_by
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     FAILED_OVER_STATES,
@@ -171,7 +172,7 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
         item = item.model_copy(
             update={"epoch": job.epoch, "authority": job.direction.place(holder)}
         )
-    item = _learn_places(item, job)
+    item = _learn_adapters(_learn_places(item, job), job)
     if not job.finished:
         return item
     state = state_after(job, arc_in_progress(item.state, job.operation, job.began_in))
@@ -298,6 +299,20 @@ def _after_success(job: Job, item: ProtectedItem) -> dict[str, Any]:
             }
         case _:
             return {}
+
+
+_ADAPTERS_SET_BY = ("FailoverTask", "ReplicaConfigurationTask", "VmNicUpdateTask")
+"""Tasks after which the adapters of the copy that they went to are as the job wanted them."""
+
+
+def _learn_adapters(item: ProtectedItem, job: Job) -> ProtectedItem:
+    if job.direction is not Direction.PRIMARY_TO_RECOVERY or "adapters" not in job.context:
+        return item
+    runs = (job.run(each) for each in _ADAPTERS_SET_BY)
+    if not any(run is not None and run.state is TaskState.SUCCEEDED for run in runs):
+        return item
+    adapters = attached_by(job.context["adapters"])
+    return item if adapters == item.adapters else item.model_copy(update={"adapters": adapters})
 
 
 def _learn_places(item: ProtectedItem, job: Job) -> ProtectedItem:

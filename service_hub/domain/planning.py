@@ -23,6 +23,13 @@ from service_hub.domain.item_life import (
     reflect_on_item,
     restart_on_item,
 )
+from service_hub.domain.item_mappings import (
+    MappingFacts,
+    adapters_context,
+    adapters_flags,
+    adapters_for,
+    placement,
+)
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
 from service_hub.domain.policies import (
     initial_replication_at,
@@ -106,6 +113,7 @@ class ItemPlan:
     clouds: Mapping[str, str]
     machine: MachineView | None
     host_versions: Mapping[str, str] = field(default_factory=dict)
+    mapped: MappingFacts = field(default_factory=MappingFacts)
 
 
 def plan_item_job(
@@ -123,6 +131,7 @@ def plan_item_job(
     target = item.id if operation in _BY_ITEM_NAME | test_operations else item.machine_at(source)
     deletes = operation is Operation.DISABLE and deletes_replica(item, plan.policy)
     own = own_specs_of(operation, item.state, offline=_is_offline(plan, operation), deletes=deletes)
+    adapters = adapters_for(item, operation, direction, plan.mapped)
     return Job(
         id=identity.job_id,
         vault_id=item.vault_id,
@@ -135,9 +144,10 @@ def plan_item_job(
         activity_id=identity.activity_id,
         tasks=tuple(TaskRun(task_id=each) for each in _task_ids(key, own)),
         own_specs=own,
-        flags=_flags(item, operation, arguments),
+        flags=adapters_flags(adapters) + _flags(item, operation, arguments),
         context=_context(plan, operation, arguments, identity.now)
-        | _removal(operation, deletes=deletes),
+        | _removal(operation, deletes=deletes)
+        | adapters_context(adapters),
         providers={
             Side.PRIMARY: item.primary_provider_id,
             Side.RECOVERY: item.recovery_provider_id,
@@ -180,7 +190,7 @@ def _is_offline(plan: ItemPlan, operation: Operation) -> bool:
 def _flags(
     item: ProtectedItem, operation: Operation, arguments: Mapping[str, JsonValue]
 ) -> tuple[str, ...]:
-    flags = ["no_network_mapping", "states_updated_later"]
+    flags = ["states_updated_later"]
     if not arguments.get("source_operations_required", False):
         flags.append("source_operations_not_required")
     if operation is Operation.REVERSE_REPLICATE and item.state in COMMITTED:
@@ -221,6 +231,7 @@ def _context(
                 disk.model_dump(mode="json", include={"disk_id", "name", "kind", "size_bytes"})
                 for disk in view.disks
             ],
+            **placement(item, view, plan.mapped),
         }
     if operation is Operation.REVERSE_REPLICATE:
         if item.last_failover_at is not None:

@@ -48,6 +48,7 @@ class ProtectionState(StrEnum):
     UNPLANNED_REVERSING = "UnplannedReverseReplicationInProgress"
     PLANNED_UNDO_FAILED = "PlannedFailoverUndoFailed"
     UNPLANNED_UNDO_FAILED = "UnplannedFailoverUndoFailed"
+    UPDATING_NETWORKS = "UpdatingNetworkAdapters"
 
 
 class TestState(StrEnum):
@@ -61,8 +62,9 @@ class TestState(StrEnum):
 class Operation(StrEnum):
     """What an operator may ask of an item (ARM `ReplicationProtectedItemOperation`).
 
-    The two completions are begun by the hub itself when initial replication has ended. A purge is
-    a DELETE: disabling without the servers that are gone.
+    The two completions are begun by the hub itself when initial replication has ended, updates of
+    a replica's network adapters when a network mapping has changed. A purge is a DELETE: disabling
+    without the servers that are gone.
     """
 
     ENABLE = "EnableProtection"
@@ -79,6 +81,7 @@ class Operation(StrEnum):
     REVERSE_REPLICATE = "ReverseReplicate"
     CHANGE_RECOVERY_POINT = "ChangePit"
     CANCEL_FAILOVER = "CancelFailover"
+    UPDATE_NETWORKS = "UpdateNetworks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
             via=S.STARTING_TEST, done=S.TEST_OPEN, failed=S.PROTECTED, undo_failed=S.TEST_OPEN
         ),
         O.REPAIR: Arc(via=S.REPAIRING, done=S.PROTECTED, failed=S.PROTECTED),
+        O.UPDATE_NETWORKS: Arc(via=S.UPDATING_NETWORKS, done=S.PROTECTED, failed=S.PROTECTED),
     },
     # The item is active where it was, but one of its copies may still be prepared or failed over,
     # or off. A planned failover takes that back first (scenarios.AFTER_FAILED_UNDO); an unplanned
@@ -254,6 +258,7 @@ INTERNAL_OPERATIONS: Final = frozenset(
         Operation.REPAIR,
         Operation.COMPLETE_PRIMARY,
         Operation.COMPLETE_RECOVERY,
+        Operation.UPDATE_NETWORKS,
     }
 )
 """Begun by the hub, by a PUT or a DELETE, or offered only where it is of use (`repair`); never
@@ -319,6 +324,7 @@ DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
     S.UNPLANNED_REVERSING: "Reverse replication in progress",
     S.PLANNED_UNDO_FAILED: "Planned failover not fully taken back",
     S.UNPLANNED_UNDO_FAILED: "Failover not fully taken back",
+    S.UPDATING_NETWORKS: "Network adapters are being updated",
 }
 
 TEST_DESCRIPTIONS: Final[Mapping[TestState, str]] = {

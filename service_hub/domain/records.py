@@ -253,6 +253,16 @@ class CurrentScenario(BaseModel):
     started_at: datetime
 
 
+class AttachedAdapter(BaseModel):
+    """An adapter of the recovery copy as the hub last had it set; network null: not connected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nic_id: str
+    network_id: str | None
+    subnet: str | None = None
+
+
 class ProtectedItem(Record):
     """A machine under replication; `id` is its name on the ARM surface (first primary's GUID).
 
@@ -298,6 +308,8 @@ class ProtectedItem(Record):
     test_opened_at: datetime | None = None
     left_by: str | None = None
     initial_replication_type: Literal["OverNetwork", "Offline", "None"] = "OverNetwork"
+    adapters: tuple[AttachedAdapter, ...] = ()
+    """The recovery copy's, as last set: what differs from them later was changed by hand."""
     offline_folder: str = ""
 
     def provider_at(self, side: Side) -> str:

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.jobs import Job, JobError, TaskRun
+from service_hub.domain.mapping_records import NetworkMapping
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.records import (
     ContainerMapping,
@@ -90,10 +91,18 @@ def title_of(provider: Provider) -> str:
     return provider.friendly_name or provider.vmm_fqdn
 
 
-def usage_of(items: Sequence[ProtectedItem], mappings: Sequence[ContainerMapping]) -> str | None:
-    """Return in words what still needs a server, or None; a pairing that failed needs nothing."""
+def usage_of(
+    items: Sequence[ProtectedItem],
+    mappings: Sequence[ContainerMapping],
+    network_mappings: Sequence[NetworkMapping] = (),
+) -> str | None:
+    """Return in words what still needs a server, or None; a pairing that failed needs nothing.
+
+    Network mappings are removed before the pairings are (behaviour.md, 2.15).
+    """
     parts = [
         _listed("protected machine", [item.friendly_name for item in items]),
+        _listed("network mapping", [each.name for each in network_mappings]),
         _listed("pairing", [each.name for each in mappings if holds_server(each)]),
     ]
     return "; ".join(part for part in parts if part) or None

@@ -12,6 +12,7 @@ from service_hub.domain.records import (
 )
 from service_hub.ports import FabricFacts, Reader, Versioned
 from service_hub.services.fabrics import FabricService
+from service_hub.services.mapping_facts import MappingReader
 from wire_contract.operator_signature import FIRST_EPOCH
 from wire_contract.vmm_interface import MachineView
 
@@ -22,6 +23,7 @@ class ItemPlans:
     def __init__(self, *, reader: Reader, fabrics: FabricService) -> None:
         self._reader = reader
         self._fabrics = fabrics
+        self._mapped = MappingReader(reader=reader)
 
     async def item(self, vault: Vault, item_name: str) -> Versioned[ProtectedItem]:
         """Return an item of the vault; NotFoundError."""
@@ -72,7 +74,14 @@ class ItemPlans:
             for host in facts.inventory.view.hosts
         }
         return ItemPlan(
-            item, policy.record, primary.provider, recovery.provider, clouds, machine, versions
+            item,
+            policy.record,
+            primary.provider,
+            recovery.provider,
+            clouds,
+            machine,
+            versions,
+            await self._mapped.of_item(item, primary, recovery, machine),
         )
 
 

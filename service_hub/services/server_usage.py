@@ -1,12 +1,14 @@
 """What still needs a registered server, and what a purge of it would leave; changes nothing."""
 
-from typing import Final
+from typing import Final, TypeVar
 
+from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider
 from service_hub.domain.servers import left_by, title_of, usage_of
 from service_hub.ports import FabricFacts, Reader
 
 UNDER_WAY: Final = frozenset({"PairingInProgress", "UnpairingInProgress"})
+M = TypeVar("M", NetworkMapping, StorageMapping)
 
 
 class ServerUsage:
@@ -17,7 +19,8 @@ class ServerUsage:
 
     async def usage(self, provider: Provider) -> str | None:
         """Return in words what still needs a server, or None."""
-        return usage_of(await self._items(provider), await self.mappings(provider))
+        items, pairs = await self._items(provider), await self.mappings(provider)
+        return usage_of(items, pairs, await self.mapped(NetworkMapping, provider))
 
     async def left_with_partners(self, provider: Provider) -> list[tuple[str, str, str]]:
         """Return what a purge leaves with others: partner, its cloud, the cloud that is gone."""
@@ -58,6 +61,14 @@ class ServerUsage:
         return [
             each.record
             for each in found
+            if provider.id in {each.record.primary_provider_id, each.record.recovery_provider_id}
+        ]
+
+    async def mapped(self, kind: type[M], provider: Provider) -> list[M]:
+        """Return the network or storage mappings that name a server, at either end."""
+        return [
+            each.record
+            for each in await self._reader.find(kind, vault_id=provider.vault_id)
             if provider.id in {each.record.primary_provider_id, each.record.recovery_provider_id}
         ]
 

@@ -9,6 +9,7 @@ from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.errors import ConflictError, NotFoundError, StaleVersionError
 from service_hub.domain.jobs import Job, JobError
+from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.planning import JobIdentity, refused
 from service_hub.domain.records import (
     Alert,
@@ -254,6 +255,10 @@ class Departures:
             deletes += _deletes(kind, await self._reader.find(kind, provider_id=provider.id))
         mappings = await self.used.mappings(provider)
         deletes += [Delete(ContainerMapping, each.id) for each in mappings]
+        networks = await self.used.mapped(NetworkMapping, provider)
+        deletes += [Delete(NetworkMapping, each.id) for each in networks]
+        storage = await self.used.mapped(StorageMapping, provider)
+        deletes += [Delete(StorageMapping, each.id) for each in storage]
         alerts = [
             self._partner_alert(provider, partner_id, cloud_id)
             for partner_id, cloud_id, _ in left_by(provider, mappings)

@@ -19,6 +19,7 @@ from service_hub.domain.looker_records import (
     TaskReceipt,
     UsualDuration,
 )
+from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
@@ -90,6 +91,16 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "vault_id": lambda record: record.vault_id,
         "primary_cloud_id": lambda record: record.primary_cloud_id,
         "recovery_cloud_id": lambda record: record.recovery_cloud_id,
+    },
+    NetworkMapping: {
+        "vault_id": lambda record: record.vault_id,
+        "primary_provider_id": lambda record: record.primary_provider_id,
+        "recovery_provider_id": lambda record: record.recovery_provider_id,
+    },
+    StorageMapping: {
+        "vault_id": lambda record: record.vault_id,
+        "primary_provider_id": lambda record: record.primary_provider_id,
+        "recovery_provider_id": lambda record: record.recovery_provider_id,
     },
     ProtectedItem: {
         "vault_id": lambda record: record.vault_id,

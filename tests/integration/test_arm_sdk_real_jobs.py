@@ -81,6 +81,8 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
             policies=world.policies,
             pairing=world.pairing,
             protection=world.protection,
+            networks=world.networks,
+            storage=world.storage,
             jobs=world.jobs,
             servers=world.servers,
             tokens=KnownTokens(),

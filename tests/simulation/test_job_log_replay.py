@@ -17,9 +17,8 @@ from tests.support.job_log_stories import FOLDER, LEASE, STORIES, jobs_of
 
 FILES = sorted(FOLDER.glob("*/*.json"))
 NEWEST = max(FOLDER.iterdir(), key=lambda folder: [int(part) for part in folder.name.split(".")])
-NOT_IN_A_STORY = {"ChildrenEnded", "EpochRaised"}
-"""Groups run plans, which no surface offers yet: tests/unit/domain has them; a higher epoch comes
-from a provider alone, after a restore."""
+NOT_IN_A_STORY = {"EpochRaised"}
+"""A higher epoch comes from a provider alone, after a restore."""
 
 
 @cache

@@ -121,6 +121,7 @@ async def test_every_operation_is_foreseen_as_it_then_happens(tmp_path: Path) ->
         await completions(tmp_path, parts, world)
         done += [Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY]
         for operation, more in (
+            (Operation.UPDATE_NETWORKS, {}),
             (Operation.TEST_FAILOVER, {"failover_direction": AWAY}),
             (Operation.TEST_FAILOVER_CLEANUP, {}),
             (Operation.PLANNED_FAILOVER, {"failover_direction": AWAY}),

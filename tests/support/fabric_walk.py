@@ -183,6 +183,7 @@ _PERFORM: Final[Mapping[Verb, Callable[[Ends, Side], Ends]]] = {
     Verb.CANCEL_FAILOVER: _cancel,
     Verb.CHANGE_RECOVERY_POINT: _change_point,
     Verb.COMMIT: lambda ends, side: _moved(ends, side, O.COMMIT_FAILOVER),
+    Verb.CONNECT_ADAPTERS: lambda ends, _: ends,
 }
 """The verbs of the operations that are walked here, on a machine."""
 

@@ -40,6 +40,7 @@ from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.jobs import JobService
+from service_hub.services.network_mappings import NetworkMappingService
 from service_hub.services.pair_facts import PairReader
 from service_hub.services.pairing import PairingService
 from service_hub.services.plans import PlanService
@@ -48,6 +49,7 @@ from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
+from service_hub.services.storage_mappings import StorageMappingService
 from service_hub.store.database import open_store
 from service_hub.store.record_store import RecordStore
 from service_shell.clock import boottime
@@ -157,6 +159,8 @@ class HubWorld:
     jobs: JobService
     plans: PlanService
     leaving: LeavingServers
+    networks: NetworkMappingService
+    storage: StorageMappingService
     requests: int = 0
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -330,6 +334,12 @@ async def hub_world(
             ),
             plans=plans,
             leaving=leaving,
+            networks=NetworkMappingService(
+                reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+            ),
+            storage=StorageMappingService(
+                reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
+            ),
             results=dict(DEFAULT_RESULTS),
         )
 

@@ -46,6 +46,8 @@ def arm_of(world: HubWorld) -> ArmApi:
         policies=world.policies,
         pairing=world.pairing,
         protection=world.protection,
+        networks=world.networks,
+        storage=world.storage,
         jobs=world.jobs,
         servers=world.servers,
         tokens=KnownTokens(),

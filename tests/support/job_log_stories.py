@@ -5,6 +5,8 @@
 writes tests/fixtures/job_logs/0.1.0/STORY.json: each job of the story as it was stored at its end,
 and its log, entry by entry. Record a release's logs when it is released and never change them
 afterwards: later versions must replay them to exactly these jobs (tests/simulation).
+
+Over 400 lines because every scenario has its story here.
 """
 
 import asyncio
@@ -41,6 +43,7 @@ from tests.support.hub_stories import (
 )
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory
 from tests.support.injecting import FABRIC, injecting
+from tests.support.mapped_estate import furnish, observed
 from tests.support.site_views import with_host_added
 from wire_contract.events import Assignment
 from wire_contract.reports import Heartbeat, ProviderError, ReportBatch, TaskProgress
@@ -323,6 +326,45 @@ async def _injected(world: HubWorld) -> None:
         await _done(world, done.job_id)
 
 
+async def _mapped(world: HubWorld) -> None:
+    """Mappings made and removed, with a replica whose adapter follows."""
+    await furnish(world)
+    await protected(world)
+    await observed(world)
+    corp, fast = ("tokyo-fabric", "tokyo-corp"), ("tokyo-fabric", "tokyo-fast")
+    job = await world.networks.map(
+        world.vault,
+        name="m",
+        primary=corp,
+        recovery=("osaka-fabric", "osaka-corp"),
+        identity=world.identity(),
+    )
+    await _with_children(world, job.id)
+    job = await world.storage.map(
+        world.vault,
+        name="s",
+        primary=fast,
+        recovery=("osaka-fabric", "osaka-fast"),
+        identity=world.identity(),
+    )
+    await _done(world, job.id)
+    job = await world.networks.unmap(world.vault, name="m", primary=corp, identity=world.identity())
+    await _with_children(world, job.id)
+    job = await world.storage.unmap(world.vault, name="s", primary=fast, identity=world.identity())
+    await _done(world, job.id)
+
+
+async def _with_children(world: HubWorld, job_id: str) -> None:
+    """Answer for a job's children as they come, until it has ended."""
+    for _ in range(STEPS_MAX):
+        if (await world.job(job_id)).finished:
+            return
+        for found in await world.store.find(Job, parent_id=job_id):
+            await _done(world, found.record.id)
+        await asyncio.sleep(0.01)
+    raise AssertionError("the job did not end")
+
+
 STORIES: Final[Mapping[str, Story]] = {
     "injected": _injected,
     "planned": _planned,
@@ -340,6 +382,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "settings": _settings,
     "resumed": _resumed,
     "ended_protection": _ended_protection,
+    "mapped": _mapped,
 }
 
 

@@ -432,11 +432,27 @@ async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
 
     vmm = {"id": f"{name}-vmm", "fqdn": f"vmm.{name}.example"}
     clock = clock_of(f"site of {name}")
-    settings: SimulatorSettings = world.estate.settings(
+    told = world.estate.configuration(
         name, vmm=vmm, replication={"interval_seconds": CYCLE_SECONDS}
     )
+    told["inventory"] |= _storage(world, name)
+    settings = SimulatorSettings.model_validate(told)
     async with open_site(settings, clock, GuestPrograms(start, images_locked)) as site:
         yield site
+
+
+def _storage(world: KillWorld, name: str) -> dict[str, Any]:
+    """Return storage of a classification, for mappings; nothing is ever placed there."""
+    store = {
+        "id": "store",
+        "name": "store",
+        "kind": "Local",
+        "folder": str((world.root / name / "store").resolve()),
+        "capacity_bytes": 0,
+        "classification": "gold",
+        "hosts": world.estate.fqdns(name)[:1],
+    }
+    return {"classifications": [{"id": "gold", "name": "gold"}], "stores": [store]}
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from service_hub.ports import Clock, Committer, Reader
 from service_hub.services.fabrics import FabricService
 from service_hub.services.injection_tasks import InjectionTasks
+from service_hub.services.mapping_tasks import MappingTasks
 from service_hub.services.pair_tasks import PairTasks
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.servers import Departures, ServerTasks
@@ -52,7 +53,13 @@ def leaving_servers(
                 reader=reader,
                 committer=committer,
                 clock=clock,
-                otherwise=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+                otherwise=MappingTasks(
+                    reader=reader,
+                    committer=committer,
+                    clock=clock,
+                    fabrics=fabrics,
+                    otherwise=PrerequisitesService(reader=reader, clock=clock, fabrics=fabrics),
+                ),
             ),
         ),
     )

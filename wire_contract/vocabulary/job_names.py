@@ -113,6 +113,9 @@ JOBS: Final[Mapping[str, JobRow]] = {
     ),
     "map_network": JobRow("NetworkPairing", "Map Networks", _NETWORK, _ASR, "recorded.md 10"),
     "unmap_network": JobRow("NetworkUnPairing", "Remove map", _NETWORK, _ASR, "recorded.md 10"),
+    "update_networks": JobRow(
+        "VmNicUpdateJob", "Update network adapters", _ENTITY, _ASR, "recorded.md 10"
+    ),
     "map_storage": JobRow(
         "ClassificationPairing", _PAIR_STORAGE, _STORAGE, _ASR, "behaviour.md 2.6"
     ),

@@ -250,6 +250,7 @@ TASKS: Final[Mapping[str, TaskRow]] = {
     "VMNetworksUpdateVMNicsTaskDetach": TaskRow(
         "VMNetworksUpdateVMNicsTaskDetach", "Detach network ({count})", "recorded.md 10"
     ),
+    "VmNicUpdateTask": TaskRow("VmNicUpdate", "Updating the network adapters", "ours"),
     "ClassificationPairingPreflightChecksTask": TaskRow(
         "ClassificationPairingPrerequisitesCheck",
         "Prerequisites check for mapping classifications",

@@ -35,6 +35,13 @@ from service_hub.domain.scenarios.item_life import (
     PURGE,
     REPAIR,
 )
+from service_hub.domain.scenarios.mappings import (
+    MAP_NETWORK,
+    MAP_STORAGE,
+    UNMAP_NETWORK,
+    UNMAP_STORAGE,
+    UPDATE_NETWORKS,
+)
 from service_hub.domain.scenarios.offline import OFFLINE_SPECS
 from service_hub.domain.scenarios.plans import PLANS
 from service_hub.domain.scenarios.servers import (
@@ -155,6 +162,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "delete_policy": DELETE_POLICY,
     "tidy_partner": TIDY_PARTNER,
     "inject_event": INJECT_EVENT,
+    "update_networks": UPDATE_NETWORKS,
+    "map_network": MAP_NETWORK,
+    "unmap_network": UNMAP_NETWORK,
+    "map_storage": MAP_STORAGE,
+    "unmap_storage": UNMAP_STORAGE,
 }
 """Every plan under the key that a stored job keeps."""
 
@@ -171,6 +183,7 @@ _BY_OPERATION: Final[Mapping[Operation, str]] = {
     Operation.UNPLANNED_FAILOVER: "unplanned_failover",
     Operation.COMMIT: "commit",
     Operation.CHANGE_RECOVERY_POINT: "change_recovery_point",
+    Operation.UPDATE_NETWORKS: "update_networks",
 }
 
 

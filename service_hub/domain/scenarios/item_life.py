@@ -56,8 +56,11 @@ def _completion(key: str, side: tuple[Side, ...], *, final: bool) -> Scenario:
             TaskSpec(
                 *task_names("ReplicaConfigurationPreflightChecksTask"),
             ),
+            # The primary is connected already; without a mapping the replica stays apart.
             TaskSpec(
                 *task_names("ReplicaConfigurationTask"),
+                side,
+                Verb.CONNECT_ADAPTERS,
                 skipped_if="no_network_mapping",
             ),
             update_states(skipped_if=None if final else "states_updated_later"),

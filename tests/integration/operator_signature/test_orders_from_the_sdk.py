@@ -132,6 +132,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
             policies=world.hub.policies,
             pairing=world.hub.pairing,
             protection=world.hub.protection,
+            networks=world.hub.networks,
+            storage=world.hub.storage,
             jobs=world.hub.jobs,
             servers=servers,
             tokens=KnownTokens(),

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pydantic import JsonValue
 
 from service_hub.domain.jobs import Job, JobError, JobState, TaskState
+from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.pairs import reflect_on_mapping
 from service_hub.domain.planning import (
     JobIdentity,
@@ -53,6 +54,8 @@ class MemoryHub:
     policies: dict[str, ReplicationPolicy] = field(default_factory=dict)
     mappings: list[ContainerMapping] = field(default_factory=list)
     items: dict[str, ProtectedItem] = field(default_factory=dict)
+    network_mappings: dict[str, NetworkMapping] = field(default_factory=dict)
+    storage_mappings: dict[str, StorageMapping] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     identities: list[RequestIdentity] = field(default_factory=list)
     arguments: list[Mapping[str, JsonValue]] = field(default_factory=list)

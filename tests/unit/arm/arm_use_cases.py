@@ -1,4 +1,7 @@
-"""The use cases of the ports over a hub in memory, and the surface's view of them."""
+"""The use cases of the ports over a hub in memory, and the surface's view of them.
+
+Over 400 lines because every port of the surface is played here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +44,7 @@ from tests.unit.arm.arm_estate import (
 )
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.arm_jobs import MemoryJobs
+from tests.unit.arm.arm_mappings import MemoryNetworks, MemoryStorage
 from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 
@@ -390,6 +394,8 @@ def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> Ar
         policies=MemoryPolicies(hub),
         pairing=MemoryPairing(hub),
         protection=MemoryProtection(hub),
+        networks=MemoryNetworks(hub),
+        storage=MemoryStorage(hub),
         jobs=MemoryJobs(hub),
         servers=MemoryServers(hub),
         tokens=KnownTokens(),

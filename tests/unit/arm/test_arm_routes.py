@@ -65,6 +65,21 @@ WORKING_BUILDERS = {
     "replication_policies": ("get", "list", "create", "delete"),
     "replication_jobs": ("get", "list", "cancel", "restart", "resume"),
     "replication_networks": ("get", "list", "list_by_replication_fabrics"),
+    "replication_network_mappings": (
+        "get",
+        "list",
+        "list_by_replication_networks",
+        "create",
+        "update",
+        "delete",
+    ),
+    "replication_storage_classification_mappings": (
+        "get",
+        "list",
+        "list_by_replication_storage_classifications",
+        "create",
+        "delete",
+    ),
     "replication_logical_networks": ("get", "list_by_replication_fabrics"),
     "replication_storage_classifications": ("get", "list", "list_by_replication_fabrics"),
     "vaults": (

@@ -27,6 +27,7 @@ from service_hub.domain.scenarios import (
     AFTER_FAILED_UNDO,
     OFFLINE_SPECS,
     TAKE_BACK_FIRST,
+    TAKE_OVER,
     TaskSpec,
     scenario_key,
 )
@@ -70,15 +71,22 @@ def _arguments_of(job: Job) -> Mapping[str, object]:
 
 
 def own_specs_of(
-    operation: Operation, state: ProtectionState, *, offline: bool, deletes: bool = False
+    operation: Operation,
+    state: ProtectionState,
+    *,
+    offline: bool,
+    deletes: bool = False,
+    takes_over: bool = False,
 ) -> tuple[TaskSpec, ...]:
     """Return the specs that a job beginning in this state has of its own, mostly none.
 
     `offline`: the item's first copy travels, or is to travel, on a medium. `deletes`: the replica
-    goes with its protection.
+    goes with its protection. `takes_over`: it replicates already.
     """
     if operation is Operation.DISABLE and deletes:
         return AFTER_DELETION
+    if operation is Operation.ENABLE and takes_over:
+        return TAKE_OVER
     if offline and operation in OFFLINE_SPECS:
         return OFFLINE_SPECS[operation]
     mends = operation is Operation.PLANNED_FAILOVER and state in UNDO_FAILED_STATES
@@ -154,6 +162,8 @@ def _possible_specs(operation: Operation, item: ProtectedItem) -> tuple[tuple[Ta
     """
     if operation is Operation.DISABLE:
         return (AFTER_DELETION, ())
+    if operation is Operation.ENABLE and item.taken_over:
+        return (TAKE_OVER,)
     both = operation is Operation.ENABLE
     ways = (True, False) if both else (item.initial_replication_type == "Offline",)
     return tuple(own_specs_of(operation, item.state, offline=each) for each in ways)

@@ -130,7 +130,13 @@ def plan_item_job(
     test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}
     target = item.id if operation in _BY_ITEM_NAME | test_operations else item.machine_at(source)
     deletes = operation is Operation.DISABLE and deletes_replica(item, plan.policy)
-    own = own_specs_of(operation, item.state, offline=_is_offline(plan, operation), deletes=deletes)
+    own = own_specs_of(
+        operation,
+        item.state,
+        offline=_is_offline(plan, operation),
+        deletes=deletes,
+        takes_over=item.taken_over,
+    )
     adapters = adapters_for(item, operation, direction, plan.mapped)
     return Job(
         id=identity.job_id,
@@ -165,7 +171,7 @@ def deletes_replica(item: ProtectedItem, policy: ReplicationPolicy) -> bool:
     Never what is failed over: it may be the only copy. What enabling has left half made always.
     """
     if item.state is ProtectionState.ENABLE_FAILED:
-        return True
+        return not item.taken_over
     return policy.replica_deletion_required and item.state in _WITH_IDLE_REPLICA
 
 
@@ -183,7 +189,7 @@ def _task_ids(key: str, own: Sequence[TaskSpec]) -> list[str]:
 def _is_offline(plan: ItemPlan, operation: Operation) -> bool:
     """Whether the first copy travels: as the policy says it now, or said it when it was begun."""
     if operation is Operation.ENABLE:
-        return is_offline(plan.policy)
+        return is_offline(plan.policy) and not plan.item.taken_over
     return plan.item.initial_replication_type == "Offline"
 
 
@@ -238,6 +244,13 @@ def _context(
             context["failed_over_at"] = item.last_failover_at.isoformat()
         if "kept_machine_id" in arguments:
             context["kept_machine_id"] = arguments["kept_machine_id"]
+    if operation is Operation.ENABLE and item.taken_over and view is not None and view.replication:
+        peer = view.replication
+        place: dict[str, JsonValue] = {
+            "replica_host": peer.peer_host,
+            "replica_port": peer.peer_port,
+        }
+        context["result:CreateProtectionTargetTask"] = place
     if operation is Operation.TEST_FAILOVER:
         context["test_machine_id"] = str(arguments["test_machine_id"])
         context["test_name"] = f"{item.friendly_name} - Test"

@@ -10,6 +10,7 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.taking_over import relationship_to_take_over, taking_over
 from service_hub.ports import FabricFacts, Reader, Versioned
 from service_hub.services.fabrics import FabricService
 from service_hub.services.mapping_facts import MappingReader
@@ -53,6 +54,26 @@ class ItemPlans:
             " for its job",
             "policyId",
         )
+
+    async def new(
+        self,
+        vault: Vault,
+        machine: MachineView,
+        mapping: ContainerMapping,
+        facts: FabricFacts,
+        ids: tuple[str, str],
+    ) -> ProtectedItem:
+        """Return the item of a machine that is not protected; one that replicates is taken over.
+
+        `ids`: of its replica and relationship, where they are new.
+        """
+        former = await self._reader.get(FormerItem, machine.machine_id)
+        known = None if former is None else former.record
+        item = new_item(vault, machine, mapping, facts, ids, former=known)
+        recovery = await self._fabrics.facts_by_id(mapping.recovery_provider_id)
+        view = None if recovery.inventory is None else recovery.inventory.view
+        present = relationship_to_take_over(machine, view, mapping.recovery_cloud_id)
+        return item if present is None else taking_over(item, present)
 
     async def plan(self, item: ProtectedItem, machine: MachineView | None) -> ItemPlan:
         """Return the facts for a job on an item; `machine` is what enabling protects."""
@@ -113,5 +134,5 @@ def new_item(
         recovery_machine_id=ids[0],
         relationship_id=ids[1],
         state=ProtectionState.UNPROTECTED,
-        epoch=FIRST_EPOCH if former is None else former.epoch + 1,
+        epoch=max(FIRST_EPOCH, machine.epoch) if former is None else former.epoch + 1,
     )

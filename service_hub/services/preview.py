@@ -29,7 +29,7 @@ from service_hub.looker_ports import ExpectedDuration, Preview
 from service_hub.ports import Checker, Clock, FabricFacts, Reader
 from service_hub.services.durations import DurationService
 from service_hub.services.fabrics import FabricService
-from service_hub.services.item_plans import ItemPlans, new_item
+from service_hub.services.item_plans import ItemPlans
 from service_hub.services.job_restarts import Restarts
 from service_hub.services.preview_plans import PlanPreviews
 from service_hub.services.preview_requests import ACTIONS, RequestPreviews
@@ -205,7 +205,8 @@ class PreviewService:
                 name = None if policy is None else str(policy)
                 mapping = await self._plans.mapping(vault, machine.cloud_id, name)
                 ids = (NOT_MADE, NOT_MADE)
-                return _Target(new_item(vault, machine, mapping, facts, ids), machine)
+                item = await self._plans.new(vault, machine, mapping, facts, ids)
+                return _Target(item, machine)
         raise NotFoundError(target)
 
     async def _provider(self, vault: Vault, target: str) -> Provider:

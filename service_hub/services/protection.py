@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error, refusal_of_state, refusal_when_busy
-from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleVersionError
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.operator_signatures import check_signature, with_signature
 from service_hub.domain.planning import (
@@ -21,7 +21,6 @@ from service_hub.domain.planning import (
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import (
     ContainerMapping,
-    FormerItem,
     MachineObservation,
     ProtectedItem,
     ReplicationPolicy,
@@ -42,10 +41,10 @@ from service_hub.ports import (
     Versioned,
 )
 from service_hub.services.fabrics import FabricService
-from service_hub.services.item_plans import ItemPlans, new_item
+from service_hub.services.item_plans import ItemPlans
 from service_hub.services.pair_facts import cloud_of
 from service_hub.services.policies import activity
-from service_hub.services.requests import RequestLedger
+from service_hub.services.requests import TRIES_MAX, RequestLedger
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -99,9 +98,7 @@ class ProtectionService:
             present = await self._reader.get(ProtectedItem, machine.machine_id)
             if present is None:
                 ids = (self._clock.new_id(), self._clock.new_id())
-                former = await self._reader.get(FormerItem, machine.machine_id)
-                known = None if former is None else former.record
-                item = new_item(vault, machine, mapping, facts, ids, former=known)
+                item = await self._plans.new(vault, machine, mapping, facts, ids)
                 present = Versioned(item, NEW)
             return await self._begin(present, Operation.ENABLE, {}, identity, machine=machine)
 
@@ -127,7 +124,18 @@ class ProtectionService:
         return await self._requests.once(identity, decide)
 
     async def begin_internal(self, item_id: str, operation: Operation) -> None:
-        """Begin what the hub itself begins; nothing happens when it is not allowed now."""
+        """Begin what the hub itself begins; nothing happens when it is not allowed now.
+
+        The end of a job and an observation may begin the same at one moment: one of them does.
+        """
+        for _ in range(TRIES_MAX):
+            try:
+                return await self._begin_internal(item_id, operation)
+            except StaleVersionError:
+                continue
+        raise StaleVersionError(f"{operation.value} of {item_id} found no quiet moment")
+
+    async def _begin_internal(self, item_id: str, operation: Operation) -> None:
         present = await self._reader.get(ProtectedItem, item_id)
         if present is None or present.record.current is not None:
             return

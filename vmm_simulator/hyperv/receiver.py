@@ -223,6 +223,10 @@ class ReplicaReceiver:
         machine = self._store.machine(machine.machine_id)
         if machine.relationship is None:
             machine = await self._create(machine, offer)
+        else:
+            machine = await self._store.change_machine(
+                machine.machine_id, lambda present: _with_settings(present, offer)
+            )
         applied = self._backend.applied_cut(machine.machine_id)
         fabric = self._store.fabric
         cluster = fabric.cluster(self._store.host(self._fqdn).cluster)
@@ -348,3 +352,14 @@ def _never(_: MachineRecord) -> bool:
 
 def _awaits_import(machine: MachineRecord) -> bool:
     return machine.relationship is not None and machine.relationship.awaits_import
+
+
+def _with_settings(machine: MachineRecord, offer: Offer) -> MachineRecord:
+    """Return a replica that is there already with the settings that its primary names now."""
+    return with_relationship(
+        machine,
+        interval_seconds=offer.interval_seconds,
+        recovery_points=offer.recovery_points,
+        application_consistent_hours=offer.application_consistent_hours,
+        compression=offer.compression,
+    )

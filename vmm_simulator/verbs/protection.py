@@ -69,7 +69,16 @@ async def enable(call: Call[EnableReplication]) -> Result:
 
     def create(present: MachineRecord) -> MachineRecord:
         if present.relationship is not None:
-            return moved(present, Operation.CREATE_PRIMARY)
+            # It replicates already: it goes on with the settings of now (behaviour 2.3).
+            return with_relationship(
+                moved(present, Operation.CREATE_PRIMARY),
+                interval_seconds=arguments.interval_seconds,
+                recovery_points=arguments.recovery_points,
+                application_consistent_hours=arguments.application_consistent_hours,
+                compression=arguments.compression,
+                consistency_group=arguments.consistency_group,
+                window=arguments.window,
+            )
         relationship = RelationshipRecord(
             relationship_id=arguments.relationship_id,
             mode=ReplicationMode.NONE,

@@ -34,6 +34,7 @@ from service_hub.domain.scenarios.item_life import (
     ENABLE,
     PURGE,
     REPAIR,
+    TAKE_OVER,
 )
 from service_hub.domain.scenarios.mappings import (
     MAP_NETWORK,
@@ -115,6 +116,7 @@ __all__ = [
     "SETTLING_RETRY",
     "STILL_PAIRED",
     "TAKE_BACK_FIRST",
+    "TAKE_OVER",
     "TASK_SECONDS_MAX",
     "TEST_FAILOVER",
     "TEST_FAILOVER_CLEANUP",

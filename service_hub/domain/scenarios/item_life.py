@@ -44,6 +44,15 @@ ENABLE: Final = Scenario(
 )
 
 
+TAKE_OVER: Final = (
+    # Its replica is known. The primary hears of the epoch first: a replica that knew a higher one
+    # would refuse its changes, and have it stopped.
+    replace(ENABLE.task("CreateProtectionTargetTask"), sides=(), verb=None, undo=None),
+    replace(ENABLE.task("EnableProtectionTask"), undo=None),
+)
+"""Enabling what replicates already: the job makes nothing of it, so that nothing is undone."""
+
+
 def _completion(key: str, side: tuple[Side, ...], *, final: bool) -> Scenario:
     return Scenario(
         *job_names(key),

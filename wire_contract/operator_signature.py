@@ -163,6 +163,8 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.UPDATE_PROTECTION: _BOTH,
     },
     SignedOperation.TEST_FAILOVER: {
+        Verb.CREATE_TEST_NETWORKS: _R,
+        Verb.REMOVE_TEST_NETWORKS: _R,
         Verb.CREATE_TEST_MACHINE: _R,
         Verb.PREPARE_TEST_MACHINE: _R,
         Verb.START: _R,
@@ -170,6 +172,7 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.REMOVE_TEST_MACHINE: _R,
     },
     SignedOperation.TEST_FAILOVER_CLEANUP: {
+        Verb.REMOVE_TEST_NETWORKS: _BOTH,
         Verb.START: _BOTH,
         Verb.SHUT_DOWN: _BOTH,
         Verb.REMOVE_TEST_MACHINE: _BOTH,

@@ -276,8 +276,10 @@ def _adapters_set(expected: Expected, machine: MachineView) -> str | None:
     each_its_own = expected.arguments.get("network_ids")
     if isinstance(each_its_own, list):
         found = [nic.network_id for nic in machine.nics]
-        rest = [None] * (len(found) - len(each_its_own))
-        return differs("the adapters' networks", [*each_its_own, *rest], found)
+        wanted_ids = [*each_its_own, *[None] * len(found)][: len(found)]
+        if any(each_its_own) and not found:
+            return "there is no adapter to connect"
+        return differs("the adapters' networks", wanted_ids, found)
     wanted = expected.arguments.get("network_id")
     if wanted is not None and not machine.nics:
         return f"there is no adapter on network {wanted}"

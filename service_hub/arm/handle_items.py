@@ -24,6 +24,7 @@ from service_hub.arm.chosen_points import point_named, point_of_details
 from service_hub.arm.ids import (
     CONTAINERS,
     FABRICS,
+    LOGICAL_NETWORKS,
     NETWORKS,
     POLICIES,
     PROTECTABLE_ITEMS,
@@ -34,6 +35,7 @@ from service_hub.arm.ids import (
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
 from service_hub.arm.render_items import item_body, item_id, recovery_point_body, recovery_points
+from service_hub.domain.drill_networks import environment, unfit
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
@@ -213,7 +215,7 @@ def test_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     refuse_other_providers(wanted.provider_specific_details, _DETAILS)
     return {
         "failover_direction": wanted.failover_direction,
-        "network_id": _test_network(wanted, vault, facts),
+        **_test_network(wanted, vault, facts),
         **_chosen(point_of_details(wanted.provider_specific_details, vault, facts)),
     }
 
@@ -242,31 +244,47 @@ def no_arguments(call: Call, vault: Vault, facts: ItemFacts) -> Arguments:
     return {}
 
 
-def _test_network(wanted: TestFailoverProperties, vault: Vault, facts: ItemFacts) -> str | None:
-    if wanted.network_type == "LogicalNetworkAsInput":
-        raise InvalidRequestError(
-            "A test network can't be made on a logical network in this version. Use"
-            " NoNetworkAttachAsInput, or VmNetworkAsInput with the id of a VM network.",
-            "properties.networkType",
-        )
+def _test_network(
+    wanted: TestFailoverProperties, vault: Vault, facts: ItemFacts
+) -> dict[str, JsonValue]:
+    """Return the existing network of the test, or what is to be made for it on a logical one."""
+    logical = wanted.network_type == "LogicalNetworkAsInput"
     if wanted.network_type == "NoNetworkAttachAsInput" or wanted.network_id is None:
-        if wanted.network_type == "VmNetworkAsInput":
+        if logical or wanted.network_type == "VmNetworkAsInput":
+            kind = "logical network" if logical else "VM network"
             raise InvalidRequestError(
-                "VmNetworkAsInput needs the id of a VM network of the recovery side.", _NETWORK
+                f"{wanted.network_type} needs the id of a {kind} of the recovery side.", _NETWORK
             )
-        return None
-    fabric_name, network_id = names_in_id(wanted.network_id, vault, (FABRICS, NETWORKS), _NETWORK)
+        return {"network_id": None}
+    kinds = (FABRICS, LOGICAL_NETWORKS if logical else NETWORKS)
+    fabric_name, network_id = names_in_id(wanted.network_id, vault, kinds, _NETWORK)
     side = Direction(wanted.failover_direction).place(Side.RECOVERY)
     fabric = facts.primary if side is Side.PRIMARY else facts.recovery
     if fabric_name.lower() != fabric.provider.fabric_name.lower():
         raise InvalidRequestError(
             "The network must be one of the server on which the test machine starts.", _NETWORK
         )
+    source = facts.recovery if side is Side.PRIMARY else facts.primary
+    copy = facts.recovery_machine if side is Side.PRIMARY else facts.primary_machine
+    nics = () if copy is None else copy.machine.nics
+    of_source = source.inventory.view.networks if source.inventory else ()
+    if logical:
+        drill = environment(nics, of_source, network_id)
+        if drill is None:
+            raise InvalidRequestError(
+                "The machine is connected to no network: there is none to make for its test. Use"
+                " NoNetworkAttachAsInput.",
+                "properties.networkType",
+            )
+        return {"network_id": None, "drill": drill}
     known = fabric.inventory.view.networks if fabric.inventory else ()
     for network in known:
         if network.network_id.lower() == network_id.lower():
-            return network.network_id
-    raise InvalidRequestError(f"The server has no VM network '{network_id}'.", _NETWORK)
+            against = unfit(nics, of_source, network)
+            if against is not None:
+                raise InvalidRequestError(f"25080: {against}.", _NETWORK)
+            return {"network_id": network.network_id}
+    raise InvalidRequestError(f"7004: The server has no VM network '{network_id}'.", _NETWORK)
 
 
 def _lies_in(facts: ItemFacts, call: Call) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from service_hub.domain.drill_networks import network_of_each_nic, networks_to_make
 from service_hub.domain.item_life import REMOVALS
 from service_hub.domain.jobs import UNDO_SUFFIX, Dispatch, Job
 from service_hub.domain.protection import Operation
@@ -27,6 +28,8 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
         return str(_look(job, "clouds", dispatch.side))
     if spec.target is Target.SERVER:
         return job.target_object_id
+    if spec.target is Target.SITE:
+        return str(_look(job, "servers", dispatch.side))
     if spec.target is Target.KEPT_COPY:
         return str(job.context["kept_machine_id"])
     if spec.target is Target.TEST_MACHINE:
@@ -186,7 +189,33 @@ def _create_test_machine(job: Job, side: Side) -> Arguments:
 
 def _prepare_test_machine(job: Job, side: Side) -> Arguments:
     del side
+    drill = _drill(job)
+    if drill is not None:
+        test_machine_id = str(job.context["test_machine_id"])
+        return {"network_ids": network_of_each_nic(drill, test_machine_id)}
     return {"network_id": job.context.get("network_id")}
+
+
+def _create_test_networks(job: Job, side: Side) -> Arguments:
+    drill, test_machine_id = _drill(job), str(job.context["test_machine_id"])
+    assert drill is not None, "networks are made for a test that was asked for with some"
+    return {
+        "logical_network_id": drill["logical_network_id"],
+        "cloud_id": _look(job, "clouds", side),
+        "test_machine_id": test_machine_id,
+        "networks": networks_to_make(drill, test_machine_id),
+    }
+
+
+def _remove_test_networks(job: Job, side: Side) -> Arguments:
+    del side
+    return {"test_machine_id": str(job.context["test_machine_id"])}
+
+
+def _drill(job: Job) -> dict[str, Any] | None:
+    arguments = job.context.get("arguments")
+    drill = arguments.get("drill") if isinstance(arguments, dict) else None
+    return drill if isinstance(drill, dict) else None
 
 
 def _prepare_cloud(job: Job, side: Side) -> Arguments:
@@ -222,6 +251,8 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.REVERSE_REPLICATE: _reverse_replicate,
     Verb.KEEP_COPY: _keep_copy,
     Verb.CREATE_TEST_MACHINE: _create_test_machine,
+    Verb.CREATE_TEST_NETWORKS: _create_test_networks,
+    Verb.REMOVE_TEST_NETWORKS: _remove_test_networks,
     Verb.PREPARE_TEST_MACHINE: _prepare_test_machine,
     Verb.PREPARE_CLOUD: _prepare_cloud,
     Verb.PAIR_CLOUD: _pair_cloud,

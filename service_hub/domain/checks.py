@@ -77,7 +77,9 @@ def job_error(code: str, now: datetime, *, name: str, detail: str) -> JobError:
 
 def provider_error(error: ProviderError, now: datetime, *, name: str) -> JobError:
     """Return a provider's failure as the job shows it: our part and the provider's."""
-    base = job_error(errors.PROVIDER_FAILED, now, name=name, detail=error.message)
+    own = str(error.code) in {errors.TEST_NETWORK_TYPE, errors.NETWORK_MISSING}
+    code = str(error.code) if own else errors.PROVIDER_FAILED
+    base = job_error(code, now, name=name, detail=error.message)
     return base.model_copy(
         update={
             "provider_code": error.code,

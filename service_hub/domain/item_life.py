@@ -62,7 +62,12 @@ def direction_of(
 def key_of(item: ProtectedItem, operation: Operation, arguments: Mapping[str, object]) -> str:
     """Return the plan that an operation on the item has, asked for with these arguments."""
     keeps = choice_of(arguments) is SourceChanges.KEEP
-    return scenario_key(operation, unplanned=item.failed_over_unplanned, keeps=keeps)
+    networks = bool(arguments.get("drill"))
+    if operation is Operation.TEST_FAILOVER_CLEANUP:
+        networks = item.test_networks
+    return scenario_key(
+        operation, unplanned=item.failed_over_unplanned, keeps=keeps, networks=networks
+    )
 
 
 def _arguments_of(job: Job) -> Mapping[str, object]:
@@ -105,8 +110,16 @@ def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem
             "left_by": None,
             "test_machine_id": str(test_machine) if test_machine else item.test_machine_id,
             **_way_of_first_copy(job),
+            **_networks_of_test(job),
         }
     )
+
+
+def _networks_of_test(job: Job) -> dict[str, bool]:
+    """Return whether networks are made for the test that begins, nothing for other jobs."""
+    if job.operation is not Operation.TEST_FAILOVER:
+        return {}
+    return {"test_networks": bool(_arguments_of(job).get("drill"))}
 
 
 def _way_of_first_copy(job: Job) -> dict[str, str]:
@@ -295,6 +308,7 @@ def _after_success(job: Job, item: ProtectedItem) -> dict[str, Any]:
                 "test_state": TestState.MARKED_FOR_DELETION,
                 "test_machine_id": None,
                 "test_opened_at": None,
+                "test_networks": False,
             }
         case Operation.PURGE:
             return {"test_machine_id": None, "test_opened_at": None}

@@ -223,6 +223,10 @@ def _context(
         },
         "settings": _settings(plan, operation),
         **_offline_folders(plan, operation),
+        "servers": {
+            Side.PRIMARY.value: plan.primary.vmm_id,
+            Side.RECOVERY.value: plan.recovery.vmm_id,
+        },
         "unplanned": item.failed_over_unplanned,
         "arguments": dict(arguments),
     }

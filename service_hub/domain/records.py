@@ -275,7 +275,8 @@ class ProtectedItem(Record):
     recovery plan that holds it from beginning to end, also while none of its own jobs runs.
     `taken_over`: it replicated already when its protection began.
     `offline_folder` is the folder below the policy's paths that its first copy was written to.
-    `failover_point_id`: the recovery point that was chosen for the failover, None: the newest.
+    `test_networks`: networks were made for the open test. `failover_point_id`: the recovery point
+    that was chosen for the failover, None: the newest.
     """
 
     kind: ClassVar[str] = "protected_item"
@@ -307,6 +308,7 @@ class ProtectedItem(Record):
     failover_point_id: str | None = None
     last_test_failover_at: datetime | None = None
     test_opened_at: datetime | None = None
+    test_networks: bool = False
     left_by: str | None = None
     initial_replication_type: Literal["OverNetwork", "Offline", "None"] = "OverNetwork"
     adapters: tuple[AttachedAdapter, ...] = ()

@@ -43,6 +43,7 @@ from tests.support.hub_stories import (
 )
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory
 from tests.support.injecting import FABRIC, injecting
+from tests.support.kill_stories import DRILL
 from tests.support.mapped_estate import furnish, observed
 from tests.support.site_views import with_host_added
 from wire_contract.events import Assignment
@@ -135,6 +136,18 @@ async def _kept(world: HubWorld) -> None:
     await _done(world, await ask(world, Operation.REVERSE_REPLICATE))
     await _done(world, await ask(world, Operation.REVERSE_REPLICATE, source_changes="Keep"))
     await completed(world)
+
+
+async def _drilled(world: HubWorld) -> None:
+    """A test with a network of its own."""
+    await protected(world)
+    arguments: dict[str, Any] = {"drill": DRILL}
+    operation = Operation.TEST_FAILOVER.value
+    job = await world.protection.request(
+        world.vault, MACHINE_ID, operation, arguments, world.identity()
+    )
+    await _done(world, job.id)
+    await _done(world, await ask(world, Operation.TEST_FAILOVER_CLEANUP))
 
 
 async def _tested(world: HubWorld) -> None:
@@ -371,6 +384,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "unplanned": _unplanned,
     "points": _points,
     "kept": _kept,
+    "drilled": _drilled,
     "tested": _tested,
     "undone_and_restarted": _undone_and_restarted,
     "tried_again": _tried_again,

@@ -9,6 +9,8 @@ Over 400 lines because it is one list with a story for each operation.
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from service_hub.domain.injections import InjectionKind
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import (
@@ -348,6 +350,31 @@ async def _cancelled(world: KillWorld) -> None:
     faults.replace(())
 
 
+DRILL: dict[str, JsonValue] = {
+    "logical_network_id": "logical-test",
+    "networks": [
+        {
+            "name": "network",
+            "like": "WindowsNetworkVirtualization",
+            "dynamic_addresses": False,
+            "subnets": [{"name": "web", "address_list": ["10.9.0.0/24"]}],
+        }
+    ],
+    "nics": [0],
+}
+"""What a test asks for whose machine is connected to one virtual network."""
+
+
+async def _tested_with_networks(world: KillWorld) -> None:
+    """Test a failover in a network that is made for it."""
+    identity = world.identity()
+    arguments = {"failover_direction": "PrimaryToRecovery", "network_id": None, "drill": DRILL}
+    operation = Operation.TEST_FAILOVER.value
+    await world.call(
+        lambda hub: hub.protection.request(hub.vault, MACHINE, operation, arguments, identity)
+    )
+
+
 async def _reversed_keeping(world: KillWorld) -> None:
     """Reverse after an unplanned failover, and set the former source's disks aside."""
     identity = world.identity()
@@ -419,6 +446,20 @@ MAPPINGS = (
 )
 
 AFTERWARDS = (
+    Story(
+        "tested with networks",
+        "EnableProtection of Unprotected",
+        frozenset({"test_failover_with_networks"}),
+        _tested_with_networks,
+        rests_in(ProtectionState.TEST_OPEN),
+    ),
+    Story(
+        "cleaned up with networks",
+        "tested with networks",
+        frozenset({"test_failover_cleanup_with_networks"}),
+        asking(Operation.TEST_FAILOVER_CLEANUP),
+        rests_in(ProtectionState.PROTECTED),
+    ),
     Story(
         "reversed keeping",
         "UnplannedFailover of Protected",

@@ -313,7 +313,10 @@ async def _revert_bytes(call: Call[Any], machine: MachineRecord) -> bool:
 
 async def _revert_replica(call: Call[NoArguments], machine: MachineRecord) -> None:
     backend = call.host.backend
-    await call.change(lambda each: each.model_copy(update={"desired_running": False}))
+    # Who came back meanwhile may have been told that it is not the active copy, and fenced it: as a
+    # replica it need not be, and the next failover starts it.
+    unfenced = {"desired_running": False, "fenced": False}
+    await call.change(lambda each: each.model_copy(update=unfenced))
     await _turn_off(call, machine)
     if machine.state in (S.REPLICATING, S.SUSPENDED, S.CRITICAL):
         return

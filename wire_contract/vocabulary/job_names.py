@@ -62,6 +62,12 @@ JOBS: Final[Mapping[str, JobRow]] = {
     "reverse_keeping": _REVERSE,
     # Tests of failovers.
     "test_failover": JobRow("TestFailover", "Test failover", _ENTITY, _TEST, "recorded.md 2"),
+    "test_failover_with_networks": JobRow(
+        "TestFailover", "Test failover", _ENTITY, _TEST, "behaviour.md 2.8"
+    ),
+    "test_failover_cleanup_with_networks": JobRow(
+        "TestFailoverCleanup", _CLEANUP, _ENTITY, _TEST, "behaviour.md 2.8"
+    ),
     "test_failover_cleanup": JobRow(
         "TestFailoverCleanup", _CLEANUP, _ENTITY, _TEST, "recorded.md 3"
     ),

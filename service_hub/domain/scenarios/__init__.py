@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from service_hub.domain.protection import Operation
-from service_hub.domain.scenarios.failover_tests import TEST_FAILOVER, TEST_FAILOVER_CLEANUP
+from service_hub.domain.scenarios.failover_tests import (
+    CLEANUP_WITH_NETWORKS,
+    TEST_FAILOVER,
+    TEST_FAILOVER_CLEANUP,
+    TEST_FAILOVER_WITH_NETWORKS,
+)
 from service_hub.domain.scenarios.failovers import (
     AFTER_FAILED_UNDO,
     CANCEL_PLANNED_FAILOVER,
@@ -84,6 +89,7 @@ __all__ = [
     "CANCEL_PLANNED_FAILOVER",
     "CANCEL_UNPLANNED_FAILOVER",
     "CHANGE_RECOVERY_POINT",
+    "CLEANUP_WITH_NETWORKS",
     "COMMIT",
     "COMPLETE_PRIMARY",
     "COMPLETE_RECOVERY",
@@ -120,6 +126,7 @@ __all__ = [
     "TASK_SECONDS_MAX",
     "TEST_FAILOVER",
     "TEST_FAILOVER_CLEANUP",
+    "TEST_FAILOVER_WITH_NETWORKS",
     "TIDY_PARTNER",
     "TRANSIENT_CODES",
     "TRANSIENT_RETRY",
@@ -143,6 +150,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "complete_primary": COMPLETE_PRIMARY,
     "complete_recovery": COMPLETE_RECOVERY,
     "test_failover": TEST_FAILOVER,
+    "test_failover_with_networks": TEST_FAILOVER_WITH_NETWORKS,
+    "test_failover_cleanup_with_networks": CLEANUP_WITH_NETWORKS,
     "test_failover_cleanup": TEST_FAILOVER_CLEANUP,
     "planned_failover": PLANNED_FAILOVER,
     "unplanned_failover": UNPLANNED_FAILOVER,
@@ -189,6 +198,12 @@ _BY_OPERATION: Final[Mapping[Operation, str]] = {
 }
 
 
+_WITH_NETWORKS: Final[Mapping[Operation, str]] = {
+    Operation.TEST_FAILOVER: "test_failover_with_networks",
+    Operation.TEST_FAILOVER_CLEANUP: "test_failover_cleanup_with_networks",
+}
+
+
 def plan_key(operation: Operation) -> str:
     """Return the key of an operation on a plan."""
     if operation is Operation.REVERSE_REPLICATE:
@@ -198,8 +213,12 @@ def plan_key(operation: Operation) -> str:
     return key
 
 
-def scenario_key(operation: Operation, *, unplanned: bool, keeps: bool = False) -> str:
+def scenario_key(
+    operation: Operation, *, unplanned: bool, keeps: bool = False, networks: bool = False
+) -> str:
     """Return the plan of an operation; some depend on the kind of failover before them."""
+    if networks and operation in _WITH_NETWORKS:
+        return _WITH_NETWORKS[operation]
     if operation is Operation.REVERSE_REPLICATE and unplanned and keeps:
         return "reverse_keeping"
     if operation is Operation.REVERSE_REPLICATE:

@@ -44,6 +44,25 @@ TEST_FAILOVER: Final = Scenario(
     ),
 )
 
+_CHECK, *_REST = TEST_FAILOVER.tasks
+
+TEST_FAILOVER_WITH_NETWORKS: Final = Scenario(
+    *job_names("test_failover_with_networks"),
+    (
+        _CHECK,
+        TaskSpec(
+            *task_names("CreateTestEnvironmentTask"),
+            RECOVERY,
+            Verb.CREATE_TEST_NETWORKS,
+            Target.SITE,
+            undo=Verb.REMOVE_TEST_NETWORKS,
+            undo_on_failure=True,
+        ),
+        *_REST,
+    ),
+)
+"""Networks are made for the test alone (behaviour.md, 2.8)."""
+
 TEST_FAILOVER_CLEANUP: Final = Scenario(
     *job_names("test_failover_cleanup"),
     (
@@ -66,3 +85,18 @@ TEST_FAILOVER_CLEANUP: Final = Scenario(
         ),
     ),
 )
+
+CLEANUP_WITH_NETWORKS: Final = Scenario(
+    *job_names("test_failover_cleanup_with_networks"),
+    (
+        *TEST_FAILOVER_CLEANUP.tasks,
+        TaskSpec(
+            *task_names("CleanupTestEnvironmentTask"),
+            RECOVERY,
+            Verb.REMOVE_TEST_NETWORKS,
+            Target.SITE,
+            no_way_back=True,
+        ),
+    ),
+)
+"""The networks that were made for the test go last."""

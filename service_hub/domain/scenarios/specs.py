@@ -24,6 +24,7 @@ class Target(StrEnum):
     MACHINE = "machine"
     TEST_MACHINE = "test_machine"
     KEPT_COPY = "kept_copy"
+    SITE = "site"
     CLOUD = "cloud"
     SERVER = "server"
 

@@ -264,7 +264,7 @@ async def test_a_recovery_point_is_one_that_the_replica_lists(surface: Surface) 
     ("properties", "target"),
     [
         ({"networkType": "VmNetworkAsInput"}, "properties.networkId"),
-        ({"networkType": "LogicalNetworkAsInput"}, "properties.networkType"),
+        ({"networkType": "LogicalNetworkAsInput"}, "properties.networkId"),
         (
             {"networkId": f"{SERVERS}/{FABRICS[Side.PRIMARY]}/replicationNetworks/n"},
             "properties.networkId",

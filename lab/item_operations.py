@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from azure.mgmt.recoveryservicessiterecovery import models
 
@@ -14,6 +14,9 @@ CERTIFICATE_AUTHENTICATION: Final = 2
 
 PROVIDER: Final = "HyperVReplica2012R2"
 """instanceType of everything between two VMM sites of 2012 R2 hosts."""
+
+SourceChanges = Literal["Keep", "Discard"]
+"""What becomes of what a former source alone holds when replication is reversed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +134,23 @@ class ItemOperations:
         begin = partial(items.begin_failover_commit, *self.path)
         return await self.operator.run(f"commit of {self.name}", begin, self.on_task)
 
-    async def reverse_replicate(self, direction: Direction) -> FinishedJob:
-        """Replicate back; `direction` is that of the next failover (recorded.md section 7)."""
-        content = models.ReverseReplicationInput(
-            properties=models.ReverseReplicationInputProperties(
-                failover_direction=direction.value,
-                provider_specific_details=models.ReverseReplicationProviderSpecificInput(
-                    instance_type=PROVIDER
-                ),
-            )
-        )
+    async def reverse_replicate(
+        self, direction: Direction, source_changes: SourceChanges | None = None
+    ) -> FinishedJob:
+        """Replicate back; `direction` is that of the next failover (recorded.md section 7).
+
+        `source_changes`: what becomes of what the former source alone holds (docs/arm-surface.md).
+        """
+        properties = models.ReverseReplicationInputProperties(
+            failover_direction=direction.value,
+            provider_specific_details=models.ReverseReplicationProviderSpecificInput(
+                instance_type=PROVIDER
+            ),
+        ).as_dict()
+        if source_changes is not None:
+            # Our own property: the SDK's model has none of the name, and takes any JSON.
+            properties["sourceChanges"] = source_changes
+        content = {"properties": properties}
         items = self.operator.recovery.replication_protected_items
         begin = partial(items.begin_reprotect, *self.path, content)
         return await self.operator.run(f"reversal of {self.name}", begin, self.on_task)

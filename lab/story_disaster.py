@@ -82,9 +82,10 @@ async def site_comes_back(situation: Situation) -> None:
     async with asyncio.TaskGroup() as group:
         for name in names:
             group.create_task(_until_fenced(situation, name))
+    situation.console.say("what the lost site wrote and had not sent is given up, as was measured")
     async with asyncio.TaskGroup() as group:
         for name in names:
-            group.create_task(reverse(situation, name, Direction.PRIMARY_TO_RECOVERY))
+            group.create_task(reverse(situation, name, Direction.PRIMARY_TO_RECOVERY, "Discard"))
 
 
 def _judge_cut(situation: Situation, name: str, applied: int, found: CopyInspection) -> None:

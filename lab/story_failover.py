@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from lab.held_start import HeldMachine, run_with_held_starts
+from lab.item_operations import SourceChanges
 from lab.measure import CopyInspection, image_paths, inspect_copy, ledger_of, note_figures
 from lab.operator_client import FinishedJob
 from lab.report import OperationFigures, OperationName
@@ -83,11 +84,18 @@ async def planned(situation: Situation, name: str, direction: Direction) -> None
     await wait_replicating(situation, target, name)
 
 
-async def reverse(situation: Situation, name: str, direction: Direction) -> None:
+async def reverse(
+    situation: Situation,
+    name: str,
+    direction: Direction,
+    source_changes: SourceChanges | None = None,
+) -> None:
     """Replicate back after a failover in `direction`, until the item is Protected."""
     loop = asyncio.get_running_loop()
     started = loop.time()
-    job: FinishedJob = await situation.item(name).reverse_replicate(opposite(direction))
+    job: FinishedJob = await situation.item(name).reverse_replicate(
+        opposite(direction), source_changes
+    )
     await wait_protected(situation.item(name))
     situation.figures.append(
         OperationFigures(

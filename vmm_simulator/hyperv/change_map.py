@@ -72,10 +72,12 @@ class ChangeMap:
     def mark(self, offset: int, length: int) -> None:
         """Note that these bytes are about to change."""
         bits, parts = self._bits, self.parts
-        if parts is not None:
-            for block, touched in parts_touched(offset, length):
-                parts[block] |= touched
-        for block in blocks_touched(offset, length):
+        if parts is None:
+            for block in blocks_touched(offset, length):
+                bits[block >> 3] |= 1 << (block & 7)
+            return
+        for block, touched in parts_touched(offset, length):
+            parts[block] |= touched
             bits[block >> 3] |= 1 << (block & 7)
 
     def has(self, block: int) -> bool:

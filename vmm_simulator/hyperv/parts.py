@@ -4,7 +4,7 @@ A guest's scattered writes of some KiB would otherwise be sent, kept and written
 64 KiB. A byte of 0 for a block that is marked says nothing: then all of it counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from vmm_simulator.hyperv.blocks import BLOCK_BYTES
@@ -23,16 +23,15 @@ class Piece(NamedTuple):
     zero: bool
 
 
-def parts_touched(offset: int, length: int) -> Iterator[tuple[int, int]]:
-    """Yield (block, byte of its parts) for a range of bytes."""
+def parts_touched(offset: int, length: int) -> Sequence[tuple[int, int]]:
+    """Return (block, byte of its parts) for a range of bytes."""
     first, last = offset >> _SHIFT, (offset + length - 1) >> _SHIFT
-    for block in range(first >> 3, (last >> 3) + 1):
-        parts = ALL_PARTS
-        if block == first >> 3:
-            parts &= ALL_PARTS << (first & 7)
-        if block == last >> 3:
-            parts &= ALL_PARTS >> (7 - (last & 7))
-        yield block, parts
+    begin, end = first >> 3, last >> 3
+    head, tail = ALL_PARTS << (first & 7) & ALL_PARTS, ALL_PARTS >> (7 - (last & 7))
+    if begin == end:
+        # Most writes: this is done for each one of a guest.
+        return ((begin, head & tail),)
+    return [(begin, head), *((block, ALL_PARTS) for block in range(begin + 1, end)), (end, tail)]
 
 
 def _runs(parts: int) -> tuple[tuple[int, int], ...]:

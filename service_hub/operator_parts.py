@@ -13,6 +13,7 @@ from service_hub.config import HubSettings
 from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
 from service_hub.hub_api.looker_routes import looker_routes
+from service_hub.hub_api.offer_routes import OffersApi, offer_routes
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
@@ -110,6 +111,7 @@ def operator_application(
         *looker_routes(lookers.api(servers_api)),
         *injection_routes(InjectionApi(door=servers_api, injections=cases.injections)),
         *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
+        *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),
     ]
     application.add_routes([*own, *arm_routes(arm_api)])
     return application

@@ -315,7 +315,7 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The VM network {name} can't be mapped to this one.",
             "It is not offered: {detail}.",
             "Pair the clouds first; in VMM, attach the logical network of the target to the target "
-            "cloud; or choose a network that is offered (site-recovery shows them).",
+            "cloud; or choose a network that is offered (GET network-offers shows them).",
         ),
         Catalogued(
             NETWORK_MAPPED,

@@ -23,10 +23,17 @@ from vmm_simulator.vmm.fitness import Status
 from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.machine_edits import create_machine, put_disk, remove_machine
 from vmm_simulator.vmm.records import DiskRecord, HostRecord, MachineRecord
-from wire_contract.vocabulary import ReplicationMode
+from wire_contract.vocabulary import ReplicationMode, RunState
 
 STOP_SECONDS: Final = 60.0
 """How long a guest may take to shut down before it is turned off."""
+
+_STATE_JOBS: Final = {
+    Status.RUNNING: "Start virtual machine",
+    Status.PAUSED: "Pause virtual machine",
+    Status.SAVED: "Save virtual machine",
+    Status.POWER_OFF: "Shut down virtual machine",
+}
 
 Holding = Callable[[Iterable[str]], AbstractAsyncContextManager[None]]
 """Holds the locks of machines, so that no verb runs on them meanwhile."""
@@ -138,15 +145,16 @@ class EstateControl:
             await host.backend.remove_disks(machine_id, ())
 
     async def set_state(self, machine_id: str, state: Status) -> None:
-        """Start a machine, shut it down, or save it."""
-        name = {Status.RUNNING: "Start", Status.SAVED: "Save"}.get(state, "Shut down")
+        """Start a machine or let it go on, pause it, save it, or shut it down."""
         async with (
-            self._history.job(f"{name} virtual machine", machine_id),
+            self._history.job(_STATE_JOBS[state], machine_id),
             self._holding([machine_id]),
         ):
             machine = self._fabric.store.machine(machine_id)
             if state is Status.RUNNING:
                 await self._start(machine)
+            elif state is Status.PAUSED:
+                await self._pause(machine)
             else:
                 await self._stop(machine, saved=state is Status.SAVED)
 
@@ -182,6 +190,16 @@ class EstateControl:
         )
         await self._fabric.host_of(changed).guests.start(changed)
 
+    async def _pause(self, machine: MachineRecord) -> None:
+        """Hold the guest; a host that goes down loses its memory: the machine then is off."""
+        guests = self._fabric.host_of(machine).guests
+        if guests.run_state(machine) is RunState.PAUSED:
+            return
+        await guests.pause(machine)
+        await self._fabric.store.change_machine(
+            machine.machine_id, lambda each: each.model_copy(update={"desired_running": False})
+        )
+
     async def _stop(self, machine: MachineRecord, *, saved: bool) -> None:
         guests = self._fabric.host_of(machine).guests
         was_running = guests.pid(machine.machine_id) is not None
@@ -193,7 +211,9 @@ class EstateControl:
         changed = await self._fabric.store.change_machine(
             machine.machine_id, lambda each: each.model_copy(update=stopped)
         )
-        if not await guests.stop(changed, STOP_SECONDS):
+        # A paused guest cannot end by itself; what it acknowledged is on the disks.
+        paused = guests.run_state(changed) is RunState.PAUSED
+        if paused or not await guests.stop(changed, STOP_SECONDS):
             await guests.kill(changed)
 
     def _record_of(self, wanted: NewMachine) -> MachineRecord:

@@ -103,14 +103,14 @@ class DiskChange(Settings):
 
 
 class MachineState(Settings):
-    """What a machine is to be: Running, PowerOff or Saved."""
+    """What a machine is to be: Running, PowerOff, Saved or Paused."""
 
     state: Status
 
     @model_validator(mode="after")
     def _can_be_asked_for(self) -> Self:
-        if self.state not in (Status.RUNNING, Status.POWER_OFF, Status.SAVED):
-            raise ValueError("a machine can be Running, PowerOff or Saved")
+        if self.state in (Status.UNDER_MIGRATION, Status.CREATING):
+            raise ValueError("a machine can be Running, PowerOff, Saved or Paused")
         return self
 
 

@@ -101,7 +101,7 @@ def stops_without_order(authority: Authority, view: MachineView | None) -> bool:
     if view is None:
         return False
     primary = _mode(view) is ReplicationMode.PRIMARY
-    if not authority.authoritative and (primary or view.run_state is RunState.RUNNING):
+    if not authority.authoritative and (primary or view.run_state is not RunState.OFF):
         # Already stopped and fenced: nothing more is taken away.
         return not (view.fenced and view.run_state is RunState.OFF)
     return not primary and 0 < view.epoch < authority.epoch

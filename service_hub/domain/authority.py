@@ -61,13 +61,15 @@ def warnings_of(item: ProtectedItem, side: Side, views: Views) -> tuple[str, ...
         words.append(f"the hub's database says that {item.authority.value} is authoritative")
     if partner is None:
         words.append(f"the {side.other.value} site has shown nothing since the restore")
-    elif partner.run_state is RunState.RUNNING:
+    elif partner.run_state is not RunState.OFF:
+        how = "is paused" if partner.run_state is RunState.PAUSED else "runs"
         words.append(
-            f"the copy at {side.other.value} runs: it is stopped, and what it wrote is not copied"
+            f"the copy at {side.other.value} {how}: it is stopped, and what it wrote is not copied"
         )
     if holder is not None:
         if holder.run_state is not RunState.RUNNING:
-            words.append(f"the copy at {side.value} does not run")
+            how = "is paused" if holder.run_state is RunState.PAUSED else "does not run"
+            words.append(f"the copy at {side.value} {how}")
         if holder.fenced:
             words.append(f"the copy at {side.value} was fenced: a newer one has run elsewhere")
         if partner is not None and holder.epoch < partner.epoch:

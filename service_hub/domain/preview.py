@@ -291,7 +291,12 @@ _EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
 
 
 def _already(copy: SeenCopy | None, state: RunState) -> str:
-    if copy is None or copy.machine.run_state is not state:
+    if copy is None:
+        return ""
+    if copy.machine.run_state is RunState.PAUSED:
+        refused = " (it is paused and cannot: resume it or turn it off first)"
+        return refused if state is RunState.OFF else " (it is paused, and goes on)"
+    if copy.machine.run_state is not state:
         return ""
     return " (it is off already)" if state is RunState.OFF else " (it runs already)"
 

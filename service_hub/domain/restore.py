@@ -9,13 +9,14 @@ from wire_contract.vocabulary import ReplicationMode, RunState, Side
 def agrees(authority: Side, views: Mapping[Side, MachineView]) -> bool:
     """Return whether the copy at `authority` is plainly the one that may run.
 
-    It must not be fenced, and either it alone runs, or it alone replicates as the primary.
+    It must not be fenced, and either it alone runs (paused or not), or it alone replicates as the
+    primary.
     """
     other = Side.RECOVERY if authority is Side.PRIMARY else Side.PRIMARY
     holder, partner = views[authority], views[other]
-    if holder.fenced or partner.run_state is RunState.RUNNING:
+    if holder.fenced or partner.run_state is not RunState.OFF:
         return False
-    return holder.run_state is RunState.RUNNING or (
+    return holder.run_state is not RunState.OFF or (
         _is_primary(holder) and not _is_primary(partner)
     )
 

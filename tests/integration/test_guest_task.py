@@ -98,6 +98,53 @@ async def test_a_task_writes_answers_and_stops_with_its_record_finished(
         await guest.challenge(NONCE, BOUND_SECONDS)
 
 
+@pytest.mark.parametrize("as_task", [True, False])
+async def test_a_paused_guest_stands_still_and_goes_on_from_there(
+    spec: GuestSpec, guests: list[GuestHandle], tmp_path: Path, as_task: bool
+) -> None:
+    storage = Storage(spec.disks)
+    as_process = replace(spec, log_file=tmp_path / "guest.log")
+    guests.append(
+        guest := await (start(spec, storage) if as_task else start_guest(as_process, storage))
+    )
+    for _ in range(2):
+        await more_written(storage)
+        await guest.pause()
+        await guest.pause()
+        count, before = len(storage.records), [path.read_bytes() for path in spec.disks]
+        assert (guest.running, guest.paused) == (True, True)
+        with pytest.raises(TimeoutError):
+            await guest.challenge(NONCE, 0.1)
+        await asyncio.sleep(20 / RATE)
+        assert len(storage.records) == count, "no write comes while it is paused"
+        assert [path.read_bytes() for path in spec.disks] == before
+        guest.resume()
+    await more_written(storage)
+    assert (guest.running, guest.paused) == (True, False)
+    assert await guest.stop(BOUND_SECONDS)
+    result = verify_machine(spec.disks, [], authoritative_epochs={1})
+    assert red_reasons(result, loss_allowed=False) == []
+    with pytest.raises(TimeoutError, match="ended"):
+        await guest.pause()
+
+
+@pytest.mark.parametrize("as_task", [True, False])
+async def test_a_paused_guest_can_be_killed_and_does_not_stop(
+    spec: GuestSpec, guests: list[GuestHandle], tmp_path: Path, as_task: bool
+) -> None:
+    storage = Storage(spec.disks)
+    as_process = replace(spec, log_file=tmp_path / "guest.log")
+    guests.append(
+        guest := await (start(spec, storage) if as_task else start_guest(as_process, storage))
+    )
+    await guest.pause()
+    assert not await guest.stop(0.1)
+    assert guest.paused
+    await guest.kill()
+    assert (guest.running, guest.paused) == (False, False)
+    assert not images_locked(spec.disks)
+
+
 async def test_task_and_process_go_on_from_each_others_disks(
     spec: GuestSpec, guests: list[GuestHandle], tmp_path: Path
 ) -> None:

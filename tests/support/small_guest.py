@@ -23,6 +23,7 @@ class SmallGuest(GuestHandle):
         self.freezes = 0
         self._images = [os.open(path, os.O_RDONLY) for path in spec.disks]
         self._running = True
+        self._paused = False
         for image in self._images:
             fcntl.flock(image, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -35,6 +36,11 @@ class SmallGuest(GuestHandle):
     def running(self) -> bool:
         """Whether it runs."""
         return self._running
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is held where it stands."""
+        return self._running and self._paused
 
     @property
     def exit_code(self) -> int | None:
@@ -61,6 +67,14 @@ class SmallGuest(GuestHandle):
             last_record=0,
             epoch=self.spec.epoch,
         )
+
+    async def pause(self) -> None:
+        """Be held; what a test writes meanwhile is its own affair."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
 
     async def freeze(self, seconds: float) -> None:
         """Hold still, unless told otherwise."""

@@ -99,8 +99,22 @@ class GuestHandle(Protocol):
         """Whether the process is alive."""
 
     @property
+    def paused(self) -> bool:
+        """Whether it is held where it stands; only while it is alive."""
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended (see GuestExit), None while it runs."""
+
+    async def pause(self) -> None:
+        """Hold it where it stands, for as long as anybody likes; a second time changes nothing.
+
+        What it had written reaches the storage first; no write of it comes after the return.
+        TimeoutError when it has ended, or cannot be held.
+        """
+
+    def resume(self) -> None:
+        """Let a paused one go on from where it stood."""
 
     async def challenge(self, nonce: str, seconds: float) -> GuestState:
         """Have the guest answer; TimeoutError when it does not within the bound, or has ended."""

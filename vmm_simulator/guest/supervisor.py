@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from vmm_simulator.guest.interface import (
     GuestStorage,
 )
 from vmm_simulator.guest.locks import images_locked
+from vmm_simulator.guest.stopping import is_stopped, wait_stopped
 
 __all__ = ["GuestProcess", "images_locked", "start_guest"]
 
@@ -122,6 +124,11 @@ class GuestProcess:
         return self._process.poll() is None
 
     @property
+    def paused(self) -> bool:
+        """Whether the process is stopped, asked of the kernel now."""
+        return self.running and is_stopped(self._process.pid)
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended (see GuestExit), None while it runs."""
         return self._process.poll()
@@ -172,6 +179,17 @@ class GuestProcess:
             last_record=int(answer["last_record"]),
             epoch=int(answer["epoch"]),
         )
+
+    async def pause(self) -> None:
+        """Stop the process; what it had sent is served before the return, nothing comes after."""
+        if not self.running or self._exited.is_set():
+            raise TimeoutError(f"the guest has ended with exit code {self.exit_code}")
+        self._process.send_signal(signal.SIGSTOP)
+        await wait_stopped(self._process.pid, self._writer.get_extra_info("socket").fileno())
+
+    def resume(self) -> None:
+        """Have the process go on; one that was not stopped is left as it is."""
+        self._process.send_signal(signal.SIGCONT)
 
     async def freeze(self, seconds: float) -> None:
         """Return when the guest has finished its record, flushed, and writes nothing."""

@@ -113,6 +113,8 @@ class TaskGuest:
         self._stopping = False
         self._called = asyncio.Event()
         self._freeze: _Freeze | None = None
+        self._going = asyncio.Event()
+        self._going.set()
         self._exit: GuestExit | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -133,14 +135,31 @@ class TaskGuest:
         return self._working is not None and not self._working.done()
 
     @property
+    def paused(self) -> bool:
+        """Whether the task is held where it stands."""
+        return self.running and not self._going.is_set()
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended (see GuestExit), None while it runs."""
         return None if self._exit is None else int(self._exit)
+
+    async def pause(self) -> None:
+        """Hold it before its next write, acknowledgement or end."""
+        if not self.running:
+            raise TimeoutError(f"the guest has ended with exit code {self.exit_code}")
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Let it go on from where it stood."""
+        self._going.set()
 
     async def challenge(self, nonce: str, seconds: float) -> GuestState:
         """Return the guest's answer, checked against the host's own reading of the images."""
         if not self.running:
             raise TimeoutError(f"the guest has ended with exit code {self.exit_code}")
+        if self.paused:
+            raise TimeoutError("the guest is paused: it answers nothing")
         async with asyncio.timeout(seconds):
             answer = self._answer(nonce)
             verified = await asyncio.to_thread(self._check.holds, nonce, answer, self.pid)
@@ -223,6 +242,7 @@ class TaskGuest:
         self._exit = GuestExit.HOST_GONE
         try:
             await self._write_records()
+            await self._going.wait()
             await self._storage.flush()
             self._exit = GuestExit.STOPPED
         except PermissionError as error:
@@ -284,6 +304,7 @@ class TaskGuest:
         number, layout = self._number + 1, self._layout
         place = layout.rewrite_place(number)
         content = layout.schedule.content(number)
+        await self._going.wait()
         self._storage.write(place.disk_index, place.offset, content, number - 1)
         await self._storage.flush()
         data = encode_record(
@@ -294,12 +315,14 @@ class TaskGuest:
             previous=self._previous,
         )
         place = layout.record_place(number)
+        await self._going.wait()
         self._storage.write(place.disk_index, place.offset, data, number)
         await self._storage.flush()
         record = parse_record(data)
         assert record is not None, "what was encoded is a record"
         self._number, self._previous = number, record.checksum
         if self._ledger is not None:
+            await self._going.wait()
             await self._append(self._ledger, record)
 
     async def _append(self, ledger: "TaskLedger", record: Record) -> None:

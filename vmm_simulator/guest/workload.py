@@ -193,12 +193,18 @@ class Workload:
             pause = min(pause * 2, LEDGER_PAUSE_SECONDS_MAX)
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Serve host and ledger until `done`, at most for `seconds`; return whether it is done."""
+        """Serve host and ledger until `done`, at most for `seconds`; return whether it is done.
+
+        What has come by the end of that time counts: a guest that was paused meanwhile finds its
+        answers waiting.
+        """
         deadline = time.monotonic() + seconds
+        is_late = False
         while not done():
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if is_late:
                 return False
+            remaining = max(0.0, deadline - time.monotonic())
+            is_late = remaining <= 0
             with selectors.DefaultSelector() as selector:
                 selector.register(self._host.socket, selectors.EVENT_READ)
                 connection = None if self._ledger is None else self._ledger.socket

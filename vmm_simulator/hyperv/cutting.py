@@ -35,8 +35,8 @@ class Member:
 
     @property
     def runs(self) -> bool:
-        """Whether it has a guest that could write."""
-        return self.host.guests.run_state(self.machine) is RunState.RUNNING
+        """Whether it has a guest that could hold what its disks do not, paused or not."""
+        return self.host.guests.run_state(self.machine) is not RunState.OFF
 
 
 async def cut_together(

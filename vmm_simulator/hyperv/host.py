@@ -66,7 +66,7 @@ class Host:
         self.receiver = receiver
         self._addresses = addresses
         self._client = client
-        receiver.runs = lambda machine: guests.run_state(machine) is RunState.RUNNING
+        receiver.runs = lambda machine: guests.run_state(machine) is not RunState.OFF
         self._tickets = tickets
         self._ports = ListeningPorts(fqdn, self._listener)
         self._broker: ListeningPorts | None = None

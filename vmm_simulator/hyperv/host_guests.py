@@ -141,10 +141,10 @@ class HostGuests:
         guest.storage.go_on(self._backend)
 
     def run_state(self, machine: MachineRecord) -> RunState:
-        """Return whether the machine runs, read from its process or the locks on its images."""
+        """Return how the machine runs, read from its process or the locks on its images."""
         handle = self._handles.get(machine.machine_id)
         if handle is not None and handle.running:
-            return RunState.RUNNING
+            return RunState.PAUSED if handle.paused else RunState.RUNNING
         locked = self._surroundings.locked(_paths(machine))
         return RunState.RUNNING if locked else RunState.OFF
 
@@ -154,10 +154,13 @@ class HostGuests:
         return handle.pid if handle is not None and handle.running else None
 
     async def start(self, machine: MachineRecord) -> None:
-        """Return when a guest process of this machine runs; one that runs already stays."""
+        """Return when a guest of this machine runs; one that is there stays, and goes on."""
         machine_id = machine.machine_id
         present = self._handles.get(machine_id)
         if present is not None and present.running:
+            if present.paused:
+                present.resume()
+                log.info("guest_resumed", machine_id=machine_id)
             return
         await self.wait_unlocked(machine)
         spec = GuestSpec(
@@ -186,6 +189,24 @@ class HostGuests:
             ) from error
         log.info("guest_started", machine_id=machine_id, epoch=machine.epoch)
 
+    async def pause(self, machine: MachineRecord) -> None:
+        """Hold the guest where it stands; refused where none runs, or it cannot be held."""
+        handle = self._handles.get(machine.machine_id)
+        if handle is None or not handle.running:
+            raise RefusedError(
+                Code.INVALID_STATE, f"machine {machine.name} is off", "only a running one is paused"
+            )
+        try:
+            await handle.pause()
+        except TimeoutError as error:
+            handle.resume()
+            raise RefusedError(
+                Code.TIMEOUT,
+                f"the guest of machine {machine.name} could not be paused: {error}",
+                "look whether it still runs",
+            ) from error
+        log.info("guest_paused", machine_id=machine.machine_id)
+
     async def stop(self, machine: MachineRecord, seconds: float) -> bool:
         """Have the guest finish and end; False when it did not within the bound and goes on."""
         handle = self._handles.get(machine.machine_id)
@@ -205,7 +226,7 @@ class HostGuests:
     async def challenge(self, machine_id: str, nonce: str) -> GuestState | None:
         """Return the guest's answer to a nonce; None where none runs or it stays silent."""
         handle = self._handles.get(machine_id)
-        if handle is None or not handle.running:
+        if handle is None or not handle.running or handle.paused:
             return None
         try:
             return await handle.challenge(nonce, CHALLENGE_SECONDS)
@@ -214,9 +235,12 @@ class HostGuests:
             return None
 
     async def freeze(self, machine_id: str) -> bool:
-        """Have the guest hold still for a cut; False when it does not within the bound."""
+        """Have the guest hold still for a cut; False when it does not within the bound.
+
+        A paused one cannot: nobody in it can bring to the disks what it holds in memory.
+        """
         handle = self._handles.get(machine_id)
-        if handle is None or not handle.running:
+        if handle is None or not handle.running or handle.paused:
             return False
         try:
             await handle.freeze(FREEZE_SECONDS)
@@ -228,9 +252,12 @@ class HostGuests:
         return True
 
     async def thaw(self, machine_id: str) -> bool:
-        """Let the guest go on; whether it held still until now."""
+        """Let the guest go on; whether it held still until now.
+
+        One that was paused meanwhile answers nobody: its freeze ends by itself when it goes on.
+        """
         handle = self._handles.get(machine_id)
-        if handle is None or not handle.running:
+        if handle is None or not handle.running or handle.paused:
             return False
         try:
             held = await handle.thaw(THAW_SECONDS)

@@ -55,6 +55,16 @@ async def start(call: Call[NoArguments]) -> Result:
     return {}
 
 
+def check_shut_down(call: Call[ShutDown]) -> None:
+    """Refuse a paused machine: nobody in it hears that it is to shut down."""
+    if call.host.guests.run_state(call.machine) is RunState.PAUSED:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"machine {call.machine.name} is paused: its guest cannot shut down",
+            "resume it or turn it off",
+        )
+
+
 async def shut_down(call: Call[ShutDown]) -> Result:
     """Have the guest finish its record, flush and end."""
     before = call.machine

@@ -55,7 +55,8 @@ def check_enable(call: Call[EnableReplication]) -> None:
     _refuse_other_relationship(call)
     check_host_policy(call)
     check_way(call)
-    unfit = unfit_for_protection(call.fabric.store.inventory, call.machine)
+    run_state = call.host.guests.run_state(call.machine)
+    unfit = unfit_for_protection(call.fabric.store.inventory, call.machine, run_state)
     if unfit is not None:
         raise refused_state(f"machine {call.machine.name} cannot be protected: {unfit}")
 

@@ -120,7 +120,9 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     Verb.CONNECT_ADAPTERS: VerbRules(
         arguments.ConnectAdapters, adapters.connect_adapters, adapters.check_connect
     ),
-    Verb.SHUT_DOWN: VerbRules(arguments.ShutDown, machine.shut_down, holds=machine.is_off),
+    Verb.SHUT_DOWN: VerbRules(
+        arguments.ShutDown, machine.shut_down, machine.check_shut_down, machine.is_off
+    ),
     Verb.PREPARE_FAILOVER: VerbRules(
         arguments.NoArguments, failover.prepare_failover, failover.check_prepare
     ),

@@ -19,6 +19,7 @@ class Status(StrEnum):
     RUNNING = "Running"
     POWER_OFF = "PowerOff"
     SAVED = "Saved"
+    PAUSED = "Paused"
     UNDER_MIGRATION = "Under Migration"
     CREATING = "Creating"
 
@@ -29,14 +30,17 @@ def status(machine: MachineRecord, run_state: RunState) -> Status:
         return Status.CREATING
     if machine.migrating_to is not None:
         return Status.UNDER_MIGRATION
-    if run_state is RunState.RUNNING:
-        return Status.RUNNING
+    if run_state is not RunState.OFF:
+        return Status.PAUSED if run_state is RunState.PAUSED else Status.RUNNING
     return Status.SAVED if machine.saved else Status.POWER_OFF
 
 
-def unfit_for_protection(inventory: Inventory, machine: MachineRecord) -> str | None:
+def unfit_for_protection(
+    inventory: Inventory, machine: MachineRecord, run_state: RunState
+) -> str | None:
     """Return in words why a machine cannot be protected now, None where nothing speaks against it.
 
+    Saved and paused: behaviour 5, "not running and not powered off: start or turn off".
     The cloud's pairing and the host's preparation are asked by the relationship's own checks.
     """
     cloud = inventory.clouds.get(machine.cloud_id)
@@ -44,6 +48,8 @@ def unfit_for_protection(inventory: Inventory, machine: MachineRecord) -> str | 
         return f"cloud {cloud.name} has the capability profile {cloud.capability_profile}"
     if machine.saved:
         return "it is saved; start it or turn it off"
+    if run_state is RunState.PAUSED:
+        return "it is paused; resume it or turn it off"
     if machine.migrating_to is not None:
         return f"it is being moved to {machine.migrating_to}; wait for its end"
     if not 1 <= len(machine.disks) <= DISKS_MAX:

@@ -126,9 +126,14 @@ FABRIC_VERBS: Final = tuple(verb for verb in Verb if verb not in AGENT_VERBS)
 
 
 class RunState(StrEnum):
-    """Whether a machine runs; read back from its guest process, never remembered."""
+    """Whether a machine runs; read back from its guest process, never remembered.
+
+    A paused one writes nothing and answers nothing, but goes on the moment that somebody resumes
+    it: where two running copies are looked for, whatever is not off counts as running.
+    """
 
     RUNNING = "Running"
+    PAUSED = "Paused"
     OFF = "Off"
 
 

@@ -167,6 +167,12 @@ def test_a_test_machine_belongs_to_the_replica_that_it_was_made_of() -> None:
         (
             False,
             1,
+            {"replication": replication(mode="Replica"), "run_state": RunState.PAUSED},
+            True,
+        ),
+        (
+            False,
+            1,
             {"replication": replication(mode="Replica"), "run_state": RunState.OFF},
             False,
         ),

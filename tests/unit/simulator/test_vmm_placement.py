@@ -144,6 +144,7 @@ def test_vmm_makes_a_broker_only_where_addresses_are_by_dhcp() -> None:
         ({}, RunState.RUNNING, Status.RUNNING),
         ({}, RunState.OFF, Status.POWER_OFF),
         ({"saved": True}, RunState.OFF, Status.SAVED),
+        ({}, RunState.PAUSED, Status.PAUSED),
         ({"reserved": True}, RunState.OFF, Status.CREATING),
         ({"migrating_to": NODES[1]}, RunState.RUNNING, Status.UNDER_MIGRATION),
     ],
@@ -167,16 +168,25 @@ def test_the_status_of_a_machine(
 def test_what_a_machine_has_to_be_to_be_protected(
     changed: dict[str, Any], words: str | None
 ) -> None:
-    found = unfit_for_protection(inventory(machine()), machine(**changed))
+    found = unfit_for_protection(inventory(machine()), machine(**changed), RunState.RUNNING)
     assert found is words is None or (words is not None and words in (found or ""))
+
+
+def test_a_paused_machine_cannot_be_protected_and_one_that_is_off_can() -> None:
+    before = inventory(machine())
+    paused = unfit_for_protection(before, machine(), RunState.PAUSED)
+    assert paused == "it is paused; resume it or turn it off"
+    assert unfit_for_protection(before, machine(), RunState.OFF) is None
 
 
 def test_clouds_of_other_profiles_and_clusters_without_broker_protect_nothing() -> None:
     other = with_records(inventory(machine()), cloud(capability_profile="ESX Server"))
-    assert "ESX Server" in (unfit_for_protection(other, machine()) or "")
+    assert "ESX Server" in (unfit_for_protection(other, machine(), RunState.OFF) or "")
     bare = with_records(inventory(machine()), fabric(clusters=(STATIC,)))
-    assert "create the broker by hand" in (unfit_for_protection(bare, machine()) or "")
-    assert unfit_for_protection(bare, machine(on=ALONE)) is None
+    assert "create the broker by hand" in (
+        unfit_for_protection(bare, machine(), RunState.OFF) or ""
+    )
+    assert unfit_for_protection(bare, machine(on=ALONE), RunState.OFF) is None
 
 
 def moving(before: Inventory, target: str = NODES[1]) -> None:

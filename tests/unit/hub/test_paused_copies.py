@@ -2,7 +2,9 @@
 
 import pytest
 
+from service_hub.domain.authority import warnings_of
 from service_hub.domain.restore import agrees
+from tests.support.many_items import an_item
 from tests.support.site_views import machine, replication
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, RunState, Side
@@ -31,3 +33,13 @@ def test_a_restored_hub_takes_no_copy_beside_a_paused_one(
         Side.RECOVERY: copy("osaka", partner, ReplicationMode.REPLICA),
     }
     assert agrees(Side.PRIMARY, views) is agreed
+
+
+def test_an_operator_hears_that_a_copy_is_paused() -> None:
+    views = {
+        Side.PRIMARY: copy("tokyo", RunState.PAUSED, ReplicationMode.PRIMARY),
+        Side.RECOVERY: copy("osaka", RunState.PAUSED, ReplicationMode.REPLICA),
+    }
+    words = warnings_of(an_item(1), Side.PRIMARY, views)
+    assert "the copy at Primary is paused" in words
+    assert any(each.startswith("the copy at Recovery is paused: it is stopped") for each in words)

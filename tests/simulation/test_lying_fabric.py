@@ -1,0 +1,98 @@
+"""A fabric that answers ok and does nothing: the hub never reports that the task has succeeded.
+
+One lie for each verb that a scenario uses, told on both sites all through the story that uses it
+first; what is read back afterwards is not what the verb promises, and the job says so.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from service_hub.domain.jobs import Job, JobState, TaskState
+from service_hub.domain.scenarios import SCENARIOS
+from tests.support.hub_world import HubWorld
+from tests.support.kill_matrix import KillMatrix, matrix_folder, quiet_logs
+from tests.support.kill_stories import Story, stories
+from tests.support.kill_world import KillWorld
+from tests.support.played_network import played_network
+from vmm_simulator.faults import Fault
+from wire_contract.vocabulary import FaultKind, Verb
+
+HOLDS_BEFORE = frozenset(
+    {
+        Verb.COMPLETE_INITIAL_REPLICATION,
+        Verb.CLEAN_UP,
+        Verb.SYNCHRONIZE,
+        Verb.CHANGE_RECOVERY_POINT,
+        Verb.CONNECT_ADAPTERS,
+    }
+)
+"""What they promise holds in these stories before they are asked, so that a lie about it is none: a
+wait, a server that was never paired, nothing to send, the newest point, adapters as they are.
+tests/contract/test_fabric_verbs.py has them change something, and finds the lie."""
+
+TOLD_BETTER = {Verb.PREPARE_TEST_MACHINE: ("tested with networks", "test_failover_with_networks")}
+"""A story in which the verb changes something."""
+
+
+NOT_TOLD = frozenset({Verb.RESYNCHRONIZE})
+"""Used by a plan alone that has no story: it needs a replication that has failed."""
+
+
+LEFT_OUT = frozenset({"no_network_mapping", "states_updated_later"})
+"""Tasks with these flags are skipped in the stories."""
+
+
+def lies() -> Iterator[tuple[str, str, Verb]]:
+    """Return each verb with the first story and scenario that use it."""
+    seen = set(HOLDS_BEFORE)
+    for name, story in stories().items():
+        # What the story asks for comes before what the hub begins by itself after it.
+        for key in sorted(story.covers, key=lambda each: each.startswith("complete")):
+            for spec in SCENARIOS[key].tasks:
+                told = spec.skipped_if not in LEFT_OUT
+                if spec.verb is not None and spec.verb not in seen and told:
+                    seen.add(spec.verb)
+                    name_and_key = TOLD_BETTER.get(spec.verb, (name, key))
+                    yield *name_and_key, spec.verb
+
+
+def lied_to(story: Story, key: str, verb: Verb, ended: list[Job]) -> Story:
+    """Return the story with a lie, which is over when the job of that plan has ended."""
+
+    async def ask(world: KillWorld) -> None:
+        for site in world.sites.values():
+            site.faults.replace((Fault(verb=verb, kind=FaultKind.LIE),))
+        await story.ask(world)
+
+    async def over(world: HubWorld) -> bool:
+        jobs = [each.record for each in await world.store.find(Job)]
+        ended[:] = [job for job in jobs if job.scenario_key == key]
+        return bool(ended) and all(job.finished for job in jobs)
+
+    return replace(story, name=f"{story.name}, {verb} lies", ask=ask, over=over)
+
+
+def test_every_verb_of_the_scenarios_is_lied_about_here() -> None:
+    used = {spec.verb for each in SCENARIOS.values() for spec in each.tasks if spec.verb}
+    assert {verb for _, _, verb in lies()} == used - HOLDS_BEFORE - NOT_TOLD
+
+
+@pytest.mark.timeout(300)
+def test_a_lie_is_never_a_success() -> None:
+    with matrix_folder() as folder, quiet_logs(), played_network():
+        matrix = KillMatrix(folder)
+        believed: list[str] = []
+        for name, key, verb in lies():
+            ended: list[Job] = []
+            matrix.reference(lied_to(matrix.stories[name], key, verb, ended))
+            job = max(ended, key=lambda each: each.created_at)
+            told = [task for task in job.tasks if job.spec(task.task_id).verb is verb]
+            assert told, (name, verb)
+            if any(task.state is TaskState.SUCCEEDED for task in told):
+                believed.append(f"{verb} in '{name}': the task succeeded")
+            goes_on = all(job.spec(task.task_id).go_on_after_failure for task in told)
+            if job.state is not JobState.FAILED and not goes_on:
+                believed.append(f"{verb} in '{name}': the job ended as {job.state}")
+        assert not believed, "\n".join(believed)

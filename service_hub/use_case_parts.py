@@ -112,7 +112,7 @@ def use_cases(
     protection = ProtectionService(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
-    completion = CompletionService(reader=store, protection=protection)
+    completion = CompletionService(store, committer, clock, protection)
     engine.follow(_plans(engine, clock, parts, fabrics, requests))
     engine.follow(completion)
     servers = ServerService(

@@ -21,7 +21,12 @@ from vmm_simulator.verbs.call import Fabric
 from vmm_simulator.vmm.estate_edits import checked
 from vmm_simulator.vmm.fitness import Status
 from vmm_simulator.vmm.inventory import Edit, Inventory
-from vmm_simulator.vmm.machine_edits import create_machine, put_disk, remove_machine
+from vmm_simulator.vmm.machine_edits import (
+    ask_for_protection,
+    create_machine,
+    put_disk,
+    remove_machine,
+)
 from vmm_simulator.vmm.records import DiskRecord, HostRecord, MachineRecord
 from wire_contract.vocabulary import ReplicationMode, RunState
 
@@ -68,6 +73,15 @@ class EstateControl:
         """Do the same to a machine; no verb runs on it meanwhile."""
         async with self._history.job(name, machine_id), self._holding([machine_id]):
             await self._fabric.store.edit(checked(decide))
+
+    async def ask_for_protection(self, machine_id: str) -> None:
+        """Note that an administrator wants a machine protected; its provider tells the hub."""
+        now = self._fabric.clock.now()
+        await self.edit_machine(
+            "Change properties of virtual machine",
+            machine_id,
+            lambda each: ask_for_protection(each, machine_id, now),
+        )
 
     async def put_host(self, record: HostRecord) -> None:
         """Add a host, or change it."""

@@ -69,6 +69,7 @@ class EstateInterface:
             ("PUT", _MACHINE, self.create_machine),
             ("DELETE", _MACHINE, self.remove_machine),
             ("PUT", f"{_MACHINE}/state", self.set_state),
+            ("POST", f"{_MACHINE}/protection", self.ask_for_protection),
             ("PUT", f"{_MACHINE}/disks/{{disk_id}}", self.put_disk),
             ("PUT", f"{_MACHINE}/nics/{{nic_id}}", self.put_nic),
             ("DELETE", f"{_MACHINE}/nics/{{nic_id}}", self.remove_nic),
@@ -229,6 +230,12 @@ class EstateInterface:
         """Start, shut down or save a machine."""
         machine_id, wanted = _id(request, "machine_id"), await parsed(request, MachineState)
         await self._control.set_state(machine_id, wanted.state)
+        return await self._machine_answer(machine_id)
+
+    async def ask_for_protection(self, request: web.Request) -> web.Response:
+        """Ask for protection in the machine's "Datacenter Recovery" property."""
+        machine_id = _id(request, "machine_id")
+        await self._control.ask_for_protection(machine_id)
         return await self._machine_answer(machine_id)
 
     async def put_disk(self, request: web.Request) -> web.Response:

@@ -264,7 +264,9 @@ class MachineView(WireModel):
     """A machine as its host sees it now; `hyperv_id` is the same on both ends, `machine_id` is not.
 
     `fenced`: a higher epoch was seen elsewhere or the hub said that this copy is not the active
-    one; it cannot be started. `start_blocked_by`: why a start would be refused now, or null.
+    one; it cannot be started. `protection_asked_at`: when an administrator asked for protection in
+    VMM; null once it has begun or ended. `start_blocked_by`: why a start would be refused now,
+    or null.
     `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
     """
 
@@ -280,6 +282,7 @@ class MachineView(WireModel):
     epoch_confirmed: bool
     start_blocked_by: str | None
     protected_item: str | None
+    protection_asked_at: Moment | None = None
     test_machine_of: str | None = None
     kept_of: str | None = None
     disks: tuple[DiskView, ...]

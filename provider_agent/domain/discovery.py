@@ -52,6 +52,7 @@ def _followed(machine: MachineView) -> bool:
         machine.protected_item is not None
         or machine.replication is not None
         or machine.test_machine_of is not None
+        or machine.protection_asked_at is not None
     )
 
 
@@ -68,6 +69,7 @@ def _significant(machine: MachineView) -> tuple[object, ...]:
         machine.fenced,
         machine.epoch,
         machine.protected_item,
+        machine.protection_asked_at,
         machine.nics,
         replication and (replication.mode, replication.state, replication.health),
         replication and (replication.relationship_id, replication.peer_machine_id),

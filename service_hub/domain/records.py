@@ -143,6 +143,7 @@ class Alert(Record):
         "PartnerPurged",
         "JobStandsStill",
         "TestEnded",
+        "ProtectionNotBegun",
     ]
     message: str
     raised_at: datetime

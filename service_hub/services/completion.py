@@ -3,7 +3,8 @@
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import MachineObservation, ProtectedItem
-from service_hub.ports import Reader
+from service_hub.ports import Clock, Committer, Reader
+from service_hub.services.asked_in_vmm import AskedInVmm
 from service_hub.services.protection import ProtectionService
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 
@@ -11,9 +12,14 @@ from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 class CompletionService:
     """The Followers of the hub's ports, and told of every observation."""
 
-    def __init__(self, *, reader: Reader, protection: ProtectionService) -> None:
+    def __init__(
+        self, reader: Reader, committer: Committer, clock: Clock, protection: ProtectionService
+    ) -> None:
         self._reader = reader
         self._protection = protection
+        self._asked = AskedInVmm(
+            reader=reader, committer=committer, clock=clock, protection=protection
+        )
 
     def awaits(self, job: Job) -> bool:
         """Whether a completion may follow from the end of this job."""
@@ -25,7 +31,8 @@ class CompletionService:
             await self.consider(job.item_id)
 
     async def observed(self, provider_id: str, machine_id: str) -> None:
-        """Look whether an observed machine is what a completion waits for."""
+        """Look whether a machine is what a completion waits for, or asks to be protected."""
+        await self._asked.observed(provider_id, machine_id)
         for column in ("primary_provider_id", "recovery_provider_id"):
             for found in await self._reader.find(ProtectedItem, **{column: provider_id}):
                 item = found.record

@@ -290,7 +290,7 @@ async def hub_world(
             requests=requests,
             departures=leaving.departures,
         )
-        completion = CompletionService(reader=store, protection=protection)
+        completion = CompletionService(store, committer, clock, protection)
         plans = PlanService(
             reader=store,
             runner=engine,

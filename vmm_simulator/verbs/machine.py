@@ -23,6 +23,8 @@ async def update_protection(call: Call[UpdateProtection]) -> Result:
         return present.model_copy(
             update={
                 "protected_item": arguments.item,
+                # Answered, whichever it was.
+                "protection_asked_at": None,
                 "protected_role": role,
                 "protected_active": arguments.active and arguments.item is not None,
             }

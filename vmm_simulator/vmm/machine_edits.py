@@ -1,6 +1,7 @@
 """Changes that an administrator makes to machines, as edits of the inventory; pure."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.vmm.capacity import Needs, host_short_of
@@ -35,6 +36,20 @@ def create_machine(inventory: Inventory, machine: MachineRecord) -> Edit:
     for disk in machine.disks:
         _check_room(inventory, disk.path, disk.size_bytes)
     return with_addresses(inventory, machine)
+
+
+def ask_for_protection(inventory: Inventory, machine_id: str, now: datetime) -> Edit:
+    """Return the edit that asks for it in the machine's "Datacenter Recovery" property."""
+    machine = inventory.machines.get(machine_id)
+    if machine is None:
+        raise unknown("machine", machine_id)
+    if machine.protected_item is not None or machine.test_machine_of is not None:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"machine {machine.name} is protected already, or is a test machine",
+            "look at its Datacenter Recovery property",
+        )
+    return Edit(put=(machine.model_copy(update={"protection_asked_at": now}),))
 
 
 def remove_machine(inventory: Inventory, machine_id: str) -> Edit:

@@ -1,5 +1,6 @@
 """What a VMM server knows, as plain frozen records; the journal keeps them as they are."""
 
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from pydantic import Field
@@ -202,6 +203,7 @@ class MachineRecord(Record):
     protected_item: str | None = None
     protected_role: str | None = None
     protected_active: bool = False
+    protection_asked_at: datetime | None = None
     test_machine_of: str | None = None
     kept_of: str | None = None
     relationship: RelationshipRecord | None = None

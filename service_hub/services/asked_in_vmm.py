@@ -1,0 +1,111 @@
+"""Protects machines whose administrators asked for it in VMM (behaviour.md, 2.3).
+
+The provider sends name and id with the machine's view; the hub begins EnableProtection, as if the
+request had come over its own surface. What cannot begin is an alert, and is looked at again.
+"""
+
+import structlog
+
+from service_hub.domain.errors import DomainError, InvalidRequestError, StorageUnavailableError
+from service_hub.domain.records import (
+    Alert,
+    ContainerMapping,
+    FormerItem,
+    MachineObservation,
+    ProtectedItem,
+    Provider,
+    ReplicationPolicy,
+    Vault,
+)
+from service_hub.ports import Change, Clock, Committer, Reader, RequestIdentity, Save
+from service_hub.services.protection import ProtectionService
+from wire_contract.vmm_interface import MachineView
+
+log = structlog.get_logger(__name__)
+
+
+class AskedInVmm:
+    """Told of every observation."""
+
+    def __init__(
+        self, *, reader: Reader, committer: Committer, clock: Clock, protection: ProtectionService
+    ) -> None:
+        self._reader = reader
+        self._committer = committer
+        self._clock = clock
+        self._protection = protection
+
+    async def observed(self, provider_id: str, machine_id: str) -> None:
+        """Begin to protect a machine that asks for it, once for each time that it was asked."""
+        seen = await self._reader.get(MachineObservation, f"{provider_id}/{machine_id}")
+        if seen is None or not await self._is_open(seen.record.machine):
+            return
+        provider = await self._reader.get(Provider, provider_id)
+        if provider is None:
+            return
+        try:
+            await self._begin(provider.record, seen.record.machine)
+        except StorageUnavailableError:
+            raise
+        except DomainError as error:
+            await self._tell(provider.record, seen.record.machine, str(error))
+
+    async def _is_open(self, machine: MachineView) -> bool:
+        asked_at = machine.protection_asked_at
+        if asked_at is None or machine.protected_item is not None:
+            return False
+        if await self._reader.get(ProtectedItem, machine.machine_id) is not None:
+            return False
+        # Asked before its protection ended: that has been answered.
+        former = await self._reader.get(FormerItem, machine.machine_id)
+        ended_at = None if former is None else former.record.ended_at
+        return ended_at is None or asked_at > ended_at
+
+    async def _begin(self, provider: Provider, machine: MachineView) -> None:
+        vault = await self._reader.get(Vault, provider.vault_id)
+        if vault is None:
+            return
+        correlation = self._clock.new_id()
+        job = await self._protection.enable(
+            vault.record,
+            container=(provider.fabric_name, machine.cloud_id),
+            item_name=machine.machine_id,
+            machine_id=machine.machine_id,
+            policy_name=await self._policy(machine.cloud_id),
+            identity=RequestIdentity(
+                principal=f"provider {provider.id}",
+                client_request_id=f"asked in VMM at {machine.protection_asked_at}",
+                correlation_id=correlation,
+                method="PUT",
+                path=f"/vmm/machines/{machine.machine_id}",
+                body_digest="",
+            ),
+        )
+        log.info("protection_asked_in_vmm", machine_id=machine.machine_id, job_id=job.id)
+
+    async def _policy(self, cloud_id: str) -> str:
+        """Return the policy of the cloud's pair; InvalidRequestError where it has none."""
+        for found in await self._reader.find(ContainerMapping, primary_cloud_id=cloud_id):
+            policy = await self._reader.get(ReplicationPolicy, found.record.policy_id)
+            if policy is not None and found.record.mapping_state == "Paired":
+                return policy.record.name
+        raise InvalidRequestError(
+            "its cloud is not paired as a primary: pair it, then the protection begins by itself"
+        )
+
+    async def _tell(self, provider: Provider, machine: MachineView, cause: str) -> None:
+        """Raise one alert for each time that it was asked."""
+        alert_id = f"asked/{provider.id}/{machine.machine_id}/{machine.protection_asked_at}"
+        if await self._reader.get(Alert, alert_id) is not None:
+            return
+        alert = Alert(
+            id=alert_id,
+            vault_id=provider.vault_id,
+            provider_id=provider.id,
+            code="ProtectionNotBegun",
+            message=f"{machine.name} ({machine.machine_id}): its protection was asked for in VMM"
+            f" and could not begin: {cause}",
+            raised_at=self._clock.now(),
+        )
+        await self._committer.commit(Change(saves=(Save(alert, None),)))
+        log.warning("protection_not_begun", machine_id=machine.machine_id, cause=cause)

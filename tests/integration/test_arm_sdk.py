@@ -228,7 +228,7 @@ def test_protection_is_enabled_by_a_job(served: Served) -> None:
         made: Any = items.begin_create(*ITEM, wanted).result()
     assert made.name == MACHINE
     assert made.properties.protection_state == "InitialReplicationInProgress"
-    assert made.properties.allowed_operations == []
+    assert made.properties.allowed_operations == ["DisableProtection"]
 
 
 def test_an_item_is_tested_failed_over_and_reversed(served: Served) -> None:

@@ -17,7 +17,7 @@ from service_hub.domain.network_mapping import (
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem
 from service_hub.domain.storage_mapping import mapped_classification
-from wire_contract.vmm_interface import MachineView
+from wire_contract.vmm_interface import MachineView, NicView
 from wire_contract.vocabulary import Direction
 
 NOTHING_TO_CONNECT = "no_network_mapping"
@@ -71,3 +71,12 @@ def adapters_context(adapters: Sequence[Adapter]) -> dict[str, JsonValue]:
 def adapters_flags(adapters: Sequence[Adapter]) -> tuple[str, ...]:
     """Return whether there is nothing to connect, as a job keeps it."""
     return () if any(each["network_id"] for each in adapters) else (NOTHING_TO_CONNECT,)
+
+
+def networks_after(nics: Sequence[NicView], adapters: object) -> list[object]:
+    """Return the networks of a copy's adapters once a job has connected those that it names."""
+    present: dict[str, object] = {each.nic_id: each.network_id for each in nics}
+    for each in adapters if isinstance(adapters, list) else ():
+        if isinstance(each, dict):
+            present[str(each["nic_id"])] = each["network_id"]
+    return [*present.values()]

@@ -13,6 +13,7 @@ from typing import Final
 
 from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.decide import decide
+from service_hub.domain.item_mappings import networks_after
 from service_hub.domain.jobs import (
     UNDO_SUFFIX,
     AskInventory,
@@ -306,24 +307,13 @@ def _without_network(job: Job, copy: SeenCopy | None, *, is_test: bool) -> list[
         if job.context.get("network_id"):
             return []
         return [(Action.DISCONNECTED, "the test machine is connected to no network")]
-    networks = _networks_after(job, copy)
+    nics = () if copy is None else copy.machine.nics
+    networks = networks_after(nics, job.context.get("adapters"))
     count = sum(each is None for each in networks)
     if not count:
         return []
     words = f"{count} of {len(networks)} network adapters are connected to no network"
     return [(Action.DISCONNECTED, words)]
-
-
-def _networks_after(job: Job, copy: SeenCopy | None) -> list[object]:
-    """Return the networks of a copy's adapters once the job has connected those that it names."""
-    present: dict[str, object] = {}
-    if copy is not None:
-        present = {nic.nic_id: nic.network_id for nic in copy.machine.nics}
-    adapters = job.context.get("adapters")
-    for each in adapters if isinstance(adapters, list) else ():
-        if isinstance(each, dict):
-            present[str(each["nic_id"])] = each["network_id"]
-    return [*present.values()]
 
 
 # ------------------------------------------------------------------------------------------- loss

@@ -341,16 +341,12 @@ def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> Exp
 
 
 def _loss_of_reversal(job: Job, seen: Mapping[Side, SeenCopy]) -> ExpectedLoss:
-    holder = seen.get(job.direction.place(Side.PRIMARY))
-    former = seen.get(job.direction.place(Side.RECOVERY))
-    at = job.context.get("failed_over_at")
-    left = left_behind(
-        None if former is None else former.machine,
-        None if holder is None else holder.machine,
-        None if former is None else former.stamp.observed_at,
-        None if at is None else datetime.fromisoformat(str(at)),
-    )
+    former, holder = (seen.get(job.direction.place(side)) for side in reversed(Side))
+    machines = [None if each is None else each.machine for each in (former, holder)]
     stamp = None if former is None else former.stamp
+    at = job.context.get("failed_over_at")
+    since = None if at is None else datetime.fromisoformat(str(at))
+    left = left_behind(machines[0], machines[1], stamp and stamp.observed_at, since)
     if not left.may_be_lost:
         return ExpectedLoss(0.0, 0, stamp, left.words)
     kept = "; it is kept in a machine of its own" if job.context.get("kept_machine_id") else ""

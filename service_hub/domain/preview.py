@@ -346,7 +346,9 @@ def _loss_of_reversal(job: Job, seen: Mapping[Side, SeenCopy]) -> ExpectedLoss:
     stamp = None if former is None else former.stamp
     at = job.context.get("failed_over_at")
     since = None if at is None else datetime.fromisoformat(str(at))
-    left = left_behind(machines[0], machines[1], stamp and stamp.observed_at, since)
+    left = left_behind(
+        machines[0], machines[1], None if stamp is None else stamp.observed_at, since
+    )
     if not left.may_be_lost:
         return ExpectedLoss(0.0, 0, stamp, left.words)
     kept = "; it is kept in a machine of its own" if job.context.get("kept_machine_id") else ""

@@ -41,6 +41,9 @@ TASKS: Final[Mapping[str, TaskRow]] = {
     "UpdateDraStateTask": TaskRow(
         "UpdateDraState", "Updating the provider states", "recorded.md 1"
     ),
+    "UpdateDraStateOnSecondaryTask": TaskRow(
+        "UpdateDraState", "Updating the provider states", "ours"
+    ),
     "CompleteInitialReplicationTask": TaskRow(
         "CompleteInitialReplication", "Complete initial replication", "recorded.md 1"
     ),

@@ -112,7 +112,11 @@ PURGE: Final = Scenario(
         TaskSpec(*task_names("PurgeProtectionPreflightChecksTask")),
         _by_force(_DISABLE_SOURCE),
         _by_force(_DISABLE_TARGET),
-        _by_force(update_states()),
+        # Each end by itself: who is given up must not take the other's task away.
+        _by_force(replace(update_states(), sides=PRIMARY)),
+        _by_force(
+            TaskSpec(*task_names("UpdateDraStateOnSecondaryTask"), RECOVERY, Verb.UPDATE_PROTECTION)
+        ),
     ),
 )
 """What can be reached is tidied; whoever is gone is told in the job what to run there later."""

@@ -84,6 +84,13 @@ class AcceptSettings(Settings):
         return AcceptRate(self.per_second, self.burst)
 
 
+class PlanSettings(Settings):
+    """Recovery plans."""
+
+    groups_max: int = Field(default=7, ge=1, le=100)
+    """Most Boot groups of a plan (behaviour.md, 2.7)."""
+
+
 class JobSettings(Settings):
     """How jobs are held and kept."""
 
@@ -111,6 +118,7 @@ class HubSettings(Settings):
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
     laboratory: LaboratorySettings = LaboratorySettings()
+    plans: PlanSettings = PlanSettings()
     hub_name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
     """A label in logs and in /health: several hubs of one database are told apart by it."""
 

@@ -85,6 +85,7 @@ def operator_application(
         storage=cases.storage,
         jobs=cases.jobs,
         servers=cases.servers,
+        plans=cases.plans,
         tokens=tokens,
         clock=clock,
         public_url=settings.public_url,

@@ -36,6 +36,7 @@ from service_hub.services.policies import PolicyService
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
+from service_hub.services.recovery_plans import RecoveryPlanService
 from service_hub.services.requests import RequestKeyPruning, RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.storage_mappings import StorageMappingService
@@ -68,6 +69,7 @@ class UseCases:
     networks: NetworkMappingService
     storage: StorageMappingService
     jobs: JobService
+    plans: RecoveryPlanService
     enrolment: EnrolmentService
     providers: ProviderService
     servers: ServerService
@@ -113,7 +115,7 @@ def use_cases(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
     completion = CompletionService(store, committer, clock, protection)
-    engine.follow(_plans(engine, clock, parts, fabrics, requests))
+    engine.follow(runs := _plans(engine, clock, parts, fabrics, requests))
     engine.follow(completion)
     servers = ServerService(
         reader=store,
@@ -137,6 +139,7 @@ def use_cases(
             reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
         ),
         jobs=JobService(reader=store, lists=store, runner=engine, clock=clock, requests=requests),
+        plans=_recovery_plans(settings, engine, clock, store, runs=runs, requests=requests),
         enrolment=EnrolmentService(
             reader=store,
             committer=committer,
@@ -287,6 +290,25 @@ def _plans(
     )
     engine.plan_children_with(plans)
     return plans
+
+
+def _recovery_plans(
+    settings: HubSettings,
+    engine: Engine,
+    clock: Clock,
+    store: RecordStore,
+    *,
+    runs: PlanService,
+    requests: RequestLedger,
+) -> RecoveryPlanService:
+    return RecoveryPlanService(
+        reader=store,
+        runner=engine,
+        clock=clock,
+        requests=requests,
+        runs=runs,
+        groups_max=settings.plans.groups_max,
+    )
 
 
 def _chores(

@@ -6,6 +6,7 @@ from service_hub.arm.calls import Call
 from service_hub.domain.records import Vault
 from service_hub.mapping_ports import NetworkMappingUseCases, StorageMappingUseCases
 from service_hub.operator_ports import ServerUseCases
+from service_hub.plan_ports import RecoveryPlanUseCases
 from service_hub.ports import (
     Clock,
     FabricUseCases,
@@ -34,6 +35,7 @@ class ArmApi:
     storage: StorageMappingUseCases
     jobs: JobUseCases
     servers: ServerUseCases
+    plans: RecoveryPlanUseCases
     tokens: OperatorTokens
     clock: Clock
     public_url: str

@@ -19,6 +19,7 @@ NETWORKS: Final = "replicationNetworks"
 LOGICAL_NETWORKS: Final = "replicationLogicalNetworks"
 CLASSIFICATIONS: Final = "replicationStorageClassifications"
 POLICIES: Final = "replicationPolicies"
+PLANS: Final = "replicationRecoveryPlans"
 JOBS: Final = "replicationJobs"
 RECOVERY_POINTS: Final = "recoveryPoints"
 OPERATION_STATES: Final = "replicationOperationStatus"
@@ -48,6 +49,10 @@ class VaultIds:
     def policy(self, name: str) -> str:
         """Return the id of a replication policy."""
         return f"{self.root}/{POLICIES}/{name}"
+
+    def plan(self, name: str) -> str:
+        """Return the id of a recovery plan."""
+        return f"{self.root}/{PLANS}/{name}"
 
     def job(self, job_id: str) -> str:
         """Return the id of a job."""

@@ -27,10 +27,6 @@ class Missing:
     says: str
 
 
-_PLANS = (
-    "Recovery plans aren't part of this version. Request the operation on each protected item"
-    " instead, in the order you want."
-)
 _EDIT_POLICY = "A policy can't be changed in this version. Make another one under a new name."
 _FABRICS = (
     "A server is made by its provider's registration and can't be changed through this interface in"
@@ -55,12 +51,7 @@ _SETTINGS = "Vault settings aren't part of this version: there is nothing to set
 _OPERATIONS = "The list of operations isn't part of this version. docs/arm-surface.md has it."
 _USAGES = "Usages aren't part of this version. Count the resources by their lists."
 
-_PLAN = f"{paths.VAULT}/replicationRecoveryPlans"
-
 LATER: Final = (
-    Missing(("GET",), _PLAN, _PLANS),
-    Missing(("GET", "PUT", "PATCH", "DELETE"), _PLAN + "/{plan}", _PLANS),
-    Missing(("POST",), _PLAN + "/{plan}/{operation}", _PLANS),
     Missing(("PATCH",), paths.ITEM, _RECOVERY),
     Missing(("POST",), f"{paths.ITEM}/resolveHealthErrors", _RECOVERY),
     Missing(("PATCH",), paths.POLICY, _EDIT_POLICY),

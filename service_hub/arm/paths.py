@@ -15,6 +15,8 @@ VAULT: Final = GROUP + VAULTS + "/{vault}"
 
 POLICIES: Final = f"{VAULT}/replicationPolicies"
 POLICY: Final = POLICIES + "/{policy}"
+PLANS: Final = f"{VAULT}/replicationRecoveryPlans"
+PLAN: Final = PLANS + "/{plan}"
 JOBS: Final = f"{VAULT}/replicationJobs"
 JOB: Final = JOBS + "/{job}"
 FABRICS: Final = f"{VAULT}/replicationFabrics"

@@ -14,7 +14,8 @@ from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
 from service_hub.domain.mapping_jobs import ADAPTERS_OF
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
-from service_hub.domain.scenarios import GroupSpec, TaskSpec
+from service_hub.domain.scenarios import GroupSpec, ScriptSpec, TaskSpec
+from wire_contract.vocabulary import Side
 from wire_contract.vocabulary.task_names import task_names
 
 _TASK_STATES: Final = {
@@ -63,6 +64,8 @@ def task_body(
             body |= _group(vault, task, spec.group, children)
     elif spec.manual_action is not None:
         body |= _manual_action(spec, task)
+    elif spec.script is not None:
+        body |= _script(job, task, spec.script)
     return body
 
 
@@ -220,5 +223,24 @@ def _manual_action(spec: TaskSpec, task: TaskRun) -> dict[str, Any]:
             "name": spec.friendly_name,
             "instructions": spec.manual_action,
             "observation": task.comments,
+        },
+    }
+
+
+def _script(job: Job, task: TaskRun, script: ScriptSpec) -> dict[str, Any]:
+    """Return what a script said; of one that failed, what its provider says."""
+    result: Any = job.context.get(f"result:{task.task_id}")
+    output = result.get("output", "") if isinstance(result, dict) else ""
+    if task.state is TaskState.FAILED:
+        said = [each for each in job.errors if each.task_id == task.task_id]
+        output = said[-1].provider_message or "" if said else ""
+    return {
+        "taskType": "ScriptActionTaskDetails",
+        "customDetails": {
+            "instanceType": "ScriptActionTaskDetails",
+            "name": script.action,
+            "path": script.path,
+            "output": output,
+            "isPrimarySideScript": script.side is Side.PRIMARY,
         },
     }

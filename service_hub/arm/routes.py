@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from service_hub.arm import paths
+from service_hub.arm import handle_plans, paths
 from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.edge import guarded
@@ -63,6 +63,18 @@ ITEM_OPERATIONS: Final[dict[str, tuple[Operation, ReadArguments]]] = {
 """What is posted to an item: each answers 202 and a job."""
 
 
+PLAN_OPERATIONS: Final[dict[str, tuple[Operation, handle_plans.ReadArguments]]] = {
+    "testFailover": (Operation.TEST_FAILOVER, handle_plans.test_arguments),
+    "testFailoverCleanup": (Operation.TEST_FAILOVER_CLEANUP, handle_plans.cleanup_arguments),
+    "plannedFailover": (Operation.PLANNED_FAILOVER, handle_plans.planned_arguments),
+    "unplannedFailover": (Operation.UNPLANNED_FAILOVER, handle_plans.unplanned_arguments),
+    "failoverCommit": (Operation.COMMIT, handle_plans.no_arguments),
+    "failoverCancel": (Operation.CANCEL_FAILOVER, handle_plans.no_arguments),
+    "reProtect": (Operation.REVERSE_REPLICATE, handle_plans.no_arguments),
+}
+"""What is posted to a recovery plan: each answers 202 and a job."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One operation of the surface."""
@@ -81,6 +93,7 @@ def working_routes(api: ArmApi) -> list[Route]:
         *_mapped_routes(api),
         *_container_routes(api),
         *_item_routes(api),
+        *_plan_routes(api),
     ]
 
 
@@ -229,4 +242,20 @@ def _item_routes(api: ArmApi) -> list[Route]:
             for verb, (operation, arguments) in ITEM_OPERATIONS.items()
         ),
         Route("GET", paths.ITEM + paths.RESULT, items.result),
+    ]
+
+
+def _plan_routes(api: ArmApi) -> list[Route]:
+    plans = handle_plans.PlanHandlers(api)
+    return [
+        Route("GET", paths.PLANS, plans.list),
+        Route("GET", paths.PLAN, plans.get),
+        Route("PUT", paths.PLAN, plans.create),
+        Route("PATCH", paths.PLAN, plans.update),
+        Route("DELETE", paths.PLAN, plans.delete),
+        *(
+            Route("POST", f"{paths.PLAN}/{verb}", plans.requests(operation, arguments))
+            for verb, (operation, arguments) in PLAN_OPERATIONS.items()
+        ),
+        Route("GET", paths.PLAN + paths.RESULT, plans.result),
     ]

@@ -13,6 +13,7 @@ from service_hub.domain.item_life import REMOVALS
 from service_hub.domain.jobs import UNDO_SUFFIX, Dispatch, Job
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import Target
+from service_hub.domain.script_arguments import script_arguments
 from wire_contract.vocabulary import Side, Verb
 
 GUEST_SHUTDOWN_SECONDS: Final = 120
@@ -26,7 +27,7 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
     spec = job.spec(dispatch.task_id.removesuffix(UNDO_SUFFIX))
     if spec.target is Target.CLOUD:
         return str(_look(job, "clouds", dispatch.side))
-    if spec.target is Target.SERVER:
+    if spec.target in {Target.SERVER, Target.PLAN}:
         return job.target_object_id
     if spec.target is Target.SITE:
         return str(_look(job, "servers", dispatch.side))
@@ -39,6 +40,8 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
 
 def arguments_of(job: Job, dispatch: Dispatch) -> Arguments:
     """Return the arguments of a dispatched verb."""
+    if dispatch.verb is Verb.RUN_SCRIPT:
+        return script_arguments(job, dispatch)
     table = _ARGUMENTS
     if dispatch.task_id.endswith(UNDO_SUFFIX) and dispatch.verb in _TAKING_BACK:
         table = _TAKING_BACK

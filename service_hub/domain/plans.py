@@ -4,8 +4,9 @@ A plan's job holds all its items from its beginning to its end, so that nothing 
 groups (behaviour.md, 2.7).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -18,11 +19,18 @@ from service_hub.domain.jobs import Job, JobError, TaskRun
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import CurrentScenario, ProtectedItem
-from service_hub.domain.scenarios import NO_RETRY, GroupSpec, TaskSpec, plan_key
-from wire_contract.vocabulary import Direction
+from service_hub.domain.scenarios import (
+    NO_RETRY,
+    GroupSpec,
+    ScriptSpec,
+    Target,
+    TaskSpec,
+    plan_key,
+)
+from wire_contract.vocabulary import Direction, Side, Verb
 from wire_contract.vocabulary.task_names import task_names
 
-MEMBERS_MAX: Final = 1_000
+MEMBERS_MAX: Final = 5_000
 """How many items one plan may hold: all of them are locked in one transaction."""
 
 NAMED_MAX: Final = 5
@@ -35,9 +43,21 @@ STAYS_AS_IT_IS: Final = (
 """A cancelled failover stops, it does not go back (behaviour.md, 2.10, as documented): what was
 failed over may have been at work for days, and going back would lose what it wrote since."""
 
+BEFORE: Final = "before"
+AFTER: Final = "after"
+
+MACHINES: Final = "script_machines"
+"""Where a plan's job keeps the names and copies of its machines for scripts."""
+
+SCRIPT_GRACE_SECONDS: Final = 180
+"""What a script's task may take beyond the script: on its way, found, ended by force, reported."""
+
+_AHEAD: Final = Direction.PRIMARY_TO_RECOVERY
+
 PREREQUISITES_TASK: Final = "RecoveryPlanPrerequisitesCheckTask"
 MANUAL_TASK: Final = "Group{number}ManualActionTask"
 GROUP_TASK: Final = "Group{number}Task"
+ACTION_TASK: Final = "{key}{when}{place}ActionTask"
 
 _NOT_READY: Final[Mapping[Operation, str]] = {
     Operation.PLANNED_FAILOVER: errors.PLAN_NOT_READY,
@@ -47,24 +67,48 @@ _NOT_READY: Final[Mapping[Operation, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedAction:
+    """An action of a run: `manual` is what a person has to do, else a script runs."""
+
+    name: str
+    manual: str = ""
+    script: ScriptSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanGroup:
-    """Items that are worked on side by side; before that, a person may have something to do."""
+    """Items that are worked on side by side, with what is done before and after that.
+
+    `number` is in the ids of its tasks, without one its place; `key` stands for a group without
+    machines.
+    """
 
     name: str
     members: tuple[str, ...]
     manual_action: str | None = None
     go_on_past_errors: bool = False
+    before: tuple[PlannedAction, ...] = ()
+    after: tuple[PlannedAction, ...] = ()
+    number: int | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What is to be done to which items, in which order; id and name are the plan's."""
+    """What is to be done to which items, in which order; id and name are the plan's.
+
+    `providers`, `affected` and `machines` (by item: its name and its copies) are what scripts need.
+    """
 
     plan_id: str
     name: str
     operation: Operation
     groups: tuple[PlanGroup, ...]
     arguments: Mapping[str, JsonValue]
+    direction: Direction | None = None
+    providers: Mapping[Side, str] = field(default_factory=dict)
+    affected: Mapping[str, str] = field(default_factory=dict)
+    machines: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 def members_of(job: Job) -> tuple[str, ...]:
@@ -83,7 +127,7 @@ def plan_job(vault_id: str, request: PlanRequest, identity: JobIdentity) -> Job:
             f"the plan has {len(members)} machines: make several plans of at most {MEMBERS_MAX}",
             "groups",
         )
-    twice = next((each for each in members if members.count(each) > 1), None)
+    twice = next((each for each, times in Counter(members).items() if times > 1), None)
     if twice is not None:
         raise InvalidRequestError(
             f"{twice} stands in the plan twice: a machine belongs to one group", "groups"
@@ -99,7 +143,10 @@ def plan_job(vault_id: str, request: PlanRequest, identity: JobIdentity) -> Job:
         activity_id=identity.activity_id,
         tasks=tuple(TaskRun(task_id=spec.task_id) for spec in specs),
         own_specs=specs,
-        affected=identity.mark,
+        direction=request.direction or _direction(request.arguments) or _AHEAD,
+        providers=dict(request.providers),
+        affected={**request.affected, **identity.mark},
+        context={MACHINES: dict(request.machines)} if request.machines else {},
         created_at=identity.now,
     )
 
@@ -149,7 +196,9 @@ def let_go(item: ProtectedItem, job: Job) -> ProtectedItem:
 
 def _specs(request: PlanRequest) -> tuple[TaskSpec, ...]:
     specs = [TaskSpec(*task_names(PREREQUISITES_TASK), retry=NO_RETRY)]
-    for number, group in enumerate(request.groups, start=1):
+    for place, group in enumerate(request.groups, start=1):
+        number = group.number or place
+        specs += _action_specs(request, group, number, BEFORE)
         if group.manual_action is not None:
             specs.append(
                 TaskSpec(
@@ -158,20 +207,62 @@ def _specs(request: PlanRequest) -> tuple[TaskSpec, ...]:
                     retry=NO_RETRY,
                 )
             )
-        work = GroupSpec(
-            operation=request.operation,
-            members=group.members,
-            arguments=dict(request.arguments),
-            go_on_past_errors=group.go_on_past_errors,
-        )
-        specs.append(
-            TaskSpec(
-                *task_names(GROUP_TASK, number=number, group=group.name),
-                group=work,
-                retry=NO_RETRY,
-            )
-        )
+        if group.members or not (group.before or group.after):
+            specs.append(_group_spec(request, group, number))
+        specs += _action_specs(request, group, number, AFTER)
     return tuple(specs)
+
+
+def _group_spec(request: PlanRequest, group: PlanGroup, number: int) -> TaskSpec:
+    work = GroupSpec(
+        operation=request.operation,
+        members=group.members,
+        arguments=dict(request.arguments),
+        go_on_past_errors=group.go_on_past_errors,
+    )
+    names = task_names(GROUP_TASK, number=number, group=group.name)
+    return TaskSpec(*names, group=work, retry=NO_RETRY)
+
+
+def _action_specs(
+    request: PlanRequest, group: PlanGroup, number: int, when: str
+) -> Iterator[TaskSpec]:
+    """Yield a task for each action before or after a group."""
+    actions = group.before if when == BEFORE else group.after
+    direction = request.direction or _AHEAD
+    group_task = GROUP_TASK.format(number=number) if group.members else None
+    for place, action in enumerate(actions, start=1):
+        script = action.script
+        names = task_names(
+            ACTION_TASK,
+            key=group.key or f"Group{number}",
+            when=when.capitalize(),
+            place=place,
+            kind="ManualActionTask" if script is None else "ScriptActionTask",
+            group=group.name,
+            steps="pre-steps" if when == BEFORE else "post-steps",
+            action=action.name,
+        )
+        if script is None:
+            yield TaskSpec(*names, manual_action=action.manual, retry=NO_RETRY)
+            continue
+        # Nobody may repeat a script unasked (docs/decisions/0006-scripts-run-once.md).
+        yield TaskSpec(
+            *names,
+            (direction.place(script.side),),
+            Verb.RUN_SCRIPT,
+            Target.PLAN,
+            seconds=script.seconds + SCRIPT_GRACE_SECONDS,
+            go_on_after_failure=group.go_on_past_errors,
+            retry=NO_RETRY,
+            script=replace(
+                script,
+                action=action.name,
+                group=group.name,
+                when=when,
+                group_task=group_task,
+            ),
+        )
 
 
 def _direction(arguments: Mapping[str, JsonValue]) -> Direction | None:

@@ -53,7 +53,7 @@ def _advance(job: Job, tasks: tuple[TaskRun, ...], now: datetime) -> Decision:
         else:
             return _begin(job, tasks, task, spec, now)
     job = job.model_copy(update={"tasks": tasks})
-    if any(_failed_group(job, task) for task in tasks):
+    if any(_fails_the_plan(job, task) for task in tasks):
         return close(job, now)
     return _succeeded(job, now)
 
@@ -135,8 +135,10 @@ def _done_at_once(job: Job, spec: TaskSpec) -> bool:
     return flagged or (spec.group is not None and not spec.group.members)
 
 
-def _failed_group(job: Job, task: TaskRun) -> bool:
-    return task.state is TaskState.FAILED and job.spec(task.task_id).group is not None
+def _fails_the_plan(job: Job, task: TaskRun) -> bool:
+    """Whether a plan that went on past this task has failed all the same."""
+    spec = job.spec(task.task_id)
+    return task.state is TaskState.FAILED and (spec.group is not None or spec.script is not None)
 
 
 def _succeeded(job: Job, now: datetime) -> Decision:

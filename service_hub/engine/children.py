@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from uuid import UUID, uuid5
 
 import structlog
 
@@ -25,6 +24,7 @@ from service_hub.domain.jobs import (
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
 from service_hub.engine.portions import in_portions
 from service_hub.ports import NOTHING, Change, ChildPlanner, Clock, JobRunner, Reader
+from service_hub.services.child_jobs import child_id
 
 TRIES_MAX: Final = 20
 PRINCIPAL: Final = "hub"
@@ -43,11 +43,6 @@ class _Group:
     open: set[str] = field(default_factory=set)
     is_started: bool = False
     is_cancelled: bool = False
-
-
-def child_id(parent_id: str, task_id: str, member: str) -> str:
-    """Return the id of a group's child job for one of its members."""
-    return str(uuid5(UUID(parent_id), f"{task_id}/{member}"))
 
 
 class Children:

@@ -6,6 +6,7 @@ from service_hub.domain.job_requests import gone, refused_by
 from service_hub.domain.jobs import Job
 from service_hub.domain.plans import held_by_plan, members_of, refusal_when_any_busy
 from service_hub.domain.records import ProtectedItem
+from service_hub.domain.recovery_plans import RecoveryPlan, begun_on_plan
 from service_hub.ports import Change, Reader, Save
 
 
@@ -18,6 +19,8 @@ async def held_again_by_plan(reader: Reader, job: Job, now: datetime) -> Change:
     busy = refusal_when_any_busy([each.record for each in present], now, for_plan=job.id)
     if busy is not None:
         raise refused_by(busy)
-    return Change(
-        saves=[Save(held_by_plan(each.record, job, now), each.version) for each in present]
-    )
+    saves = [Save(held_by_plan(each.record, job, now), each.version) for each in present]
+    plan = await reader.get(RecoveryPlan, job.target_object_id)
+    if plan is not None:
+        saves.append(Save(begun_on_plan(plan.record, job, now), plan.version))
+    return Change(saves=saves)

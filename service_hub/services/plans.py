@@ -1,7 +1,8 @@
 """Plans: one job over many items, which it holds from its beginning to its end."""
 
+from asyncio import gather
 from collections.abc import Sequence
-from uuid import UUID, uuid5
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -24,6 +25,7 @@ from service_hub.domain.planning import (
     stopped_at_prerequisites,
 )
 from service_hub.domain.plans import (
+    MACHINES,
     PlanRequest,
     held_by_plan,
     let_go,
@@ -34,6 +36,7 @@ from service_hub.domain.plans import (
 )
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Vault
+from service_hub.domain.recovery_plans import RecoveryPlan, begun_on_plan, ended_on_plan
 from service_hub.ports import (
     Change,
     Clock,
@@ -44,10 +47,11 @@ from service_hub.ports import (
     Save,
     Versioned,
 )
+from service_hub.services.child_jobs import child_id, machine_id_of_test
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
-from wire_contract.vocabulary import Direction
+from wire_contract.vocabulary import Direction, Side
 
 RETRIES_MAX = 20
 """How often a request is decided anew because an item had changed meanwhile."""
@@ -77,17 +81,24 @@ class PlanService:
         self, vault: Vault, request: PlanRequest, identity: RequestIdentity
     ) -> Job:
         """Begin an operation on the items of a plan; a refusal is a job that failed."""
+        return await self._requests.once(identity, lambda: self.begin(vault, request, identity))
+
+    async def begin(
+        self,
+        vault: Vault,
+        request: PlanRequest,
+        identity: RequestIdentity,
+        plan: Versioned[RecoveryPlan] | None = None,
+    ) -> Job:
+        """Decide on a run once, for who asks the ledger himself; `plan` is held by the job too."""
         if needs_signature(vault, request.operation):
             # An operator signs for one item; a plan has none for each of its own.
             raise SignatureRequiredError(request.operation.value, vault.name)
-        return await self._requests.once(identity, lambda: self._begin(vault, request, identity))
-
-    async def _begin(self, vault: Vault, request: PlanRequest, identity: RequestIdentity) -> Job:
         now = self._clock.now()
         planned = JobIdentity(self._clock.new_id(), activity(identity), now, identity.injection_id)
-        job = plan_job(vault.id, request, planned)
+        job = _with_test_machines(plan_job(vault.id, request, planned), request.operation)
         remembered = self._requests.remember(identity, job)
-        present = [await self._plans.item(vault, member) for member in members_of(job)]
+        present = await gather(*(self._plans.item(vault, each) for each in members_of(job)))
         items = [each.record for each in present]
         busy = refusal_when_any_busy(items, now)
         if busy is not None:
@@ -96,6 +107,8 @@ class PlanService:
         if against is not None:
             return await self._stop(stopped_at_prerequisites(job, against, now), remembered)
         saves = [Save(held_by_plan(each.record, job, now), each.version) for each in present]
+        if plan is not None:
+            saves.append(Save(begun_on_plan(plan.record, job, now), plan.version))
         await self._runner.start(job, Change(saves=saves) + remembered)
         return job
 
@@ -115,8 +128,7 @@ class PlanService:
         item = present.record
         arguments: dict[str, JsonValue] = dict(group.arguments)
         if group.operation is Operation.TEST_FAILOVER:
-            # The same whenever it is asked for: planning it again must not make another machine.
-            arguments["test_machine_id"] = str(uuid5(UUID(child_id), "test machine"))
+            arguments["test_machine_id"] = machine_id_of_test(child_id)
         job = plan_item_job(
             await self._plans.plan(item, None),
             group.operation,
@@ -176,9 +188,30 @@ class PlanService:
         present = await self._reader.get(Job, job.id)
         if not members or (present is not None and not present.record.finished):
             return []
-        saves = []
+        saves: list[Save] = []
+        plan = await self._reader.get(RecoveryPlan, job.target_object_id)
+        if plan is not None and (ended := ended_on_plan(plan.record, job)) is not plan.record:
+            saves.append(Save(ended, plan.version))
         for member in members:
             item = await self._reader.get(ProtectedItem, member)
             if item is not None and (after := let_go(item.record, job)) is not item.record:
                 saves.append(Save(after, item.version))
         return saves
+
+
+def _with_test_machines(job: Job, operation: Operation) -> Job:
+    """Return the job with the machines that its test will make, where scripts are told of them."""
+    machines: Any = job.context.get(MACHINES)
+    if operation is not Operation.TEST_FAILOVER or machines is None:
+        return job
+    side = job.direction.place(Side.RECOVERY).value
+    made = {
+        member: {
+            **machines[member],
+            side: machine_id_of_test(child_id(job.id, spec.task_id, member)),
+        }
+        for spec in job.own_specs
+        if spec.group is not None
+        for member in spec.group.members
+    }
+    return job.model_copy(update={"context": {**job.context, MACHINES: made}})

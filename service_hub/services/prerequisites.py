@@ -19,7 +19,9 @@ class PrerequisitesService:
     async def check(self, job: Job, task_id: str) -> JobError | None:
         """Return why the job must stop at one of the hub's own tasks, or None."""
         del task_id  # Every check of a scenario looks at the same facts, at its own moment.
-        if not job.providers:
+        is_plan = job.operation is None and bool(job.own_specs)
+        if not job.providers or is_plan:
+            # A plan's items are checked by their own jobs, its scripts by who runs them.
             return None
         sides = {side: await self._facts(job, side) for side in Side}
         now = self._clock.now()

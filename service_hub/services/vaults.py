@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -17,6 +18,7 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.recovery_plans import RecoveryPlan
 from service_hub.domain.scenarios import SCENARIOS
 from service_hub.domain.servers import refusal_of_vault_deletion, title_of
 from service_hub.ports import (
@@ -36,6 +38,17 @@ log = structlog.get_logger(__name__)
 
 VAULT_NUMBER_SPAN = 2**31
 """Vault numbers (int64 `resourceId` of the original) are drawn from a GUID, below this."""
+
+
+_FORGOTTEN: Final = (
+    RegistrationKey,
+    ReplicationPolicy,
+    ContainerMapping,
+    RecoveryPlan,
+    Job,
+    Alert,
+)
+"""What goes with a vault; the rest goes with its servers."""
 
 
 class VaultService:
@@ -135,7 +148,7 @@ class VaultService:
         for provider in providers:
             await self._departures.forget(provider.id)
         deletes = [Delete(Vault, vault.id)]
-        for kind in (RegistrationKey, ReplicationPolicy, ContainerMapping, Job, Alert):
+        for kind in _FORGOTTEN:
             found = await self._reader.find(kind, vault_id=vault.id)
             deletes += [Delete(kind, each.record.id) for each in found]
             if kind is Job:

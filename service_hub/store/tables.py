@@ -39,6 +39,7 @@ from service_hub.domain.records import (
     RequestKey,
     Vault,
 )
+from service_hub.domain.recovery_plans import RecoveryPlan
 
 METADATA: Final = MetaData()
 
@@ -106,6 +107,10 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "vault_id": lambda record: record.vault_id,
         "primary_provider_id": lambda record: record.primary_provider_id,
         "recovery_provider_id": lambda record: record.recovery_provider_id,
+    },
+    RecoveryPlan: {
+        "vault_id": lambda record: record.vault_id,
+        "name": lambda record: record.name,
     },
     Job: {
         "vault_id": lambda record: record.vault_id,

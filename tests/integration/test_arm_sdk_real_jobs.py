@@ -1,114 +1,24 @@
 """The official SDK over TLS against the real engine: cancel, restart and resume to their ends."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from azure.core.exceptions import HttpResponseError
 from azure.mgmt.recoveryservicessiterecovery import models as m
-from azure.mgmt.recoveryservicessiterecovery.aio import SiteRecoveryManagementClient
 
-from certs.chain import TrustChain
-from certs.identity import new_private_key, private_key_pem
-from certs.profiles import Profile
-from certs.tls import server_context
-from service_hub.arm.api import ArmApi
-from service_hub.arm.routes import arm_routes
-from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import JobState
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import Operation, ProtectionState
-from service_hub.domain.records import Vault
-from service_shell.listener import open_listener
-from tests.integration.arm_server import AsyncCredential, drop_connections
-from tests.support.hub_world import HubWorld, hub_world
-from tests.support.many_items import Sites, an_item, furnish, item_id, stored_item
-from tests.unit.arm.arm_estate import KnownTokens
+from tests.support.many_items import item_id, stored_item
+from tests.support.sdk_desk import VAULT_NAME, Desk, desk
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError
 
-HOST = "127.0.0.1"
-VAULT_NAME = ("rg", "v")
 ITEM = (*VAULT_NAME, "tokyo-fabric", "tokyo-cloud", item_id(1))
 PLANNED = m.PlannedFailoverInput(
     properties=m.PlannedFailoverInputProperties(failover_direction="PrimaryToRecovery")
 )
-
-
-@dataclass
-class OneVault:
-    """Finds the world's vault by its name."""
-
-    vault: Vault
-
-    async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
-        """Return it, whatever the subscription."""
-        del subscription_id, resource_group
-        if name.lower() != self.vault.name:
-            raise NotFoundError(name)
-        return self.vault
-
-
-@dataclass
-class Desk:
-    """A hub with its providers, and an operator's client of it."""
-
-    world: HubWorld
-    sites: Sites
-    client: SiteRecoveryManagementClient
-
-
-@asynccontextmanager
-async def desk(folder: Path) -> AsyncIterator[Desk]:
-    """Serve a hub without network over TLS."""
-    now, key = datetime.now(UTC), new_private_key()
-    trust = TrustChain.create(now, "Contoso")
-    issued = trust.issue(Profile.HUB_SERVER, key.public_key(), HOST, now, ip_addresses=[HOST])
-    (folder / "root.pem").write_text(trust.root_pem, encoding="ascii")
-    async with hub_world(folder) as world:
-        await furnish(world, an_item(1), an_item(2))
-        listener = open_listener(HOST, 0)
-        url = f"https://{HOST}:{listener.getsockname()[1]}"
-        vaults: Any = OneVault(world.vault)
-        api = ArmApi(
-            vaults=vaults,
-            fabrics=world.fabrics,
-            policies=world.policies,
-            pairing=world.pairing,
-            protection=world.protection,
-            networks=world.networks,
-            storage=world.storage,
-            jobs=world.jobs,
-            servers=world.servers,
-            tokens=KnownTokens(),
-            clock=world.clock,
-            public_url=url,
-            retry_after_seconds=0,
-        )
-        application = web.Application()
-        application.add_routes(arm_routes(api))
-        runner = web.AppRunner(application)
-        await runner.setup()
-        try:
-            tls = server_context(issued.chain_pem, private_key_pem(key))
-            await web.SockSite(runner, listener, ssl_context=tls).start()
-            async with SiteRecoveryManagementClient(
-                AsyncCredential("good"),
-                "s",
-                base_url=url,
-                credential_scopes=[f"{url}/.default"],
-                connection_verify=str(folder / "root.pem"),
-                polling_interval=0,
-            ) as client:
-                yield Desk(world, Sites(world), client)
-            await drop_connections(runner)
-        finally:
-            await runner.cleanup()
 
 
 def no_start(assignment: Assignment) -> ProviderError | None:

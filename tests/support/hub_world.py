@@ -1,6 +1,8 @@
 """A hub without network: real store, committer, engine and use cases; providers are spoken for.
 
 Two registered servers with a cloud each and one machine on the first: what job tests need.
+
+Over 400 lines because it composes every use case of a hub, in one place.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from service_hub.domain.records import (
     ProviderStream,
     Vault,
 )
+from service_hub.domain.recovery_plans import GROUPS_MAX_DEFAULT
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.ports import (
@@ -47,6 +50,7 @@ from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
+from service_hub.services.recovery_plans import RecoveryPlanService
 from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.storage_mappings import StorageMappingService
@@ -158,6 +162,7 @@ class HubWorld:
     servers: ServerService
     jobs: JobService
     plans: PlanService
+    recovery_plans: RecoveryPlanService
     leaving: LeavingServers
     networks: NetworkMappingService
     storage: StorageMappingService
@@ -333,6 +338,14 @@ async def hub_world(
                 reader=store, lists=store, runner=engine, clock=clock, requests=requests
             ),
             plans=plans,
+            recovery_plans=RecoveryPlanService(
+                reader=store,
+                runner=engine,
+                clock=clock,
+                requests=requests,
+                runs=plans,
+                groups_max=GROUPS_MAX_DEFAULT,
+            ),
             leaving=leaving,
             networks=NetworkMappingService(
                 reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests

@@ -50,6 +50,7 @@ def arm_of(world: HubWorld) -> ArmApi:
         storage=world.storage,
         jobs=world.jobs,
         servers=world.servers,
+        plans=world.recovery_plans,
         tokens=KnownTokens(),
         clock=world.clock,
         public_url="https://hub.example",

@@ -45,6 +45,7 @@ TOLD: tuple[Told, ...] = (
     (Operation.TEST_FAILOVER, ProtectionState.PROTECTED, AHEAD, SIDE_BY_SIDE),
     (Operation.TEST_FAILOVER_CLEANUP, ProtectionState.TEST_OPEN, {}, SIDE_BY_SIDE),
     (Operation.COMMIT, ProtectionState.PLANNED_FAILED_OVER, {}, SIDE_BY_SIDE),
+    (Operation.CANCEL_FAILOVER, ProtectionState.PLANNED_FAILED_OVER, {}, SIDE_BY_SIDE),
     (Operation.REVERSE_REPLICATE, ProtectionState.PLANNED_FAILED_OVER, {}, SIDE_BY_SIDE),
 )
 

@@ -32,6 +32,7 @@ from service_hub.ports import NEW, Change, Save
 from tests.support.hub_world import HubWorld
 from tests.support.injecting import FABRIC, injecting
 from tests.support.kill_programs import RunningHub
+from tests.support.kill_saved_plans import plan_deleted, plan_saved
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import CLOUD, MACHINE
 from vmm_simulator.faults import Fault
@@ -215,6 +216,9 @@ BESIDE_ITEMS = (
     Story(
         "delete_policy", "create_policy", frozenset({"delete_policy"}), _delete_policy, no_job_runs
     ),
+    Story("create_plan", None, frozenset({"create_plan"}), plan_saved, no_job_runs),
+    Story("update_plan", "create_plan", frozenset({"update_plan"}), plan_saved, no_job_runs),
+    Story("delete_plan", "update_plan", frozenset({"delete_plan"}), plan_deleted, no_job_runs),
     Story("refresh_server", None, frozenset({"refresh_server"}), _refresh, no_job_runs),
     Story(
         "register_provider",

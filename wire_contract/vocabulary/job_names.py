@@ -83,8 +83,13 @@ JOBS: Final[Mapping[str, JobRow]] = {
         "TestFailoverCleanup", _CLEANUP, _PLAN, _TEST, "recorded.md 3"
     ),
     "plan_commit": JobRow("CommitFailover", "Commit", _PLAN, _ASR, "recorded.md 6"),
+    "plan_cancel_failover": JobRow("CancelFailover", "Cancel failover", _PLAN, _FAILOVER, "ours"),
     "plan_reverse": JobRow(
         "ReverseReplication", "Reverse replication", _PLAN, _ASR, "recorded.md 7"
+    ),
+    # That of creating was not recorded: the older name of saving (behaviour.md 2.7).
+    "create_plan": JobRow(
+        "SaveRecoveryPlan", "Save a recovery plan", _PLAN, _ASR, "behaviour.md 2.7"
     ),
     "update_plan": JobRow(
         "UpdateRecoveryPlan", "Save a recovery plan", _PLAN, _ASR, "recorded.md 11"

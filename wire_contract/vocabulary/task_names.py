@@ -178,6 +178,9 @@ TASKS: Final[Mapping[str, TaskRow]] = {
     ),
     "Group{number}ManualActionTask": TaskRow("ManualActionTask", "{group}: manual action", "ours"),
     "Group{number}Task": TaskRow("RecoveryPlanGroupTask", "{group}", "ours"),
+    "{key}{when}{place}ActionTask": TaskRow(
+        "{kind}", "{group}: {steps} ({place}) {action}", "behaviour.md 2.7"
+    ),
     "SaveRecoveryPlanTask": TaskRow(
         "SaveRecoveryPlanTask", "Save a recovery plan task", "recorded.md 11"
     ),

@@ -49,7 +49,7 @@ from service_hub.domain.scenarios.mappings import (
     UPDATE_NETWORKS,
 )
 from service_hub.domain.scenarios.offline import OFFLINE_SPECS
-from service_hub.domain.scenarios.plans import PLANS
+from service_hub.domain.scenarios.plans import CREATE_PLAN, DELETE_PLAN, PLANS, UPDATE_PLAN
 from service_hub.domain.scenarios.servers import (
     CREATE_SITE,
     INVENTORY_SECONDS_MAX,
@@ -79,6 +79,7 @@ from service_hub.domain.scenarios.specs import (
     GroupSpec,
     RetryPolicy,
     Scenario,
+    ScriptSpec,
     Target,
     TaskSpec,
 )
@@ -94,8 +95,10 @@ __all__ = [
     "COMPLETE_PRIMARY",
     "COMPLETE_RECOVERY",
     "CONFIGURE_HOSTS",
+    "CREATE_PLAN",
     "CREATE_POLICY",
     "CREATE_SITE",
+    "DELETE_PLAN",
     "DELETE_POLICY",
     "DISABLE",
     "ENABLE",
@@ -133,9 +136,11 @@ __all__ = [
     "UNPAIR_CLOUDS",
     "UNPLANNED_FAILOVER",
     "UNREGISTER_SERVER",
+    "UPDATE_PLAN",
     "GroupSpec",
     "RetryPolicy",
     "Scenario",
+    "ScriptSpec",
     "Target",
     "TaskSpec",
     "plan_key",
@@ -164,6 +169,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "reverse_keeping": REVERSE_KEEPING,
     "pair_clouds": PAIR_CLOUDS,
     "create_policy": CREATE_POLICY,
+    "create_plan": CREATE_PLAN,
+    "update_plan": UPDATE_PLAN,
+    "delete_plan": DELETE_PLAN,
     "create_site": CREATE_SITE,
     "register_provider": REGISTER_PROVIDER,
     "unregister_server": UNREGISTER_SERVER,
@@ -208,6 +216,8 @@ def plan_key(operation: Operation) -> str:
     """Return the key of an operation on a plan."""
     if operation is Operation.REVERSE_REPLICATE:
         return "plan_reverse"
+    if operation is Operation.CANCEL_FAILOVER:
+        return "plan_cancel_failover"
     key = f"plan_{_BY_OPERATION[operation]}"
     assert key in PLANS, f"no plan does {operation}"
     return key

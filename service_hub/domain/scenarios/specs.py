@@ -27,6 +27,7 @@ class Target(StrEnum):
     SITE = "site"
     CLOUD = "cloud"
     SERVER = "server"
+    PLAN = "plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,23 @@ class GroupSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptSpec:
+    """A script of a recovery plan, at the server of this end, whatever the direction.
+
+    `action`, `group` and `when` say why it runs; `group_task` names the task with the machines that
+    it is about, None: all of the plan.
+    """
+
+    path: str
+    seconds: int
+    side: Side
+    action: str = ""
+    group: str = ""
+    when: str = ""
+    group_task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One repeatable step.
 
@@ -82,7 +100,7 @@ class TaskSpec:
     `leaves_once_begun`: already once it may have had an effect.
     `asks_inventory`: the ends are asked for their inventory, and the task succeeds when it has
     come. `group`: runs child jobs. `manual_action`: what a person has to do; the job is suspended
-    until it is resumed.
+    until it is resumed. `script`: what a provider runs for it (verb `run_script`).
     """
 
     task_id: str
@@ -106,6 +124,7 @@ class TaskSpec:
     retry: RetryPolicy = TRANSIENT_RETRY
     group: GroupSpec | None = None
     manual_action: str | None = None
+    script: ScriptSpec | None = None
 
     @property
     def is_check(self) -> bool:

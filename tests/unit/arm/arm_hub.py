@@ -26,6 +26,7 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.recovery_plans import RecoveryPlan
 from service_hub.ports import FabricFacts, ItemFacts, RequestIdentity
 from tests.unit.arm.arm_estate import (
     CLOUDS,
@@ -56,6 +57,7 @@ class MemoryHub:
     items: dict[str, ProtectedItem] = field(default_factory=dict)
     network_mappings: dict[str, NetworkMapping] = field(default_factory=dict)
     storage_mappings: dict[str, StorageMapping] = field(default_factory=dict)
+    plans: dict[str, RecoveryPlan] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     identities: list[RequestIdentity] = field(default_factory=list)
     arguments: list[Mapping[str, JsonValue]] = field(default_factory=list)

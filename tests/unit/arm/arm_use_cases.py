@@ -45,6 +45,7 @@ from tests.unit.arm.arm_estate import (
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.arm_jobs import MemoryJobs
 from tests.unit.arm.arm_mappings import MemoryNetworks, MemoryStorage
+from tests.unit.arm.arm_plans import MemoryPlans
 from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 
@@ -398,6 +399,7 @@ def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> Ar
         storage=MemoryStorage(hub),
         jobs=MemoryJobs(hub),
         servers=MemoryServers(hub),
+        plans=MemoryPlans(hub),
         tokens=KnownTokens(),
         clock=hub.clock,
         public_url=public_url,

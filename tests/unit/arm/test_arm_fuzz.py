@@ -48,6 +48,7 @@ NAMES = {
     "{mapping}": MAPPING,
     "{item}": MACHINE,
     "{policy}": POLICY,
+    "{plan}": "Payroll",
     "{certificate}": "c",
     "{job}": "3f0c2a4e-0000-4000-8000-000000000001",
 }
@@ -57,6 +58,7 @@ CHANGES = [
     if route.method not in {"GET", "DELETE"}
 ]
 TAKES_NO_BODY = (
+    "{plan}/reProtect",
     "failoverCommit",
     "failoverCancel",
     "repairReplication",

@@ -1,0 +1,73 @@
+"""Recovery plans, as the edges see them (see ports)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from service_hub.domain.jobs import Job
+from service_hub.domain.plans import PlanRequest
+from service_hub.domain.protection import Operation
+from service_hub.domain.records import ProtectedItem, Provider, Vault
+from service_hub.domain.recovery_plans import RecoveryGroup, RecoveryPlan
+from service_hub.ports import RequestIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContent:
+    """A plan as it is to be saved; fabrics by their names, None: as the plan has them."""
+
+    groups: tuple[RecoveryGroup, ...]
+    primary_fabric: str | None = None
+    recovery_fabric: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """A plan with all that its rendering needs; `items` are those of its machines, by id.
+
+    `allowed`: what all of them allow now.
+    """
+
+    plan: RecoveryPlan
+    primary: Provider | None
+    recovery: Provider | None
+    items: Mapping[str, ProtectedItem]
+    allowed: tuple[Operation, ...]
+
+
+class RecoveryPlanUseCases(Protocol):
+    """Recovery plans and their runs."""
+
+    async def find(self, vault: Vault, name: str) -> PlanFacts:
+        """Return one, names compared without case; NotFoundError."""
+
+    async def list(self, vault: Vault) -> Sequence[PlanFacts]:
+        """Return all of a vault."""
+
+    async def save(
+        self, vault: Vault, name: str, content: PlanContent, identity: RequestIdentity
+    ) -> Job:
+        """Create a plan or replace its groups by a job; InvalidRequestError names the place."""
+
+    async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
+        """Delete a plan by a job; its machines stay as they are. NotFoundError."""
+
+    async def run(
+        self,
+        vault: Vault,
+        name: str,
+        operation: Operation,
+        arguments: Mapping[str, JsonValue],
+        identity: RequestIdentity,
+    ) -> Job:
+        """Begin an operation on all machines of a plan; a refusal is a job that failed.
+
+        `arguments` as of an item's operation (ports: ProtectionUseCases).
+        """
+
+    async def request_of(
+        self, vault: Vault, name: str, operation: Operation, arguments: Mapping[str, JsonValue]
+    ) -> PlanRequest:
+        """Return what a run would be asked to do now, for previews."""

@@ -288,7 +288,8 @@ class Executor:
         cloud = await self._driver.cloud(assignment.target)
         names = cloud.host_fqdns if cloud is not None else ()
         hosts = tuple(host for host in inventory.hosts if host.fqdn in names)
-        return ReadBack(cloud=cloud, hosts=hosts)
+        machines = tuple(each for each in inventory.machines if each.cloud_id == assignment.target)
+        return ReadBack(cloud=cloud, hosts=hosts, machines=machines)
 
     async def _until_confirmed(self, work: Work) -> None:
         """Wait until the fabric knows the epochs; bounded by the command's deadline."""

@@ -659,6 +659,11 @@ class PolicyUseCases(Protocol):
     ) -> Job:
         """Create a policy by a job; InvalidRequestError names the property."""
 
+    async def change(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Change a policy, and what replicates under it by jobs; NotFoundError, as create."""
+
     async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
         """Delete a policy by a job; NotFoundError."""
 

@@ -33,6 +33,7 @@ from service_hub.services.pair_tasks import PairTasks
 from service_hub.services.pairing import PairingService
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
+from service_hub.services.policy_changes import PolicyChanges
 from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
@@ -110,7 +111,7 @@ def use_cases(
     first = FirstHearing(checker=registered.checker, liveness=fabrics, boottime=boottime)
     engine = _engine(settings, clock, parts, first)
     requests = RequestLedger(reader=store, clock=clock)
-    policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
+    policies = _policies(engine, clock, parts, fabrics, requests)
     protection = ProtectionService(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
@@ -174,6 +175,25 @@ def _checker(clock: Clock, parts: Parts, fabrics: FabricService) -> PairTasks:
         reader=store, committer=committer, clock=clock, fabrics=fabrics, otherwise=others
     )
     return PairTasks(reader=store, committer=committer, clock=clock, otherwise=mappings)
+
+
+def _policies(
+    engine: Engine,
+    clock: Clock,
+    parts: Parts,
+    fabrics: FabricService,
+    requests: RequestLedger,
+) -> PolicyService:
+    changes = PolicyChanges(
+        reader=parts.store,
+        runner=engine,
+        clock=clock,
+        requests=requests,
+        pairs=PairReader(reader=parts.store, fabrics=fabrics),
+    )
+    return PolicyService(
+        reader=parts.store, runner=engine, clock=clock, requests=requests, changes=changes
+    )
 
 
 def _pairing(

@@ -85,6 +85,8 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.CONFIGURE_HOSTS: False,
     Verb.PREPARE_CLOUD: False,
     Verb.PAIR_CLOUD: False,
+    # How often and how replication goes; no copy is moved or lost by it.
+    Verb.UPDATE_REPLICATION: False,
     # Refused by the fabric while a machine is protected: no machine is touched.
     Verb.UNPAIR_CLOUD: False,
     Verb.CLEAN_UP: False,

@@ -221,6 +221,16 @@ class ReplicationStatisticsView(WireModel):
     test_failover_running: bool = False
 
 
+class ReplicationSettingsView(WireModel):
+    """What a relationship was set to; a laboratory may replicate more often than it says."""
+
+    interval_seconds: int
+    recovery_points: int = 0
+    application_consistent_hours: int = 0
+    compression: bool = False
+    authentication: str = "certificate"
+
+
 class ReplicationView(WireModel):
     """One side's view of a relationship.
 
@@ -255,6 +265,7 @@ class ReplicationView(WireModel):
     scheduled_at: Moment | None = None
     resynchronize_at: Moment | None = None
     exported: bool = False
+    settings: ReplicationSettingsView | None = None
     statistics: ReplicationStatisticsView | None = None
     health_codes: tuple[HealthCodeView, ...] = ()
     last_error: str | None = None

@@ -26,6 +26,7 @@ from provider_agent.domain.replication_checks import (
     resynchronization_cancelled,
     resynchronizes,
 )
+from provider_agent.domain.replication_settings import settings_unmet
 from wire_contract.vmm_interface import (
     CloudView,
     HostView,
@@ -49,6 +50,8 @@ def unmet(expected: Expected, seen: ReadBack) -> str | None:
     if expected.verb in CLOUD_VERBS:
         if seen.cloud is None:
             return f"cloud {expected.target} does not exist"
+        if expected.verb is Verb.UPDATE_REPLICATION:
+            return settings_unmet(expected, seen)
         return _CLOUD_CHECKS[expected.verb](expected, seen.cloud, seen.hosts)
     if expected.verb in SERVER_VERBS:
         return _server_unmet(expected, seen.inventory)

@@ -35,13 +35,14 @@ class Expected:
 class ReadBack:
     """What was read after the verb: a machine (null: it does not exist), a cloud and hosts, or all.
 
-    `inventory` is read for verbs on the VMM server itself.
+    `inventory` is read for verbs on the VMM server itself, `machines` are those of a cloud.
     """
 
     machine: MachineView | None = None
     cloud: CloudView | None = None
     hosts: tuple[HostView, ...] = ()
     inventory: InventoryView | None = None
+    machines: tuple[MachineView, ...] = ()
 
 
 def differs(name: str, wanted: object, found: object) -> str | None:

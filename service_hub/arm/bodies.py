@@ -146,6 +146,18 @@ class PolicyInput(Input):
     properties: PolicyProperties
 
 
+class PolicyChangeProperties(Input):
+    """What is changed; settings that are not named stay (arm-api.md, section 2.1)."""
+
+    replication_provider_settings: PolicyProviderInput
+
+
+class PolicyChangeInput(Input):
+    """PATCH of a replication policy."""
+
+    properties: PolicyChangeProperties
+
+
 class MappingProperties(Input):
     """Which cloud protects into which, and how."""
 

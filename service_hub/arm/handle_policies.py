@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from service_hub.arm.api import ArmApi
-from service_hub.arm.bodies import PolicyInput, PolicyProviderInput, read
+from service_hub.arm.bodies import PolicyChangeInput, PolicyInput, PolicyProviderInput, read
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.ids import VaultIds
 from service_hub.arm.long_running import accepted, operation_result
@@ -25,6 +25,14 @@ class PolicyHandlers:
         wanted = read(call.body, PolicyInput).properties.provider_specific_input
         name = call.name("policy")
         job = await self._api.policies.create(vault, name, _settings(wanted), call.identity)
+        return accepted(self._api, vault, job, VaultIds(vault).policy(name))
+
+    async def change(self, call: Call) -> Answer:
+        """Begin to change a policy, and what replicates under it."""
+        vault = await self._api.vault(call)
+        wanted = read(call.body, PolicyChangeInput).properties.replication_provider_settings
+        name = call.name("policy")
+        job = await self._api.policies.change(vault, name, _settings(wanted), call.identity)
         return accepted(self._api, vault, job, VaultIds(vault).policy(name))
 
     async def delete(self, call: Call) -> Answer:

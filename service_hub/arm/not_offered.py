@@ -27,7 +27,6 @@ class Missing:
     says: str
 
 
-_EDIT_POLICY = "A policy can't be changed in this version. Make another one under a new name."
 _FABRICS = (
     "A server is made by its provider's registration and can't be changed through this interface in"
     " this version. POST to the fabric's 'remove' deletes a connected server, DELETE of the fabric"
@@ -54,7 +53,6 @@ _USAGES = "Usages aren't part of this version. Count the resources by their list
 LATER: Final = (
     Missing(("PATCH",), paths.ITEM, _RECOVERY),
     Missing(("POST",), f"{paths.ITEM}/resolveHealthErrors", _RECOVERY),
-    Missing(("PATCH",), paths.POLICY, _EDIT_POLICY),
     Missing(("PUT",), paths.FABRIC, _FABRICS),
     *(
         Missing(("POST",), f"{paths.FABRIC}/{verb}", _FABRICS)

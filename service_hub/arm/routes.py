@@ -150,6 +150,7 @@ def _policy_and_job_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.POLICIES, policies.list),
         Route("GET", paths.POLICY, policies.get),
         Route("PUT", paths.POLICY, policies.create),
+        Route("PATCH", paths.POLICY, policies.change),
         Route("DELETE", paths.POLICY, policies.delete),
         Route("GET", paths.POLICY + paths.RESULT, policies.result),
         Route("GET", paths.JOBS, jobs.list),

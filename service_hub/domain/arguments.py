@@ -229,6 +229,14 @@ def _prepare_cloud(job: Job, side: Side) -> Arguments:
     }
 
 
+def _update_replication(job: Job, side: Side) -> Arguments:
+    del side
+    arguments = {**_settings(job), "replica_port": job.context["replica_port"]}
+    if "relationship_ids" in job.context:
+        arguments["relationship_ids"] = job.context["relationship_ids"]
+    return arguments
+
+
 def _pair_cloud(job: Job, side: Side) -> Arguments:
     return {"role": side.value, "partner_cloud_id": _look(job, "clouds", side.other)}
 
@@ -258,6 +266,7 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.REMOVE_TEST_NETWORKS: _remove_test_networks,
     Verb.PREPARE_TEST_MACHINE: _prepare_test_machine,
     Verb.PREPARE_CLOUD: _prepare_cloud,
+    Verb.UPDATE_REPLICATION: _update_replication,
     Verb.PAIR_CLOUD: _pair_cloud,
     Verb.UNPAIR_CLOUD: _unpair_cloud,
 }

@@ -13,19 +13,20 @@ from pydantic import JsonValue
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun
-from service_hub.domain.planning import JobIdentity
-from service_hub.domain.policies import authentication_of
+from service_hub.domain.planning import JobIdentity, plan_policy_job
+from service_hub.domain.policies import authentication_of, relationship_settings
 from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
-from service_hub.domain.scenarios import NO_CERTIFICATES, SCENARIOS, STILL_PAIRED
+from service_hub.domain.scenarios import NO_CERTIFICATES, NOT_PAIRED, SCENARIOS, STILL_PAIRED
 from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 
 PAIR: Final = "pair_clouds"
 UNPAIR: Final = "unpair_clouds"
 CONFIGURE: Final = "configure_hosts"
+UPDATE_POLICY: Final = "update_policy"
 DELETE_POLICY: Final = "delete_policy"
 
-PREPARING: Final = frozenset({PAIR, CONFIGURE})
+PREPARING: Final = frozenset({PAIR, CONFIGURE, UPDATE_POLICY})
 """Jobs that prepare both clouds, so that what speaks against that is looked at first."""
 
 NAMES_SHOWN_MAX: Final = 10
@@ -86,6 +87,31 @@ def plan_pair_job(
         affected=dict(facts.affected),
         created_at=identity.now,
     )
+
+
+def plan_policy_change(
+    facts: PairFacts,
+    before: ReplicationPolicy,
+    relationship_ids: Sequence[str] | None,
+    identity: JobIdentity,
+) -> Job:
+    """Return the job that gives a pair, and what replicates in it, the settings of its policy.
+
+    Certificates are put on the hosts only where they are new there. `relationship_ids` are named
+    where the same clouds are paired under another policy too.
+    """
+    had = authentication_of(before) == authentication_of(facts.policy)
+    job = plan_pair_job(UPDATE_POLICY, facts, identity, (NO_CERTIFICATES,) if had else ())
+    settings: dict[str, JsonValue] = {"settings": relationship_settings(facts.policy, None)}
+    if relationship_ids is not None:
+        settings["relationship_ids"] = list(relationship_ids)
+    return job.model_copy(update={"context": {**job.context, **settings}})
+
+
+def plan_stored_change(policy: ReplicationPolicy, identity: JobIdentity) -> Job:
+    """Return the job of a changed policy that no clouds are paired under."""
+    job = plan_policy_job(policy, identity, UPDATE_POLICY)
+    return job.model_copy(update={"flags": (NOT_PAIRED, NO_CERTIFICATES)})
 
 
 _WHILE_IT_RUNS: Final[Mapping[str, _State]] = {

@@ -45,7 +45,7 @@ class PairTasks:
             return error
         if job.scenario_key == UNPAIR:
             return await self._use_of_mapping(job)
-        if job.scenario_key in PREPARING:
+        if job.scenario_key in PREPARING and job.providers:
             return await self._readiness(job)
         return None
 

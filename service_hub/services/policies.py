@@ -1,7 +1,7 @@
 """Replication policies."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -15,12 +15,28 @@ from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity,
 from service_hub.services.requests import RequestLedger
 
 
+class PolicyChanger(Protocol):
+    """Changes a policy, and what replicates under it."""
+
+    async def change(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Return the job that brings the change to a pair; NotFoundError."""
+
+
 class PolicyService:
     """The PolicyUseCases of the hub's ports."""
 
     def __init__(
-        self, *, reader: Reader, runner: JobRunner, clock: Clock, requests: RequestLedger
+        self,
+        *,
+        reader: Reader,
+        runner: JobRunner,
+        clock: Clock,
+        requests: RequestLedger,
+        changes: PolicyChanger,
     ) -> None:
+        self._changes = changes
         self._reader = reader
         self._runner = runner
         self._clock = clock
@@ -63,6 +79,12 @@ class PolicyService:
         change = Change(saves=(Save(policy, expected),)) + self._requests.remember(identity, job)
         await self._runner.start(job, change)
         return job
+
+    async def change(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Change a policy, and bring that to the pairs under it by jobs; NotFoundError."""
+        return await self._changes.change(vault, name, settings, identity)
 
     async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
         """Delete a policy by a job, which fails while clouds are paired under it; NotFoundError."""

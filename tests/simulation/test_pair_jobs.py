@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service_hub.domain.errors import ConflictError, NotFoundError
+from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.records import Alert, ContainerMapping, FabricInventory, ReplicationPolicy
 from service_hub.ports import Change, Save
@@ -297,6 +297,114 @@ async def test_an_added_host_waits_for_both_sites_to_be_connected(tmp_path: Path
 
 
 # ---------------------------------------------------------------------------------------- policies
+
+
+HOSTS_THEN_SETTINGS = [
+    ["osaka prepare_cloud e0", "tokyo prepare_cloud e0"],
+    ["osaka update_replication e0", "tokyo update_replication e0"],
+]
+
+
+def in_steps(done: list[str]) -> list[list[str]]:
+    """Return what both sites did task by task; which of them was first does not matter."""
+    return [sorted(done[at : at + 2]) for at in range(0, len(done), 2)]
+
+
+async def policy(world: HubWorld) -> ReplicationPolicy:
+    """Return the policy as it is stored."""
+    (found,) = await world.store.find(ReplicationPolicy, vault_id=world.vault.id)
+    return found.record
+
+
+async def test_a_changed_policy_reaches_both_sites_and_what_replicates(world: HubWorld) -> None:
+    await protected(world)
+    settings = {"replication_frequency_seconds": 900, "recovery_points": 8}
+    job = await world.policies.change(world.vault, "P", settings, world.identity())
+    asked: dict[str, Any] = {}
+
+    def noting(assignment: Any) -> None:
+        asked[f"{assignment.target} {assignment.verb}"] = dict(assignment.arguments)
+
+    assert in_steps(await until_done(world, job.id, noting)) == HOSTS_THEN_SETTINGS
+    assert asked["tokyo-cloud update_replication"] == {
+        "interval_seconds": 900,
+        "recovery_points": 8,
+        "application_consistent_hours": 0,
+        "compression": False,
+        "authentication": "certificate",
+        "replica_port": 8084,
+    }
+    ended = await world.job(job.id)
+    assert (ended.state, ended.scenario.name) == (JobState.SUCCEEDED, "UpdateProtectionProfile")
+    kept = await policy(world)
+    assert (kept.replication_frequency_seconds, kept.recovery_points) == (900, 8)
+    held = await mapping(world)
+    assert held is not None
+    assert held.mapping_state == "Paired"
+
+
+async def test_other_proof_and_port_go_to_the_hosts_before_what_replicates(
+    world: HubWorld,
+) -> None:
+    await paired(world)
+    first = {"allowed_authentication_type": 1, "replication_port": 8083}
+    job = await world.policies.change(world.vault, "p", first, world.identity())
+    assert in_steps(await until_done(world, job.id)) == HOSTS_THEN_SETTINGS
+    back = {"allowed_authentication_type": 2, "replication_port": 8084}
+    job = await world.policies.change(world.vault, "p", back, world.identity())
+    certificates = ["osaka configure_hosts e0", "tokyo configure_hosts e0"]
+    assert in_steps(await until_done(world, job.id)) == [certificates, *HOSTS_THEN_SETTINGS]
+
+
+async def test_a_policy_without_pairs_is_changed_by_the_hub_alone(world: HubWorld) -> None:
+    asked = {"provider_type": "HyperVReplica2012R2"}
+    job = await world.policies.create(world.vault, "p", asked, world.identity())
+    await until_done(world, job.id)
+    job = await world.policies.change(world.vault, "p", {"recovery_points": 5}, world.identity())
+    assert await until_done(world, job.id) == []
+    assert (await world.job(job.id)).state is JobState.SUCCEEDED
+    assert (await policy(world)).recovery_points == 5
+
+
+async def test_a_wrong_change_is_refused_and_changes_nothing(world: HubWorld) -> None:
+    await paired(world)
+    for wrong, target in (
+        ({"recovery_points": 25}, "recoveryPoints"),
+        ({"provider_type": "HyperVReplica2012"}, "instanceType"),
+        ({"initial_replication_method": "Offline"}, "offlineReplicationExportPath"),
+    ):
+        with pytest.raises(InvalidRequestError) as refusal:
+            await world.policies.change(world.vault, "p", wrong, world.identity())
+        assert refusal.value.target == target
+    with pytest.raises(NotFoundError):
+        await world.policies.change(world.vault, "none", {}, world.identity())
+    assert (await policy(world)).recovery_points == 0
+
+
+async def test_a_policy_is_not_changed_while_a_job_works_on_a_pair(world: HubWorld) -> None:
+    await paired(world)
+    await world.pairing.remove(world.vault, UNDER_TOKYO, "m", world.identity())
+    job = await world.policies.change(world.vault, "p", {"recovery_points": 5}, world.identity())
+    assert (job.state, job.errors[0].code) == (JobState.FAILED, "532")
+    assert (await policy(world)).recovery_points == 0
+
+
+async def test_a_change_that_failed_is_restarted_where_it_stopped(world: HubWorld) -> None:
+    await paired(world)
+    job = await world.policies.change(world.vault, "p", {"compression": True}, world.identity())
+
+    def refusing(assignment: Any) -> ProviderError | None:
+        fails = assignment.verb == Verb.UPDATE_REPLICATION
+        return ProviderError(code=FOR_GOOD, message="no") if fails else None
+
+    await until_done(world, job.id, refusing)
+    assert (await world.job(job.id)).state is JobState.FAILED
+    held = await mapping(world)
+    assert held is not None
+    assert held.mapping_state == "Paired"
+    await world.jobs.restart(world.vault, job.id, world.identity())
+    assert "tokyo update_replication e0" in await until_done(world, job.id)
+    assert (await world.job(job.id)).state is JobState.SUCCEEDED
 
 
 async def test_a_policy_is_deleted_once_no_clouds_are_paired_under_it(world: HubWorld) -> None:

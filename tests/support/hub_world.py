@@ -48,6 +48,7 @@ from service_hub.services.pair_facts import PairReader
 from service_hub.services.pairing import PairingService
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import PolicyService
+from service_hub.services.policy_changes import PolicyChanges
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.recovery_plans import RecoveryPlanService
@@ -274,7 +275,12 @@ async def hub_world(
         )
         requests = RequestLedger(reader=store, clock=clock)
         pairs = PairReader(reader=store, fabrics=fabrics)
-        policies = PolicyService(reader=store, runner=engine, clock=clock, requests=requests)
+        changes = PolicyChanges(
+            reader=store, runner=engine, clock=clock, requests=requests, pairs=pairs
+        )
+        policies = PolicyService(
+            reader=store, runner=engine, clock=clock, requests=requests, changes=changes
+        )
         pairing = PairingService(
             reader=store,
             runner=engine,

@@ -253,6 +253,9 @@ async def _settings(world: HubWorld) -> None:
     await world.reports.inventory(world.providers["osaka"], with_host_added("osaka"))
     (added,) = [each for each in await jobs_of(world) if each.scenario_key == "configure_hosts"]
     await _done(world, added.id)
+    change = {"recovery_points": 3}
+    changed = await world.policies.change(world.vault, "p", change, world.identity())
+    await _done(world, changed.id)
     refused = await world.policies.delete(world.vault, "p", world.identity())
     await _done(world, refused.id)
     cloud = ("tokyo-fabric", "tokyo-cloud")

@@ -190,6 +190,12 @@ async def _delete_policy(world: KillWorld) -> None:
     await world.call(lambda hub: hub.policies.delete(hub.vault, "p", identity))
 
 
+async def _change_policy(world: KillWorld) -> None:
+    identity = world.identity()
+    settings = {"replication_frequency_seconds": 300, "recovery_points": 2, "compression": True}
+    await world.call(lambda hub: hub.policies.change(hub.vault, "p", settings, identity))
+
+
 async def _add_host(world: KillWorld) -> None:
     """Let a pair be one that was prepared before a host came, and its inventory come again."""
 
@@ -470,6 +476,13 @@ AFTERWARDS = (
         frozenset({"reverse_keeping"}),
         _reversed_keeping,
         rests_in(ProtectionState.PROTECTED),
+    ),
+    Story(
+        "update_policy",
+        "EnableProtection of Unprotected",
+        frozenset({"update_policy"}),
+        _change_policy,
+        no_job_runs,
     ),
     Story(
         "refused planned_failover",

@@ -15,6 +15,7 @@ from wire_contract.vocabulary import Side
 
 HOSTS_MAX: Final = 256
 DISKS_MAX: Final = 16
+RELATIONSHIPS_MAX: Final = 10_000
 NICS_MAX: Final = 12
 DISK_BYTES_MAX: Final = 64 * 2**40
 """Largest VHDX."""
@@ -48,6 +49,20 @@ class PairCloud(WireModel):
 
     role: Side
     partner_cloud_id: Identity
+
+
+class UpdateReplication(WireModel):
+    """The settings of relationships; `relationship_ids` null: of all that the cloud has."""
+
+    interval_seconds: int = Field(ge=1, le=86_400)
+    recovery_points: int = Field(ge=0, le=24)
+    application_consistent_hours: int = Field(ge=0, le=12)
+    compression: bool
+    authentication: Authentication
+    replica_port: Port
+    relationship_ids: tuple[Identity, ...] | None = Field(
+        default=None, max_length=RELATIONSHIPS_MAX
+    )
 
 
 class UnpairCloud(WireModel):

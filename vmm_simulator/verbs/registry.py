@@ -18,6 +18,7 @@ from vmm_simulator.verbs import (
     replication,
     reversal,
     server,
+    settings,
 )
 from vmm_simulator.verbs.call import Perform
 from wire_contract.model import WireModel
@@ -71,6 +72,9 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     ),
     Verb.PREPARE_CLOUD: VerbRules(arguments.PrepareCloud, cloud.prepare_cloud, cloud.check_prepare),
     Verb.PAIR_CLOUD: VerbRules(arguments.PairCloud, cloud.pair_cloud, cloud.check_pair),
+    Verb.UPDATE_REPLICATION: VerbRules(
+        arguments.UpdateReplication, settings.update_replication, settings.check_update
+    ),
     Verb.UNPAIR_CLOUD: VerbRules(arguments.UnpairCloud, cloud.unpair_cloud, cloud.check_unpair),
     Verb.CLEAN_UP: VerbRules(arguments.NoArguments, server.clean_up, server.check_clean_up),
     Verb.CREATE_TEST_NETWORKS: VerbRules(

@@ -14,6 +14,7 @@ from wire_contract.vmm_interface import (
     GuestAnswer,
     HealthCodeView,
     RecoveryPointView,
+    ReplicationSettingsView,
     ReplicationStatisticsView,
     ReplicationView,
 )
@@ -84,6 +85,13 @@ def replication_view(machine: MachineRecord, facts: LiveFacts) -> ReplicationVie
         scheduled_at=relationship.scheduled_at,
         resynchronize_at=relationship.resynchronize_at,
         exported=relationship.exported,
+        settings=ReplicationSettingsView(
+            interval_seconds=relationship.interval_seconds,
+            recovery_points=relationship.recovery_points,
+            application_consistent_hours=relationship.application_consistent_hours,
+            compression=relationship.compression,
+            authentication=relationship.authentication.value,
+        ),
         statistics=_statistics(statistics, facts),
         health_codes=tuple(_code(each, machine, facts) for each in codes(judged)),
         last_error=relationship.last_error,

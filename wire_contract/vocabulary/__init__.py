@@ -69,6 +69,7 @@ class Verb(StrEnum):
     CONFIGURE_HOSTS = "configure_hosts"
     PREPARE_CLOUD = "prepare_cloud"
     PAIR_CLOUD = "pair_cloud"
+    UPDATE_REPLICATION = "update_replication"
     UNPAIR_CLOUD = "unpair_cloud"
     # On the VMM server.
     CLEAN_UP = "clean_up"
@@ -109,7 +110,13 @@ class Verb(StrEnum):
 
 
 CLOUD_VERBS: Final = frozenset(
-    {Verb.CONFIGURE_HOSTS, Verb.PREPARE_CLOUD, Verb.PAIR_CLOUD, Verb.UNPAIR_CLOUD}
+    {
+        Verb.CONFIGURE_HOSTS,
+        Verb.PREPARE_CLOUD,
+        Verb.PAIR_CLOUD,
+        Verb.UPDATE_REPLICATION,
+        Verb.UNPAIR_CLOUD,
+    }
 )
 """Verbs whose target is a cloud."""
 

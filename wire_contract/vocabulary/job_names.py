@@ -113,9 +113,6 @@ JOBS: Final[Mapping[str, JobRow]] = {
     "update_policy": JobRow(
         "UpdateProtectionProfile", "Update replication policy", _POLICY, _ASR, "ours"
     ),
-    "apply_policy": JobRow(
-        "ApplyProtectionProfile", "Apply replication policy", _CLOUD, _ASR, "ours"
-    ),
     "delete_policy": JobRow(
         "RemoveProtectionProfile", "Delete replication policy", _POLICY, _ASR, "ours"
     ),

@@ -201,9 +201,6 @@ TASKS: Final[Mapping[str, TaskRow]] = {
         "Prerequisites check for updating the replication policy",
         "ours",
     ),
-    "UpdateProtectionProfileTask": TaskRow(
-        "UpdateProtectionProfileTask", "Updating the replication policy", "ours"
-    ),
     "UpdateReplicationSettingsTask": TaskRow(
         "UpdateReplicationSettings", "Update the settings of replication", "ours"
     ),

@@ -1,5 +1,6 @@
 """Settings of clouds: policies, pairs and what remains of them (recorded.md, 9)."""
 
+from dataclasses import replace
 from typing import Final
 
 from service_hub.domain.scenarios.servers import INVENTORY_SECONDS_MAX
@@ -50,6 +51,28 @@ PAIR_CLOUDS: Final = Scenario(
 
 CONFIGURE_HOSTS: Final = Scenario(*job_names("configure_hosts"), _PREPARE)
 """Hosts that were added to a cloud of a pair: its preparation once more (behaviour.md, 6)."""
+
+NOT_PAIRED: Final = "not_paired"
+"""The flag of a change of a policy that no clouds are paired under: it is stored, no more."""
+
+_CHECK_PAIR, _SITE, _CLOUD = _PREPARE
+
+UPDATE_POLICY: Final = Scenario(
+    *job_names("update_policy"),
+    (
+        TaskSpec(*task_names("UpdateProtectionProfilePreflightsCheckTask")),
+        _SITE,
+        replace(_CLOUD, skipped_if=NOT_PAIRED),
+        TaskSpec(
+            *task_names("UpdateReplicationSettingsTask"),
+            BOTH,
+            Verb.UPDATE_REPLICATION,
+            Target.CLOUD,
+            skipped_if=NOT_PAIRED,
+        ),
+    ),
+)
+"""Hosts learn port and authentication first, then what replicates gets its settings."""
 
 STILL_PAIRED: Final = "still_paired"
 """The flag of a removal whose clouds stay paired under a policy of another kind."""

@@ -50,6 +50,41 @@ def of_cloud(*hosts: Any, **changes: Any) -> ReadBack:
 
 SERVER_ID = "server-1"
 
+SETTINGS: dict[str, Any] = {
+    "interval_seconds": 30,
+    "recovery_points": 20,
+    "application_consistent_hours": 2,
+    "compression": True,
+    "authentication": "certificate",
+    "replica_port": 8084,
+}
+
+
+def of_settings(version: str = "2012R2", **changes: Any) -> ReadBack:
+    """Return a cloud whose one relationship was set as asked, but for these changes."""
+    settings = {name: value for name, value in SETTINGS.items() if name != "replica_port"}
+    given: dict[str, Any] = {"settings": settings | changes}
+    if changes.keys() & {"peer_port", "settings"}:
+        given = {"settings": settings, **changes}
+    set_so = machine(replication=replication(**given))
+    return ReadBack(
+        cloud=cloud(), hosts=(host(version=version),), machines=(machine(name="other"), set_so)
+    )
+
+
+def test_a_host_of_2012_has_its_own_interval_and_fewer_points() -> None:
+    expected = Expected(Verb.UPDATE_REPLICATION, CLOUD_ID, arguments=SETTINGS)
+    assert unmet(expected, of_settings("2012", interval_seconds=300, recovery_points=15)) is None
+    assert unmet(expected, of_settings("2012")) == (
+        "machine database: interval_seconds is 30, not 300"
+    )
+
+
+def test_relationships_that_are_not_named_may_be_set_otherwise() -> None:
+    named = {**SETTINGS, "relationship_ids": ["another"]}
+    expected = Expected(Verb.UPDATE_REPLICATION, CLOUD_ID, arguments=named)
+    assert unmet(expected, of_settings(interval_seconds=900)) is None
+
 
 def network(**changes: Any) -> NetworkView:
     given = {
@@ -121,6 +156,20 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
         {"role": "Primary", "partner_cloud_id": "cloud-2"},
         of_cloud(),
         [of_cloud(paired_role=""), of_cloud(partner_cloud_id=None)],
+    ),
+    (
+        Verb.UPDATE_REPLICATION,
+        SETTINGS,
+        of_settings(),
+        [
+            of_settings(interval_seconds=300),
+            of_settings(recovery_points=0),
+            of_settings(application_consistent_hours=0),
+            of_settings(compression=False),
+            of_settings(authentication="kerberos"),
+            of_settings(peer_port=8083),
+            of_settings(settings=None),
+        ],
     ),
     (
         Verb.UNPAIR_CLOUD,

@@ -15,7 +15,14 @@ from pydantic import JsonValue
 from service_hub.arm.api import ArmApi
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
-from service_hub.domain.pairs import DELETE_POLICY, PAIR, UNPAIR, PairFacts, plan_pair_job
+from service_hub.domain.pairs import (
+    DELETE_POLICY,
+    PAIR,
+    UNPAIR,
+    PairFacts,
+    plan_pair_job,
+    plan_stored_change,
+)
 from service_hub.domain.planning import (
     ItemPlan,
     begin_on_item,
@@ -206,6 +213,14 @@ class MemoryPolicies:
         policy = ReplicationPolicy(id=f"policy-{name}", vault_id=vault.id, name=name, **settings)
         self.hub.policies[name.lower()] = policy
         return self.hub.start(plan_policy_job(policy, self.hub.identity(identity)))
+
+    async def change(
+        self, vault: Vault, name: str, settings: Mapping[str, Any], identity: RequestIdentity
+    ) -> Job:
+        """Change a policy."""
+        policy = (await self.find(vault, name)).model_copy(update=dict(settings))
+        self.hub.policies[name.lower()] = policy
+        return self.hub.start(plan_stored_change(policy, self.hub.identity(identity)))
 
     async def delete(self, vault: Vault, name: str, identity: RequestIdentity) -> Job:
         """Delete a policy; it is gone when its job is asked for."""

@@ -62,7 +62,7 @@ WORKING_BUILDERS = {
         "reprotect",
     ),
     "recovery_points": ("get", "list_by_replication_protected_items"),
-    "replication_policies": ("get", "list", "create", "delete"),
+    "replication_policies": ("get", "list", "create", "delete", "update"),
     "replication_recovery_plans": (
         "get",
         "list",

@@ -1,4 +1,7 @@
-"""Pairs of clouds over the real store: refused with reasons, removed, purged; policies deleted."""
+"""Pairs of clouds over the real store: refused with reasons, removed, purged; policies deleted.
+
+Over 400 lines because the settings of one pair are told from its making to its end.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

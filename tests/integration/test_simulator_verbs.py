@@ -1,4 +1,9 @@
-"""ort asyncio
+"""Every verb of a simulated site, asked for twice; what each refuses.
+
+Over 400 lines because it is the life of one machine, verb by verb.
+"""
+
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +30,6 @@ from tests.support.simulator_steps import (
 from wire_contract.vocabulary import CLOUD_VERBS, FABRIC_VERBS, SERVER_VERBS, Verb
 
 WALKED = ("cancel_", "change_", "disable_", "export_", "import_", "pause_", "resume_", "resync")
-
-Over 400 lines because it is the life of one machine, verb by verb.
 """Verbs that are asked again and again under every fault: the driver's contract suite."""
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}

@@ -36,7 +36,12 @@ from service_hub.domain.records import ProtectedItem, ReplicationPolicy
 from service_hub.domain.scenarios import Target
 from tests.support.item_walk import NOW, RESULT, provider
 from vmm_simulator.hyperv import replication as table
-from vmm_simulator.hyperv.starting import Claim, start_blocked_by
+from vmm_simulator.hyperv.starting import (
+    Claim,
+    ends_fence,
+    start_blocked_by,
+    thinks_itself_active,
+)
 from vmm_simulator.problems import Code, RefusedError
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side, Verb
 
@@ -49,11 +54,15 @@ M, S, O = ReplicationMode, ReplicationState, table.Operation  # noqa: E741 -- as
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One copy; `has_written`: it ran while it was failed over."""
+    """One copy; `has_written`: it ran while it was failed over.
+
+    `fenced_at`: the epoch at which it was fenced; None where it is not.
+    """
 
     position: table.Position
     runs: bool
     has_written: bool = False
+    fenced_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,31 @@ class Ends:
             return replace(self, primary=end)
         return replace(self, recovery=end)
 
+    def told(self, item: ProtectedItem) -> "Ends":
+        """Return them once both sites have asked the hub anew which copies may run."""
+        active, other = self.at(item.authority), self.at(item.authority.other)
+        if active.fenced_at is not None:
+            assert item.epoch > active.fenced_at, "a fence was set in the epoch of this copy"
+            active = replace(active, fenced_at=None)
+        claims = thinks_itself_active(other.position)
+        if claims and other.fenced_at is None:
+            other = replace(other, fenced_at=item.epoch)
+        other = replace(other, runs=False)
+        return self.with_end(item.authority, active).with_end(item.authority.other, other)
+
+    def since(self, epoch: int, now: int) -> "Ends":
+        """Return them as seen from another item, whose epoch is `now` instead of `epoch`.
+
+        What counts of a fence is whether it was set in the present epoch or before.
+        """
+        ends = self
+        for side in Side:
+            at = self.at(side).fenced_at
+            if at is not None:
+                then = now if at == epoch else now - 1
+                ends = ends.with_end(side, replace(ends.at(side), fenced_at=then))
+        return ends
+
     def after_a_while(self) -> "Ends":
         """Return them once replication has had its time: what differs is compared and equal."""
         for side in Side:
@@ -92,43 +126,50 @@ class Ends:
 class Mishap:
     """What goes wrong: `failing` at a task, `cancelled` at one, `stuck` while taking back.
 
-    `with_effect`: what is said to have failed was done all the same.
+    `with_effect`: what is said to have failed was done all the same. `told`: both providers are
+    killed before each command, so that their sites hear from the hub which copies may run.
     """
 
     failing: str | None = None
     cancelled: str | None = None
     stuck: frozenset[str] = frozenset()
     with_effect: bool = False
+    told: bool = False
 
 
-def perform(ends: Ends, verb: Verb, side: Side, target: Target) -> Ends:
+def perform(ends: Ends, verb: Verb, side: Side, target: Target, epoch: int) -> Ends:
     """Return both ends after a verb at one of them, or raise RefusedError as that end would."""
     if target is Target.TEST_MACHINE:
         if verb is Verb.CREATE_TEST_MACHINE:
             table.advance(ends.at(side).position, O.TEST_REPLICA)
         return ends
-    return _PERFORM[verb](ends, side)
+    return _PERFORM[verb](ends, side, epoch)
 
 
-def _shut_down(ends: Ends, side: Side) -> Ends:
+def _shut_down(ends: Ends, side: Side, _epoch: int) -> Ends:
     return ends.with_end(side, replace(ends.at(side), runs=False))
 
 
-def _synchronize(ends: Ends, side: Side) -> Ends:
+def _synchronize(ends: Ends, side: Side, _epoch: int) -> Ends:
     table.advance(ends.at(side).position, O.SEND_CHANGES)
     return _send(ends, side)
 
 
-def _fail_over(ends: Ends, side: Side) -> Ends:
-    ends = _moved(ends, side, O.INITIATE_FAILOVER)
+def _fail_over(ends: Ends, side: Side, epoch: int) -> Ends:
+    ends = _moved(ends, side, O.INITIATE_FAILOVER, epoch)
     held = ends.at(side).position.state is S.RECOVERED
-    return ends if held else _moved(ends, side, O.COMPLETE_FAILOVER)
+    return ends if held else _moved(ends, side, O.COMPLETE_FAILOVER, epoch)
 
 
-def _start(ends: Ends, side: Side) -> Ends:
+def _start(ends: Ends, side: Side, _epoch: int) -> Ends:
     end = ends.at(side)
     claim = Claim(
-        end.position, epoch=1, fenced=False, reserved=False, protected=True, epoch_confirmed=True
+        end.position,
+        epoch=1,
+        fenced=end.fenced_at is not None,
+        reserved=False,
+        protected=True,
+        epoch_confirmed=True,
     )
     block = start_blocked_by(claim)
     if block is not None:
@@ -137,44 +178,49 @@ def _start(ends: Ends, side: Side) -> Ends:
     return ends.with_end(side, replace(end, runs=True, has_written=wrote))
 
 
-def _prepare(ends: Ends, side: Side) -> Ends:
+def _prepare(ends: Ends, side: Side, epoch: int) -> Ends:
     end = ends.at(side)
     prepared = table.advance(end.position, O.PREPARE_FAILOVER)
     if end.runs:
         raise RefusedError(Code.INVALID_STATE, "the machine runs")
     if end.position == prepared:
         return ends
-    return _moved(_send(ends, side), side, O.PREPARE_FAILOVER)
+    return _moved(_send(ends, side), side, O.PREPARE_FAILOVER, epoch)
 
 
 def _send(ends: Ends, side: Side) -> Ends:
     table.advance(ends.at(side.other).position, O.RECEIVE_CHANGES)
     if ends.diverged:
-        raise ResynchronizationRequiredError(_moved(ends, side, O.REQUIRE_RESYNCHRONIZATION))
+        required = table.advance(ends.at(side).position, O.REQUIRE_RESYNCHRONIZATION)
+        unequal = replace(ends.at(side), position=required)
+        raise ResynchronizationRequiredError(ends.with_end(side, unequal))
     return ends
 
 
-def _cancel(ends: Ends, side: Side) -> Ends:
+def _cancel(ends: Ends, side: Side, epoch: int) -> Ends:
     end = ends.at(side)
-    ends = _moved(ends, side, O.REVERT_FAILOVER)
+    ends = _moved(ends, side, O.REVERT_FAILOVER, epoch)
     if end.position.mode is not M.REPLICA:
         return ends
     off = replace(ends.at(side), runs=False, has_written=False)
     return replace(ends.with_end(side, off), diverged=ends.diverged or end.has_written)
 
 
-def _change_point(ends: Ends, side: Side) -> Ends:
-    ends = _moved(ends, side, O.CHANGE_RECOVERY_POINT)
+def _change_point(ends: Ends, side: Side, epoch: int) -> Ends:
+    ends = _moved(ends, side, O.CHANGE_RECOVERY_POINT, epoch)
     off = replace(ends.at(side), runs=False, has_written=False)
-    return _moved(ends.with_end(side, off), side, O.COMPLETE_FAILOVER)
+    return _moved(ends.with_end(side, off), side, O.COMPLETE_FAILOVER, epoch)
 
 
-def _moved(ends: Ends, side: Side, operation: table.Operation) -> Ends:
+def _moved(ends: Ends, side: Side, operation: table.Operation, epoch: int) -> Ends:
     end = ends.at(side)
-    return ends.with_end(side, replace(end, position=table.advance(end.position, operation)))
+    at = end.fenced_at
+    still = at if at is not None and not ends_fence(operation, epoch, at) else None
+    moved = replace(end, position=table.advance(end.position, operation), fenced_at=still)
+    return ends.with_end(side, moved)
 
 
-_PERFORM: Final[Mapping[Verb, Callable[[Ends, Side], Ends]]] = {
+_PERFORM: Final[Mapping[Verb, Callable[[Ends, Side, int], Ends]]] = {
     Verb.SHUT_DOWN: _shut_down,
     Verb.START: _start,
     Verb.PREPARE_FAILOVER: _prepare,
@@ -182,8 +228,8 @@ _PERFORM: Final[Mapping[Verb, Callable[[Ends, Side], Ends]]] = {
     Verb.FAIL_OVER: _fail_over,
     Verb.CANCEL_FAILOVER: _cancel,
     Verb.CHANGE_RECOVERY_POINT: _change_point,
-    Verb.COMMIT: lambda ends, side: _moved(ends, side, O.COMMIT_FAILOVER),
-    Verb.CONNECT_ADAPTERS: lambda ends, _: ends,
+    Verb.COMMIT: lambda ends, side, epoch: _moved(ends, side, O.COMMIT_FAILOVER, epoch),
+    Verb.CONNECT_ADAPTERS: lambda ends, *_: ends,
 }
 """The verbs of the operations that are walked here, on a machine."""
 
@@ -221,6 +267,8 @@ class Walk:
             self.ends = self.ends.after_a_while()
             self._feed(Tick(due, _error(REFUSED_CODE, "no final report")))
         self.ends = self.ends.after_a_while()
+        if self.mishap.told:
+            self.ends = self.ends.told(self.item)
 
     def _feed(self, event: Event) -> None:
         self.job, commands = decide(self.job, event)
@@ -245,8 +293,11 @@ class Walk:
         if goes_wrong and not self.mishap.with_effect:
             self._failed(command, REFUSED_CODE, "refused by a mishap")
             return
+        if self.mishap.told:
+            self.ends = self.ends.told(self.item)
+        target, epoch = self.job.spec(task).target, self.item.epoch
         try:
-            self.ends = perform(self.ends, command.verb, command.side, self.job.spec(task).target)
+            self.ends = perform(self.ends, command.verb, command.side, target, epoch)
         except ResynchronizationRequiredError as refusal:
             self.ends = refusal.ends
             self._failed(command, refusal.code, refusal.message)

@@ -22,6 +22,7 @@ from tests.support.kill_stories import (
     rests_in,
     stories,
 )
+from tests.support.kill_undo import undo_stories
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import MACHINE
 
@@ -107,4 +108,5 @@ def plan_stories() -> Iterator[Story]:
 
 def every_story() -> dict[str, Story]:
     """Return every story by its name, of operations and of plans."""
-    return stories() | {story.name: story for story in plan_stories()}
+    found = (*stories().values(), *undo_stories(), *plan_stories())
+    return {story.name: story for story in found}

@@ -1,10 +1,20 @@
 """Whether a copy may be started now; pure (docs/wire-contract.md, verbs)."""
 
 from dataclasses import dataclass
+from typing import Final
 
-from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES, Position
+from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES, Operation, Position
 from vmm_simulator.problems import Code
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+_ENDS_FENCE: Final = frozenset(
+    {
+        Operation.REVERT_FAILOVER,
+        Operation.PREPARE_REVERSE_BY_CHANGES,
+        Operation.PREPARE_REVERSE_BY_RESYNCHRONIZATION,
+    }
+)
+"""What gives a copy another role: a replica again, which claims nothing, or the source again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,25 @@ def start_blocked_by(claim: Claim, command_epoch: int | None = None) -> Block | 
     if claim.protected and not claim.epoch_confirmed and not raised:
         return Block(Code.EPOCH_NOT_CONFIRMED, "the epoch was not confirmed since the host started")
     return None
+
+
+def thinks_itself_active(position: Position) -> bool:
+    """Return whether a copy in this position is one that its own site takes for the active one."""
+    return position.mode is not ReplicationMode.REPLICA or (
+        position.state in STARTABLE_REPLICA_STATES
+    )
+
+
+def ends_fence(operation: Operation, epoch: int, fenced_at_epoch: int) -> bool:
+    """Return whether a fence ends with an operation under this epoch (decision 4).
+
+    A failover makes the copy the active one: under a newer epoch than that of the fence alone. A
+    copy can be fenced and failed over at once: the failover was to be taken back, was not, and
+    the hub has said meanwhile that the copy is not the active one.
+    """
+    if operation is Operation.INITIATE_FAILOVER:
+        return epoch > fenced_at_epoch
+    return operation in _ENDS_FENCE
 
 
 def _unstartable(claim: Claim) -> str | None:

@@ -92,3 +92,14 @@ Perform = Callable[[Call[ArgumentsT]], Awaitable[Result]]
 def refused_state(message: str, action: str = "") -> RefusedError:
     """Return the refusal for a state in which the verb cannot be done (32775)."""
     return RefusedError(Code.INVALID_STATE, message, action)
+
+
+def refuse_present_fence(call: Call[ArgumentsT], machine: MachineRecord) -> None:
+    """Refuse to make a copy the active one by a word that is not newer than its fence."""
+    if machine.fenced and call.command.epoch <= machine.fenced_at_epoch:
+        raise RefusedError(
+            Code.COPY_FENCED,
+            f"machine {machine.name} was fenced at epoch {machine.fenced_at_epoch};"
+            f" epoch {call.command.epoch} does not make it the active copy again",
+            "fail over to it or reverse the replication",
+        )

@@ -18,7 +18,7 @@ from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.adapters import check_adapters, connect
 from vmm_simulator.verbs.arguments import ChangeRecoveryPoint, FailOver, NoArguments
-from vmm_simulator.verbs.call import Call, Result, refused_state
+from vmm_simulator.verbs.call import Call, Result, refuse_present_fence, refused_state
 from vmm_simulator.verbs.replication import refuse_open_test
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import PointRecord
@@ -68,11 +68,14 @@ async def synchronize(call: Call[NoArguments]) -> Result:
 
 async def fail_over(call: Call[FailOver]) -> Result:
     """Make the replica startable; from here on it takes nothing and notes its own changes."""
-    if call.machine.state is not S.RECOVERED:
+    stands = call.machine.state is S.RECOVERED
+    if not stands:
         # Before the machine can run: its guest wakes up with the networks and addresses it keeps.
         await connect(call)
-        await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
-        call.reached("initiated")
+    # Also where an earlier failover was not taken back: the fence ends that was set meanwhile.
+    await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
+    call.reached("initiated")
+    if not stands:
         await _stand_at(call, call.arguments.recovery_point, planned=call.arguments.planned)
     call.reached("failed over")
     return _stand_of(call.machine)
@@ -119,10 +122,9 @@ async def cancel_failover(call: Call[NoArguments]) -> Result:
     if machine.mode is ReplicationMode.REPLICA:
         await _revert_replica(call, machine)
     else:
-        # Decision 4: the hub makes this copy the active one again, under this command's epoch.
-        await call.change(
-            lambda each: moved(each, Operation.REVERT_FAILOVER).model_copy(update={"fenced": False})
-        )
+        # Decision 4: the hub makes this copy the active one again, under this command's epoch;
+        # a fence ends with it.
+        await call.change(lambda each: moved(each, Operation.REVERT_FAILOVER))
         call.fabric.confirmed.add(call.target)
         call.fabric.cycles.ensure(call.target)
     call.reached("reverted")
@@ -155,6 +157,7 @@ def check_fail_over(call: Call[FailOver]) -> None:
     arguments = call.arguments
     machine = call.machine
     advance(position(machine), Operation.INITIATE_FAILOVER)
+    refuse_present_fence(call, machine)
     if machine.state is S.RECOVERED:
         if not _stands_at(machine, arguments.recovery_point, default=True):
             raise refused_state(
@@ -319,6 +322,7 @@ async def _revert_replica(call: Call[NoArguments], machine: MachineRecord) -> No
     await call.change(lambda each: each.model_copy(update=unfenced))
     await _turn_off(call, machine)
     if machine.state in (S.REPLICATING, S.SUSPENDED, S.CRITICAL):
+        await call.change(lambda each: moved(each, Operation.REVERT_FAILOVER))
         return
     exact = await _revert_bytes(call, machine)
     applied = backend.applied_cut(call.target)

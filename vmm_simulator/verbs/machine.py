@@ -3,13 +3,13 @@
 import structlog
 
 from vmm_simulator.hyperv.fencing import fence
-from vmm_simulator.hyperv.replication import STARTABLE_REPLICA_STATES
-from vmm_simulator.hyperv.starting import start_blocked_by
+from vmm_simulator.hyperv.starting import start_blocked_by, thinks_itself_active
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import ConfirmEpoch, NoArguments, ShutDown, UpdateProtection
-from vmm_simulator.verbs.call import Call, Result
+from vmm_simulator.verbs.call import Call, Result, refuse_present_fence
 from vmm_simulator.vmm.records import MachineRecord
-from wire_contract.vocabulary import ReplicationMode, RunState
+from vmm_simulator.vmm.transitions import position
+from wire_contract.vocabulary import RunState
 
 log = structlog.get_logger(__name__)
 
@@ -89,15 +89,8 @@ async def shut_down(call: Call[ShutDown]) -> Result:
 
 def check_epoch(call: Call[ConfirmEpoch]) -> None:
     """Refuse to lift a fence by a word that is not newer than the one which set it."""
-    machine = call.machine
-    fenced = call.arguments.authoritative and machine.fenced
-    if fenced and call.command.epoch <= machine.fenced_at_epoch:
-        raise RefusedError(
-            Code.COPY_FENCED,
-            f"machine {machine.name} was fenced at epoch {machine.fenced_at_epoch};"
-            f" epoch {call.command.epoch} does not make it the active copy again",
-            "fail over to it or reverse the replication",
-        )
+    if call.arguments.authoritative:
+        refuse_present_fence(call, call.machine)
 
 
 async def confirm_epoch(call: Call[ConfirmEpoch]) -> Result:
@@ -145,6 +138,4 @@ def _thinks_itself_active(machine: MachineRecord) -> bool:
         # Placed and not made yet: a fence would outlast the word, and keep the replica from
         # starting after a failover.
         return False
-    if machine.mode is ReplicationMode.REPLICA:
-        return machine.state in STARTABLE_REPLICA_STATES
-    return True
+    return thinks_itself_active(position(machine))

@@ -135,7 +135,7 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
         resynchronize=arguments.resynchronize,
         statistics=Statistics(),
     )
-    return reversed_machine.model_copy(update={"fenced": False, "desired_running": False})
+    return reversed_machine.model_copy(update={"desired_running": False})
 
 
 def _as_primary(

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from vmm_simulator.hyperv.replication import SENDING_STATES, Operation, Position, advance
-from vmm_simulator.hyperv.starting import Claim
+from vmm_simulator.hyperv.starting import Claim, ends_fence
 from vmm_simulator.hyperv.statistics import Statistics
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
@@ -17,8 +17,13 @@ def position(machine: MachineRecord) -> Position:
 
 
 def moved(machine: MachineRecord, operation: Operation) -> MachineRecord:
-    """Return the machine after an operation of the table, or refuse with 32775."""
+    """Return the machine after an operation of the table, or refuse with 32775.
+
+    Its fence ends where the operation ends it under the machine's epoch (`ends_fence`).
+    """
     target = advance(position(machine), operation)
+    if machine.fenced and ends_fence(operation, machine.epoch, machine.fenced_at_epoch):
+        machine = machine.model_copy(update={"fenced": False})
     return with_relationship(machine, mode=target.mode, state=target.state, before=target.before)
 
 

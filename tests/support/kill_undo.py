@@ -1,0 +1,83 @@
+"""What there is to be killed in the middle of after a failover that could not be fully taken back.
+
+Both failovers lead on from there, the planned one takes the earlier one back first; protection can
+be ended.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+
+from service_hub.domain.jobs import JobState
+from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
+from service_hub.domain.records import ProtectedItem
+from tests.support.hub_world import HubWorld
+from tests.support.kill_stories import (
+    NOT_WALKED,
+    REFUSED_CODE,
+    Story,
+    asking,
+    rest_of,
+    rests_in,
+)
+from tests.support.kill_world import KillWorld
+from tests.support.simulator_estate import MACHINE
+from vmm_simulator.faults import Fault
+from wire_contract.vocabulary import FaultKind, Verb
+
+GROUNDS = {
+    Operation.PLANNED_FAILOVER: ProtectionState.PLANNED_UNDO_FAILED,
+    Operation.UNPLANNED_FAILOVER: ProtectionState.UNPLANNED_UNDO_FAILED,
+}
+
+
+def half_taken_back(operation: Operation) -> Callable[[KillWorld], Awaitable[None]]:
+    """Return how a failover is cancelled that the recovery site refuses to take back."""
+
+    async def ask(world: KillWorld) -> None:
+        held = Fault(verb=Verb.START, kind=FaultKind.HOLD, times=1)
+        refusal = Fault(
+            verb=Verb.CANCEL_FAILOVER, kind=FaultKind.REFUSE, code=REFUSED_CODE, times=1
+        )
+        faults = world.sites["osaka"].faults
+        faults.replace((held, refusal))
+        await asking(operation)(world)
+        identity = world.identity()
+
+        async def is_held() -> bool:
+            return any(each.waiting for each in faults.view())
+
+        async def current(hub: HubWorld) -> str:
+            found = await hub.store.get(ProtectedItem, MACHINE)
+            assert found is not None
+            assert found.record.current is not None
+            return found.record.current.job_id
+
+        await world.until(is_held, "the replica is about to be started")
+        job_id = await world.call(current)
+        await world.call(lambda hub: hub.jobs.cancel(hub.vault, job_id, identity))
+        faults.replace((refusal,))
+
+    return ask
+
+
+def undo_stories() -> Iterator[Story]:
+    """Return the ways on from what was not fully taken back; what they build on stands before."""
+    for failed, state in GROUNDS.items():
+        ground = f"half undone {failed.value}"
+        yield Story(
+            ground,
+            "EnableProtection of Unprotected",
+            frozenset(),
+            half_taken_back(failed),
+            rests_in(state, JobState.CANCELLED),
+            is_ground=True,
+        )
+        for operation, arc in TRANSITIONS[state].items():
+            if operation in NOT_WALKED:
+                continue
+            yield Story(
+                f"{operation.value} of {state.value}",
+                ground,
+                frozenset(),
+                asking(operation),
+                rests_in(rest_of(arc)[0], JobState.CANCELLED),
+            )

@@ -22,7 +22,7 @@ from service_hub.hub_api.injection_routes import (
 from service_hub.hub_api.server_routes import ServersApi
 from tests.support.hub_stories import protected
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
-from tests.support.injecting import FABRIC, OneVault, injecting
+from tests.support.injecting import FABRIC, OneVault, injecting, stored
 from tests.unit.arm.arm_estate import KnownTokens
 from tests.unit.arm.arm_hub import prepared_hub
 from tests.unit.arm.arm_use_cases import MemoryServers
@@ -111,12 +111,12 @@ async def test_what_waits_is_cancelled(tmp_path: Path) -> None:
 
 async def test_a_dry_run_answers_the_task_list_and_stores_nothing(tmp_path: Path) -> None:
     async with served(tmp_path) as door:
-        before = await door.world.store.last_number()
+        before = await stored(door.world)
         for body in (PLANNED, OUTAGE):
             status, told = await door.ask("POST", PATH, {**body, "dryRun": True})
             assert status == 200
             assert told["tasks"]
-        assert await door.world.store.last_number() == before
+        assert await stored(door.world) == before
 
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("wrong", 401), ("reading", 403)])
@@ -124,10 +124,10 @@ async def test_who_has_no_right_injects_nothing(
     tmp_path: Path, token: str | None, status: int
 ) -> None:
     async with served(tmp_path) as door:
-        before = await door.world.store.last_number()
+        before = await stored(door.world)
         assert (await door.ask("POST", PATH, OUTAGE, token))[0] == status
         assert (await door.ask("POST", f"{PATH}/x/cancel", {}, token))[0] == status
-        assert await door.world.store.last_number() == before
+        assert await stored(door.world) == before
 
 
 @pytest.mark.parametrize(

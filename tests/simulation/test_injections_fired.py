@@ -12,7 +12,7 @@ from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports import Change, Save
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
-from tests.support.injecting import FABRIC, injecting
+from tests.support.injecting import FABRIC, injecting, stored
 from wire_contract.events import Assignment
 
 ITEM = (
@@ -180,13 +180,13 @@ async def test_the_same_request_sent_again_is_the_same_injection(tmp_path: Path)
 async def test_a_dry_run_tells_the_tasks_and_changes_nothing(tmp_path: Path) -> None:
     async with hub_world(tmp_path) as world:
         await protected(world)
-        injections, before = injecting(world), await world.store.last_number()
+        injections, before = injecting(world), await stored(world)
         told = await injections.foresee(world.vault, PLANNED)
         assert [each.task.task_id for each in told.tasks][:2] == [
             "PlannedFailoverPreflightChecksTask",
             "ShutdownVmOnPrimary",
         ]
-        assert await world.store.last_number() == before
+        assert await stored(world) == before
 
 
 @pytest.mark.parametrize(

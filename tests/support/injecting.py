@@ -7,6 +7,8 @@ from typing import Any
 from service_hub.arm.api import ArmApi
 from service_hub.arm.inner_requests import InnerRequests
 from service_hub.domain.errors import NotFoundError
+from service_hub.domain.injections import Injection
+from service_hub.domain.jobs import Job
 from service_hub.domain.records import Vault
 from service_hub.services.durations import DurationService
 from service_hub.services.injections import InjectionService
@@ -78,3 +80,9 @@ def injecting(world: HubWorld) -> InjectionService:
     )
     injections.through(InnerRequests(arm_of(world), previews))
     return injections
+
+
+async def stored(world: HubWorld) -> set[tuple[str, str]]:
+    """Return the jobs and injections that there are; what the hub notes beside them may change."""
+    found = [each.record for kind in (Job, Injection) for each in await world.store.find(kind)]
+    return {(each.kind, each.id) for each in found}

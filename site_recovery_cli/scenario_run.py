@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
 from site_recovery_cli.scenario_files import (
     Condition,
@@ -104,6 +105,8 @@ class ScenarioRun:
             try:
                 found = await self._against(condition)
             except CommandError as error:
+                if error.exit_code != ExitCode.NOT_REACHABLE:
+                    raise
                 # A hub that is away for a moment is no answer to the question.
                 found = str(error)
             if found is None:

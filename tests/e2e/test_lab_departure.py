@@ -47,6 +47,11 @@ sites:
     host_groups: [Hosts]
     hosts: [{fqdn: hv01.tokyo.contoso.example, host_group: Hosts}]
     clouds: [{name: Cloud, host_groups: [Hosts]}]
+    machines:
+      - name: web01
+        cloud: Cloud
+        host: hv01.tokyo.contoso.example
+        disks: [{name: system, kind: OperatingSystem, files: 4MiB, free: 4MiB}]
   - name: osaka
     vmm: {fqdn: vmm01.osaka.contoso.example}
     host_groups: [Hosts]
@@ -58,7 +63,7 @@ TOKYO, OSAKA = "vmm01.tokyo.contoso.example", "vmm01.osaka.contoso.example"
 
 @dataclass(frozen=True)
 class Estate:
-    """An estate without machines, and an operator who is logged in."""
+    """An estate whose machine nobody protects, and an operator who is logged in."""
 
     layout: Layout
     profiles: Path

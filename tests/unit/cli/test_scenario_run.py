@@ -120,6 +120,14 @@ def test_an_expectation_that_does_not_hold_says_why(
     assert says in last.problem
 
 
+def test_waiting_for_what_does_not_exist_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = "- {name: w, wait_for: {item: gone, state: Protected}, seconds: 300}"
+    (outcome,) = outcomes(PlayedEstate(), steps, monkeypatch)
+    assert outcome.problem is not None
+    assert "no item is named gone" in outcome.problem
+    assert outcome.seconds == 0.0
+
+
 def test_processes_are_reached_in_a_laboratory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = "- {name: k, process: {name: hub, does: kill}}"
     (outcome,) = outcomes(PlayedEstate(), steps, monkeypatch)

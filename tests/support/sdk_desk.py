@@ -16,30 +16,15 @@ from certs.profiles import Profile
 from certs.tls import server_context
 from service_hub.arm.api import ArmApi
 from service_hub.arm.routes import arm_routes
-from service_hub.domain.errors import NotFoundError
-from service_hub.domain.records import Vault
 from service_shell.listener import open_listener
 from tests.integration.arm_server import AsyncCredential, drop_connections
 from tests.support.hub_world import HubWorld, hub_world
+from tests.support.injecting import OneVault
 from tests.support.many_items import Sites, an_item, furnish
 from tests.unit.arm.arm_estate import KnownTokens
 
 HOST = "127.0.0.1"
 VAULT_NAME = ("rg", "v")
-
-
-@dataclass
-class OneVault:
-    """Finds the world's vault by its name."""
-
-    vault: Vault
-
-    async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
-        """Return it, whatever the subscription."""
-        del subscription_id, resource_group
-        if name.lower() != self.vault.name:
-            raise NotFoundError(name)
-        return self.vault
 
 
 @dataclass

@@ -66,8 +66,6 @@ async def protected_machine() -> AsyncIterator[KillWorld]:
     with quiet_logs(), matrix_folder() as folder:
         async with kill_world(folder / "world", watch_seconds=QUICK_WATCH_SECONDS) as world:
             for name in UNTIL_PROTECTED:
-                if name == UNTIL_PROTECTED[-1]:
-                    await world.known(MACHINE)
                 await stories()[name].ask(world)
                 await world.settled(stories()[name].over)
             yield world

@@ -61,8 +61,6 @@ async def _protect_two(world: KillWorld) -> None:
     ):
         await ask(world)
         await world.settled(over)
-        if ask is pair:
-            await world.known(MACHINE, FURTHER)
 
 
 def _rest(operation: Operation, state: ProtectionState) -> ProtectionState:

@@ -259,6 +259,8 @@ def asking(operation: Operation, machine: str = MACHINE) -> Callable[[KillWorld]
     """Return how an operation on a machine is asked for."""
 
     async def ask(world: KillWorld) -> None:
+        if operation is Operation.ENABLE:
+            await world.known(machine)  # a pairing may end before its inventory is there
         identity = world.identity()
 
         async def request(hub: HubWorld) -> Job:

@@ -221,6 +221,10 @@ class _Memory:
         self._data = self._data[count:]
         return count
 
+    async def read_piece(self, view: memoryview) -> int:
+        """Fill the view; 0 at the end of the body."""
+        return await self.read_into(view)
+
 
 def _aligned(ground: Ground, seed: int) -> list[tuple[int, bytes]]:
     """Return a change set's writes in order, each in a place of its own, as frames have to be."""

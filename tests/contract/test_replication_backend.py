@@ -178,7 +178,7 @@ async def test_differences_send_only_what_differs(
     commit = both.osaka.backend.commit_transfer
 
     async def measured(machine_id: str, incoming: Incoming) -> AppliedCut:
-        log_bytes.extend(path.stat().st_size for path in folder.glob("*.tmp"))
+        log_bytes.extend(path.stat().st_size for path in folder.glob("*.spool"))
         return await commit(machine_id, incoming)
 
     monkeypatch.setattr(both.osaka.backend, "commit_transfer", measured)

@@ -70,6 +70,12 @@ def left_of(bitmap: bytes, done: int, again: bytes) -> bytes:
     return ((wanted & ~before) | (wanted & changed & before)).to_bytes(len(bitmap), "little")
 
 
+def first_of(bitmap: bytes, blocks: int) -> bytes:
+    """Return what is marked of the first blocks."""
+    within = (1 << blocks) - 1
+    return (int.from_bytes(bitmap, "little") & within).to_bytes(len(bitmap), "little")
+
+
 def fitted(bitmap: bytes, size_bytes: int) -> bytes:
     """Return the bitmap as one of a disk of this size: longer, or without what is behind it."""
     length = max(1, bitmap_bytes(size_bytes))

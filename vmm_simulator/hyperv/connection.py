@@ -244,6 +244,17 @@ class ConnectionBody:
                 self._ended = True
         return filled
 
+    async def read_piece(self, view: memoryview) -> int:
+        """Read to the end of a chunk, or fill the view; 0 is returned at the end of the body only.
+
+        What a sender writes at once arrives at once, however little it is.
+        """
+        if self._left == 0 and not self._ended:
+            await self._next_chunk()
+        if self._ended:
+            return 0
+        return await self.read_into(view[: self._left])
+
     async def _next_chunk(self) -> None:
         if self._between_chunks:
             await self._expect_line_end()

@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import xxhash
 
@@ -26,6 +26,15 @@ _START: Final = struct.Struct("<8sIQ")
 _HEAD_BYTES_MAX: Final = 65_536
 
 
+def log_head(
+    magic: bytes, header: TransferHeader, sizes: Sequence[int], *, length: int = 0
+) -> bytes:
+    """Return what a log begins with, made as long as `length` where it is shorter."""
+    head = json.dumps({"header": encode_header(header), "sizes": list(sizes)}).encode()
+    head = head.ljust(length - _START.size)
+    return _START.pack(magic, len(head), xxhash.xxh3_64_intdigest(head)) + head
+
+
 class FrameLogWriter:
     """A log that is being written; it counts for nothing until `commit` has returned."""
 
@@ -37,9 +46,7 @@ class FrameLogWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._descriptor = os.open(self._unfinished, flags, 0o600)
         self._begun_bytes = self._waiting_bytes = 0
-        head = json.dumps({"header": encode_header(header), "sizes": list(sizes)}).encode()
-        start = _START.pack(magic, len(head), xxhash.xxh3_64_intdigest(head))
-        append_fully(self._descriptor, start + head)
+        append_fully(self._descriptor, log_head(magic, header, sizes))
 
     def append(self, frames: bytes | memoryview) -> None:
         """Write verified frames; not yet durable."""
@@ -63,7 +70,12 @@ class FrameLogWriter:
 
 
 class FrameLog:
-    """A committed log; FrameError when its head is damaged."""
+    """A committed log; FrameError when its head is damaged.
+
+    `resumes`: it may hold several streams, of which later ones count before former ones.
+    """
+
+    resumes: ClassVar[bool] = False
 
     def __init__(self, path: Path, magic: bytes) -> None:
         self.path = path
@@ -90,7 +102,7 @@ class FrameLog:
 
         A frame's payload is valid until the next one is asked for.
         """
-        verifier = FrameVerifier(self.sizes)
+        verifier = FrameVerifier(self.sizes, resumes=self.resumes)
         kept = 0
         with self.path.open("rb", buffering=0) as file:
             # Many logs are small: room for the whole of one is soon made, and one byte to see that

@@ -4,7 +4,9 @@ A frame is a header of 32 bytes and a payload: magic, kind, disk, sequence, leng
 the header before it and of the payload. DATA carries bytes, PACKED carries them compressed
 (packing; length is that of the payload), ZERO says that a range reads as zeros
 (skipping these is the classic bug: the replica would keep old bytes), IDLE says only that the
-sender is alive, END carries the totals. Frames are in order of disk and offset, never overlap, and
+sender is alive, COMPARED that all before a place is equal or was sent, END carries the totals.
+RESUMED stands in logs alone (comparison): after it a stream begins anew, whose frames count before
+those of the former ones. Frames are in order of disk and offset, never overlap, and
 lie on boundaries of 4096 bytes, so a peer cannot make a log larger than the disks.
 """
 
@@ -39,10 +41,15 @@ class FrameKind(IntEnum):
     IDLE = 3
     END = 4
     PACKED = 5
+    COMPARED = 6
+    RESUMED = 7
 
 
 _CARRIES: Final = frozenset({FrameKind.DATA, FrameKind.END, FrameKind.PACKED})
 """Kinds with a payload."""
+
+_SAYS: Final = frozenset({FrameKind.IDLE, FrameKind.COMPARED, FrameKind.RESUMED})
+"""Kinds that change no disk and end nothing."""
 
 
 class FrameError(Exception):
@@ -100,12 +107,24 @@ class FrameWriter:
         """Say that the sender is alive; return where the frame ends."""
         return self._put(buffer, position, Frame(FrameKind.IDLE, 0, 0, 0, buffer[:0]))
 
+    def compared(self, buffer: memoryview, position: int, *, disk: int, offset: int) -> int:
+        """Say that all before a place is equal or was sent; return where the frame ends."""
+        return self._put(buffer, position, Frame(FrameKind.COMPARED, disk, offset, 0, buffer[:0]))
+
     def end(self) -> bytes:
         """Return the frame that closes the stream."""
         totals = _TOTALS.pack(self._sequence, self._data_bytes, self._zero_bytes)
         buffer = memoryview(bytearray(HEADER_BYTES + _TOTALS.size))
         buffer[HEADER_BYTES:] = totals
         self._put(buffer, 0, Frame(FrameKind.END, 0, 0, _TOTALS.size, buffer[HEADER_BYTES:]))
+        return bytes(buffer)
+
+    @classmethod
+    def resumed(cls) -> bytes:
+        """Return the frame after which a log goes on with another stream."""
+        buffer = memoryview(bytearray(HEADER_BYTES))
+        writer = cls()
+        writer._put(buffer, 0, Frame(FrameKind.RESUMED, 0, 0, 0, buffer[:0]))
         return bytes(buffer)
 
     def _put(self, buffer: memoryview, position: int, frame: Frame) -> int:
@@ -119,18 +138,27 @@ class FrameWriter:
 
 
 class FrameVerifier:
-    """Checks a stream of frames, piece by piece; FrameError ends it."""
+    """Checks a stream of frames, piece by piece; FrameError ends it.
 
-    def __init__(self, disk_sizes: Sequence[int]) -> None:
+    `resumes`: several streams may follow one another, as in a log; no peer may send that, for it
+    could make a log larger than the disks. `compared` is the place that COMPARED named last.
+    """
+
+    def __init__(self, disk_sizes: Sequence[int], *, resumes: bool = False) -> None:
         self._sizes = tuple(disk_sizes)
+        self._resumes = resumes
+        self._begin_stream()
+        # Made when a packed frame comes: most streams have none, and thousands of logs are read.
+        self._unpacker: Unpacker | None = None
+        self.ended = False
+
+    def _begin_stream(self) -> None:
         self._sequence = 0
         self._idle_frames = 0
         self._data_bytes = 0
         self._zero_bytes = 0
         self._place = (0, 0)
-        # Made when a packed frame comes: most streams have none, and thousands of logs are read.
-        self._unpacker: Unpacker | None = None
-        self.ended = False
+        self.compared = (0, 0)
 
     def whole_frames(self, view: memoryview) -> int:
         """Return how many bytes at the start of the view are complete frames."""
@@ -171,15 +199,14 @@ class FrameVerifier:
         (expected,) = _CHECKSUM.unpack_from(view, position + _PREFIX.size)
         if checksum.intdigest() != expected:
             raise FrameError(f"frame {self._sequence} does not match its checksum")
-        if sequence != self._sequence or reserved:
+        numbered = kind is not FrameKind.RESUMED
+        if (numbered and sequence != self._sequence) or reserved:
             raise FrameError(f"frame {sequence} where frame {self._sequence} was due")
         frame = None
         if kind is FrameKind.END:
             self._check_totals(payload)
-        elif kind is FrameKind.IDLE:
-            self._idle_frames += 1
-            if self._idle_frames > IDLE_FRAMES_MAX or length or offset:
-                raise FrameError("IDLE frames without end or with content")
+        elif kind in _SAYS:
+            self._heed(kind, disk, offset, length)
         else:
             if kind is FrameKind.PACKED:
                 kind, payload = FrameKind.DATA, self._unpacked(payload)
@@ -188,6 +215,30 @@ class FrameVerifier:
             frame = Frame(kind, disk, offset, length, payload)
         self._sequence += 1
         return frame, end
+
+    def _heed(self, kind: FrameKind, disk: int, offset: int, length: int) -> None:
+        """Take what says something of the stream and changes no disk."""
+        if kind is FrameKind.COMPARED:
+            self._note_compared(disk, offset, length)
+        elif length or offset:
+            raise FrameError(f"a frame of the kind {kind.name} has content")
+        elif kind is FrameKind.IDLE:
+            self._idle_frames += 1
+            if self._idle_frames > IDLE_FRAMES_MAX:
+                raise FrameError("IDLE frames without end")
+        elif not self._resumes:
+            raise FrameError("a transfer is one stream: it is not resumed within itself")
+        else:
+            self._begin_stream()
+            self._sequence = -1
+
+    def _note_compared(self, disk: int, offset: int, length: int) -> None:
+        on_disk = disk < len(self._sizes) and offset <= self._sizes[disk]
+        on_boundary = on_disk and (not offset % ALIGNMENT_BYTES or offset == self._sizes[disk])
+        # Each one further than the last: they cannot go on without end.
+        if length or not on_boundary or not self.compared < (disk, offset) >= self._place:
+            raise FrameError(f"a comparison is said to be at {offset} of disk {disk}")
+        self.compared = (disk, offset)
 
     def _unpacked(self, payload: memoryview) -> memoryview:
         if self._unpacker is None:

@@ -151,11 +151,10 @@ class HostClient:
         return body
 
     async def allocated(
-        self, peer: PeerAddress, header: TransferHeader, disk: int, blocks: int
+        self, peer: PeerAddress, header: TransferHeader, disk: int, blocks: int, first: int = 0
     ) -> AsyncIterator[tuple[int, int]]:
-        """Yield (block, count) of what is allocated on a disk of the replica, in order."""
+        """Yield (block, count) of what a replica's disk has allocated from a block on, in order."""
         path = ALLOCATED.format(relationship_id=header.relationship_id)
-        first = 0
         while first < blocks:
             query = f"?disk={disk}&first={first}&block_bytes={BLOCK_BYTES}"
             body = await self._ask(peer, path + query, header)

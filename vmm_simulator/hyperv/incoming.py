@@ -35,11 +35,18 @@ class Body(Protocol):
     async def read_into(self, view: memoryview) -> int:
         """Fill the view; less than its length is returned at the end of the body only."""
 
+    async def read_piece(self, view: memoryview) -> int:
+        """Return as soon as a piece as it was sent is there; 0: the end of the body."""
+
 
 class Destination(Protocol):
-    """Where verified frames go; all methods but `header` block and run in threads."""
+    """Where verified frames go; all methods but `header` block and run in threads.
+
+    `in_pieces`: frames are taken as they come; otherwise buffers are filled first, which is faster.
+    """
 
     header: TransferHeader
+    in_pieces: bool
 
     def take(self, verifier: FrameVerifier, view: memoryview) -> None:
         """Verify complete frames and write them; not yet durable."""
@@ -56,6 +63,8 @@ class SpooledCopy:
 
     `committed` is told, in the thread of the commit, when the log is durable, and what it changes.
     """
+
+    in_pieces = False
 
     def __init__(
         self,
@@ -91,6 +100,8 @@ class DirectCopy:
     `note` durably says how far the copy is, now and then and when it is broken off, so that another
     transfer can go on with it; `complete` durably removes the mark.
     """
+
+    in_pieces = False
 
     def __init__(
         self,
@@ -207,14 +218,17 @@ class Incoming:
     async def receive(self, body: Body) -> None:
         """Take the whole body; FrameError when it is damaged, out of rule or has no END."""
         buffers = [receive_buffer(RECEIVE_BYTES) for _ in range(RECEIVE_BUFFERS)]
+        in_pieces = self.destination.in_pieces
+        read = body.read_piece if in_pieces else body.read_into
         kept = 0
         while True:
             buffer = buffers[0]
-            filled = kept + await body.read_into(buffer[kept:])
+            count = await read(buffer[kept:])
+            filled = kept + count
             whole = self._verifier.whole_frames(buffer[:filled])
             self._taking.add(buffer[:whole])
             kept = filled - whole
-            if filled < len(buffer):
+            if count == 0 if in_pieces else filled < len(buffer):
                 break
             buffers.append(buffers.pop(0))
             await self._taking.at_most(RECEIVE_BUFFERS - 1)

@@ -20,6 +20,7 @@ from vmm_simulator.hyperv.backend import (
     TransferHeader,
     TransferRefusedError,
 )
+from vmm_simulator.hyperv.comparison import ComparedCopy, compared_place, open_comparison
 from vmm_simulator.hyperv.digests import RUNS_MAX, allocated_runs, disk_digests
 from vmm_simulator.hyperv.disks import make_empty
 from vmm_simulator.hyperv.frame_log import FrameLog
@@ -248,6 +249,8 @@ class Replica(ReplicaState):
             destination: Destination
             if decision is Decision.WRITE_DIRECTLY:
                 destination = await self._open_directly(header)
+            elif header.kind is CutKind.DIFFERENCES and header.copy_id is not None:
+                destination = await self._open_comparison(header)
             else:
                 destination = SpooledCopy(
                     self.folder, header, self.sizes, partial(self.note_committed, header)
@@ -256,16 +259,31 @@ class Replica(ReplicaState):
             return self._incoming
 
     async def copied(self, header: TransferHeader) -> tuple[int, int] | None:
-        """Return how far the whole copy that a transfer would go on with is durably here.
+        """Return how far the whole copy or comparison that would be gone on with is durably here.
 
         Who asks has given up the transfer that may still be under way: it is dropped.
         """
         self._require_open()
         await self._drop_incoming()
+        if header.kind is CutKind.DIFFERENCES:
+            async with self.alone():
+                await self.apply_committed()
+                await self.look_for_alteration()
+                return await run_to_end(
+                    compared_place, self.folder, header, self.disks, self.record.held
+                )
         partial = self.record.partial
         if partial is None or partial.copy_id != header.copy_id:
             return None
         return partial.disk, partial.offset
+
+    async def _open_comparison(self, header: TransferHeader) -> ComparedCopy:
+        async with self.alone():
+            await self.apply_committed()
+            held = self.record.held
+            return await run_to_end(
+                open_comparison, self.folder, header, self.disks, held, self.note_committed
+            )
 
     async def _open_directly(self, header: TransferHeader) -> DirectCopy:
         # Held until the transfer ends: nobody may read disks that are being replaced.

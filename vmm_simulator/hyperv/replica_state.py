@@ -19,6 +19,7 @@ from vmm_simulator.hyperv.apply import (
 from vmm_simulator.hyperv.applying import Applying
 from vmm_simulator.hyperv.backend import BackendStateError, CutKind, DiskFile, TransferHeader
 from vmm_simulator.hyperv.change_map import boot_id
+from vmm_simulator.hyperv.comparison import drop_comparison
 from vmm_simulator.hyperv.disks import sync_folder
 from vmm_simulator.hyperv.frame_log import UNFINISHED_SUFFIX, FrameLog, set_aside
 from vmm_simulator.hyperv.frames import FrameError
@@ -118,15 +119,19 @@ class ReplicaState:
         finally:
             self._lock.release()
 
-    def note_committed(self, header: TransferHeader, touched: TouchedBlocks) -> None:
-        """Remember that a change set is held durably, in the thread that committed it."""
+    def note_committed(self, header: TransferHeader, touched: TouchedBlocks | None = None) -> None:
+        """Remember that a change set is held durably, in the thread that committed it.
+
+        `touched`: what it changes, where that is known without reading it once more.
+        """
         self.being_applied = True
-        self._touched = header, touched
+        self._touched = None if touched is None else (header, touched)
         self._committed = header
 
     def begin_empty(self, state: CopyState = CopyState.EMPTY) -> None:
         """Forget all that the disks were worth (blocks)."""
         self.save(ReplicaRecord(state=state))
+        drop_comparison(self.folder)
         self._drop_logs(committed_logs(self.folder))
         self._none_left()
         self.undo.prune(())

@@ -19,6 +19,7 @@ from vmm_simulator.hyperv.blocks import (
     BLOCK_BYTES,
     all_marked,
     block_count,
+    first_of,
     has_bit,
     left_of,
     length_of_blocks,
@@ -73,7 +74,9 @@ class Verdict(NamedTuple):
     zero: bool
 
 
+_WHOLE: Final = frozenset({CutKind.FULL, CutKind.DIFFERENCES})
 _DATA: Final = Verdict(send=True, zero=False)
+_ZEROS: Final = Verdict(send=True, zero=True)
 
 
 async def send_cut(
@@ -87,13 +90,13 @@ async def send_cut(
 ) -> AppliedCut:
     """Ship the cut and return once the replica holds it durably.
 
-    A FULL goes on with one that was interrupted, as long as `tracked` knows what changed since that
-    began and the replica has something of it.
+    A FULL, or DIFFERENCES, goes on with one that was interrupted, as long as `tracked` knows what
+    changed since that began and the replica has something of it.
     """
     cut.begin_reading()
     try:
         place = None
-        if header.kind is CutKind.FULL and tracked is not None:
+        if header.kind in _WHOLE and tracked is not None:
             header, place = await _agree(client, peer, header, tracked)
         async with client.upload(peer, header) as upload:
             if upload.acknowledged is not None:
@@ -150,9 +153,9 @@ class Shipment:
         self._compared = compared
         self._header = header
         self._going_on = place is not None
-        self._bitmaps = [
-            _left(index, disk, place or (0, 0)) for index, disk in enumerate(cut.disks)
-        ]
+        self._place = place or (0, 0)
+        self._said = (0, 0)
+        self._bitmaps = [_left(index, disk, self._place) for index, disk in enumerate(cut.disks)]
         self._done_bytes = sum(
             marked_bytes(disk.bitmap, disk.size_bytes) - marked_bytes(left, disk.size_bytes)
             for disk, left in zip(cut.disks, self._bitmaps, strict=True)
@@ -168,28 +171,43 @@ class Shipment:
                         yield batch
             return
         client, peer = self._compared
+        async with aclosing(_read_ahead(self._again())) as batches:
+            async for batch in batches:
+                yield batch
         async for disk_index, first, count in self._ranges(self._compared):
             known = await client.digests(peer, self._header, disk_index, first, count)
             differing = self._differing(disk_index, first, count, known)
             async with aclosing(_read_ahead(differing)) as batches:
                 async for batch in batches:
                     yield batch
-            # Equal ranges send nothing: say that someone is still here.
-            end = self.writer.idle(self._buffers[0], 0)
+            # Equal ranges send nothing: say how far it is, and that someone is still here.
+            end = self._say_place(self._buffers[0], 0, disk_index, first + count)
             yield Batch(self._buffers[0][:end], self._done_bytes)
 
     async def _ranges(self, compared: Compared) -> AsyncIterator[tuple[int, int, int]]:
         """Yield where one of the ends has something: a large sparse disk is not looked through."""
         for disk_index, disk in enumerate(self._cut.disks):
             blocks = block_count(disk.size_bytes)
+            begin = _blocks_before(disk_index, disk, self._place)
             bitmap = bytearray(disk.bitmap)
             async for first, count in compared.client.allocated(
-                compared.peer, self._header, disk_index, blocks
+                compared.peer, self._header, disk_index, blocks, begin
             ):
                 set_bits(bitmap, first, first + count - 1)
-            for first in range(0, blocks, RANGE_BLOCKS_MAX):
-                if any(bitmap[first >> 3 : (first + RANGE_BLOCKS_MAX) >> 3]):
+            for first in range(begin, blocks, RANGE_BLOCKS_MAX):
+                if any(bitmap[first >> 3 : (first + RANGE_BLOCKS_MAX + 7) >> 3]):
                     yield disk_index, first, min(RANGE_BLOCKS_MAX, blocks - first)
+
+    def _again(self) -> Iterator[Batch]:
+        """Yield what changed in the part that is compared: what was found there is out of date."""
+
+        def judge(_block: int, view: memoryview) -> Verdict:
+            return _ZEROS if ZEROS.startswith(view) else _DATA
+
+        for index, disk in enumerate(self._cut.disks):
+            done = _blocks_before(index, disk, self._place)
+            changed = first_of(self._bitmaps[index], done)
+            yield from self._frames(index, runs(changed, WINDOW_BLOCKS), judge)
 
     def _marked(self, disk_index: int) -> Iterator[Batch]:
         # The replica of a FULL begins with nothing but zeros; all else must say them.
@@ -221,22 +239,35 @@ class Shipment:
                 if marked or theirs != ZERO_DIGEST * blocks:
                     yield start, blocks
 
-        return self._frames(disk_index, windows(), judge)
+        return self._frames(disk_index, windows(), judge, compares=True)
 
     def _frames(
         self,
         disk_index: int,
         pieces: Iterator[tuple[int, int]],
         judge: Callable[[int, memoryview], Verdict],
+        *,
+        compares: bool = False,
     ) -> Iterator[Batch]:
         buffer, filled = self._next_buffer(), 0
         for first, count in pieces:
             if len(buffer) - filled < _WINDOW_FRAMES_BYTES:
+                if compares:
+                    # There is room: a window leaves that of one header at least.
+                    filled = self._say_place(buffer, filled, disk_index, first)
                 yield Batch(buffer[:filled], self._done_bytes)
                 buffer, filled = self._next_buffer(), 0
             filled = self._put_window(buffer, filled, Window(disk_index, first, count), judge)
         if filled:
             yield Batch(buffer[:filled], self._done_bytes)
+
+    def _say_place(self, buffer: memoryview, filled: int, disk_index: int, block: int) -> int:
+        """Put that all before a block is compared, or, where that is said, that we are alive."""
+        offset = min(block * BLOCK_BYTES, self._cut.disks[disk_index].size_bytes)
+        if (disk_index, offset) <= self._said:
+            return self.writer.idle(buffer, filled)
+        self._said = disk_index, offset
+        return self.writer.compared(buffer, filled, disk=disk_index, offset=offset)
 
     def _next_buffer(self) -> memoryview:
         self._buffers.reverse()
@@ -331,10 +362,16 @@ def _left(index: int, disk: FrozenDisk, place: tuple[int, int]) -> bytes:
     """Return what is to be sent of a disk when the replica has all before a place."""
     if index > place[0]:
         return disk.bitmap
-    offset = disk.size_bytes if index < place[0] else min(place[1], disk.size_bytes)
+    return left_of(disk.bitmap, _blocks_before(index, disk, place), disk.marked)
+
+
+def _blocks_before(index: int, disk: FrozenDisk, place: tuple[int, int]) -> int:
+    """Return how many blocks of a disk lie before a place."""
+    if index != place[0]:
+        return block_count(disk.size_bytes) if index < place[0] else 0
     # A block that is there in part is sent again.
-    done = block_count(disk.size_bytes) if offset == disk.size_bytes else offset // BLOCK_BYTES
-    return left_of(disk.bitmap, done, disk.marked)
+    offset = min(place[1], disk.size_bytes)
+    return block_count(disk.size_bytes) if offset == disk.size_bytes else offset // BLOCK_BYTES
 
 
 async def _read_ahead(batches: Iterator[Batch]) -> AsyncGenerator[Batch, None]:

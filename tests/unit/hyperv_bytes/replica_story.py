@@ -81,6 +81,10 @@ class Body:
         view[: len(piece)] = piece
         return len(piece)
 
+    async def read_piece(self, view: memoryview) -> int:
+        """Fill the view."""
+        return await self.read_into(view)
+
 
 def header(cut: int) -> TransferHeader:
     """Return the header of change set `cut`."""

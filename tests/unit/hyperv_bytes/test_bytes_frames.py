@@ -132,3 +132,33 @@ def test_a_partial_frame_is_left_for_later() -> None:
     verifier = FrameVerifier(SIZES)
     assert verifier.whole_frames(memoryview(data[:-1])) == len(data) // 2
     assert verifier.whole_frames(memoryview(data[: HEADER_BYTES - 1])) == 0
+
+
+def compared_at(*places: tuple[int, int]) -> bytes:
+    """Return a stream that says these places in turn."""
+    writer = FrameWriter()
+    buffer = memoryview(bytearray(HEADER_BYTES))
+    parts = []
+    for disk, offset in places:
+        writer.compared(buffer, 0, disk=disk, offset=offset)
+        parts.append(bytes(buffer))
+    return b"".join(parts) + writer.end()
+
+
+def test_how_far_a_comparison_is_only_rises_and_stays_on_the_disks() -> None:
+    verifier = FrameVerifier(SIZES)
+    good = memoryview(compared_at((0, 65_536), (1, 0), (1, SIZES[1])))
+    assert list(verifier.frames(good)) == []
+    assert (verifier.compared, verifier.ended) == ((1, SIZES[1]), True)
+    for places in (((0, 0),), ((0, 4096), (0, 4096)), ((0, 100),), ((1, 12_288),), ((2, 0),)):
+        with pytest.raises(FrameError, match="comparison"):
+            read(compared_at(*places))
+
+
+def test_only_a_log_holds_several_streams_and_totals_are_of_the_last() -> None:
+    both = stream((0, 65_536, PAGE)) + FrameWriter.resumed() + ended((0, 0, PAGE))
+    with pytest.raises(FrameError, match="not resumed"):
+        read(both)
+    verifier = FrameVerifier(SIZES, resumes=True)
+    assert [frame.offset for frame in verifier.frames(memoryview(both))] == [65_536, 0]
+    assert verifier.ended

@@ -1,8 +1,8 @@
 """Killed at every boundary of every operation, everything ends as if nothing had happened.
 
 Here each boundary of each operation with who reaches it and with everybody at once; by a seed that
-is printed, a share of those who have nothing to do with it, and of the boundaries of plans.
-tests/long leaves out nothing.
+is printed, a share of those who have nothing to do with it, and of the boundaries of plans and of
+operations that have been killed in from another state. tests/long leaves out nothing.
 """
 
 import os
@@ -27,12 +27,11 @@ from tests.support.kill_world import PROGRAMS, SITES
 from tests.support.played_network import played_network
 
 SEED = int(os.environ.get("KILL_MATRIX_SEED", "0")) or Random().randrange(1, 10**6)  # noqa: S311
-SHARES = Shares(bystanders=0.03, plans=0.2)
+SHARES = Shares(bystanders=0.03, repeats=0.2)
 SECONDS_MAX = 1200
 
-NOT_TOLD = {"tidy_partner", "purge", "repair"}
-"""Plans without a story: they need a site that is gone or replication that has failed, and have
-tests of their own."""
+NOT_TOLD = {"tidy_partner"}
+"""Plans without a story: it needs a server that was purged, and has tests of its own."""
 
 
 def test_every_plan_of_the_table_is_killed_in_the_middle() -> None:
@@ -59,7 +58,7 @@ def test_every_way_of_the_protection_table_has_a_story() -> None:
 @pytest.mark.timeout(SECONDS_MAX + 60)
 def test_a_kill_at_any_boundary_changes_nothing(tell: Callable[[str], None]) -> None:
     tally = all_told(SEED, SHARES, names_to_kill_in(), SECONDS_MAX)
-    words = f"{tally}; bystanders and plans by seed {SEED}, all of them in test-long"
+    words = f"{tally}; bystanders and repeats by seed {SEED}, all of them in test-long"
     tell(f"kill matrix: {words}")
     assert tally.points == set(POINTS)
     assert not tally.failures, "\n".join([*tally.failures, words])

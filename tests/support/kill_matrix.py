@@ -209,7 +209,7 @@ class KillMatrix:
 
     def _tell(self, story: Story, victims_at: "VictimsAt | None" = None) -> Reference:
         start = self._start(story)
-        begin = datetime.fromisoformat((start / BEGUN).read_text())
+        begin = datetime.fromisoformat((start / BEGUN).read_text()) + story.later
         with chdir(self._home):
             restore(start, WORLD)
             with asyncio.Runner(loop_factory=lambda: NetworkLoop(begin, story.name)) as runner:
@@ -248,7 +248,9 @@ class KillMatrix:
 async def _told(story: Story, victims_at: "VictimsAt | None") -> Reference:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, PlayedLoop)
-    opening = kill_world(WORLD, watch_seconds=WATCH_SECONDS, further=story.further)
+    opening = kill_world(
+        WORLD, watch_seconds=WATCH_SECONDS, further=story.further, absent=story.absent
+    )
     async with opening as world:
         await loop.quiet()
         if isinstance(victims_at, Trials):

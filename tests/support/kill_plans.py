@@ -99,7 +99,13 @@ def plan_stories() -> Iterator[Story]:
         rest = _rest(operation, state)
         request = PlanRequest("plan-id", "Payroll", operation, groups, arguments)
         yield Story(
-            key, reached[state], frozenset({key}), _planned(request), rests_in(rest), further
+            key,
+            reached[state],
+            frozenset({key}),
+            _planned(request),
+            rests_in(rest),
+            further,
+            is_repeat=True,
         )
         reached.setdefault(rest, key)
 

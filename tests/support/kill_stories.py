@@ -8,6 +8,7 @@ Over 400 lines because it is one list with a story for each operation.
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pydantic import JsonValue
 
@@ -22,6 +23,7 @@ from service_hub.domain.protection import (
 )
 from service_hub.domain.records import (
     ContainerMapping,
+    MachineObservation,
     ProtectedItem,
     Provider,
     ProviderStream,
@@ -37,15 +39,20 @@ from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import CLOUD, MACHINE
 from vmm_simulator.faults import Fault
 from wire_contract.reports import Registration
-from wire_contract.vocabulary import FaultKind, Verb
+from wire_contract.vmm_interface import Command, VerbRequest
+from wire_contract.vocabulary import FaultKind, ReplicationState, Verb
 
 FOLLOWED = frozenset({Operation.COMPLETE_PRIMARY, Operation.COMPLETE_RECOVERY})
 """What the hub begins by itself once an item is in the state for it."""
 
 NOT_WALKED = FOLLOWED | {Operation.PURGE, Operation.REPAIR}
-"""Refused as long as nothing is wrong: a purge needs a site that is gone, a repair its cause."""
+"""Refused as long as nothing is wrong: a purge needs a site that is gone, a repair its cause; they
+have stories of their own below."""
 
 REFUSED_CODE = 32768
+LONG = timedelta(hours=2)
+"""Who has not been heard of for so long is gone."""
+
 UNPLANNED_STATES = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
 QUICK_WATCH_SECONDS = 0.03
 WATCH_SECONDS = 2.0
@@ -57,7 +64,9 @@ class Story:
     """An operation: what its end state is built on, how it is asked for, when it is over.
 
     `further` machines are there beside the first, all along the way; what `is_ground` is told so
-    that others can be built on it, and nobody is killed in it.
+    that others can be built on it, and nobody is killed in it. What `is_repeat` goes through tasks
+    of another story, from another state or for more machines. The providers of `absent` sites do
+    not run, and it begins `later` than the story ended that it is built on.
     """
 
     name: str
@@ -67,6 +76,9 @@ class Story:
     over: Callable[[HubWorld], Awaitable[bool]]
     further: tuple[str, ...] = ()
     is_ground: bool = False
+    is_repeat: bool = False
+    absent: tuple[str, ...] = ()
+    later: timedelta = timedelta(0)
 
 
 async def no_job_runs(world: HubWorld) -> bool:
@@ -293,6 +305,7 @@ def asking(operation: Operation, machine: str = MACHINE) -> Callable[[KillWorld]
 def item_stories() -> Iterator[Story]:
     """Walk the protection table from an unprotected machine, along success."""
     reached = {ProtectionState.UNPROTECTED: "pair_clouds"}
+    told = set[str]()
     waiting = [ProtectionState.UNPROTECTED]
     while waiting:
         state = waiting.pop(0)
@@ -308,7 +321,9 @@ def item_stories() -> Iterator[Story]:
                 frozenset(keys),
                 asking(operation),
                 rests_in(rest),
+                is_repeat=keys <= told,
             )
+            told |= keys
             if rest not in reached:
                 reached[rest] = name
                 waiting.append(rest)
@@ -440,6 +455,29 @@ async def _unmap_storage(world: KillWorld) -> None:
     )
 
 
+async def _paused(world: KillWorld) -> None:
+    """Pause replication at the source, as its administrator does; return once the hub knows."""
+    site = world.sites["tokyo"]
+    command = Command(
+        id="pause",
+        fence=1,
+        epoch=site.fabric.store.machines[MACHINE].epoch,
+        deadline=world.begun_at + LONG,
+    )
+    order = VerbRequest(command=command, arguments={})
+    await site.commands.run(Verb.PAUSE_REPLICATION, MACHINE, order)
+
+    async def is_known() -> bool:
+        found = await world.call(lambda hub: hub.store.find(MachineObservation))
+        return any(
+            each.record.machine.replication is not None
+            and each.record.machine.replication.state is ReplicationState.SUSPENDED
+            for each in found
+        )
+
+    await world.until(is_known, "the hub knows that replication is paused")
+
+
 PROTECTED = "EnableProtection of Unprotected"
 IN_STEP = rests_in(ProtectionState.PROTECTED)
 MAPPINGS = (
@@ -477,6 +515,30 @@ AFTERWARDS = (
         "UnplannedFailover of Protected",
         frozenset({"reverse_keeping"}),
         _reversed_keeping,
+        rests_in(ProtectionState.PROTECTED),
+    ),
+    Story(
+        "purge",
+        PROTECTED,
+        frozenset({"purge"}),
+        asking(Operation.PURGE),
+        rests_in(ProtectionState.UNPROTECTED),
+        absent=("tokyo",),
+        later=LONG,
+    ),
+    Story(
+        "replication paused",
+        PROTECTED,
+        frozenset(),
+        _paused,
+        rests_in(ProtectionState.PROTECTED),
+        is_ground=True,
+    ),
+    Story(
+        "repair",
+        "replication paused",
+        frozenset({"repair"}),
+        asking(Operation.REPAIR),
         rests_in(ProtectionState.PROTECTED),
     ),
     Story(

@@ -1,7 +1,7 @@
 """What there is to be killed in the middle of after a failover that could not be fully taken back.
 
 Both failovers lead on from there, the planned one takes the earlier one back first; protection can
-be ended.
+be ended. What was left is the same for both kinds, so that the second of them repeats the first.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -61,6 +61,7 @@ def half_taken_back(operation: Operation) -> Callable[[KillWorld], Awaitable[Non
 
 def undo_stories() -> Iterator[Story]:
     """Return the ways on from what was not fully taken back; what they build on stands before."""
+    told = set[Operation]()
     for failed, state in GROUNDS.items():
         ground = f"half undone {failed.value}"
         yield Story(
@@ -80,4 +81,6 @@ def undo_stories() -> Iterator[Story]:
                 frozenset(),
                 asking(operation),
                 rests_in(rest_of(arc)[0], JobState.CANCELLED),
+                is_repeat=operation in told or operation not in GROUNDS,
             )
+            told.add(operation)

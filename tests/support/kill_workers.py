@@ -1,6 +1,6 @@
 """The kill matrix on all cores: two processes take story after story until all have been told.
 
-python -m tests.support.kill_workers FOLDER SEED BYSTANDERS PLANS STORY...    is one of them
+python -m tests.support.kill_workers FOLDER SEED BYSTANDERS REPEATS STORY...    is one of them
 """
 
 import json
@@ -14,7 +14,6 @@ from pathlib import Path
 from random import Random
 from typing import IO
 
-from service_hub.domain.scenarios import PLANS
 from tests.support.kill_matrix import Chosen, KillMatrix, Tally, matrix_folder, quiet_logs
 from tests.support.kill_plans import every_story
 from tests.support.kill_stories import Story
@@ -33,12 +32,13 @@ class Shares:
     """How much is tried, from 0 to 1, beside what always is.
 
     That is every boundary of every operation with who reaches it, and with everybody at once.
-    `bystanders`: of those who have nothing to do with a boundary. `plans`: of the boundaries of
-    plans, in which operations run as they do alone. Chance is of the seed.
+    `bystanders`: of those who have nothing to do with a boundary. `repeats`: of the boundaries of
+    plans, in which operations run as they do alone, and of operations whose tasks have been killed
+    in from another state. Chance is of the seed.
     """
 
     bystanders: float = 1.0
-    plans: float = 1.0
+    repeats: float = 1.0
 
     def chosen(self, seed: int, story: Story, part: int) -> Chosen:
         """Return which trials of a story are made, of one part of them."""
@@ -46,7 +46,7 @@ class Shares:
         def chosen(number: int, kill: Kill) -> bool:
             if number % PARTS != part:
                 return False
-            share = self.plans if story.covers & PLANS.keys() else 1.0
+            share = self.repeats if story.is_repeat else 1.0
             if kill.boundary.program not in kill.victims:
                 share *= self.bystanders
             chance = Random(f"{seed} {story.name} {kill}")  # noqa: S311 -- can be repeated
@@ -58,7 +58,7 @@ class Shares:
 def all_told(seed: int, shares: Shares, names: Sequence[str], seconds_max: float) -> Tally:
     """Kill in all of these stories, and return what became of it; AssertionError when it cannot."""
     with matrix_folder() as folder, ExitStack() as stack:
-        given = [str(seed), str(shares.bystanders), str(shares.plans), *names]
+        given = [str(seed), str(shares.bystanders), str(shares.repeats), *names]
         workers = [stack.enter_context(_worker(folder, given)) for _ in range(WORKERS)]
         total = Tally()
         for process, output in workers:
@@ -126,5 +126,5 @@ def names_to_kill_in() -> list[str]:
 
 if __name__ == "__main__":
     with quiet_logs(), played_network():
-        wanted = Shares(bystanders=float(sys.argv[3]), plans=float(sys.argv[4]))
+        wanted = Shares(bystanders=float(sys.argv[3]), repeats=float(sys.argv[4]))
         _work(Path(sys.argv[1]), int(sys.argv[2]), wanted, sys.argv[5:])

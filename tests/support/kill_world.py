@@ -163,6 +163,7 @@ class KillWorld:
     estate: Estate
     switch: KillSwitch
     hub: Program[RunningHub]
+    absent: frozenset[str] = frozenset()
     agents: dict[str, Program[RunningAgent]] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
@@ -235,7 +236,7 @@ class KillWorld:
             try:
                 if not await running.door.life.serve(over(running.world)):
                     return False
-                if not await running.door.life.serve(_nothing_waits(running.world)):
+                if not await running.door.life.serve(self._nothing_waits(running.world)):
                     return False
             except ConnectionError:
                 return False
@@ -298,8 +299,14 @@ class KillWorld:
         lines += [f"stream {stream.model_dump_json()}" for stream in streams]
         return "\n".join([*lines, *await _hub_lines(running.world)])
 
+    async def _nothing_waits(self, world: HubWorld) -> bool:
+        gone = {world.providers[name].id for name in self.absent}
+        streams = [each.record for each in await world.store.find(ProviderStream)]
+        there = [stream for stream in streams if stream.id not in gone]
+        return all(stream.acknowledged_seq + 1 == stream.next_seq for stream in there)
+
     async def _servers(self) -> set[str] | None:
-        """Return the sites whose servers the hub knows; None: nobody answers."""
+        """Return the sites whose servers the hub knows, and that are there; None: no answer."""
         running = self.hub.facts
         if running is None:
             return None
@@ -307,7 +314,7 @@ class KillWorld:
             found = await running.door.life.serve(running.world.store.find(Provider))
         except ConnectionError:
             return None
-        return {each.record.friendly_name for each in found}
+        return {each.record.friendly_name for each in found} - self.absent
 
     async def _are_idle(self, names: set[str]) -> bool:
         for name in names & self.agents.keys():
@@ -353,11 +360,6 @@ class KillWorld:
             lines += await _site_lines(name, site)
         lines += [f"guest starts {name}: {count}" for name, count in sorted(self.starts.items())]
         return _without_names("\n".join(lines))
-
-
-async def _nothing_waits(world: HubWorld) -> bool:
-    streams = [each.record for each in await world.store.find(ProviderStream)]
-    return all(stream.acknowledged_seq + 1 == stream.next_seq for stream in streams)
 
 
 async def _hub_lines(world: HubWorld) -> list[str]:
@@ -519,11 +521,15 @@ def _further_machine(folder: Path, name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def kill_world(
-    root: Path, *, watch_seconds: float, further: Sequence[str] = ()
+    root: Path,
+    *,
+    watch_seconds: float,
+    further: Sequence[str] = (),
+    absent: Sequence[str] = (),
 ) -> AsyncIterator[KillWorld]:
     """Run everything on the files below `root`; programs that were cut off begin again.
 
-    `further` machines are at tokyo beside the first.
+    `further` machines are at tokyo beside the first. The providers of `absent` sites do not run.
     """
     (root / "estate").mkdir(parents=True, exist_ok=True)
     more = tuple(_further_machine(root / "estate", name) for name in further)
@@ -532,7 +538,8 @@ async def kill_world(
         estate.write()
     estate.prefix = (root / "estate" / "hosts").read_text().split(maxsplit=1)[0].rpartition(".")[0]
     switch = KillSwitch()
-    world = KillWorld(root, estate, switch, Program(HUB, root, switch, hub_life))
+    hub = Program(HUB, root, switch, hub_life)
+    world = KillWorld(root, estate, switch, hub, frozenset(absent))
     switch.programs[HUB] = world.hub
     async with AsyncExitStack() as stack:
         for name in SITES:
@@ -552,7 +559,8 @@ async def kill_world(
             )
             agent = Program(name, root, switch, place.life)
             world.agents[name] = switch.programs[name] = agent
-            tasks.append(group.create_task(agent.run()))
+            if name not in absent:
+                tasks.append(group.create_task(agent.run()))
         await world.ready()
         yield world
 

@@ -22,6 +22,11 @@ class NetworkMapping(Record):
     recovery_provider_id: str
     recovery_network_id: str
 
+    @property
+    def primary_part_id(self) -> str:
+        """The id of what is mapped."""
+        return self.primary_network_id
+
 
 class StorageMapping(Record):
     """A storage classification of one server and the one that new replicas' disks go to."""
@@ -33,6 +38,11 @@ class StorageMapping(Record):
     primary_classification_id: str
     recovery_provider_id: str
     recovery_classification_id: str
+
+    @property
+    def primary_part_id(self) -> str:
+        """The id of what is mapped."""
+        return self.primary_classification_id
 
 
 def mapping_id(vault_id: str, primary_provider_id: str, part_id: str, recovery_id: str) -> str:

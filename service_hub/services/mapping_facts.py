@@ -8,7 +8,7 @@ from service_hub.domain.item_mappings import MappingFacts
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.network_mapping import NetworkFacts
 from service_hub.domain.records import ContainerMapping, MachineObservation, ProtectedItem, Vault
-from service_hub.ports import FabricFacts, Reader, Versioned
+from service_hub.ports import FabricFacts, FabricUseCases, Reader, Versioned
 from wire_contract.vmm_interface import ClassificationView, MachineView, NetworkView
 from wire_contract.vocabulary import Side
 
@@ -52,6 +52,40 @@ def found_classification(facts: FabricFacts, classification_id: str) -> Classifi
     if found is None:
         raise NotFoundError(classification_id)
     return found
+
+
+async def server_of(fabrics: FabricUseCases, vault: Vault, provider_id: str) -> FabricFacts:
+    """Return the server of a provider; NotFoundError once it is purged."""
+    for fabric in await fabrics.list(vault):
+        if fabric.provider.id == provider_id:
+            return fabric
+    raise NotFoundError(provider_id)
+
+
+def is_named(
+    mapping: NetworkMapping | StorageMapping, fabric: FabricFacts, part_id: str, name: str
+) -> bool:
+    """Tell whether a mapping is the one of that name of a server's part; case counts nowhere."""
+    return (
+        mapping.primary_provider_id == fabric.provider.id
+        and mapping.primary_part_id.lower() == part_id.lower()
+        and mapping.name.lower() == name.lower()
+    )
+
+
+async def named_between(
+    fabrics: FabricUseCases,
+    vault: Vault,
+    mappings: Sequence[M],
+    primary: tuple[str, str],
+    name: str,
+) -> tuple[M, FabricFacts, FabricFacts]:
+    """Return the mapping of that name of (server, part), with both servers; NotFoundError."""
+    fabric = await fabrics.find(vault, primary[0])
+    for mapping in mappings:
+        if is_named(mapping, fabric, primary[1], name):
+            return mapping, fabric, await server_of(fabrics, vault, mapping.recovery_provider_id)
+    raise NotFoundError(name)
 
 
 class MappingReader:

@@ -22,8 +22,11 @@ from service_hub.ports import Clock, FabricFacts, FabricUseCases, JobRunner, Rea
 from service_hub.services.mapping_facts import (
     MappingReader,
     found_network,
+    is_named,
+    named_between,
     network_in,
     networks_of,
+    server_of,
 )
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
@@ -71,7 +74,7 @@ class NetworkMappingService:
             known = [
                 each
                 for each in await self.list(vault)
-                if _is_named(each, fabric, source.network_id, name)
+                if is_named(each, fabric, source.network_id, name)
             ]
             if must_exist and not known:
                 raise NotFoundError(name)
@@ -80,7 +83,7 @@ class NetworkMappingService:
                     raise InvalidRequestError(
                         "a new map needs the network to map to", "properties.recoveryNetworkId"
                     )
-                target = await self._fabric_of(vault, known[0].recovery_provider_id)
+                target = await server_of(self._fabrics, vault, known[0].recovery_provider_id)
                 target_id = known[0].recovery_network_id
             else:
                 target = await self._fabrics.find(vault, recovery[0])
@@ -110,12 +113,10 @@ class NetworkMappingService:
         """Remove a map by a job that then disconnects what it had connected."""
 
         async def decide() -> Job:
-            fabric = await self._fabrics.find(vault, primary[0])
-            for mapping in await self.list(vault):
-                if _is_named(mapping, fabric, primary[1], name):
-                    target = await self._fabric_of(vault, mapping.recovery_provider_id)
-                    return await self._begin(UNMAP_NETWORK, mapping, fabric, target, identity)
-            raise NotFoundError(name)
+            mapping, fabric, target = await named_between(
+                self._fabrics, vault, await self.list(vault), primary, name
+            )
+            return await self._begin(UNMAP_NETWORK, mapping, fabric, target, identity)
 
         return await self._requests.once(identity, decide)
 
@@ -172,17 +173,3 @@ class NetworkMappingService:
                 pairs = pairs_of(item.recovery_machine_id, machine, replica)
                 followers[item.id] = tuple(pairs[each] for each in adapters)
         return followers
-
-    async def _fabric_of(self, vault: Vault, provider_id: str) -> FabricFacts:
-        for fabric in await self._fabrics.list(vault):
-            if fabric.provider.id == provider_id:
-                return fabric
-        raise NotFoundError(provider_id)
-
-
-def _is_named(mapping: NetworkMapping, fabric: FabricFacts, network_id: str, name: str) -> bool:
-    return (
-        mapping.primary_provider_id == fabric.provider.id
-        and mapping.primary_network_id.lower() == network_id.lower()
-        and mapping.name.lower() == name.lower()
-    )

@@ -1,6 +1,5 @@
 """Storage mappings: mapped, changed and removed by jobs; they count when protection is enabled."""
 
-from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.mapping_jobs import MAP_STORAGE, UNMAP_STORAGE, Ends, storage_job
 from service_hub.domain.mapping_records import StorageMapping, mapping_id
@@ -11,6 +10,7 @@ from service_hub.services.mapping_facts import (
     MappingReader,
     classification_in,
     found_classification,
+    named_between,
 )
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
@@ -73,12 +73,10 @@ class StorageMappingService:
         """Remove a map by a job."""
 
         async def decide() -> Job:
-            fabric = await self._fabrics.find(vault, primary[0])
-            for mapping in await self.list(vault):
-                if _is_named(mapping, fabric, primary[1], name):
-                    target = await self._fabric_of(vault, mapping.recovery_provider_id)
-                    return await self._begin(UNMAP_STORAGE, mapping, fabric, target, identity)
-            raise NotFoundError(name)
+            mapping, fabric, target = await named_between(
+                self._fabrics, vault, await self.list(vault), primary, name
+            )
+            return await self._begin(UNMAP_STORAGE, mapping, fabric, target, identity)
 
         return await self._requests.once(identity, decide)
 
@@ -102,17 +100,3 @@ class StorageMappingService:
         job = storage_job(key, mapping, ends, planned)
         await self._runner.start(job, self._requests.remember(identity, job))
         return job
-
-    async def _fabric_of(self, vault: Vault, provider_id: str) -> FabricFacts:
-        for fabric in await self._fabrics.list(vault):
-            if fabric.provider.id == provider_id:
-                return fabric
-        raise NotFoundError(provider_id)
-
-
-def _is_named(mapping: StorageMapping, fabric: FabricFacts, part_id: str, name: str) -> bool:
-    return (
-        mapping.primary_provider_id == fabric.provider.id
-        and mapping.primary_classification_id.lower() == part_id.lower()
-        and mapping.name.lower() == name.lower()
-    )

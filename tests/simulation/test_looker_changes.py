@@ -1,9 +1,6 @@
 """What changed since a number: nothing is missed, waiting is bounded, vaults are kept apart."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,40 +8,13 @@ import pytest
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.looker_records import TaskReceipt
-from service_hub.domain.records import MachineObservation, ProviderContact
-from service_hub.looker_parts import LookerParts, looker_parts
-from service_hub.ports import Change, Delete, Save
+from service_hub.domain.records import MachineObservation
+from service_hub.ports import Change, Delete
 from tests.support.hub_stories import protected
-from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
+from tests.support.hub_world import MACHINE_ID
+from tests.support.looking_world import booted, looking
 
 SECONDS_MAX = 20
-
-
-@asynccontextmanager
-async def looking(folder: Path) -> AsyncIterator[tuple[HubWorld, LookerParts]]:
-    async with hub_world(folder) as world:
-        yield (
-            world,
-            looker_parts(
-                world.store,
-                world.committer,
-                world.clock,
-                fabrics=world.fabrics,
-                checker=world.leaving.checker,
-                archive_directory=folder / "archive",
-                retention=timedelta(days=180),
-            ),
-        )
-
-
-async def booted(world: HubWorld, site: str, boot_id: str) -> None:
-    contact = ProviderContact(
-        id=world.providers[site].id,
-        vault_id=world.vault.id,
-        last_contact_at=world.clock.now(),
-        boot_id=boot_id,
-    )
-    await world.committer.commit(Change(saves=(Save(contact, None),)))
 
 
 async def test_a_view_that_follows_changes_misses_none(tmp_path: Path) -> None:

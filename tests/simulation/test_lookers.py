@@ -1,7 +1,5 @@
 """What the hub keeps for whoever looks on: receipts, figures, durations."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,21 +10,20 @@ from service_hub.domain.jobs import Job, TaskState
 from service_hub.domain.liveness import Stamp
 from service_hub.domain.looker_records import FigureChunk, LearningPlace, UsualDuration
 from service_hub.domain.protection import Operation
-from service_hub.domain.records import ProviderContact
 from service_hub.domain.rollups import Figure, Metric, Resolution
 from service_hub.hub_api.looker_bodies import progress_body
-from service_hub.looker_parts import LookerParts, looker_parts
-from service_hub.ports import Change, Delete, Save
+from service_hub.looker_parts import LookerParts
+from service_hub.ports import Change, Delete
 from service_hub.services.waiting import WaitingService
 from tests.support.hub_stories import ask, observe, protected, until_done
 from tests.support.hub_world import (
     MACHINE_ID,
     HubWorld,
-    hub_world,
     inventory,
     machine,
     replication,
 )
+from tests.support.looking_world import booted, looking
 from wire_contract.events import Assignment, assignment_task
 from wire_contract.reports import (
     MachineObserved,
@@ -39,33 +36,6 @@ from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 
 ANY_TIME = (None, None)
-
-
-@asynccontextmanager
-async def looking(folder: Path) -> AsyncIterator[tuple[HubWorld, LookerParts]]:
-    async with hub_world(folder) as world:
-        yield (
-            world,
-            looker_parts(
-                world.store,
-                world.committer,
-                world.clock,
-                fabrics=world.fabrics,
-                checker=world.leaving.checker,
-                archive_directory=folder / "archive",
-                retention=timedelta(days=180),
-            ),
-        )
-
-
-async def booted(world: HubWorld, site: str, boot_id: str) -> None:
-    contact = ProviderContact(
-        id=world.providers[site].id,
-        vault_id=world.vault.id,
-        last_contact_at=world.clock.now(),
-        boot_id=boot_id,
-    )
-    await world.committer.commit(Change(saves=(Save(contact, None),)))
 
 
 async def replica_view(world: HubWorld, taken: datetime) -> MachineView:

@@ -1,8 +1,8 @@
 """A preview says what the real job then does, and changes nothing."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,21 @@ from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.preview import Action, Course
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import CurrentScenario, ProtectedItem
-from service_hub.looker_parts import LookerParts, looker_parts
+from service_hub.looker_parts import LookerParts
 from service_hub.looker_ports import Preview
 from service_hub.ports import Change, Save
 from tests.support.hub_stories import ask, completed, observe, paired, protected, until_done
 from tests.support.hub_world import (
     MACHINE_ID,
     HubWorld,
-    hub_world,
     inventory,
     machine,
     replication,
 )
+from tests.support.looking_world import looking
 from wire_contract.reports import MachineObserved, ReportBatch
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 
-LEASE = timedelta(hours=1)
 TRIES_MAX = 20
 AWAY, BACK = "PrimaryToRecovery", "RecoveryToPrimary"
 
@@ -40,21 +39,6 @@ STATES: Mapping[Course, TaskState] = {
     Course.SKIPPED: TaskState.SKIPPED,
     Course.REFUSED: TaskState.FAILED,
 }
-
-
-@asynccontextmanager
-async def looking(folder: Path) -> AsyncIterator[tuple[HubWorld, LookerParts]]:
-    async with hub_world(folder, LEASE) as world:
-        parts = looker_parts(
-            world.store,
-            world.committer,
-            world.clock,
-            fabrics=world.fabrics,
-            checker=world.leaving.checker,
-            archive_directory=folder / "archive",
-            retention=timedelta(days=180),
-        )
-        yield world, parts
 
 
 def content(folder: Path) -> list[str]:

@@ -2,8 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
-from datetime import timedelta
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,18 @@ from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.preview import Action, Course
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Alert
-from service_hub.looker_parts import LookerParts, looker_parts
+from service_hub.looker_parts import LookerParts
 from service_hub.looker_ports import Preview
 from tests.support.hub_stories import paired
-from tests.support.hub_world import HubWorld, hub_world
+from tests.support.hub_world import HubWorld
+from tests.support.looking_world import looking
 from tests.support.many_items import Sites, an_item, furnish, item_id, stored_item
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError
 from wire_contract.vocabulary import Side
 
-LEASE = timedelta(hours=1)
 FORWARD = {"failover_direction": "PrimaryToRecovery"}
 SETTLED = 50
-
-
-@asynccontextmanager
-async def looking(folder: Path) -> AsyncIterator[tuple[HubWorld, LookerParts]]:
-    async with hub_world(folder, LEASE) as world:
-        parts = looker_parts(
-            world.store,
-            world.committer,
-            world.clock,
-            fabrics=world.fabrics,
-            checker=world.leaving.checker,
-            archive_directory=folder / "archive",
-            retention=timedelta(days=180),
-        )
-        yield world, parts
 
 
 @pytest.fixture

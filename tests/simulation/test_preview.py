@@ -25,7 +25,7 @@ from tests.support.hub_world import (
     machine,
     replication,
 )
-from tests.support.looking_world import looking
+from tests.support.looking_world import LEASE, looking
 from wire_contract.reports import MachineObserved, ReportBatch
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, Side
 

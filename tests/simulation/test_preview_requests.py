@@ -23,7 +23,7 @@ from service_hub.looker_parts import LookerParts
 from service_hub.looker_ports import Preview
 from tests.support.hub_stories import paired
 from tests.support.hub_world import HubWorld
-from tests.support.looking_world import looking
+from tests.support.looking_world import LEASE, looking
 from tests.support.many_items import Sites, an_item, furnish, item_id, stored_item
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError

@@ -104,6 +104,13 @@ class JobSettings(Settings):
     """Where the archive of jobs is; by default `archive` in the data directory."""
 
 
+class EventSettings(Settings):
+    """What happened, as operators see it."""
+
+    retention_days: int = Field(default=90, ge=1, le=36_500)
+    """How long an event is kept."""
+
+
 class HubSettings(Settings):
     """All that a hub is told."""
 
@@ -117,6 +124,7 @@ class HubSettings(Settings):
     accept: AcceptSettings = AcceptSettings()
     database: DatabaseSettings = DatabaseSettings()
     jobs: JobSettings = JobSettings()
+    events: EventSettings = EventSettings()
     laboratory: LaboratorySettings = LaboratorySettings()
     plans: PlanSettings = PlanSettings()
     hub_name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)

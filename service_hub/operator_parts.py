@@ -84,6 +84,7 @@ def operator_application(
         networks=cases.networks,
         storage=cases.storage,
         jobs=cases.jobs,
+        events=cases.events,
         servers=cases.servers,
         plans=cases.plans,
         tokens=tokens,

@@ -27,6 +27,7 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
+from service_hub.domain.replication_events import ReplicationEvent
 from wire_contract.events import Presence
 from wire_contract.reports import (
     EchoAnswer,
@@ -270,6 +271,44 @@ class JobPage:
 
     jobs: Sequence[Job]
     last: JobPlace | None = None
+
+
+class EventPlace(NamedTuple):
+    """Where an event stands among the others: the change that it was made in, and its id."""
+
+    created: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEvents:
+    """Which events of a vault are asked for: `equal` names searched columns, case is no matter."""
+
+    vault_id: str
+    equal: Mapping[str, str] = field(default_factory=dict)
+    provider_ids: Sequence[str] | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events of a list, and the place of the last one where there are more behind it."""
+
+    events: Sequence[ReplicationEvent]
+    last: EventPlace | None = None
+
+
+class EventLists(Protocol):
+    """Reads events page by page."""
+
+    async def listed_events(
+        self, wanted: WantedEvents, after: EventPlace | None, limit: int
+    ) -> EventPage:
+        """Return at most `limit` events, newest first."""
+
+    async def old_events(self, before: datetime, limit: int) -> list[str]:
+        """Return ids of events from before a moment, oldest first."""
 
 
 class JobLists(Protocol):
@@ -672,6 +711,21 @@ class PolicyUseCases(Protocol):
 
     async def list(self, vault: Vault) -> list[ReplicationPolicy]:
         """Return all of a vault."""
+
+
+class EventUseCases(Protocol):
+    """What happened in a vault that an operator has to see."""
+
+    async def list(
+        self, vault: Vault, wanted: Mapping[str, str], after: EventPlace | None, limit: int
+    ) -> EventPage:
+        """Return one page, newest first; `wanted` by the dialect's names (InvalidRequestError)."""
+
+    async def find(self, vault: Vault, event_id: str) -> ReplicationEvent:
+        """Return one; NotFoundError."""
+
+    async def fabric_names(self, vault: Vault) -> Mapping[str, str]:
+        """Return the ARM names of the vault's servers by provider."""
 
 
 class PairingUseCases(Protocol):

@@ -38,6 +38,7 @@ from service_hub.services.prerequisites import PrerequisitesService
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.recovery_plans import RecoveryPlanService
+from service_hub.services.replication_events import EventPruning, EventService, LostProviders
 from service_hub.services.requests import RequestKeyPruning, RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.storage_mappings import StorageMappingService
@@ -53,6 +54,9 @@ OPEN_TESTS_SECONDS: Final = 600.0
 """How often tests are looked at that have been open for two weeks."""
 
 REQUEST_KEYS_SECONDS: Final = 3600.0
+
+LOST_PROVIDERS_SECONDS: Final = 5.0
+"""How often it is looked whether a server has fallen silent."""
 
 INJECTIONS_SECONDS: Final = 1.0
 """How often it is looked whether an injected event is due."""
@@ -70,6 +74,7 @@ class UseCases:
     networks: NetworkMappingService
     storage: StorageMappingService
     jobs: JobService
+    events: EventService
     plans: RecoveryPlanService
     enrolment: EnrolmentService
     providers: ProviderService
@@ -100,7 +105,6 @@ def use_cases(
 ) -> tuple[Engine, UseCases]:
     """Return the engine, not yet running, and the use cases that stand on it."""
     store, committer = parts.store, parts.committer
-    heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     fabrics = FabricService(reader=store, clock=clock, lease=settings.lease)
     office = RegistrationOffice(trust.chains, provider_url=settings.provider.public_url)
     laboratory = LaboratorySites(settings.laboratory)
@@ -139,6 +143,7 @@ def use_cases(
         storage=StorageMappingService(
             reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
         ),
+        events=EventService(reader=store, lists=store),
         jobs=JobService(reader=store, lists=store, runner=engine, clock=clock, requests=requests),
         plans=_recovery_plans(settings, engine, clock, store, runs=runs, requests=requests),
         enrolment=EnrolmentService(
@@ -148,13 +153,13 @@ def use_cases(
             office=parts.office,
             jobs=servers,
             mqtt=(settings.mqtt.public_host, settings.mqtt.public_port or settings.mqtt.port),
-            heartbeat=heartbeat,
+            heartbeat=timedelta(seconds=settings.heartbeat_seconds),
         ),
         servers=servers,
         registered=registered,
         waiting=_waiting(engine, trust, clock, parts, fabrics),
         injections=injections,
-        chores=_chores(clock, parts, protection, injections),
+        chores=_chores(settings, clock, parts, (protection, injections, first)),
         providers=_providers(
             settings,
             trust,
@@ -332,15 +337,24 @@ def _recovery_plans(
 
 
 def _chores(
-    clock: Clock, parts: Parts, protection: ProtectionService, injections: InjectionService
+    settings: HubSettings,
+    clock: Clock,
+    parts: Parts,
+    asked: tuple[ProtectionService, InjectionService, FirstHearing],
 ) -> tuple[Chore, ...]:
+    protection, injections, liveness = asked
     store, committer = parts.store, parts.committer
     tests = OpenTestService(reader=store, committer=committer, clock=clock, protection=protection)
     pruning = RequestKeyPruning(reader=store, committer=committer, clock=clock)
+    kept = timedelta(days=settings.events.retention_days)
+    old = EventPruning(lists=store, committer=committer, clock=clock, kept=kept)
+    lost = LostProviders(reader=store, committer=committer, clock=clock, liveness=liveness)
     return (
         Chore("open_tests", OPEN_TESTS_SECONDS, tests.end_overdue),
         Chore("injections", INJECTIONS_SECONDS, injections.fire_due),
         Chore("request_keys", REQUEST_KEYS_SECONDS, pruning.prune),
+        Chore("old_events", REQUEST_KEYS_SECONDS, old.prune),
+        Chore("lost_providers", LOST_PROVIDERS_SECONDS, lost.look),
     )
 
 

@@ -9,6 +9,7 @@ from service_hub.operator_ports import ServerUseCases
 from service_hub.plan_ports import RecoveryPlanUseCases
 from service_hub.ports import (
     Clock,
+    EventUseCases,
     FabricUseCases,
     JobUseCases,
     OperatorTokens,
@@ -34,6 +35,7 @@ class ArmApi:
     networks: NetworkMappingUseCases
     storage: StorageMappingUseCases
     jobs: JobUseCases
+    events: EventUseCases
     servers: ServerUseCases
     plans: RecoveryPlanUseCases
     tokens: OperatorTokens

@@ -21,6 +21,7 @@ CLASSIFICATIONS: Final = "replicationStorageClassifications"
 POLICIES: Final = "replicationPolicies"
 PLANS: Final = "replicationRecoveryPlans"
 JOBS: Final = "replicationJobs"
+EVENTS: Final = "replicationEvents"
 RECOVERY_POINTS: Final = "recoveryPoints"
 OPERATION_STATES: Final = "replicationOperationStatus"
 OPERATION_RESULTS: Final = "operationresults"
@@ -57,6 +58,10 @@ class VaultIds:
     def job(self, job_id: str) -> str:
         """Return the id of a job."""
         return f"{self.root}/{JOBS}/{job_id}"
+
+    def event(self, event_id: str) -> str:
+        """Return the id of an event."""
+        return f"{self.root}/{EVENTS}/{event_id}"
 
     def fabric(self, fabric_name: str) -> str:
         """Return the id of a VMM server."""

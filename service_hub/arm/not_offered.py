@@ -44,7 +44,7 @@ _RECOVERY = (
     "This operation on a protected item isn't part of this version. Use one of the item's"
     " allowedOperations."
 )
-_EVENTS = "Events and alerts aren't part of this version. Look at jobs, and at healthErrors."
+_EVENTS = "Alert settings aren't part of this version. Look at replicationEvents."
 _HEALTH = "Vault health isn't part of this version. Look at the health of fabrics and items."
 _SETTINGS = "Vault settings aren't part of this version: there is nothing to set."
 _OPERATIONS = "The list of operations isn't part of this version. docs/arm-surface.md has it."
@@ -63,8 +63,6 @@ LATER: Final = (
     Missing(("POST",), f"{paths.CONTAINER}/remove", _FABRICS),
     Missing(("POST",), f"{paths.CONTAINER}/discoverProtectableItem", _REFRESH),
     Missing(("POST",), f"{paths.JOBS}/export", _JOB_EXPORT),
-    Missing(("GET",), f"{paths.VAULT}/replicationEvents", _EVENTS),
-    Missing(("GET",), paths.VAULT + "/replicationEvents/{event}", _EVENTS),
     Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),
     Missing(("GET", "PUT"), paths.VAULT + "/replicationAlertSettings/{setting}", _EVENTS),
     Missing(("GET",), f"{paths.VAULT}/replicationVaultHealth", _HEALTH),

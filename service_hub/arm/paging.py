@@ -8,13 +8,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from service_hub.arm.calls import Answer, Call
 from service_hub.domain.errors import InvalidRequestError
-from service_hub.ports import JobPlace
+from service_hub.ports import EventPlace, JobPlace
 
 PAGE_ENTRIES_MAX: Final = 200
 """Entries of one page; some 60 jobs were recorded in one."""
 
 _TOKEN: Final = re.compile(r"([0-9]{1,9})-([0-9a-f]{16})")
-_JOB_TOKEN: Final = re.compile(r"([0-9]{1,18})-([0-9a-f-]{1,64})")
+_PLACE_TOKEN: Final = re.compile(r"([0-9]{1,18})-([0-9a-f-]{1,64})")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _SKIP_TOKENS: Final = ("$skiptoken", "skiptoken")
 _TAKE: Final = "$take"
@@ -38,10 +38,20 @@ def asked_of_jobs(call: Call) -> tuple[JobPlace | None, int]:
     limit, token = _asked(call)
     if token is None:
         return None, limit
-    found = _JOB_TOKEN.fullmatch(token)
+    return JobPlace(*_place(token)), limit
+
+
+def asked_of_events(call: Call) -> tuple[EventPlace | None, int]:
+    """Return the same of events; a filter is the caller's to read."""
+    limit, token = _asked(call, may_filter=True)
+    return (None if token is None else EventPlace(*_place(token))), limit
+
+
+def _place(token: str) -> tuple[int, str]:
+    found = _PLACE_TOKEN.fullmatch(token)
     if found is None:
         raise _unknown_token()
-    return JobPlace(int(found[1]), found[2]), limit
+    return int(found[1]), found[2]
 
 
 def page_of_jobs(
@@ -52,10 +62,18 @@ def page_of_jobs(
     return _answer(call, shown, following, public_url)
 
 
-def _asked(call: Call) -> tuple[int, str | None]:
+def page_of_events(
+    call: Call, shown: Sequence[dict[str, Any]], last: EventPlace | None, public_url: str
+) -> Answer:
+    """Answer with one page of events; `last` is the place of its last one where more follow."""
+    following = None if last is None else f"{last.created}-{last.event_id}"
+    return _answer(call, shown, following, public_url)
+
+
+def _asked(call: Call, *, may_filter: bool = False) -> tuple[int, str | None]:
     """Return how many entries are asked for, and the token of the page before."""
     query = {key.lower(): value for key, value in call.query.items()}
-    if query.get("$filter"):
+    if query.get("$filter") and not may_filter:
         raise InvalidRequestError(
             "This list can't be filtered. Ask for it without '$filter' and choose from the answer.",
             "$filter",

@@ -19,6 +19,8 @@ PLANS: Final = f"{VAULT}/replicationRecoveryPlans"
 PLAN: Final = PLANS + "/{plan}"
 JOBS: Final = f"{VAULT}/replicationJobs"
 JOB: Final = JOBS + "/{job}"
+EVENTS: Final = f"{VAULT}/replicationEvents"
+EVENT: Final = EVENTS + "/{event}"
 FABRICS: Final = f"{VAULT}/replicationFabrics"
 FABRIC: Final = FABRICS + "/{fabric}"
 

@@ -14,6 +14,7 @@ from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.edge import guarded
 from service_hub.arm.handle_containers import ContainerHandlers, MappingHandlers
+from service_hub.arm.handle_events import EventHandlers
 from service_hub.arm.handle_fabrics import (
     classification_handlers,
     fabric_handlers,
@@ -141,7 +142,7 @@ def _vault_routes(api: ArmApi) -> list[Route]:
 
 
 def _policy_and_job_routes(api: ArmApi) -> list[Route]:
-    policies, jobs = PolicyHandlers(api), JobHandlers(api)
+    policies, jobs, events = PolicyHandlers(api), JobHandlers(api), EventHandlers(api)
 
     async def state(call: Call) -> Answer:
         return await operation_state(api, call)
@@ -159,6 +160,8 @@ def _policy_and_job_routes(api: ArmApi) -> list[Route]:
         Route("POST", f"{paths.JOB}/restart", jobs.restart),
         Route("POST", f"{paths.JOB}/resume", jobs.resume),
         Route("GET", paths.JOB + paths.RESULT, jobs.result),
+        Route("GET", paths.EVENTS, events.list),
+        Route("GET", paths.EVENT, events.get),
         Route("GET", paths.OPERATION_STATE, state),
     ]
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.job_log import encode
-from service_hub.domain.jobs import AskInventory, Command, Dispatch, Job, Withdraw
+from service_hub.domain.jobs import AskInventory, Command, Dispatch, Job, JobState, Withdraw
 from service_hub.domain.operator_signatures import signature_of
 from service_hub.domain.pairs import reflect_on_mapping
 from service_hub.domain.planning import (
@@ -22,6 +22,7 @@ from service_hub.domain.planning import (
     reflect_on_item,
 )
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
+from service_hub.domain.replication_events import events_of_job
 from service_hub.engine.held_jobs import Fed, HeldJob, Related
 from service_hub.ports import (
     NOTHING,
@@ -131,6 +132,8 @@ class Consequences:
             return Step(held, fed, before, after, (), kept, None)
         save = Save(after, held.version, held.document.of(after))
         related, saves, deletes = self._reflected(held, fed, save)
+        if after.state is not before.state:
+            saves = [*saves, *told_of_job(before.state, after, now)]
         events = self.events(after, commands, now) if commands else []
         if related is not held.related:
             events += self._refreshes(after, held.related, related, now)
@@ -231,6 +234,11 @@ class Consequences:
             expires_at=command.deadline,
             body=body.model_dump(mode="json"),
         )
+
+
+def told_of_job(before: JobState | None, job: Job, now: datetime) -> list[Save]:
+    """Return the events that an operator sees of a job's new state, to be stored with it."""
+    return [Save(each, None) for each in events_of_job(before, job, now)]
 
 
 def assignment_body(job: Job, dispatch: Dispatch) -> dict[str, JsonValue]:

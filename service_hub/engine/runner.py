@@ -21,7 +21,7 @@ from service_hub.domain.job_steps import open_commands
 from service_hub.domain.jobs import Begun, Command, Event, Job, JobState
 from service_hub.engine.aftermath import AfterDecisions, facts, sent_by
 from service_hub.engine.children import Children
-from service_hub.engine.consequences import Consequences, Step, related_in, related_to
+from service_hub.engine.consequences import Consequences, Step, related_in, related_to, told_of_job
 from service_hub.engine.decider import Decider
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs, Taken
 from service_hub.engine.spread import WorkSpread
@@ -214,6 +214,7 @@ class Engine:
             saves.append(save)
             entries.append(entry)
             if job.finished:
+                saves += told_of_job(None, after, now)
                 continue
             events += self._consequences.events(after, commands, now)
             leases.append(Lease(after.id, self.tenure.hub_id, after.fence))
@@ -228,7 +229,8 @@ class Engine:
     async def record(self, job: Job, change: Change) -> None:
         """Store a job that has ended before it began, together with the change."""
         save, entry = _first(job, self._clock.now())
-        await self._committer.commit(change + Change(saves=(save,), log=(entry,)))
+        saves = (save, *told_of_job(None, job, entry.at))
+        await self._committer.commit(change + Change(saves=saves, log=(entry,)))
         log.info("job_refused", **facts(job), errors=[error.code for error in job.errors])
 
     async def feed(self, job_id: str, event: Event, change: Change = NOTHING) -> None:

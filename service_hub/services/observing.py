@@ -11,7 +11,8 @@ from service_hub.domain.records import (
     Provider,
     ProviderContact,
 )
-from service_hub.ports import NEW, Clock, Reader, Save
+from service_hub.ports import NEW, Clock, Save, WideReader
+from service_hub.services.witnessing import Witnessing
 from wire_contract.reports import TaskOutcome
 from wire_contract.vmm_interface import InventoryView, MachineView
 from wire_contract.vocabulary import Side
@@ -20,9 +21,10 @@ from wire_contract.vocabulary import Side
 class Observing:
     """Makes the records of what a provider tells, under its identity and its present boot."""
 
-    def __init__(self, *, reader: Reader, clock: Clock) -> None:
+    def __init__(self, *, reader: WideReader, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
+        self._witnessing = Witnessing(reader=reader)
 
     async def inventory(self, provider: Provider, view: InventoryView, now: datetime) -> list[Save]:
         """Return what replaces all that is known of a fabric."""
@@ -30,15 +32,16 @@ class Observing:
         inventory = FabricInventory(
             id=provider.id, vault_id=provider.vault_id, observed_at=now, boot_id=boot_id, view=view
         )
-        machines = (_observation(provider, each, now, boot_id) for each in view.machines)
-        return [Save(record, None) for record in (inventory, *machines)]
+        machines = [_observation(provider, each, now, boot_id) for each in view.machines]
+        told = await self._witnessing.told_by(machines)
+        return [*(Save(record, None) for record in (inventory, *machines)), *told]
 
     async def machine(
         self, provider: Provider, machine: MachineView, observed_at: datetime
     ) -> list[Save]:
         """Return what replaces the view of one machine."""
-        boot_id = await self.boot(provider)
-        return [Save(_observation(provider, machine, observed_at, boot_id), None)]
+        seen = _observation(provider, machine, observed_at, await self.boot(provider))
+        return [Save(seen, None), *await self._witnessing.told_by((seen,))]
 
     async def read_back(
         self, provider: Provider, report: TaskOutcome, found: tuple[Job, str, Side]
@@ -72,7 +75,8 @@ class Observing:
         seen = report.observed.get("machine")
         if isinstance(seen, dict):
             machine = MachineView.model_validate_json(json.dumps(seen))
-            saves.append(Save(_observation(provider, machine, report.observed_at, boot_id), None))
+            shown = _observation(provider, machine, report.observed_at, boot_id)
+            saves += [Save(shown, None), *await self._witnessing.told_by((shown,))]
         return saves
 
     async def boot(self, provider: Provider) -> str:

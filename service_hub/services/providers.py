@@ -1,12 +1,13 @@
 """What registered providers say: sessions, heartbeats, inventories, reports."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
 
 from service_hub.domain.checks import provider_error
+from service_hub.domain.copy_events import lost_event_id, provider_returned
 from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
 from service_hub.domain.protection import ENDING_STATES
@@ -17,6 +18,7 @@ from service_hub.domain.records import (
     ProviderContact,
     ProviderStream,
 )
+from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.ports import (
     Change,
     Clock,
@@ -25,9 +27,9 @@ from service_hub.ports import (
     JobRunner,
     NewEvent,
     ObservationFollower,
-    Reader,
     Resigner,
     Save,
+    WideReader,
 )
 from service_hub.services.event_faults import EventFaults, task_of
 from service_hub.services.observing import Observing
@@ -98,7 +100,7 @@ class ProviderService:
     def __init__(
         self,
         *,
-        reader: Reader,
+        reader: WideReader,
         committer: Committer,
         clock: Clock,
         runner: JobRunner,
@@ -310,7 +312,17 @@ class ProviderService:
             boot_id=boot_id,
             fabric_reachable=fabric_reachable,
         )
-        await self._committer.commit(Change(saves=(Save(contact, None),)))
+        told = await self._returned(provider, contact.last_contact_at)
+        await self._committer.commit(Change(saves=(Save(contact, None), *told)))
+
+    async def _returned(self, provider: Provider, now: datetime) -> list[Save]:
+        """Return the event that a server is back, where its absence was told."""
+        before = await self._reader.get(ProviderContact, provider.id)
+        if before is None or now - before.record.last_contact_at <= self._heartbeat:
+            return []
+        last = before.record.last_contact_at
+        lost = await self._reader.get(ReplicationEvent, lost_event_id(provider.id, last))
+        return [] if lost is None else [Save(provider_returned(provider, last, now), None)]
 
     async def _watch_for_two(self, provider: Provider, boot_id: str) -> None:
         """Raise an alert when a heartbeat is not of the boot that was heard last.

@@ -13,6 +13,8 @@ from service_hub.ports import (
     Applied,
     Change,
     Changed,
+    EventPage,
+    EventPlace,
     JobPage,
     JobPlace,
     Lease,
@@ -21,8 +23,9 @@ from service_hub.ports import (
     Ring,
     StreamPage,
     Versioned,
+    WantedEvents,
 )
-from service_hub.store import vault_reads
+from service_hub.store import event_reads, vault_reads
 from service_hub.store.bells import Bells
 from service_hub.store.gathered_reads import GatheredReads, rows_of
 from service_hub.store.outbox_reads import stream_pages
@@ -138,6 +141,20 @@ class RecordStore(ABC):
         """Return at most `limit` jobs that are no part of another, newest first (ports)."""
         return await self._read(
             lambda connection: vault_reads.listed_jobs(connection, vault_id, after, limit)
+        )
+
+    async def listed_events(
+        self, wanted: WantedEvents, after: EventPlace | None, limit: int
+    ) -> EventPage:
+        """Return at most `limit` events that are wanted, newest first (ports: EventLists)."""
+        return await self._read(
+            lambda connection: event_reads.listed_events(connection, wanted, after, limit)
+        )
+
+    async def old_events(self, before: datetime, limit: int) -> list[str]:
+        """Return ids of events from before a moment, oldest first."""
+        return await self._read(
+            lambda connection: event_reads.old_events(connection, before, limit)
         )
 
     async def finished_jobs(self, before: datetime, limit: int) -> list[str]:

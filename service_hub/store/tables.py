@@ -40,6 +40,7 @@ from service_hub.domain.records import (
     Vault,
 )
 from service_hub.domain.recovery_plans import RecoveryPlan
+from service_hub.domain.replication_events import ReplicationEvent
 
 METADATA: Final = MetaData()
 
@@ -126,6 +127,16 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
         "vault_id": lambda record: record.vault_id,
         "state": lambda record: record.state.value,
     },
+    ReplicationEvent: {
+        "vault_id": lambda record: record.vault_id,
+        "code": lambda record: record.code,
+        "event_type": lambda record: record.event_type,
+        "severity": lambda record: record.severity,
+        "provider_id": lambda record: record.provider_id,
+        "affected_id": lambda record: record.affected_id,
+        "affected_name": lambda record: record.affected_name,
+        "occurred_at": lambda record: sortable(record.occurred_at),
+    },
     RequestKey: {"created_at": lambda record: sortable(record.created_at)},
     TaskReceipt: {"job_id": lambda record: record.job_id},
     FigureChunk: {"series": lambda record: record.series},
@@ -158,7 +169,18 @@ _FOUND_WITH: Final[Mapping[tuple[type[Record], str], tuple[str, ...]]] = {
 }
 """Indices of more than one column."""
 
-_NOT_INDEXED: Final = frozenset({(Job, "parent_task"), (OutboxEvent, "provider_id")})
+_NOT_INDEXED: Final = frozenset(
+    {
+        (Job, "parent_task"),
+        (OutboxEvent, "provider_id"),
+        # Asked together with the vault alone, whose events are gone through newest first.
+        *(
+            (ReplicationEvent, column)
+            for column in ("code", "event_type", "severity", "provider_id", "affected_id")
+        ),
+        (ReplicationEvent, "affected_name"),
+    }
+)
 """What another index begins with, or is never asked alone."""
 
 
@@ -192,6 +214,8 @@ def _table(kind: type[Record]) -> Table:
     if kind is Job:
         # Lists of what an operator asked for, the newest first.
         Index("ix_job_listed", table.c.vault_id, table.c.parent_id, table.c.created, table.c.id)
+    if kind is ReplicationEvent:
+        Index("ix_replication_event_listed", table.c.vault_id, table.c.created, table.c.id)
     if kind is OutboxEvent:
         Index("ix_outbox_event_provider_seq", table.c.provider_id, table.c.seq, unique=True)
         early = table.c.received == 1

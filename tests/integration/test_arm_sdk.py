@@ -347,7 +347,7 @@ def test_what_is_not_offered_is_asked_for_once(served: Served) -> None:
     sent: list[int] = []
     with served.site_recovery() as client, pytest.raises(HttpResponseError) as refused:
         list(
-            client.replication_events.list(
+            client.replication_alert_settings.list(
                 *VAULT_NAME,
                 raw_response_hook=lambda answer: sent.append(answer.http_response.status_code),
             )

@@ -52,6 +52,7 @@ from service_hub.services.policy_changes import PolicyChanges
 from service_hub.services.protection import ProtectionService
 from service_hub.services.providers import ProviderService
 from service_hub.services.recovery_plans import RecoveryPlanService
+from service_hub.services.replication_events import EventService
 from service_hub.services.requests import RequestLedger
 from service_hub.services.servers import ServerService
 from service_hub.services.storage_mappings import StorageMappingService
@@ -162,6 +163,7 @@ class HubWorld:
     fabrics: FabricService
     servers: ServerService
     jobs: JobService
+    events: EventService
     plans: PlanService
     recovery_plans: RecoveryPlanService
     leaving: LeavingServers
@@ -340,6 +342,7 @@ async def hub_world(
             added=added,
             fabrics=fabrics,
             servers=servers,
+            events=EventService(reader=store, lists=store),
             jobs=JobService(
                 reader=store, lists=store, runner=engine, clock=clock, requests=requests
             ),

@@ -51,6 +51,7 @@ def arm_of(world: HubWorld) -> ArmApi:
         networks=world.networks,
         storage=world.storage,
         jobs=world.jobs,
+        events=world.events,
         servers=world.servers,
         plans=world.recovery_plans,
         tokens=KnownTokens(),

@@ -57,6 +57,7 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
             networks=world.networks,
             storage=world.storage,
             jobs=world.jobs,
+            events=world.events,
             servers=world.servers,
             plans=world.recovery_plans,
             tokens=KnownTokens(),

@@ -135,6 +135,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
             networks=world.hub.networks,
             storage=world.hub.storage,
             jobs=world.hub.jobs,
+            events=world.hub.events,
             servers=servers,
             plans=world.hub.recovery_plans,
             tokens=KnownTokens(),

@@ -27,6 +27,7 @@ from service_hub.domain.records import (
     Vault,
 )
 from service_hub.domain.recovery_plans import RecoveryPlan
+from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.ports import FabricFacts, ItemFacts, RequestIdentity
 from tests.unit.arm.arm_estate import (
     CLOUDS,
@@ -59,6 +60,8 @@ class MemoryHub:
     storage_mappings: dict[str, StorageMapping] = field(default_factory=dict)
     plans: dict[str, RecoveryPlan] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    events: list[ReplicationEvent] = field(default_factory=list)
+    event_filters: list[dict[str, str]] = field(default_factory=list)
     identities: list[RequestIdentity] = field(default_factory=list)
     arguments: list[Mapping[str, JsonValue]] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)

@@ -49,6 +49,7 @@ from tests.unit.arm.arm_estate import (
     KnownTokens,
     machine,
 )
+from tests.unit.arm.arm_events import MemoryEvents
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.arm_jobs import MemoryJobs
 from tests.unit.arm.arm_mappings import MemoryNetworks, MemoryStorage
@@ -413,6 +414,7 @@ def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> Ar
         networks=MemoryNetworks(hub),
         storage=MemoryStorage(hub),
         jobs=MemoryJobs(hub),
+        events=MemoryEvents(hub),
         servers=MemoryServers(hub),
         plans=MemoryPlans(hub),
         tokens=KnownTokens(),

@@ -78,6 +78,7 @@ WORKING_BUILDERS = {
         "reprotect",
     ),
     "replication_jobs": ("get", "list", "cancel", "restart", "resume"),
+    "replication_events": ("get", "list"),
     "replication_networks": ("get", "list", "list_by_replication_fabrics"),
     "replication_network_mappings": (
         "get",

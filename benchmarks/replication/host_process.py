@@ -75,11 +75,18 @@ class HostProcess:
         async def applied(_machine_id: str, _applied: AppliedCut) -> None:
             return
 
+        async def failed(machine_id: str, cause: str) -> None:
+            raise RuntimeError(f"the disks of {machine_id} fail: {cause}")
+
         async def control(*_request: object) -> tuple[int, bytes]:
             return 404, b"{}"
 
         listener = ReplicaListener(
-            self._backend, control=control, authorize_transfer=authorize, applied=applied
+            self._backend,
+            control=control,
+            authorize_transfer=authorize,
+            applied=applied,
+            failed=failed,
         )
         listening = socket.create_server((HOST, 0))
         await listener.start(listening, CertificateProof(tls))

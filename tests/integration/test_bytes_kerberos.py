@@ -45,6 +45,7 @@ async def port(both: Pair, proof: Tickets) -> AsyncIterator[PeerAddress]:
         control=answers.control,
         authorize_transfer=answers.authorize_transfer,
         applied=answers.note_applied,
+        failed=answers.note_failed,
     )
     listening = socket.create_server(("127.0.0.1", 0))
     await listener.start(listening, TicketProof(proof))

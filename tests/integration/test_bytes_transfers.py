@@ -146,6 +146,7 @@ async def test_a_full_disk_is_said_and_nothing_is_lost(
             with pytest.raises(TransferRefusedError, match="No space left") as refused:
                 await both.replicate(CutKind.DELTA, 2)
             assert refused.value.code == Code.FAILED
+            assert "No space left" in both.osaka.answers.failures[0][1]
         await both.replicate(CutKind.DELTA, 2)
         assert both.equal()
 

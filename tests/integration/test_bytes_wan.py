@@ -107,6 +107,7 @@ def test_a_machine_is_replicated_over_a_slow_and_lossy_line(
                 control=answers.control,
                 authorize_transfer=answers.authorize_transfer,
                 applied=answers.note_applied,
+                failed=answers.note_failed,
             )
             listening = line.socket(1)
             listening.bind((ADDRESSES[1], PORT))

@@ -118,6 +118,7 @@ class Host:
             control=self.receiver.control,
             authorize_transfer=self.receiver.authorize_transfer,
             applied=self.receiver.applied,
+            failed=self.receiver.failed,
         )
 
     async def stop_listening(self) -> None:

@@ -45,6 +45,7 @@ from vmm_simulator.hyperv.transfer_header import (
     decode_refusal,
     encode_header,
 )
+from vmm_simulator.problems import Code
 from wire_contract.paths import REPLICA_DIGESTS, REPLICA_TRANSFER
 
 CONNECT_SECONDS_MAX: Final = 10
@@ -313,9 +314,14 @@ async def _acknowledgement(connection: Connection, head: ResponseHead) -> Applie
 
 
 def _refusal(status: int, body: bytes) -> TransferRefusedError | ConnectionError:
-    if status < HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.INSUFFICIENT_STORAGE:
-        try:
-            return decode_refusal(body)
-        except ValueError:
+    refusals = status < HTTPStatus.INTERNAL_SERVER_ERROR
+    try:
+        refusal = decode_refusal(body)
+    except ValueError:
+        if refusals:
             return ConnectionError(f"the replica host answered {status} without a reason")
+    else:
+        # Of its own errors a host says in words which are of its disks.
+        if refusals or refusal.code == Code.FAILED:
+            return refusal
     return ConnectionError(f"the replica host failed with {status}: {body[:500]!r}")

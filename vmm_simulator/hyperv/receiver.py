@@ -35,7 +35,7 @@ from vmm_simulator.hyperv.replica_refusals import (
     refused_by_bytes,
     require_awaited,
 )
-from vmm_simulator.hyperv.replication import Operation, advance, receiving
+from vmm_simulator.hyperv.replication import Operation, advance, allowed, receiving
 from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
@@ -45,6 +45,8 @@ from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch, with_relationship
 from wire_contract.model import WireModel
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+ERROR_CHARACTERS_MAX: Final = 1_000
 
 _TAKING_WHOLE: Final = frozenset(
     {ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION, ReplicationState.CRITICAL}
@@ -99,7 +101,8 @@ class ReplicaReceiver:
             refuse_lower(machine, header.epoch)
             operation = receiving(header.kind)
             if operation is Operation.RECEIVE_CHANGES:
-                refuse_altered(machine)
+                reason = self._backend.resynchronization_reason(machine.machine_id)
+                refuse_altered(machine, reason)
             advance(position(machine), operation)
             relationship = machine.relationship
             assert relationship is not None
@@ -149,6 +152,24 @@ class ReplicaReceiver:
 
         await self._counting.count(machine_id, lambda each: with_success(each, 0, 0.0), note)
 
+    async def failed(self, machine_id: str, cause: str) -> None:
+        """Note that the disks of a replica fail; the next change set that is taken ends it."""
+        machine = self._store.machines.get(machine_id)
+        if machine is None or Operation.FAIL not in allowed(position(machine)):
+            return
+        relationship = machine.relationship
+        assert relationship is not None
+        known = machine.state is ReplicationState.CRITICAL and relationship.last_error == cause
+        if machine.mode is not ReplicationMode.REPLICA or known:
+            return
+        await self._store.change_machine(
+            machine_id,
+            lambda each: with_relationship(
+                moved(each, Operation.FAIL), last_error=cause[:ERROR_CHARACTERS_MAX]
+            ),
+        )
+        log.error("replica_disks_failed", machine_id=machine_id, cause=cause)
+
     async def _answer(self, peer_fqdn: str, asked: Question) -> OtherEnd:
         machine = self._replica_of(asked.relationship_id, peer_fqdn)
         if asked.asked is Asked.AWAIT_IMPORT:
@@ -185,22 +206,24 @@ class ReplicaReceiver:
             if machine.state not in _TAKING or relationship is None or relationship.awaits_import:
                 # Failed over it stands where it stands; what awaits an import counts with it.
                 continue
-            await self._fail_altered(machine)
+            if await self._fail_altered(machine):
+                continue
             applied = self._backend.applied_cut(machine.machine_id)
             if applied is not None and applied.cut > relationship.last_cut:
                 await self.applied(machine.machine_id, applied)
 
-    async def _fail_altered(self, machine: MachineRecord) -> None:
+    async def _fail_altered(self, machine: MachineRecord) -> bool:
         """Let a replica whose disks somebody else has changed wait for a comparison."""
         reason = self._backend.resynchronization_reason(machine.machine_id)
         if reason and machine.state is ReplicationState.REPLICATING:
             await self._store.change_machine(
                 machine.machine_id,
                 lambda each: with_relationship(
-                    moved(each, Operation.FAIL), last_error=reason[:1000]
+                    moved(each, Operation.FAIL), last_error=reason[:ERROR_CHARACTERS_MAX]
                 ),
             )
             log.error("replica_altered", machine_id=machine.machine_id, cause=reason)
+        return bool(reason)
 
     async def _take_offer(self, peer_fqdn: str, offer: Offer) -> OfferAnswer:
         machine = self._store.machines.get(offer.replica_machine_id)

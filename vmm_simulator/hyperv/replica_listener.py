@@ -5,7 +5,6 @@ framework costs 1.8 times). The peer is known by the name in its certificate, ne
 """
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.hyperv.connection import Connection, ConnectionBody
+from vmm_simulator.hyperv.disk_errors import is_of_disks
 from vmm_simulator.hyperv.frames import FrameError
 from vmm_simulator.hyperv.http1 import (
     CONTENT_BYTES_MAX,
@@ -35,6 +35,13 @@ from vmm_simulator.hyperv.http1 import (
 )
 from vmm_simulator.hyperv.incoming import Incoming
 from vmm_simulator.hyperv.peer_proof import PeerProof
+from vmm_simulator.hyperv.replica_answers import (
+    BYTES,
+    JSON,
+    Answer,
+    failure_answer,
+    refusal_answer,
+)
 from vmm_simulator.hyperv.replica_routes import (
     DigestRange,
     allocated_from,
@@ -45,8 +52,8 @@ from vmm_simulator.hyperv.replica_routes import (
     is_transfer,
     require_replica_path,
 )
-from vmm_simulator.hyperv.transfer_header import encode_applied, encode_place, encode_refusal
-from vmm_simulator.problems import Code
+from vmm_simulator.hyperv.transfer_header import encode_applied, encode_place
+from vmm_simulator.problems import Code, RefusedError
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -66,13 +73,6 @@ TURN_SECONDS_MAX: Final = 100
 LINGER_SECONDS_MAX: Final = 2
 CONTROL_METHODS: Final = frozenset({"GET", "PUT", "POST", "DELETE"})
 ACCEPT_PAUSE_SECONDS: Final = 0.1
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-
-Answer = tuple[HTTPStatus, bytes, str]
-JSON: Final = "application/json"
-BYTES: Final = "application/octet-stream"
 
 
 class ReplicaBytes(Protocol):
@@ -108,7 +108,8 @@ class ReplicaListener:
     `control(peer_fqdn, method, path, body)` answers small requests; `authorize_transfer(peer_fqdn,
     header)` returns the machine that the transfer is for, or raises TransferRefusedError (it is
     asked before the first byte and again before the commit); `applied(machine_id, cut)` is called
-    after each commit, before it is acknowledged (and again when a transfer is repeated).
+    after each commit, before it is acknowledged (and again when a transfer is repeated);
+    `failed(machine_id, cause)` when the disks of a machine cannot be read or written.
     """
 
     def __init__(
@@ -118,12 +119,14 @@ class ReplicaListener:
         control: Callable[[str, str, str, bytes], Awaitable[tuple[int, bytes]]],
         authorize_transfer: Callable[[str, TransferHeader], Awaitable[str]],
         applied: Callable[[str, AppliedCut], Awaitable[None]],
+        failed: Callable[[str, str], Awaitable[None]],
         idle_seconds: float = IDLE_SECONDS_MAX,
     ) -> None:
         self._backend = backend
         self._control = control
         self._authorize_transfer = authorize_transfer
         self._applied = applied
+        self._failed = failed
         self._idle_seconds = idle_seconds
         self._proof: PeerProof | None = None
         self._listening: socket.socket | None = None
@@ -217,8 +220,29 @@ class ReplicaListener:
             else:
                 answer = await self._ask_host(connection, peer, head)
         except (HttpError, TransferRefusedError, FrameError, BackendStateError) as error:
-            answer = _refusal(error)
+            answer = refusal_answer(error)
+        except OSError as error:
+            if not is_of_disks(error):
+                raise
+            answer = failure_answer(error)
         await _answer(connection, answer)
+
+    @asynccontextmanager
+    async def _disks_of(self, machine_id: str) -> AsyncIterator[None]:
+        """Have the host told when the disks of a machine fail, before anybody else is."""
+        try:
+            yield
+        except OSError as error:
+            if is_of_disks(error):
+                await self._tell_failure(machine_id, f"its disks fail: {error}")
+            raise
+
+    async def _tell_failure(self, machine_id: str, cause: str) -> None:
+        try:
+            await _bounded(self._failed(machine_id, cause))
+        except RefusedError as refusal:
+            # The host's own records may lie on the same disk; the sender is told all the same.
+            log.error("failure_not_noted", machine_id=machine_id, cause=refusal.message)  # noqa: TRY400 -- the cause says it
 
     async def _ask_host(self, connection: Connection, peer: str, head: RequestHead) -> Answer:
         if head.method not in CONTROL_METHODS:
@@ -241,7 +265,10 @@ class ReplicaListener:
         wanted = DigestRange.parse(head.path)
         machine_id = await _bounded(self._authorize_transfer(peer, header))
         try:
-            found = await self._backend.digests(machine_id, wanted.disk, wanted.first, wanted.count)
+            async with self._disks_of(machine_id):
+                found = await self._backend.digests(
+                    machine_id, wanted.disk, wanted.first, wanted.count
+                )
         except ValueError as error:
             raise HttpError(HTTPStatus.BAD_REQUEST, str(error)) from error
         return HTTPStatus.OK, found, BYTES
@@ -253,7 +280,8 @@ class ReplicaListener:
         disk, first = allocated_from(head.path)
         machine_id = await _bounded(self._authorize_transfer(peer, header))
         try:
-            runs = await self._backend.allocated(machine_id, disk, first)
+            async with self._disks_of(machine_id):
+                runs = await self._backend.allocated(machine_id, disk, first)
         except ValueError as error:
             raise HttpError(HTTPStatus.BAD_REQUEST, str(error)) from error
         return HTTPStatus.OK, encode_runs(runs), BYTES
@@ -261,7 +289,8 @@ class ReplicaListener:
     async def _give_copied(self, peer: str, head: RequestHead) -> Answer:
         header = announced_transfer(head)
         machine_id = await _bounded(self._authorize_transfer(peer, header))
-        place = await self._backend.copied(machine_id, header)
+        async with self._disks_of(machine_id):
+            place = await self._backend.copied(machine_id, header)
         return HTTPStatus.OK, encode_place(place), JSON
 
     async def _take_transfer(self, connection: Connection, peer: str, head: RequestHead) -> None:
@@ -272,20 +301,22 @@ class ReplicaListener:
         machine_id = await _bounded(self._authorize_transfer(peer, header))
         async with self._turn():
             try:
-                opened = await self._backend.open_transfer(machine_id, header)
-                if isinstance(opened, AppliedCut):
-                    applied = opened
-                else:
-                    body = ConnectionBody(connection, length)
-                    if "expect" in head.headers:
-                        await self._invite(connection, machine_id, opened)
-                    applied = await self._take(peer, machine_id, header, body, opened)
+                async with self._disks_of(machine_id):
+                    opened = await self._backend.open_transfer(machine_id, header)
+                    if isinstance(opened, AppliedCut):
+                        applied = opened
+                    else:
+                        body = ConnectionBody(connection, length)
+                        if "expect" in head.headers:
+                            await self._invite(connection, machine_id, opened)
+                        applied = await self._take(peer, machine_id, header, body, opened)
             except ConnectionAbortedError as error:
                 raise TransferRefusedError(Code.INVALID_STATE, str(error)) from error
             except ConnectionError:
                 raise
             except OSError as error:
-                await _answer(connection, _disk_failure(error))
+                log.error("transfer_failed", cause=str(error) or type(error).__name__)  # noqa: TRY400 -- the cause says it
+                await _answer(connection, failure_answer(error))
                 return
             await _bounded(self._applied(machine_id, applied))
             await _answer(connection, (HTTPStatus.OK, encode_applied(applied), JSON))
@@ -313,6 +344,7 @@ class ReplicaListener:
         except (OSError, BackendStateError) as error:
             # The redo log stays: the next transfer, a failover or a start applies it.
             log.error("apply_failed", machine_id=machine_id, cause=str(error))  # noqa: TRY400 -- the cause says it
+            await self._tell_failure(machine_id, f"what it holds cannot be applied: {error}")
 
     async def _invite(self, connection: Connection, machine_id: str, opened: Incoming) -> None:
         try:
@@ -356,27 +388,3 @@ async def _answer(connection: Connection, answer: Answer) -> None:
     if status >= HTTPStatus.BAD_REQUEST:
         await connection.discard_input(LINGER_SECONDS_MAX)
     await connection.close(LINGER_SECONDS_MAX)
-
-
-def _refusal(
-    error: HttpError | TransferRefusedError | FrameError | BackendStateError,
-) -> Answer:
-    if isinstance(error, HttpError):
-        code = Code.ACCESS_DENIED if error.status in _DENIED else Code.INVALID_PARAMETER
-        refused = TransferRefusedError(code, str(error))
-        return error.status, encode_refusal(refused), JSON
-    if isinstance(error, FrameError):
-        refused = TransferRefusedError(Code.INVALID_PARAMETER, f"the transfer is damaged: {error}")
-        return HTTPStatus.BAD_REQUEST, encode_refusal(refused), JSON
-    if isinstance(error, BackendStateError):
-        error = TransferRefusedError(Code.INVALID_STATE, str(error))
-    return HTTPStatus.CONFLICT, encode_refusal(error), JSON
-
-
-def _disk_failure(error: OSError) -> Answer:
-    log.error("transfer_failed", cause=str(error) or type(error).__name__)
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    if error.errno in _NO_ROOM:
-        status = HTTPStatus.INSUFFICIENT_STORAGE
-    refused = TransferRefusedError(Code.FAILED, f"the replica host could not take it: {error}")
-    return status, encode_refusal(refused), JSON

@@ -38,12 +38,16 @@ def check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: str
         )
 
 
-def refuse_altered(machine: MachineRecord) -> None:
-    """A replica in state 8 has other bytes than it took: only a whole copy helps (1.6)."""
-    if machine.state is ReplicationState.CRITICAL:
+def refuse_altered(machine: MachineRecord, reason: str) -> None:
+    """A replica in state 8 whose bytes are not what it took needs a whole copy (1.6).
+
+    Without such a reason its disks fail, or failed: each change set tries them anew.
+    """
+    if machine.state is ReplicationState.CRITICAL and reason:
         raise RefusedError(
             Code.RESYNCHRONIZATION_REQUIRED,
-            f"replica {machine.machine_id} stands still for an error; it needs a whole copy",
+            f"replica {machine.machine_id} stands still for an error ({reason}); it needs a whole"
+            " copy",
         )
 
 

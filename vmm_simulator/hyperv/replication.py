@@ -241,8 +241,9 @@ _REPLICA: Final[Mapping[Position, Mapping[Operation, Position]]] = {
     _BROKEN: {
         O.FAIL: _BROKEN,
         O.RESUME: _RECEIVING,
-        # A whole copy is the other way out of an error of the replica's disks.
+        # Disks that are there again end the error with what they take; a whole copy ends any.
         O.RECEIVE_WHOLE: _RECEIVING,
+        O.RECEIVE_CHANGES: _RECEIVING,
         O.INITIATE_FAILOVER: _failing_over(S.CRITICAL),
         O.REVERT_FAILOVER: _BROKEN,
     },

@@ -6,7 +6,6 @@ is tried a few times and then leads to state 8, which waits for an administrator
 """
 
 import asyncio
-import errno
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.counting import Counting
 from vmm_simulator.hyperv.cutting import Member, cut_application_consistent
+from vmm_simulator.hyperv.disk_errors import STORAGE_ERRORS, is_of_disks
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replica_finding import ReplicaFinder
@@ -44,23 +44,6 @@ from vmm_simulator.vmm.transitions import with_relationship
 from wire_contract.vocabulary import ReplicationMode
 
 ERROR_CHARACTERS_MAX: Final = 1000
-
-_STORAGE_ERRORS: Final = frozenset(
-    {
-        errno.EACCES,
-        errno.EBADF,
-        errno.EFBIG,
-        errno.EIO,
-        errno.EISDIR,
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EPERM,
-        errno.EROFS,
-    }
-)
-"""Numbers of errors of this host's own disks, which do not pass by themselves."""
-
-_ROOM_ERRORS: Final = frozenset({errno.EDQUOT, errno.ENOSPC})
 
 PASSING_CODES: Final = frozenset(
     {
@@ -222,7 +205,7 @@ class Shipping:
 
     async def note_error(self, error: Exception) -> None:
         """Count a cycle that an error has ended."""
-        passing = isinstance(error, OSError) and error.errno not in _STORAGE_ERRORS
+        passing = isinstance(error, OSError) and error.errno not in STORAGE_ERRORS
         await self._note_failure(
             str(error) or repr(error), network=is_network(error), other=not passing
         )
@@ -372,5 +355,4 @@ class Shipping:
 
 def is_network(error: Exception) -> bool:
     """Return whether an error is of the way to the other host, and not of this host's disks."""
-    local = _STORAGE_ERRORS | _ROOM_ERRORS
-    return isinstance(error, OSError) and error.errno not in local
+    return isinstance(error, OSError) and not is_of_disks(error)

@@ -106,6 +106,7 @@ class HostAnswers:
     authorised: dict[str, str] = field(default_factory=lambda: {PRIMARY_FQDN: MACHINE})
     epoch: int = 1
     applied: list[tuple[str, AppliedCut]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
     requests: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     authorisations: int = 0
 
@@ -122,6 +123,10 @@ class HostAnswers:
     async def note_applied(self, machine_id: str, applied: AppliedCut) -> None:
         """Remember what was committed."""
         self.applied.append((machine_id, applied))
+
+    async def note_failed(self, machine_id: str, cause: str) -> None:
+        """Remember what the disks failed with."""
+        self.failures.append((machine_id, cause))
 
     async def control(self, peer: str, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Answer with what was asked."""
@@ -151,6 +156,7 @@ async def osaka(
         control=answers.control,
         authorize_transfer=answers.authorize_transfer,
         applied=answers.note_applied,
+        failed=answers.note_failed,
         idle_seconds=idle_seconds,
     )
     listening = socket.create_server(("127.0.0.1", 0))

@@ -1,19 +1,18 @@
 """What a job consists of: its tasks, their ends, what is taken back, and what went wrong."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
 from service_hub.domain.immutable import Immutable
-from wire_contract.vocabulary import Side, Verb
+from wire_contract.vocabulary import Side, Verb, Word
 
 UNDO_SUFFIX: Final = "!undo"
 """Ends the task name of an assignment that takes a task back."""
 
 
-class JobState(StrEnum):
+class JobState(Word):
     """ARM `state` of a job."""
 
     NOT_STARTED = "NotStarted"
@@ -24,7 +23,7 @@ class JobState(StrEnum):
     SUSPENDED = "Suspended"
 
 
-class TaskState(StrEnum):
+class TaskState(Word):
     """State of a task; SKIPPED shows as Other / Skipped on the ARM surface.
 
     CANCELLED: it ran when the job was cancelled, and did not end of itself.

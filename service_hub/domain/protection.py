@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Final
 
 from service_hub.domain.errors import OperationNotAllowedError
-from wire_contract.vocabulary import Direction, ReplicationState, Side
+from wire_contract.vocabulary import Direction, ReplicationState, Side, Word
 
 
-class ProtectionState(StrEnum):
+class ProtectionState(Word):
     """`protectionState` of an item; the values are what the ARM surface shows."""
 
     UNPROTECTED = "Unprotected"
@@ -59,7 +59,7 @@ class TestState(StrEnum):
     MARKED_FOR_DELETION = "MarkedForDeletion"
 
 
-class Operation(StrEnum):
+class Operation(Word):
     """What an operator may ask of an item (ARM `ReplicationProtectedItemOperation`).
 
     The two completions are begun by the hub itself when initial replication has ended, updates of

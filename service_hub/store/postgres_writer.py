@@ -38,6 +38,11 @@ _PLACE: Final = (
 """The transaction's name and the number of the last change."""
 
 
+_NUMBERS: Final = frozenset({"bigint", "integer"})
+"""Types whose arrays are handed over as text: asyncpg asks of each number whether it is an array
+itself, which costs four times as much as writing it."""
+
+
 class Part(NamedTuple):
     """Part of a statement: its arguments are arrays of these types, one for each column."""
 
@@ -46,8 +51,19 @@ class Part(NamedTuple):
 
     def numbered(self, first: int) -> str:
         """Return it with its arguments from this number on."""
-        arrays = (f"${number}::{name}[]" for number, name in enumerate(self.types, first))
+        arrays = (
+            f"${number}::text::{name}[]" if name in _NUMBERS else f"${number}::{name}[]"
+            for number, name in enumerate(self.types, first)
+        )
         return self.text.format(", ".join(arrays))
+
+    def arguments(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Return these rows, one at least, as its arguments."""
+        columns = zip(*rows, strict=True)
+        return [
+            f"{{{','.join(map(str, column))}}}" if name in _NUMBERS else column
+            for name, column in zip(self.types, columns, strict=True)
+        ]
 
     @property
     def alone(self) -> str:
@@ -223,7 +239,7 @@ async def write(connection: Connection, made: Plan, lease_ms: int) -> None:
         await connection.execute("DELETE FROM deleted_record WHERE change < $1", limit)
 
 
-Step = tuple[Part, list[list[Any]]]
+Step = tuple[Part, list[Any]]
 
 
 def _removed(made: Plan) -> list[Step]:
@@ -249,7 +265,7 @@ def _written(made: Plan, lease_ms: int) -> list[Step]:
         (_BEGIN, [(*lease, lease_ms) for lease in made.begun]),
         (_LEAVE, made.messages),
     ]
-    return [(part, _columns(given)) for part, given in rows if given]
+    return [(part, part.arguments(given)) for part, given in rows if given]
 
 
 def _shown(made: Plan) -> list[tuple[str, str, str, int]]:

@@ -51,7 +51,8 @@ def sortable(moment: datetime | None) -> str:
     """Return a moment as text that sorts by time; nothing for none."""
     if moment is None:
         return ""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").lower()
+    at = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return at.isoformat(timespec="microseconds").lower()
 
 
 SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {

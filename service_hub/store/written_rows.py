@@ -69,7 +69,7 @@ def _event_document(numbered: NumberedEvent) -> str:
             "provider_id": event.provider_id,
             "stream": numbered.stream,
             "seq": numbered.seq,
-            "type": event.type,
+            "type": event.type.value,
             "issued_at": event.issued_at,
             "expires_at": event.expires_at,
             "body": event.body,

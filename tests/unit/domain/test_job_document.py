@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from functools import cache
 
+from pydantic import JsonValue
+
 from service_hub.domain.decide import decide
 from service_hub.domain.job_document import JobDocument, job_document
 from service_hub.domain.job_log import decode, decode_first
@@ -56,6 +58,28 @@ def test_a_text_follows_whatever_of_the_job_is_another() -> None:
         other = job.model_copy(update={name: value})
         assert json.loads(document.of(other)) == json.loads(job_document(other)), name
         assert json.loads(document.of(job)) == json.loads(job_document(job)), name
+
+
+def test_facts_are_written_as_they_are_whatever_becomes_of_them() -> None:
+    _, job, _ = max(decided(), key=lambda each: len(each[1].context))
+    odd: JsonValue = ['"\\\x00\u00fc', 1e300, -0.0, None, {"": []}]
+    facts: dict[str, JsonValue] = {**job.context, "odd": odd}
+    first = next(iter(facts))
+    changed: tuple[dict[str, JsonValue], ...] = (
+        facts,
+        {**facts, "result:Another": {"cut": 1}},
+        {**facts, "result:Another": {"cut": 1}, "result:Third": True},
+        {**facts, "result:Another": {"cut": 2}, "result:Third": True},
+        {**facts, first: "another"},
+        dict(reversed([*facts.items()])),
+        {name: fact for name, fact in facts.items() if name != first},
+        {},
+        {first: None},
+    )
+    document = JobDocument()
+    for context in (*changed, *reversed(changed)):
+        other = job.model_copy(update={"context": context})
+        assert json.loads(document.of(other)) == json.loads(job_document(other)), context
 
 
 def test_nothing_is_stored_that_has_its_default_value() -> None:

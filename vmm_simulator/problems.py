@@ -33,6 +33,8 @@ class Code(IntEnum):
     RULE_BROKEN = 91011
     OFFLINE_FOLDER = 91012
     MACHINE_MOVED = 91013
+    # 91020: what a replica's host says of who sends.
+    OTHER_SOURCE = 91020
     # The original's own (behaviour 5): a live migration that would end the protection.
     MIGRATION_BREAKS_PROTECTION = 23848
     # The original's own for networks of a test failover (behaviour 2.8).

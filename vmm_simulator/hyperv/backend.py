@@ -6,7 +6,7 @@ suite is written against it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -87,7 +87,8 @@ class TransferHeader:
 
     What a back end fills in itself: `consistency`; `sizes`, those of the disks at the cut (none
     named: not compared); `copy_id`, the transfer that a FULL goes on with (its own id: it begins).
-    `source` is the machine that sends (null: a host of before this was said).
+    `source` is the machine that sends (null: a host of before this was said), `ancestor` the
+    transfer of the change set before it, where the sender knows of one.
     """
 
     relationship_id: str
@@ -101,16 +102,18 @@ class TransferHeader:
     sizes: tuple[int, ...] = ()
     copy_id: str | None = None
     source: str | None = None
+    ancestor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedCut:
-    """The newest change set that a replica holds durably."""
+    """The newest change set that a replica holds durably, and the transfer that brought it."""
 
     cut: int
     last_record: int
     taken_at: datetime
     consistency: Consistency = Consistency.CRASH
+    transfer_id: str | None = field(default=None, compare=False)
 
 
 class Authentication(StrEnum):

@@ -351,7 +351,9 @@ class Replica(ReplicaState):
 
     def _acknowledge(self, header: TransferHeader) -> AppliedCut:
         self.noted(header.last_record)
-        return AppliedCut(header.cut, header.last_record, header.taken_at, header.consistency)
+        applied = applied_by(header)
+        assert applied is not None
+        return applied
 
     def _decide(self, header: TransferHeader) -> Decision:
         self._require_open()

@@ -104,6 +104,8 @@ async def send_cut(
             shipment = Shipment(
                 cut, header, place, Compared(client, peer), compressed=peer.compression
             )
+            # From here on it may arrive, whatever is heard of it.
+            progress(shipment.done_bytes)
             async with aclosing(shipment.batches()) as batches:
                 async for batch in batches:
                     await upload.write(batch.frames)
@@ -161,6 +163,11 @@ class Shipment:
             for disk, left in zip(cut.disks, self._bitmaps, strict=True)
         )
         self._buffers = [memoryview(bytearray(BATCH_BYTES)) for _ in range(2)]
+
+    @property
+    def done_bytes(self) -> int:
+        """How many bytes of the cut are done."""
+        return self._done_bytes
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Yield all frames but END; a batch's buffer is valid until the next is asked for."""

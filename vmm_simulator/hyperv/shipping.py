@@ -30,6 +30,14 @@ from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replica_finding import ReplicaFinder
 from vmm_simulator.hyperv.schedule import OTHER_FAILURES_MAX, application_consistent_due
+from vmm_simulator.hyperv.source_chain import (
+    ancestor_of,
+    is_own,
+    other_source,
+    with_acknowledged,
+    with_attempt,
+    with_foreign,
+)
 from vmm_simulator.hyperv.statistics import (
     Statistics,
     with_crash_consistent_fallback,
@@ -39,7 +47,7 @@ from vmm_simulator.hyperv.statistics import (
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.records import MachineRecord
-from vmm_simulator.vmm.relationship_records import RelationshipRecord
+from vmm_simulator.vmm.relationship_records import AcknowledgedRecord, RelationshipRecord
 from vmm_simulator.vmm.transitions import with_relationship
 from wire_contract.vocabulary import ReplicationMode
 
@@ -63,15 +71,19 @@ PASSING_CODES: Final = frozenset(
 )
 """Refusals of a replica's host that are no error of this end."""
 
+_FOR_SOMEBODY: Final = frozenset({Code.DISK_SIZES_DIFFER, Code.OTHER_SOURCE})
+"""Refusals that only a person ends: by a disk's size (behaviour 1.5), by choosing the source."""
+
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far the transfer under way is."""
+    """How far the transfer under way is; `begun`: the replica has agreed to take it."""
 
     bytes_total: int = 0
     bytes_done: int = 0
+    begun: bool = False
 
     @property
     def percent(self) -> float:
@@ -92,6 +104,7 @@ class Shipping:
         self._sending = asyncio.Lock()
         self._handed: ChangeSet | None = None
         self.progress: Progress | None = None
+        self._lost: str | None = None
         self.sent_epoch = 0
         """The epoch that the newest transfer was announced under."""
 
@@ -123,6 +136,7 @@ class Shipping:
             backend = self._host.backend
             change_set = await self._cut(kind)
             header = self._header(machine, relationship, change_set)
+            await self._note_attempt(header)
             began = asyncio.get_running_loop().time()
             self.progress = Progress(change_set.bytes_total)
             sent = self.progress
@@ -133,6 +147,8 @@ class Shipping:
                 acknowledged = True
             finally:
                 self.progress = None
+                # What the replica never agreed to take cannot have arrived.
+                self._lost = None if sent.begun else header.transfer_id
                 await backend.release(change_set, acknowledged=acknowledged)
             took = asyncio.get_running_loop().time() - began
             await self._acknowledged(applied, header, sent.bytes_done, took)
@@ -158,7 +174,7 @@ class Shipping:
                     raise
                 return await self.ship(kind)
         except TransferRefusedError as refusal:
-            await self.note_refusal(refusal.code, str(refusal))
+            await self.note_refusal(refusal.code, str(refusal), refusal.applied)
             raise RefusedError(refusal.code, str(refusal)) from refusal
         except (OSError, BackendStateError) as error:
             await self.note_error(error)
@@ -190,16 +206,20 @@ class Shipping:
                     exported=True,
                     last_cut=header.cut,
                     last_cut_record=header.last_record,
+                    acknowledged=AcknowledgedRecord(cut=header.cut, transfer_id=header.transfer_id),
                     last_error=None,
                 ),
             )
             self.forgive()
 
-    async def note_refusal(self, code: int, cause: str) -> None:
+    async def note_refusal(self, code: int, cause: str, applied: AppliedCut | None = None) -> None:
         """Count a cycle that the other end has refused."""
         other = code not in PASSING_CODES
-        if code == Code.DISK_SIZES_DIFFER:
-            # Only somebody who gives the replica's disk its size can help (behaviour 1.5).
+        if code == Code.OTHER_SOURCE and applied is not None:
+            await self._store.change_machine(
+                self._machine_id, lambda each: with_foreign(each, applied.cut)
+            )
+        if code in _FOR_SOMEBODY:
             self.other_failures_in_a_row = OTHER_FAILURES_MAX
         await self._note_failure(cause, network=False, other=other)
 
@@ -223,6 +243,14 @@ class Shipping:
             taken_at=change_set.taken_at,
             last_record=change_set.last_record,
             source=machine.machine_id,
+            ancestor=ancestor_of(relationship),
+        )
+
+    async def _note_attempt(self, header: TransferHeader) -> None:
+        """Note durably what is about to be sent: a clone of this source never knows of it."""
+        lost, self._lost = self._lost, None
+        await self._store.change_machine(
+            self._machine_id, lambda each: with_attempt(each, header.transfer_id, lost)
         )
 
     def member(self) -> Member:
@@ -304,9 +332,7 @@ class Shipping:
             if applied.consistency is Consistency.APPLICATION:
                 consistent_at = applied.taken_at
             return with_relationship(
-                machine,
-                last_cut=applied.cut,
-                last_cut_record=applied.last_record,
+                with_acknowledged(machine, applied),
                 last_replication_at=now,
                 last_application_consistent_at=consistent_at,
                 transferred_bytes=relationship.transferred_bytes + size_bytes,
@@ -324,11 +350,10 @@ class Shipping:
         _, relationship = self.sender()
         if applied is None or applied.cut <= relationship.last_cut:
             return False
+        if not is_own(relationship, applied):
+            raise other_source(applied) from refusal
         await self._store.change_machine(
-            self._machine_id,
-            lambda each: with_relationship(
-                each, last_cut=applied.cut, last_cut_record=applied.last_record
-            ),
+            self._machine_id, lambda each: with_acknowledged(each, applied)
         )
         log.info("acknowledgement_recovered", machine_id=self._machine_id, cut=applied.cut)
         return True
@@ -351,6 +376,7 @@ class Shipping:
     def _note_progress(self, bytes_done: int) -> None:
         if self.progress is not None:
             self.progress.bytes_done = bytes_done
+            self.progress.begun = True
 
 
 def is_network(error: Exception) -> bool:

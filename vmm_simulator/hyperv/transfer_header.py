@@ -45,6 +45,7 @@ class _HeaderWire(_Wire):
     sizes: tuple[_Number, ...] = Field(default=(), max_length=DISKS_MAX)
     copy_id: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
     source: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
+    ancestor: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
 
 
 class _RefusalWire(_Wire):
@@ -111,7 +112,9 @@ def applied_by(header: TransferHeader | None) -> AppliedCut | None:
     """Return what a replica holds whose newest change set has this header."""
     if header is None:
         return None
-    return AppliedCut(header.cut, header.last_record, header.taken_at, header.consistency)
+    return AppliedCut(
+        header.cut, header.last_record, header.taken_at, header.consistency, header.transfer_id
+    )
 
 
 class CopyState(StrEnum):
@@ -164,6 +167,7 @@ def decide(state: CopyState, held: TransferHeader | None, offered: TransferHeade
                 f"cut {offered.cut} comes too late: the replica holds cut {held.cut}",
                 applied,
             )
+        _refuse_other_source(held, offered)
     if offered.kind is CutKind.FULL:
         return Decision.WRITE_DIRECTLY
     if offered.kind is CutKind.DIFFERENCES:
@@ -176,6 +180,20 @@ def decide(state: CopyState, held: TransferHeader | None, offered: TransferHeade
         return Decision.SPOOL
     _refuse_gap(state, held, offered)
     return Decision.SPOOL
+
+
+def _refuse_other_source(held: TransferHeader, offered: TransferHeader) -> None:
+    """Refuse what follows on another change set than the one that is held, by the same number."""
+    next_one = (held.relationship_id, held.cut + 1)
+    if (offered.relationship_id, offered.cut) != next_one:
+        return
+    if offered.ancestor not in (None, held.transfer_id):
+        raise TransferRefusedError(
+            Code.OTHER_SOURCE,
+            f"cut {offered.cut} follows on transfer {offered.ancestor}, and the replica holds"
+            f" {held.transfer_id}: two sources claim this replica",
+            applied_by(held),
+        )
 
 
 def _refuse_gap(state: CopyState, held: TransferHeader | None, offered: TransferHeader) -> None:

@@ -8,6 +8,7 @@ from vmm_simulator.hyperv.backend import BackendStateError
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance, allowed
 from vmm_simulator.hyperv.schedule import start_at
+from vmm_simulator.hyperv.source_chain import taking_over
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import DisableReplication, NoArguments, Resynchronize
 from vmm_simulator.verbs.call import Call, Result, refused_state
@@ -89,6 +90,7 @@ async def resynchronize(call: Call[Resynchronize]) -> Result:
 
 
 def _comparing(machine: MachineRecord, due: object) -> MachineRecord:
+    machine = taking_over(machine)
     if Operation.SCHEDULE_RESYNCHRONIZATION in allowed(position(machine)):
         scheduled = moved(machine, Operation.SCHEDULE_RESYNCHRONIZATION)
         return with_relationship(scheduled, resynchronize_at=due)

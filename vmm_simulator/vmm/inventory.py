@@ -20,6 +20,9 @@ AnyRecord = FabricRecord | CloudRecord | HostRecord | MachineRecord | GrantRecor
 _COUNTED: Final = {
     "last_cut": 0,
     "last_cut_record": 0,
+    "acknowledged": None,
+    "attempts": (),
+    "foreign_cut": None,
     "last_replication_at": None,
     "last_application_consistent_at": None,
     "transferred_bytes": 0,

@@ -20,6 +20,13 @@ class PointRecord(Record):
     newest: bool
 
 
+class AcknowledgedRecord(Record):
+    """The newest change set that the replica has acknowledged, and the transfer that brought it."""
+
+    cut: int
+    transfer_id: str
+
+
 class RelationshipRecord(Record):
     """One end of a replication relationship, with its WMI state number.
 
@@ -30,7 +37,9 @@ class RelationshipRecord(Record):
     replica was written to, changes alone would not make it equal again. `scheduled_at`: when the
     initial replication begins. `resynchronize_at`: when a required resynchronization begins, null
     when somebody has to ask for it. `exported_to`: where the initial copy was, or is being,
-    exported; `exported` says that it is complete.
+    exported; `exported` says that it is complete. `acknowledged`, `attempts` (transfers since, of
+    which nobody knows whether they arrived) and `foreign_cut` (up to where another source has sent)
+    tell which change sets are this source's own (source_chain).
     """
 
     relationship_id: str
@@ -51,6 +60,9 @@ class RelationshipRecord(Record):
     window: Window = Window()
     last_cut: int = 0
     last_cut_record: int = 0
+    acknowledged: AcknowledgedRecord | None = None
+    attempts: tuple[str, ...] = ()
+    foreign_cut: int | None = None
     last_replication_at: datetime | None = None
     last_application_consistent_at: datetime | None = None
     application_consistent_tried_at: datetime | None = None

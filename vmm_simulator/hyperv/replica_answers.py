@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Final
 
 from vmm_simulator.hyperv.backend import BackendStateError, TransferRefusedError
-from vmm_simulator.hyperv.disk_errors import ROOM_ERRORS
+from vmm_simulator.hyperv.disk_errors import ROOM_ERRORS, is_of_disks
 from vmm_simulator.hyperv.frames import FrameError
 from vmm_simulator.hyperv.http1 import HttpError
 from vmm_simulator.hyperv.transfer_header import encode_refusal
@@ -37,5 +37,6 @@ def failure_answer(error: OSError) -> Answer:
     status = HTTPStatus.SERVICE_UNAVAILABLE
     if error.errno in ROOM_ERRORS:
         status = HTTPStatus.INSUFFICIENT_STORAGE
-    refused = TransferRefusedError(Code.FAILED, f"the replica host could not take it: {error}")
+    code = Code.FAILED if is_of_disks(error) else Code.NOT_AVAILABLE
+    refused = TransferRefusedError(code, f"the replica host could not take it: {error}")
     return status, encode_refusal(refused), JSON

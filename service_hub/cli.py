@@ -30,11 +30,13 @@ HOURS_MAX: Final = 24 * 365
 
 
 class Role(StrEnum):
-    """What a token may be issued for."""
+    """What a token may be issued for; the short names of service_hub.domain.access."""
 
     READER = "Reader"
     INJECTOR = "Injector"
+    OPERATOR = "Operator"
     CONTRIBUTOR = "Contributor"
+    OWNER = "Owner"
 
 
 def run(settings: HubSettings) -> int:

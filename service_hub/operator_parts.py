@@ -20,6 +20,7 @@ from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.hub_api.waiting_routes import WaitingApi, waiting_routes
 from service_hub.looker_parts import LookerParts
+from service_hub.operator_door import add_guarded
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
 from service_hub.services.operator_signatures import SignatureSettings
@@ -115,5 +116,5 @@ def operator_application(
         *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
         *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),
     ]
-    application.add_routes([*own, *arm_routes(arm_api)])
+    add_guarded(application, [*own, *arm_routes(arm_api)])
     return application

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue
 
+from service_hub.domain.access import OperatorIdentity
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Event, Job, JobError, JobState, RestartRequested
 from service_hub.domain.records import (
@@ -899,18 +900,10 @@ class ProviderUseCases(Protocol):
         """Return the present numbering."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorIdentity:
-    """Who holds an operator token, and as what."""
-
-    principal: str
-    role: str
-
-
 class OperatorTokens(Protocol):
     """Checks the bearer tokens of operators."""
 
-    def verify(self, token: str, now: datetime) -> OperatorIdentity:
+    async def verify(self, token: str, now: datetime) -> OperatorIdentity:
         """Return the holder; UnauthenticatedError says why not."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from service_hub.domain.access import OperatorIdentity
 from service_hub.ports import RequestIdentity
 
 Json = Mapping[str, Any]
@@ -12,13 +13,21 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An authenticated request: `names` are the decoded segments of the path."""
+    """An authenticated request: `names` are the decoded segments of the path.
+
+    `operator` is None where the hub itself asks (inner_requests).
+    """
 
     identity: RequestIdentity
     names: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
     url: str
+    operator: OperatorIdentity | None = None
+
+    def sees(self, vault_id: str) -> bool:
+        """Whether a vault is there for who asks."""
+        return self.operator is None or self.operator.sees(vault_id)
 
     def name(self, segment: str) -> str:
         """Return a name as it was written."""

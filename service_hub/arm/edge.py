@@ -6,7 +6,7 @@ Every handler of the surface is wrapped here; no route can forget to authenticat
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -22,13 +22,20 @@ from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.errors import (
     BodyTooLargeError,
     BrokenRequestError,
-    ForbiddenError,
     error_answer,
     fault_answer,
 )
 from service_hub.arm.times import request_time
-from service_hub.domain.errors import DomainError, InvalidRequestError, UnauthenticatedError
-from service_hub.ports import OperatorIdentity, RequestIdentity
+from service_hub.domain.access import OperatorIdentity, Right, refusal
+from service_hub.domain.errors import DomainError, InvalidRequestError
+from service_hub.operator_door import (
+    READING,
+    WebHandler,
+    check_anywhere,
+    check_vault,
+    identified,
+)
+from service_hub.ports import RequestIdentity
 from wire_contract.operator_signature import HEADER
 
 BODY_SECONDS_MAX: Final = 30
@@ -39,16 +46,11 @@ NAME_CHARACTERS_MAX: Final = 260
 """Longest name in a path; that of ARM resource names."""
 
 _CHUNK_BYTES: Final = 65_536
-_READING: Final = frozenset({"GET", "HEAD"})
-_CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
-_READING_ROLES: Final = _CHANGING_ROLES | {"Reader"}
 
 log = structlog.get_logger(__name__)
 
-WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-def guarded(api: ArmApi, handler: Handler) -> WebHandler:
+def guarded(api: ArmApi, handler: Handler, right: Right) -> WebHandler:
     """Return the handler behind authentication, limits, error bodies and common headers."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
@@ -62,7 +64,7 @@ def guarded(api: ArmApi, handler: Handler) -> WebHandler:
             operator_signature=request.headers.get(HEADER),
         )
         try:
-            call = await _call(api, request, identity)
+            call = await _call(api, request, identity, right)
             identity = call.identity
             answer = await handler(call)
         except DomainError as error:
@@ -71,7 +73,7 @@ def guarded(api: ArmApi, handler: Handler) -> WebHandler:
             reference = identity.correlation_id
             log.exception("arm_request_failed", reference=reference, path=identity.path)
             answer = fault_answer(reference)
-        if request.method not in _READING:
+        if request.method not in READING:
             log.info(
                 "arm_request_answered",
                 principal=identity.principal,
@@ -85,14 +87,9 @@ def guarded(api: ArmApi, handler: Handler) -> WebHandler:
     return serve
 
 
-async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity) -> Call:
-    operator = _authenticate(api, request)
-    allowed = _READING_ROLES if request.method in _READING else _CHANGING_ROLES
-    if operator.role not in allowed:
-        raise ForbiddenError(
-            f"The role '{operator.role}' has no right to {request.method} this. Ask for a token"
-            f" with one of: {', '.join(sorted(allowed))}."
-        )
+async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity, right: Right) -> Call:
+    operator = await identified(api.tokens, request, api.clock.now())
+    check_anywhere(operator, right)
     if _client_request_id(request) is None:
         raise InvalidRequestError(
             "The header must be printable ASCII of at most"
@@ -107,7 +104,8 @@ async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity) ->
                 f"A name in the path is longer than {NAME_CHARACTERS_MAX} characters.", segment
             )
         storable_text(name, segment)
-    body = b"" if request.method in _READING else await _body(request)
+    await _check_scope(api, operator, right, names)
+    body = b"" if request.method in READING else await _body(request)
     return Call(
         identity=replace(
             identity,
@@ -118,17 +116,22 @@ async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity) ->
         query=dict(request.rel_url.query),
         body=body,
         url=request.raw_path,
+        operator=operator,
     )
 
 
-def _authenticate(api: ArmApi, request: web.Request) -> OperatorIdentity:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise UnauthenticatedError(
-            "The request has no bearer token. Send 'Authorization: Bearer TOKEN'; a token is made"
-            " by 'service-hub token issue'."
-        )
-    return api.tokens.verify(token.strip(), api.clock.now())
+async def _check_scope(
+    api: ArmApi, operator: OperatorIdentity, right: Right, names: Mapping[str, str]
+) -> None:
+    """Let in who has the right in the vault that the path names; a foreign one is not there."""
+    if operator.may(right):
+        return
+    if "vault" in names:
+        place = (names["subscription"], names["resource_group"], names["vault"])
+        vault = await api.vaults.find(*place)
+        check_vault(operator, right, vault.id, names["vault"])
+    elif right is not Right.READ:
+        raise refusal(operator, right)
 
 
 def _client_request_id(request: web.Request) -> str | None:

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from service_hub.arm.calls import Answer
+from service_hub.domain.access import ForbiddenError
 from service_hub.domain.errors import (
     ConflictError,
     DomainError,
@@ -18,10 +19,6 @@ from service_hub.domain.errors import (
     UnauthenticatedError,
 )
 from service_hub.ports import RequestIdentity
-
-
-class ForbiddenError(DomainError):
-    """Who asks is known and has no right to this."""
 
 
 class NotImplementedHereError(DomainError):

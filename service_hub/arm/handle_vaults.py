@@ -65,12 +65,14 @@ class VaultHandlers:
     async def list_by_subscription(self, call: Call) -> Answer:
         """Answer with the vaults of a subscription."""
         vaults = await self._api.vaults.list(call.name("subscription"), None)
-        return page(call, [vault_body(vault) for vault in vaults], self._api.public_url)
+        seen = [vault_body(vault) for vault in vaults if call.sees(vault.id)]
+        return page(call, seen, self._api.public_url)
 
     async def list_by_resource_group(self, call: Call) -> Answer:
         """Answer with the vaults of a resource group."""
         vaults = await self._api.vaults.list(call.name("subscription"), call.name("resource_group"))
-        return page(call, [vault_body(vault) for vault in vaults], self._api.public_url)
+        seen = [vault_body(vault) for vault in vaults if call.sees(vault.id)]
+        return page(call, seen, self._api.public_url)
 
     async def upload_certificate(self, call: Call) -> Answer:
         """Answer with what a vault credentials file is made of."""

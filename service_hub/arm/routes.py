@@ -7,8 +7,6 @@ docs/arm-surface.md says the same for operators; a test holds both together.
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import web
-
 from service_hub.arm import handle_plans, paths
 from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call, Handler
@@ -47,7 +45,10 @@ from service_hub.arm.not_offered import (
     not_supported,
     unknown,
 )
+from service_hub.arm.rights import right_of
+from service_hub.domain.access import Right
 from service_hub.domain.protection import Operation
+from service_hub.operator_door import GuardedRoute
 
 ITEM_OPERATIONS: Final[dict[str, tuple[Operation, ReadArguments]]] = {
     "remove": (Operation.DISABLE, disable_arguments),
@@ -74,6 +75,9 @@ PLAN_OPERATIONS: Final[dict[str, tuple[Operation, handle_plans.ReadArguments]]] 
     "reProtect": (Operation.REVERSE_REPLICATE, handle_plans.no_arguments),
 }
 """What is posted to a recovery plan: each answers 202 and a job."""
+
+
+ELSEWHERE: Final = "/{rest:.*}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +118,21 @@ def missing_routes() -> list[Route]:
     ]
 
 
-def arm_routes(api: ArmApi) -> list[web.RouteDef]:
-    """Return the whole surface; the last route takes every other path, so that it comes last."""
-    table = [*working_routes(api), *missing_routes()]
+def arm_routes(api: ArmApi) -> list[GuardedRoute]:
+    """Return the whole surface; the last routes take every other path, so that they come last."""
     return [
         *(
-            web.route(route.method, paths.folded(route.path), guarded(api, route.handler))
-            for route in table
+            _guarded(api, route, right_of(route.method, route.path))
+            for route in (*working_routes(api), *missing_routes())
         ),
-        web.route("*", "/{rest:.*}", guarded(api, unknown)),
+        _guarded(api, Route("GET", ELSEWHERE, unknown), Right.READ),
+        _guarded(api, Route("*", ELSEWHERE, unknown), Right.CONFIGURE),
     ]
+
+
+def _guarded(api: ArmApi, route: Route, right: Right) -> GuardedRoute:
+    handler = guarded(api, route.handler, right)
+    return GuardedRoute(route.method, paths.folded(route.path), handler, right)
 
 
 def _vault_routes(api: ArmApi) -> list[Route]:

@@ -7,15 +7,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from service_hub.domain.access import Right
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.liveness import freshness
 from service_hub.hub_api.looker_bodies import stamp_body
-from service_hub.hub_api.server_routes import (
-    CHANGING_ROLES,
-    READING_ROLES,
-    OperatorCall,
-    ServersApi,
-)
+from service_hub.hub_api.server_routes import OperatorCall, ServersApi
+from service_hub.operator_door import GuardedRoute
 from service_hub.operator_ports import AuthorityQuestion, AuthorityUseCases, ShownCopy
 from wire_contract.vocabulary import Side
 
@@ -61,11 +58,11 @@ class AuthorityApi:
         return body
 
 
-def authority_routes(api: AuthorityApi) -> list[web.RouteDef]:
+def authority_routes(api: AuthorityApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
     return [
-        web.get(QUESTIONS, api.door.guarded(api.list, READING_ROLES)),
-        web.post(DECIDE, api.door.guarded(api.decide, CHANGING_ROLES)),
+        api.door.route("GET", QUESTIONS, api.list, Right.READ),
+        api.door.route("POST", DECIDE, api.decide, Right.CONFIGURE),
     ]
 
 

@@ -9,27 +9,18 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from service_hub.domain.access import Right
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.injections import SITE_KINDS, Injection, InjectionKind
 from service_hub.domain.scenarios import INJECT_EVENT
 from service_hub.hub_api.looker_bodies import preview_body
-from service_hub.hub_api.server_routes import (
-    CHANGING_ROLES,
-    READING_ROLES,
-    OperatorCall,
-    ServersApi,
-)
+from service_hub.hub_api.server_routes import OperatorCall, ServersApi
 from service_hub.injection_ports import InjectionRequest, InjectionUseCases, Injector
+from service_hub.operator_door import GuardedRoute
 
 INJECTIONS: Final = "/hub/v1/vaults/{vault_id}/injections"
 INJECTION: Final = "/hub/v1/vaults/{vault_id}/injections/{injection_id}"
 CANCEL: Final = f"{INJECTION}/cancel"
-
-INJECTOR: Final = "Injector"
-"""May inject events and look at them, and nothing else."""
-
-INJECTING_ROLES: Final = CHANGING_ROLES | {INJECTOR}
-LOOKING_ROLES: Final = READING_ROLES | {INJECTOR}
 
 BODY_BYTES_MAX: Final = 65_536
 TARGET_MAX: Final = 1_024
@@ -85,14 +76,14 @@ class InjectionApi:
         return _json(HTTPStatus.OK, _body(changed))
 
 
-def injection_routes(api: InjectionApi) -> list[web.RouteDef]:
+def injection_routes(api: InjectionApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
-    guarded = api.door.guarded
+    route = api.door.route
     return [
-        web.post(INJECTIONS, guarded(api.inject, INJECTING_ROLES, body_bytes_max=BODY_BYTES_MAX)),
-        web.get(INJECTIONS, guarded(api.list, LOOKING_ROLES)),
-        web.get(INJECTION, guarded(api.get, LOOKING_ROLES)),
-        web.post(CANCEL, guarded(api.cancel, INJECTING_ROLES)),
+        route("POST", INJECTIONS, api.inject, Right.INJECT, body_bytes_max=BODY_BYTES_MAX),
+        route("GET", INJECTIONS, api.list, Right.SEE_INJECTIONS),
+        route("GET", INJECTION, api.get, Right.SEE_INJECTIONS),
+        route("POST", CANCEL, api.cancel, Right.INJECT),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
+from service_hub.domain.access import Right
 from service_hub.domain.errors import DomainError, InvalidRequestError
 from service_hub.domain.jobs import JobState
 from service_hub.domain.rollups import Metric, Resolution
@@ -28,12 +29,7 @@ from service_hub.hub_api.looker_bodies import (
     stamp_body,
 )
 from service_hub.hub_api.preview_groups import GROUPS, plan_groups
-from service_hub.hub_api.server_routes import (
-    READING_ROLES,
-    OperatorCall,
-    ServersApi,
-    refusal_of,
-)
+from service_hub.hub_api.server_routes import OperatorCall, ServersApi, refusal_of
 from service_hub.looker_ports import (
     ChangeUseCases,
     ExportFilter,
@@ -42,6 +38,7 @@ from service_hub.looker_ports import (
     ObservationUseCases,
     PreviewUseCases,
 )
+from service_hub.operator_door import GuardedRoute
 
 VAULT: Final = "/hub/v1/vaults/{vault_id}"
 CHANGES: Final = f"{VAULT}/changes"
@@ -172,7 +169,7 @@ class LookerApi:
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Give jobs as they are read, JSON or CSV, however many there are."""
         try:
-            call = await self.door.call_of(request, READING_ROLES)
+            call = await self.door.call_of(request, Right.READ)
             wanted = ExportFilter(
                 _moment(call.query, "from"),
                 _moment(call.query, "to"),
@@ -204,7 +201,7 @@ class LookerApi:
         return response
 
 
-def looker_routes(api: LookerApi) -> list[web.RouteDef]:
+def looker_routes(api: LookerApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
     reading = {
         CHANGES: api.list_changes,
@@ -218,12 +215,9 @@ def looker_routes(api: LookerApi) -> list[web.RouteDef]:
         TASK_RECEIPTS: api.list_receipts,
     }
     return [
-        web.get(EXPORT, api.export),
-        *(web.get(path, api.door.guarded(use, READING_ROLES)) for path, use in reading.items()),
-        web.post(
-            PREVIEW,
-            api.door.guarded(api.preview, READING_ROLES, body_bytes_max=PREVIEW_BYTES_MAX),
-        ),
+        GuardedRoute("GET", EXPORT, api.export, Right.READ),
+        *(api.door.route("GET", path, use, Right.READ) for path, use in reading.items()),
+        api.door.route("POST", PREVIEW, api.preview, Right.READ, body_bytes_max=PREVIEW_BYTES_MAX),
     ]
 
 

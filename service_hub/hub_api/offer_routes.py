@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from service_hub.domain.access import Right
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.network_mapping import NetworkOffer
-from service_hub.hub_api.server_routes import READING_ROLES, OperatorCall, ServersApi
+from service_hub.hub_api.server_routes import OperatorCall, ServersApi
 from service_hub.mapping_ports import NetworkMappingUseCases
+from service_hub.operator_door import GuardedRoute
 
 OFFERS: Final = "/hub/v1/vaults/{vault_id}/network-offers"
 ASKED: Final = ("fabric", "network", "recovery_fabric")
@@ -43,9 +45,9 @@ class OffersApi:
         )
 
 
-def offer_routes(api: OffersApi) -> list[web.RouteDef]:
+def offer_routes(api: OffersApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
-    return [web.get(OFFERS, api.door.guarded(api.list, READING_ROLES))]
+    return [api.door.route("GET", OFFERS, api.list, Right.READ)]
 
 
 def _body(offer: NetworkOffer) -> dict[str, Any]:

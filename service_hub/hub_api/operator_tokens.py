@@ -5,8 +5,8 @@ from datetime import datetime
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs.tokens import TokenRefusedError, verify_operator_token
+from service_hub.domain.access import OperatorIdentity, with_role
 from service_hub.domain.errors import UnauthenticatedError
-from service_hub.ports import OperatorIdentity
 
 
 class SignedOperatorTokens:
@@ -16,10 +16,10 @@ class SignedOperatorTokens:
         self._public_key = public_key
         self._issuer = issuer
 
-    def verify(self, token: str, now: datetime) -> OperatorIdentity:
+    async def verify(self, token: str, now: datetime) -> OperatorIdentity:
         """Return the holder of a valid token."""
         try:
             claims = verify_operator_token(token, (self._public_key,), issuer=self._issuer, now=now)
         except TokenRefusedError as error:
             raise UnauthenticatedError(str(error)) from error
-        return OperatorIdentity(claims.principal, claims.role)
+        return with_role(claims.principal, claims.role)

@@ -9,14 +9,15 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import JsonValue
 
-from service_hub.domain.errors import StorageUnavailableError, UnauthenticatedError
+from service_hub.domain.access import Right
+from service_hub.domain.errors import DomainError
+from service_hub.hub_api.server_routes import refusal_of
+from service_hub.operator_door import GuardedRoute, check_anywhere, identified
 from service_hub.ports import Clock, OperatorTokens, VaultUseCases
 
 HEALTH: Final = "/health"
 VAULTS: Final = "/hub/v1/vaults"
 TRUST_ROOT: Final = "/hub/v1/trust/root"
-
-READING_ROLES: Final = frozenset({"Owner", "Contributor", "Reader"})
 
 _HEADERS: Final = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 
@@ -47,13 +48,12 @@ class HubApi:
 
     async def list_vaults(self, request: web.Request) -> web.Response:
         """Give the ids of all vaults, which the ARM surface doesn't show."""
-        refusal = self._refusal(request)
-        if refusal is not None:
-            return refusal
         try:
+            operator = await identified(self.tokens, request, self.clock.now())
+            check_anywhere(operator, Right.READ)
             found = await self.vaults.list_all()
-        except StorageUnavailableError as error:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", str(error))
+        except DomainError as error:
+            return refusal_of(error)
         vaults = [
             {
                 "vault_id": vault.id,
@@ -66,40 +66,18 @@ class HubApi:
                 "operator_signature_required": vault.requires_operator_signature,
             }
             for vault in found
+            if operator.sees(vault.id)
         ]
         return _json(HTTPStatus.OK, {"vaults": vaults})
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            return _unauthenticated("The request has no bearer token.")
-        try:
-            operator = self.tokens.verify(token.strip(), self.clock.now())
-        except UnauthenticatedError as error:
-            return _unauthenticated(str(error))
-        if operator.role not in READING_ROLES:
-            message = f"The role '{operator.role}' has no right to read this."
-            return _problem(HTTPStatus.FORBIDDEN, "AuthorizationFailed", message)
-        return None
 
-
-def hub_routes(api: HubApi) -> list[web.RouteDef]:
+def hub_routes(api: HubApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
     return [
-        web.get(HEALTH, api.health),
-        web.get(VAULTS, api.list_vaults),
-        web.get(TRUST_ROOT, api.trust_root),
+        GuardedRoute("GET", HEALTH, api.health, None),
+        GuardedRoute("GET", VAULTS, api.list_vaults, Right.READ),
+        GuardedRoute("GET", TRUST_ROOT, api.trust_root, None),
     ]
-
-
-def _unauthenticated(message: str) -> web.Response:
-    response = _problem(HTTPStatus.UNAUTHORIZED, "InvalidAuthenticationToken", message)
-    response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _problem(status: HTTPStatus, code: str, message: str) -> web.Response:
-    return _json(status, {"error": {"code": code, "message": message}})
 
 
 def _json(status: HTTPStatus, body: dict[str, Any]) -> web.Response:

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from service_hub.domain.access import ForbiddenError, Right
 from service_hub.domain.errors import (
     ConflictError,
     DomainError,
@@ -25,6 +26,7 @@ from service_hub.domain.liveness import OBSERVATION_INTERVAL, Stamp, freshness
 from service_hub.domain.records import Vault
 from service_hub.domain.servers import title_of
 from service_hub.hub_api.looker_bodies import stamp_body
+from service_hub.operator_door import GuardedRoute, check_anywhere, check_vault, identified
 from service_hub.operator_ports import (
     KeyFacts,
     RegistrationKeyUseCases,
@@ -38,9 +40,6 @@ KEYS: Final = "/hub/v1/vaults/{vault_id}/registration-keys"
 REVOKE_KEY: Final = "/hub/v1/vaults/{vault_id}/registration-keys/{thumbprint}/revoke"
 SERVERS: Final = "/hub/v1/vaults/{vault_id}/servers"
 
-CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
-READING_ROLES: Final = CHANGING_ROLES | {"Reader"}
-
 BODY_BYTES_MAX: Final = 4_096
 BODY_SECONDS_MAX: Final = 30
 REQUEST_ID: Final = "x-ms-client-request-id"
@@ -50,10 +49,6 @@ CREDENTIALS_TYPE: Final = "application/xml"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 log = structlog.get_logger(__name__)
-
-
-class ForbiddenError(DomainError):
-    """Who asks is known and has no right to this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,36 +132,36 @@ class ServersApi:
         # What the server says of itself is as old as its inventory.
         return {**_server(facts), "inventory": told}
 
-    def guarded(
-        self, use: Use, roles: frozenset[str], *, body_bytes_max: int = BODY_BYTES_MAX
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return a handler that lets in these roles only and renders every refusal."""
+    def route(
+        self,
+        method: str,
+        path: str,
+        use: Use,
+        right: Right,
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
+    ) -> GuardedRoute:
+        """Return a route that lets in who has the right, and renders every refusal."""
 
         async def handle(request: web.Request) -> web.Response:
             try:
-                return await use(await self.call_of(request, roles, body_bytes_max))
+                return await use(await self.call_of(request, right, body_bytes_max))
             except DomainError as error:
                 return refusal_of(error)
 
-        return handle
+        return GuardedRoute(method, path, handle, right)
 
     async def call_of(
-        self, request: web.Request, roles: frozenset[str], body_bytes_max: int = BODY_BYTES_MAX
+        self, request: web.Request, right: Right, body_bytes_max: int = BODY_BYTES_MAX
     ) -> OperatorCall:
         """Return the request of an operator who may make it; any refusal is a DomainError."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise UnauthenticatedError("The request has no bearer token.")
-        operator = self.tokens.verify(token.strip(), self.clock.now())
-        if operator.role not in roles:
-            raise ForbiddenError(
-                f"The role '{operator.role}' has no right to {request.method} this. Ask for a"
-                f" token with one of: {', '.join(sorted(roles))}."
-            )
+        operator = await identified(self.tokens, request, self.clock.now())
+        check_anywhere(operator, right)
         vault_id = request.match_info["vault_id"].lower()
         vaults = {vault.id: vault for vault in await self.vaults.list_all()}
         if vault_id not in vaults:
             raise NotFoundError(vault_id)
+        check_vault(operator, right, vault_id, vault_id)
         body = await _body(request, body_bytes_max) if request.method == "POST" else {}
         return OperatorCall(
             principal=operator.principal,
@@ -180,13 +175,13 @@ class ServersApi:
         )
 
 
-def server_routes(api: ServersApi) -> list[web.RouteDef]:
+def server_routes(api: ServersApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
     return [
-        web.post(KEYS, api.guarded(api.create_key, CHANGING_ROLES)),
-        web.get(KEYS, api.guarded(api.list_keys, READING_ROLES)),
-        web.post(REVOKE_KEY, api.guarded(api.revoke_key, CHANGING_ROLES)),
-        web.get(SERVERS, api.guarded(api.list_servers, READING_ROLES)),
+        api.route("POST", KEYS, api.create_key, Right.CONFIGURE),
+        api.route("GET", KEYS, api.list_keys, Right.READ),
+        api.route("POST", REVOKE_KEY, api.revoke_key, Right.CONFIGURE),
+        api.route("GET", SERVERS, api.list_servers, Right.READ),
     ]
 
 

@@ -8,15 +8,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from service_hub.domain.errors import (
-    ConflictError,
-    DomainError,
-    NotFoundError,
-    StaleVersionError,
-    StorageUnavailableError,
-    UnauthenticatedError,
-)
+from service_hub.domain.access import Right
+from service_hub.domain.errors import DomainError, NotFoundError
 from service_hub.domain.records import Alert, PendingApproval
+from service_hub.hub_api.server_routes import refusal_of
+from service_hub.operator_door import GuardedRoute, check_anywhere, check_vault, identified
 from service_hub.operator_ports import SignatureUseCases
 from service_hub.ports import (
     ApprovalUseCases,
@@ -34,9 +30,6 @@ SIGNATURES_REQUIRE: Final = "/hub/v1/vaults/{vault_id}/operator-signature/requir
 SIGNATURES_RELEASE: Final = "/hub/v1/vaults/{vault_id}/operator-signature/release"
 ALERTS: Final = "/hub/v1/vaults/{vault_id}/alerts"
 
-CHANGING_ROLES: Final = frozenset({"Owner", "Contributor"})
-READING_ROLES: Final = CHANGING_ROLES | {"Reader"}
-
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -50,15 +43,6 @@ class OperatorCall:
 
 
 Use = Callable[[OperatorCall], Awaitable[dict[str, Any]]]
-
-
-class RefusedError(Exception):
-    """The request is answered with a problem."""
-
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,43 +92,37 @@ class TrustApi:
         found = await self.certificates.alerts(call.vault_id)
         return {"alerts": [_alert(each) for each in found]}
 
-    def guarded(
-        self, use: Use, roles: frozenset[str]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return a handler that lets in these roles only and renders every refusal."""
+    def route(self, method: str, path: str, use: Use, right: Right) -> GuardedRoute:
+        """Return a route that lets in who has the right, and renders every refusal."""
 
         async def handle(request: web.Request) -> web.Response:
             try:
-                return _json(HTTPStatus.OK, await use(await self._call(request, roles)))
-            except (RefusedError, DomainError) as error:
-                return _problem(error)
+                return _json(HTTPStatus.OK, await use(await self._call(request, right)))
+            except DomainError as error:
+                return refusal_of(error)
 
-        return handle
+        return GuardedRoute(method, path, handle, right)
 
-    async def _call(self, request: web.Request, roles: frozenset[str]) -> OperatorCall:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise UnauthenticatedError("The request has no bearer token.")
-        operator = self.tokens.verify(token.strip(), self.clock.now())
-        if operator.role not in roles:
-            message = f"The role '{operator.role}' has no right to do this."
-            raise RefusedError(HTTPStatus.FORBIDDEN, "AuthorizationFailed", message)
+    async def _call(self, request: web.Request, right: Right) -> OperatorCall:
+        operator = await identified(self.tokens, request, self.clock.now())
+        check_anywhere(operator, right)
         vault_id = request.match_info["vault_id"].lower()
         if vault_id not in {vault.id for vault in await self.vaults.list_all()}:
             raise NotFoundError(vault_id)
+        check_vault(operator, right, vault_id, vault_id)
         return OperatorCall(operator.principal, vault_id, dict(request.match_info))
 
 
-def trust_routes(api: TrustApi) -> list[web.RouteDef]:
+def trust_routes(api: TrustApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
     return [
-        web.get(APPROVALS, api.guarded(api.list_approvals, READING_ROLES)),
-        web.post(APPROVE, api.guarded(api.approve, CHANGING_ROLES)),
-        web.post(REJECT, api.guarded(api.reject, CHANGING_ROLES)),
-        web.post(REVOKE, api.guarded(api.revoke, CHANGING_ROLES)),
-        web.post(SIGNATURES_REQUIRE, api.guarded(api.require_signatures, CHANGING_ROLES)),
-        web.post(SIGNATURES_RELEASE, api.guarded(api.release_signatures, CHANGING_ROLES)),
-        web.get(ALERTS, api.guarded(api.list_alerts, READING_ROLES)),
+        api.route("GET", APPROVALS, api.list_approvals, Right.READ),
+        api.route("POST", APPROVE, api.approve, Right.CONFIGURE),
+        api.route("POST", REJECT, api.reject, Right.CONFIGURE),
+        api.route("POST", REVOKE, api.revoke, Right.CONFIGURE),
+        api.route("POST", SIGNATURES_REQUIRE, api.require_signatures, Right.CONFIGURE),
+        api.route("POST", SIGNATURES_RELEASE, api.release_signatures, Right.CONFIGURE),
+        api.route("GET", ALERTS, api.list_alerts, Right.READ),
     ]
 
 
@@ -158,27 +136,6 @@ def _approval(approval: PendingApproval) -> dict[str, Any]:
 def _alert(alert: Alert) -> dict[str, Any]:
     shown: dict[str, Any] = alert.model_dump(mode="json", exclude={"vault_id"})
     return shown
-
-
-def _problem(error: RefusedError | DomainError) -> web.Response:
-    match error:
-        case RefusedError():
-            return _refusal(error.status, error.code, str(error))
-        case UnauthenticatedError():
-            refusal = _refusal(HTTPStatus.UNAUTHORIZED, "InvalidAuthenticationToken", str(error))
-            refusal.headers["WWW-Authenticate"] = "Bearer"
-            return refusal
-        case NotFoundError():
-            return _refusal(HTTPStatus.NOT_FOUND, "NotFound", str(error))
-        case ConflictError() | StaleVersionError():
-            return _refusal(HTTPStatus.CONFLICT, "Conflict", str(error))
-        case StorageUnavailableError():
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable", str(error))
-    return _refusal(HTTPStatus.BAD_REQUEST, "InvalidRequest", str(error))
-
-
-def _refusal(status: HTTPStatus, code: str, message: str) -> web.Response:
-    return _json(status, {"error": {"code": code, "message": message}})
 
 
 def _json(status: HTTPStatus, body: dict[str, Any]) -> web.Response:

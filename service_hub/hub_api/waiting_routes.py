@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from service_hub.domain.access import Right
 from service_hub.domain.waiting import Waiting
-from service_hub.hub_api.server_routes import READING_ROLES, OperatorCall, ServersApi
+from service_hub.hub_api.server_routes import OperatorCall, ServersApi
+from service_hub.operator_door import GuardedRoute
 from service_hub.operator_ports import WaitingUseCases
 
 WAITING: Final = "/hub/v1/vaults/{vault_id}/waiting"
@@ -30,9 +32,9 @@ class WaitingApi:
         )
 
 
-def waiting_routes(api: WaitingApi) -> list[web.RouteDef]:
+def waiting_routes(api: WaitingApi) -> list[GuardedRoute]:
     """Return the whole surface; read this to know it."""
-    return [web.get(WAITING, api.door.guarded(api.list, READING_ROLES))]
+    return [api.door.route("GET", WAITING, api.list, Right.READ)]
 
 
 def _body(waiting: Waiting) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from certs.tls import client_context, server_context
 from certs.tokens import issue_operator_token
 from service_hub import hub as composition
 from service_hub.config import HubSettings
+from service_hub.domain.access import GRANTED, Role
+from service_hub.operator_door import RIGHTS
 from service_hub.provider_api.callers import Credential
 from service_hub.provider_api.routes import ROUTES
 from service_hub.trust import TOKEN_KEY_FILE, initialise
@@ -178,9 +180,11 @@ async def _status(session: aiohttp.ClientSession, url: str) -> tuple[int, str | 
         return answer.status, answer.headers.get("Retry-After")
 
 
-def routes_of(application: web.Application) -> Iterator[tuple[str, str]]:
+def routes_of(application: web.Application, *, heads: bool = True) -> Iterator[tuple[str, str]]:
     """Return method and a path that matches, for every route."""
     for route in application.router.routes():
+        if route.method == "HEAD" and not heads:
+            continue
         assert route.resource is not None
         facts = route.resource.get_info()
         path = facts.get("path")
@@ -225,21 +229,42 @@ async def test_no_route_answers_without_a_credential(hub: Hub) -> None:
     assert len(seen) > 60
 
 
-async def test_a_reader_changes_nothing_on_any_route(hub: Hub) -> None:
-    (operators,) = (
-        each for each in hub.applications if ("GET", "/hub/v1/vaults") in set(routes_of(each))
-    )
-    headers = {"Authorization": f"Bearer {hub.token('Reader')}"}
-    unknown = {"Authorization": f"Bearer {hub.token('Nobody')}"}
+def operators_of(hub: Hub) -> web.Application:
+    """Return the application of the operators' port."""
+    (found,) = (each for each in hub.applications if RIGHTS in each)
+    return found
+
+
+def test_every_role_is_told_apart_by_some_right() -> None:
+    assert len({frozenset(GRANTED[role]) for role in Role}) == len(Role)
+
+
+async def test_each_role_is_let_in_where_the_table_says_so_and_nowhere_else(hub: Hub) -> None:
+    """Every role on every route: 403 without the right, something else with it."""
+    operators = operators_of(hub)
+    rights = [right for _, _, right in operators[RIGHTS]]
+    paths = [path for _, path in routes_of(operators, heads=False)]
+    methods = [method for method, _, _ in operators[RIGHTS]]
+    assert len(rights) == len(paths), "a route of no table"
+    everybody = {
+        (method, path)
+        for method, path, right in zip(methods, paths, rights, strict=True)
+        if right is None
+    }
+    assert everybody == {each for each in PUBLIC if each[1] in paths and each[0] != "HEAD"}
+    names = (*Role, "Nobody")
     async with client(hub) as session:
-        for method, path in sorted(set(routes_of(operators)) - PUBLIC):
-            url = f"https://{HOST}:{hub.ports[0]}{path}"
-            async with session.request(method, url, headers=unknown) as answer:
-                assert answer.status == 403, (method, path)
-            # A preview is asked by POST and changes nothing (tests/simulation/test_preview.py).
-            if method not in {"GET", "HEAD"} and not path.endswith("/preview"):
-                async with session.request(method, url, headers=headers) as answer:
-                    assert answer.status == 403, (method, path)
+        for name in names:
+            headers = {"Authorization": f"Bearer {hub.token(name)}"}
+            granted = GRANTED[Role(name)] if name in set(Role) else frozenset()
+            for method, path, right in zip(methods, paths, rights, strict=True):
+                url = f"https://{HOST}:{hub.ports[0]}{path}"
+                asked = "POST" if method == "*" else method
+                async with session.request(asked, url, headers=headers) as answer:
+                    let_in = right is None or right in granted
+                    told = (name, asked, path, await answer.text())
+                    assert (answer.status != 403) is let_in, told
+                    assert answer.status not in {401, 500}, told
 
 
 async def test_mqtt_wants_a_certificate_before_a_byte_is_read(hub: Hub) -> None:

@@ -10,10 +10,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from certs.identity import new_private_key
+from service_hub.domain.access import OperatorIdentity, with_role
 from service_hub.domain.errors import UnauthenticatedError
 from service_hub.domain.records import Vault
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
-from service_hub.ports import OperatorIdentity
 from service_hub.services.operator_signatures import SignatureSettings
 from tests.support.trust_world import VAULT_ID, TrustWorld, trust_world
 
@@ -24,12 +24,12 @@ ROLES = ("Reader", "Contributor", "Owner", "Stranger")
 class RoleTokens:
     """A token is the name of its role."""
 
-    def verify(self, token: str, now: datetime) -> OperatorIdentity:
+    async def verify(self, token: str, now: datetime) -> OperatorIdentity:
         """Return the holder."""
         del now
         if token not in ROLES:
             raise UnauthenticatedError("the token is refused")
-        return OperatorIdentity("olga", token)
+        return with_role("olga", token)
 
 
 class OneVault:

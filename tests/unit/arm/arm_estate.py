@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from service_hub.domain.access import OperatorIdentity, with_role
 from service_hub.domain.errors import UnauthenticatedError
-from service_hub.ports import OperatorIdentity
 from wire_contract.vmm_interface import (
     ClassificationView,
     CloudView,
@@ -62,12 +62,12 @@ class StillClock:
 class KnownTokens:
     """Takes three tokens, one of each kind of role."""
 
-    def verify(self, token: str, now: datetime) -> OperatorIdentity:
+    async def verify(self, token: str, now: datetime) -> OperatorIdentity:
         """Return the holder."""
         del now
         if token not in TOKENS:
             raise UnauthenticatedError("the token is refused: unknown")
-        return OperatorIdentity(principal="anna", role=TOKENS[token])
+        return with_role("anna", TOKENS[token])
 
 
 def replication(side: Side) -> ReplicationView:

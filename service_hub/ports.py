@@ -318,6 +318,9 @@ class JobLists(Protocol):
     async def listed_jobs(self, vault_id: str, after: JobPlace | None, limit: int) -> JobPage:
         """Return at most `limit` jobs that are no part of another, newest first."""
 
+    async def job_counts(self, vault_id: str) -> dict[JobState, int]:
+        """Return how many jobs of a vault that are no part of another are in each state."""
+
 
 class WideReader(Reader, Protocol):
     """Reads many records at once, and what goes beyond records."""
@@ -800,6 +803,9 @@ class JobUseCases(Protocol):
 
     async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
         """Return some of a vault, newest first, without those that a group of another runs."""
+
+    async def counts(self, vault: Vault) -> Mapping[JobState, int]:
+        """Return how many jobs of a vault are in each state, as far as they are kept."""
 
     async def children(self, vault: Vault, job: Job) -> Sequence[Job]:
         """Return the jobs that the groups of a job run."""

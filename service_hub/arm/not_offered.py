@@ -45,10 +45,6 @@ _RECOVERY = (
     " allowedOperations."
 )
 _EVENTS = "Alert settings aren't part of this version. Look at replicationEvents."
-_HEALTH = "Vault health isn't part of this version. Look at the health of fabrics and items."
-_SETTINGS = "Vault settings aren't part of this version: there is nothing to set."
-_OPERATIONS = "The list of operations isn't part of this version. docs/arm-surface.md has it."
-_USAGES = "Usages aren't part of this version. Count the resources by their lists."
 
 LATER: Final = (
     Missing(("PATCH",), paths.ITEM, _RECOVERY),
@@ -65,15 +61,7 @@ LATER: Final = (
     Missing(("POST",), f"{paths.JOBS}/export", _JOB_EXPORT),
     Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),
     Missing(("GET", "PUT"), paths.VAULT + "/replicationAlertSettings/{setting}", _EVENTS),
-    Missing(("GET",), f"{paths.VAULT}/replicationVaultHealth", _HEALTH),
-    Missing(("POST",), f"{paths.VAULT}/replicationVaultHealth/default/refresh", _HEALTH),
-    Missing(("GET",), f"{paths.VAULT}/replicationVaultSettings", _SETTINGS),
-    Missing(("GET",), paths.VAULT + "/replicationVaultSettings/{setting}", _SETTINGS),
-    Missing(("GET",), f"{paths.GROUP}{paths.NAMESPACE}/operations", _OPERATIONS),
-    Missing(("GET",), f"{paths.NAMESPACE}/operations", _OPERATIONS),
     Missing(("DELETE",), paths.VAULT + "/registeredIdentities/{identity}", _FABRICS),
-    Missing(("GET",), f"{paths.VAULT}/replicationUsages", _USAGES),
-    Missing(("GET",), f"{paths.VAULT}/usages", _USAGES),
     Missing(
         ("GET", "PUT", "PATCH"),
         f"{paths.VAULT}/extendedInformation/vaultExtendedInfo",

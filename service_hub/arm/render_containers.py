@@ -27,6 +27,8 @@ _PAIRING_STATES: Final = frozenset(
 """While a pairing runs both clouds already read Paired (recorded.md, section 9); until its removal
 has ended too."""
 
+_FAILED_STATES: Final = frozenset({"PairingFailed", "UnpairingFailed"})
+
 _PROVIDERS_BY_VERSION: Final = {"2012": "HyperVReplica2012", "2012R2": "HyperVReplica2012R2"}
 
 
@@ -60,7 +62,6 @@ def mapping_body(around: Surroundings, mapping: ContainerMapping) -> dict[str, A
     policy = around.policy_of(mapping.policy_id)
     source = around.fabric_name(mapping.primary_provider_id)
     target = around.fabric_name(mapping.recovery_provider_id)
-    failed = mapping.mapping_state in {"PairingFailed", "UnpairingFailed"}
     ids = around.ids
     return {
         "id": ids.in_container(source, mapping.primary_cloud_id, MAPPINGS, mapping.name),
@@ -72,7 +73,7 @@ def mapping_body(around: Surroundings, mapping: ContainerMapping) -> dict[str, A
                 mapping.recovery_provider_id, mapping.recovery_cloud_id
             ),
             "providerSpecificDetails": None,
-            "health": "Critical" if failed else "Normal",
+            "health": mapping_health(mapping),
             "healthErrorDetails": [],
             "policyId": ids.policy(policy.name) if policy else None,
             "state": mapping.mapping_state,
@@ -84,6 +85,11 @@ def mapping_body(around: Surroundings, mapping: ContainerMapping) -> dict[str, A
             "policyFriendlyName": policy.name if policy else None,
         },
     }
+
+
+def mapping_health(mapping: ContainerMapping) -> str:
+    """Return Critical for a pairing whose making or removal failed."""
+    return "Critical" if mapping.mapping_state in _FAILED_STATES else "Normal"
 
 
 def protectable_machines(

@@ -38,7 +38,7 @@ def fabric_body(vault: Vault, fabric: FabricFacts) -> dict[str, Any]:
             "internalIdentifier": fabric.provider.vmm_id,
             "bcdrState": "Valid",
             "customDetails": {"instanceType": FABRIC_TYPE},
-            "healthErrorDetails": _health_errors(fabric),
+            "healthErrorDetails": fabric_health_errors(fabric),
             "health": "Normal" if fabric.connected else "Critical",
         },
     }
@@ -57,7 +57,7 @@ def provider_body(vault: Vault, fabric: FabricFacts) -> dict[str, Any]:
         "connectionStatus": "Connected" if fabric.connected else "Disconnected",
         "protectedItemCount": fabric.protected_item_count,
         "allowedScenarios": ["Refresh"],
-        "healthErrorDetails": _health_errors(fabric),
+        "healthErrorDetails": fabric_health_errors(fabric),
         "draIdentifier": provider.id,
         "machineId": provider.vmm_id,
         "machineName": provider.vmm_fqdn,
@@ -127,7 +127,8 @@ def classification_body(
     }
 
 
-def _health_errors(fabric: FabricFacts) -> list[dict[str, Any]]:
+def fabric_health_errors(fabric: FabricFacts) -> list[dict[str, Any]]:
+    """Return what is wrong with a server; empty while its provider is connected."""
     if fabric.connected:
         return []
     entry = CATALOGUE[NOT_CONNECTED]

@@ -94,8 +94,8 @@ def _places(vault: Vault, facts: ItemFacts) -> dict[str, Any]:
 
 def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
     item = facts.item
-    errors = [*health_errors(facts, now), *split_brain_errors(facts, now)]
     of_failover = failover_errors(facts, now)
+    health, errors = item_health(facts, now)
     state, description = _protection_state(item)
     properties: dict[str, Any] = {
         "protectionState": state,
@@ -106,9 +106,9 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
             open_tests.waiting_for(item) or TEST_DESCRIPTIONS[item.test_state]
         ),
         "allowedOperations": _allowed(facts),
-        "replicationHealth": replication_health(facts, errors),
+        "replicationHealth": health,
         "failoverHealth": failover_health(of_failover),
-        "healthErrors": [*errors, *of_failover],
+        "healthErrors": errors,
         "currentScenario": _current_scenario(vault, item),
         "failoverRecoveryPointId": _failover_point(vault, facts),
         "providerSpecificDetails": _details(facts, state, description),
@@ -119,6 +119,12 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
     if item.last_test_failover_at is not None:
         properties["lastSuccessfulTestFailoverTime"] = fine_time(item.last_test_failover_at)
     return properties
+
+
+def item_health(facts: ItemFacts, now: datetime) -> tuple[str, list[dict[str, Any]]]:
+    """Return the health of an item's replication, and all errors of the item."""
+    errors = [*health_errors(facts, now), *split_brain_errors(facts, now)]
+    return replication_health(facts, errors), [*errors, *failover_errors(facts, now)]
 
 
 def _failover_point(vault: Vault, facts: ItemFacts) -> str:

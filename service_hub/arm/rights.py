@@ -37,6 +37,7 @@ _OPERATING: Final = (
     *(f"{paths.PLAN}/{verb}" for verb in _PLAN_VERBS),
     *(f"{paths.JOB}/{verb}" for verb in ("cancel", "restart", "resume")),
     f"{paths.PROVIDER}/refreshProvider",
+    f"{paths.VAULT_HEALTH}/default/refresh",
 )
 _CONFIGURING: Final = (
     ("PUT", paths.VAULT),

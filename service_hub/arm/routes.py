@@ -34,8 +34,10 @@ from service_hub.arm.handle_items import (
 )
 from service_hub.arm.handle_jobs import JobHandlers
 from service_hub.arm.handle_mappings import NetworkMappingHandlers, StorageMappingHandlers
+from service_hub.arm.handle_operations import operations_handler
 from service_hub.arm.handle_policies import PolicyHandlers
 from service_hub.arm.handle_servers import ServerHandlers
+from service_hub.arm.handle_vault_facts import VaultFactHandlers
 from service_hub.arm.handle_vaults import VaultHandlers
 from service_hub.arm.long_running import operation_state
 from service_hub.arm.not_offered import (
@@ -91,7 +93,8 @@ class Route:
 
 def working_routes(api: ArmApi) -> list[Route]:
     """Return the operations that do what they say."""
-    return [
+    table = [
+        *_vault_fact_routes(api),
         *_vault_routes(api),
         *_policy_and_job_routes(api),
         *_fabric_routes(api),
@@ -99,6 +102,12 @@ def working_routes(api: ArmApi) -> list[Route]:
         *_container_routes(api),
         *_item_routes(api),
         *_plan_routes(api),
+    ]
+    every = operations_handler((route.method, route.path) for route in table)
+    return [
+        *table,
+        Route("GET", f"{paths.GROUP}{paths.NAMESPACE}/operations", every),
+        Route("GET", f"{paths.NAMESPACE}/operations", every),
     ]
 
 
@@ -147,6 +156,18 @@ def _vault_routes(api: ArmApi) -> list[Route]:
         Route("PUT", paths.CERTIFICATE, vaults.upload_certificate),
         Route("GET", paths.VAULT_OPERATION_STATE, vaults.operation_state),
         Route("GET", paths.VAULT + paths.RESULT, vaults.result),
+    ]
+
+
+def _vault_fact_routes(api: ArmApi) -> list[Route]:
+    facts = VaultFactHandlers(api)
+    return [
+        Route("GET", paths.VAULT_HEALTH, facts.health),
+        Route("POST", f"{paths.VAULT_HEALTH}/default/refresh", facts.health),
+        Route("GET", paths.VAULT_SETTINGS, facts.list_settings),
+        Route("GET", paths.VAULT_SETTING, facts.get_setting),
+        Route("GET", f"{paths.VAULT}/replicationUsages", facts.replication_usages),
+        Route("GET", f"{paths.VAULT}/usages", facts.usages),
     ]
 
 

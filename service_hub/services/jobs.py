@@ -3,12 +3,12 @@
 Whatever is asked goes to the engine as an event, so that any hub of a database answers for any job.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.job_requests import check_action
-from service_hub.domain.jobs import CancelRequested, Job, Resumed
+from service_hub.domain.jobs import CancelRequested, Job, JobState, Resumed
 from service_hub.domain.operator_signatures import signature_for
 from service_hub.domain.plans import members_of
 from service_hub.domain.records import Vault
@@ -61,6 +61,10 @@ class JobService:
     async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
         """Return some jobs of the vault that are no part of another, newest first."""
         return await self._lists.listed_jobs(vault.id, after, limit)
+
+    async def counts(self, vault: Vault) -> Mapping[JobState, int]:
+        """Return how many jobs of the vault are in each state."""
+        return await self._lists.job_counts(vault.id)
 
     async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Have what runs withdrawn and what was done taken back."""

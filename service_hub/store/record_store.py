@@ -132,16 +132,19 @@ class RecordStore(ABC):
 
     async def child_counts(self, parent_id: str, parent_task: str) -> dict[JobState, int]:
         """Return how many child jobs of a task are in which state."""
-        counts = await self._read(
+        return await self._read(
             lambda connection: vault_reads.child_counts(connection, parent_id, parent_task)
         )
-        return {state: counts[state.lower()] for state in JobState if state.lower() in counts}
 
     async def listed_jobs(self, vault_id: str, after: JobPlace | None, limit: int) -> JobPage:
         """Return at most `limit` jobs that are no part of another, newest first (ports)."""
         return await self._read(
             lambda connection: vault_reads.listed_jobs(connection, vault_id, after, limit)
         )
+
+    async def job_counts(self, vault_id: str) -> dict[JobState, int]:
+        """Return how many jobs of a vault that are no part of another are in each state."""
+        return await self._read(lambda connection: vault_reads.job_counts(connection, vault_id))
 
     async def listed_events(
         self, wanted: WantedEvents, after: EventPlace | None, limit: int

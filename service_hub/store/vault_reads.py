@@ -6,7 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from service_hub.domain.jobs import Job
+from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import RequestKey, Vault
 from service_hub.ports import Changed, JobPage, JobPlace, LogEntry, Message
 from service_hub.store.gathered_reads import AMONG
@@ -115,6 +115,12 @@ def listed_jobs(
     return JobPage([Job.model_validate_json(row.document) for row in shown], last)
 
 
+def job_counts(connection: sa.Connection, vault_id: str) -> dict[JobState, int]:
+    """Return how many jobs of a vault that are no part of another are in each state."""
+    table = TABLES[Job].c
+    return _states(connection, table.vault_id == vault_id.lower(), table.parent_id == "")
+
+
 def finished_jobs(connection: sa.Connection, before: datetime, limit: int) -> list[str]:
     """Return ids of jobs that ended before a moment, oldest first."""
     ended = TABLES[Job].c.ended_at
@@ -139,12 +145,20 @@ def old_request_keys(connection: sa.Connection, before: datetime, limit: int) ->
     return list(connection.execute(query).scalars())
 
 
-def child_counts(connection: sa.Connection, parent_id: str, parent_task: str) -> dict[str, int]:
-    """Return how many child jobs of a task are in which state (as JobState's values)."""
-    table = TABLES[Job]
-    query = (
-        sa.select(table.c.state, sa.func.count())
-        .where(table.c.parent_id == parent_id.lower(), table.c.parent_task == parent_task.lower())
-        .group_by(table.c.state)
+def child_counts(
+    connection: sa.Connection, parent_id: str, parent_task: str
+) -> dict[JobState, int]:
+    """Return how many child jobs of a task are in which state."""
+    table = TABLES[Job].c
+    return _states(
+        connection,
+        table.parent_id == parent_id.lower(),
+        table.parent_task == parent_task.lower(),
     )
-    return {str(state): int(count) for state, count in connection.execute(query)}
+
+
+def _states(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> dict[JobState, int]:
+    state = TABLES[Job].c.state
+    query = sa.select(state, sa.func.count()).where(*conditions).group_by(state)
+    counts = {str(name): int(count) for name, count in connection.execute(query)}
+    return {each: counts[each.lower()] for each in JobState if each.lower() in counts}

@@ -199,6 +199,11 @@ async def test_jobs_are_listed_newest_first_page_by_page(store: RecordStore) -> 
         after = page.last
     assert after is None
     assert seen == [["five", "two"], ["three", "four"], ["one"]]
+    assert await store.job_counts(VAULT_ID.upper()) == {
+        JobState.IN_PROGRESS: 4,
+        JobState.FAILED: 1,
+    }
+    assert await store.job_counts("nobody") == {}
     first = await store.listed_jobs(VAULT_ID, None, 2)
     await store.apply([Change(deletes=[Delete(Job, "two")])])
     behind = await store.listed_jobs(VAULT_ID, first.last, 5)

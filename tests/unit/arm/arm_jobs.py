@@ -1,6 +1,7 @@
 """Jobs of the hub in memory: they end when they are asked for; requests take effect at once."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service_hub.domain.errors import NotFoundError
@@ -46,6 +47,11 @@ class MemoryJobs:
         shown = behind[:limit]
         last = shown[-1][0] if len(behind) > limit else None
         return JobPage([job for _, job in shown], last)
+
+    async def counts(self, vault: Vault) -> Mapping[JobState, int]:
+        """Return how many there are in each state."""
+        del vault
+        return Counter(each.state for each in self.hub.jobs.values() if each.parent_id is None)
 
     async def cancel(self, vault: Vault, job_id: str, identity: RequestIdentity) -> Job:
         """Cancel it at once."""

@@ -65,6 +65,7 @@ TAKES_NO_BODY = (
     "{fabric}/remove",
     "{provider}/remove",
     "/refreshProvider",
+    "/default/refresh",
     "/cancel",
     "/restart",
 )

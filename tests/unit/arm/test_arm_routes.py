@@ -79,6 +79,11 @@ WORKING_BUILDERS = {
     ),
     "replication_jobs": ("get", "list", "cancel", "restart", "resume"),
     "replication_events": ("get", "list"),
+    "replication_vault_health": ("get", "refresh"),
+    "replication_vault_setting": ("get", "list"),
+    "replication_usages": ("list",),
+    "usages": ("list_by_vaults",),
+    "operations": ("list",),
     "replication_networks": ("get", "list", "list_by_replication_fabrics"),
     "replication_network_mappings": (
         "get",

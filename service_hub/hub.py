@@ -211,6 +211,7 @@ def _lookers(settings: HubSettings, clock: Clock, cases: UseCases, parts: Parts)
         clock,
         fabrics=cases.fabrics,
         checker=cases.registered.checker,
+        plans=cases.plans,
         archive_directory=settings.archive_directory,
         retention=timedelta(days=settings.jobs.retention_days),
         interval=timedelta(seconds=settings.inventory_seconds),

@@ -15,6 +15,7 @@ from service_hub.domain.liveness import OBSERVATION_INTERVAL
 from service_hub.hub_api.looker_routes import LookerApi
 from service_hub.hub_api.server_routes import ServersApi
 from service_hub.job_archive import FileArchive
+from service_hub.plan_ports import RecoveryPlanUseCases
 from service_hub.ports import Checker, Clock, Committer, WideReader
 from service_hub.services.changes import ChangeService
 from service_hub.services.durations import DurationService, Learning
@@ -96,6 +97,7 @@ def looker_parts(
     *,
     fabrics: FabricService,
     checker: Checker,
+    plans: RecoveryPlanUseCases,
     archive_directory: Path,
     retention: timedelta,
     interval: timedelta = OBSERVATION_INTERVAL,
@@ -119,6 +121,7 @@ def looker_parts(
             checker=checker,
             durations=durations,
             observation_interval=interval,
+            saved=plans,
         ),
         exports=ExportService(reader=reader),
         learning=Learning(reader=reader, committer=committer, rollups=figures),

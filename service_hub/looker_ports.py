@@ -216,6 +216,11 @@ class PreviewUseCases(Protocol):
     ) -> Preview:
         """Return the same for an operation on the machines of groups, one after the other."""
 
+    async def preview_saved_plan(
+        self, vault: Vault, operation: str, name: str, arguments: Mapping[str, Any]
+    ) -> Preview:
+        """Return the same for a saved plan, with its actions; NotFoundError."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportFilter:

@@ -15,6 +15,7 @@ from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
 from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.offer_routes import OffersApi, offer_routes
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
+from service_hub.hub_api.plan_routes import PlanDocumentsApi, plan_routes
 from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
@@ -24,6 +25,7 @@ from service_hub.operator_door import add_guarded
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.certificates import CertificateService
 from service_hub.services.operator_signatures import SignatureSettings
+from service_hub.services.plan_documents import PlanDocumentService
 from service_hub.trust import HubTrust
 from service_hub.use_case_parts import Parts, UseCases
 from service_shell.clock import Clock
@@ -115,6 +117,11 @@ def operator_application(
         *injection_routes(InjectionApi(door=servers_api, injections=cases.injections)),
         *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
         *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),
+        *plan_routes(PlanDocumentsApi(door=servers_api, documents=_documents(cases, parts))),
     ]
     add_guarded(application, [*own, *arm_routes(arm_api)])
     return application
+
+
+def _documents(cases: UseCases, parts: Parts) -> PlanDocumentService:
+    return PlanDocumentService(reader=parts.store, plans=cases.plans)

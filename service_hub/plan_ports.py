@@ -6,12 +6,13 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from service_hub.domain.jobs import Job
+from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.plans import PlanRequest
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Provider, Vault
 from service_hub.domain.recovery_plans import RecoveryGroup, RecoveryPlan
 from service_hub.ports import RequestIdentity
+from wire_contract.plan_documents import PlanDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class PlanContent:
 class PlanFacts:
     """A plan with all that its rendering needs; `items` are those of its machines, by id.
 
-    `allowed`: what all of them allow now.
+    `allowed`: what all of them allow now. `run_state`: of the job that runs, else of the last one;
+    None where the plan never ran.
     """
 
     plan: RecoveryPlan
@@ -35,6 +37,7 @@ class PlanFacts:
     recovery: Provider | None
     items: Mapping[str, ProtectedItem]
     allowed: tuple[Operation, ...]
+    run_state: JobState | None = None
 
 
 class RecoveryPlanUseCases(Protocol):
@@ -71,3 +74,18 @@ class RecoveryPlanUseCases(Protocol):
         self, vault: Vault, name: str, operation: Operation, arguments: Mapping[str, JsonValue]
     ) -> PlanRequest:
         """Return what a run would be asked to do now, for previews."""
+
+
+class PlanDocumentUseCases(Protocol):
+    """Recovery plans as documents."""
+
+    async def export(self, vault: Vault, name: str) -> PlanDocument:
+        """Return a plan with the names of its servers and machines; NotFoundError."""
+
+    async def take_in(
+        self, vault: Vault, name: str, document: PlanDocument, identity: RequestIdentity
+    ) -> Job:
+        """Save the plan of a document under a name by a job; InvalidRequestError names the place.
+
+        One that is there gets these groups; it keeps its two servers.
+        """

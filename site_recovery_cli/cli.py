@@ -15,6 +15,7 @@ from site_recovery_cli import (
     job_commands,
     job_export_command,
     login_command,
+    plan_commands,
     preview_command,
     server_commands,
     vault_commands,
@@ -54,6 +55,7 @@ application.add_typer(server_commands.commands, name="server")
 application.add_typer(job_commands.commands, name="job")
 application.add_typer(authority_commands.commands, name="authority")
 application.add_typer(inject_commands.commands, name="inject")
+application.add_typer(plan_commands.commands, name="plan")
 job_export_command.add_export(job_commands.commands)
 application.command("login")(login_command.login)
 application.command("profiles")(login_command.list_profiles)

@@ -1,5 +1,6 @@
 """The hub's own routes (/hub/v1/...), which the ARM surface and so the SDK don't have."""
 
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -24,6 +25,7 @@ AUTHORITY_QUESTIONS: Final = "authority-questions"
 CHANGES: Final = "changes"
 PREVIEW: Final = "preview"
 INJECTIONS: Final = "injections"
+PLANS: Final = "plans"
 EXPORT_SILENCE_SECONDS_MAX: Final = 60.0
 """Longest that an export may say nothing."""
 
@@ -173,6 +175,19 @@ class HubRoutes:
         path, what = _place(vault_id, INJECTIONS, injection, "cancel"), f"cancel {injection}"
         return self._object(await self._send("POST", path, what), what)
 
+    async def export_plan(self, vault_id: str, plan: str, form: str) -> bytes:
+        """Return a recovery plan as a document, json or yaml."""
+        path = f"{_place(vault_id, PLANS, plan, 'export')}?{urlencode({'format': form})}"
+        return await self._send("GET", path, f"export plan {plan}")
+
+    async def import_plan(
+        self, vault_id: str, plan: str, document: bytes, content_type: str
+    ) -> Mapping[str, Any]:
+        """Save the plan of a document under a name; the answer names its job."""
+        path, what = _place(vault_id, PLANS, plan, "import"), f"import plan {plan}"
+        body = await self._send("POST", path, what, (document, content_type))
+        return self._object(body, what)
+
     async def export(self, vault_id: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield an export of jobs as it comes, however long it is."""
         what = "export jobs"
@@ -200,12 +215,20 @@ class HubRoutes:
         return answer
 
     async def _send(
-        self, method: str, path: str, what: str, content: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        what: str,
+        content: Mapping[str, Any] | tuple[bytes, str] | None = None,
     ) -> bytes:
+        sent: dict[str, Any] = {}
+        if isinstance(content, tuple):
+            data, content_type = content
+            sent = {"data": io.BytesIO(data), "headers": {"Content-Type": content_type}}
+        elif method == "POST":
+            sent = {"json": content or {}}
         try:
-            async with self._session.request(
-                method, f"{self._hub}{path}", json=(content or {}) if method == "POST" else None
-            ) as response:
+            async with self._session.request(method, f"{self._hub}{path}", **sent) as response:
                 body = await _bounded(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unreachable(what, self._hub, error) from error

@@ -48,7 +48,7 @@ class Direction(StrEnum):
     BACK = "recovery-to-primary"
 
 
-_NAMES: Final[Mapping[Operation, str]] = {
+NAMES: Final[Mapping[Operation, str]] = {
     Operation.ENABLE: "EnableProtection",
     Operation.TEST_FAILOVER: "TestFailover",
     Operation.CLEAN_UP: "TestFailoverCleanup",
@@ -77,7 +77,7 @@ _TARGETS: Final = {
 
 _OF_JOBS: Final = frozenset({Operation.CANCEL_JOB, Operation.RESTART_JOB, Operation.RESUME_JOB})
 
-_DIRECTIONS: Final[Mapping[Direction, str]] = {
+DIRECTIONS: Final[Mapping[Direction, str]] = {
     Direction.AWAY: "PrimaryToRecovery",
     Direction.BACK: "RecoveryToPrimary",
 }
@@ -111,18 +111,22 @@ def preview(
     async def work(connection: Connection) -> Row:
         vault_id = await connection.vault_id(vault)
         question: dict[str, Any] = {
-            "operation": _NAMES[operation],
+            "operation": NAMES[operation],
             "target": await _target(connection, vault_id, operation, target),
         }
         if direction is not None:
-            question["direction"] = _DIRECTIONS[direction]
+            question["direction"] = DIRECTIONS[direction]
         if with_source:
             question["source_operations_required"] = True
         if network is not None:
             question["network_id"] = network
         return await connection.routes.preview(vault_id, question)
 
-    told = connected(profile, work)
+    show_preview(connected(profile, work), output)
+
+
+def show_preview(told: Row, output: Format) -> None:
+    """Print a preview; leaves with REFUSED where the operation would be refused."""
     if output is Format.TABLE:
         _show(told)
     else:

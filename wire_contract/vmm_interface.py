@@ -60,7 +60,8 @@ class SubnetView(WireModel):
 class NetworkView(WireModel):
     """A VM network and the clouds that its logical network is attached to.
 
-    `test_of`: the test machine that it was made for, null for one that an administrator made.
+    `test_of`: the test that it was made for, null for one that an administrator made; `test_users`:
+    the test machines that share it.
     """
 
     network_id: str
@@ -70,6 +71,7 @@ class NetworkView(WireModel):
     cloud_ids: tuple[str, ...]
     subnets: tuple[SubnetView, ...] = ()
     test_of: str | None = None
+    test_users: tuple[str, ...] = ()
 
 
 class ClassificationView(WireModel):

@@ -78,15 +78,24 @@ def _server_unmet(expected: Expected, inventory: InventoryView | None) -> str | 
 
 
 def _test_networks_made(expected: Expected, inventory: InventoryView) -> str | None:
-    present = {network.network_id for network in inventory.networks}
+    test_machine = expected.arguments.get("test_machine_id")
+    present = {
+        network.network_id
+        for network in inventory.networks
+        if test_machine in {network.test_of, *network.test_users}
+    }
     missing = sorted(_network_ids(expected) - present)
-    return f"there is no network {missing[0]}" if missing else None
+    return f"there is no network {missing[0]} for the test machine" if missing else None
 
 
 def _test_networks_gone(expected: Expected, inventory: InventoryView) -> str | None:
-    test_of = expected.arguments.get("test_machine_id")
-    left = [each.friendly_name for each in inventory.networks if each.test_of == test_of]
-    return f"network {left[0]} still exists" if left else None
+    test_machine = expected.arguments.get("test_machine_id")
+    for each in inventory.networks:
+        if test_machine == each.test_of:
+            return f"network {each.friendly_name} still exists"
+        if test_machine in each.test_users:
+            return f"network {each.friendly_name} is still kept for the test machine"
+    return None
 
 
 def _network_ids(expected: Expected) -> set[str]:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import read
 from service_hub.arm.calls import Answer, Call
-from service_hub.arm.ids import FABRICS, NETWORKS, VaultIds, names_in_id
+from service_hub.arm.ids import FABRICS, LOGICAL_NETWORKS, NETWORKS, VaultIds, names_in_id
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
 from service_hub.arm.plan_bodies import (
@@ -24,6 +24,7 @@ from service_hub.arm.plan_bodies import (
 )
 from service_hub.arm.render_plans import plan_body
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.plan_ports import PlanContent
@@ -136,20 +137,19 @@ def unplanned_arguments(call: Call, vault: Vault) -> Arguments:
 def test_arguments(call: Call, vault: Vault) -> Arguments:
     """Read the body of a test failover."""
     wanted = read(call.body, PlanTestInput).properties
-    if wanted.network_type == "LogicalNetworkAsInput":
-        raise InvalidRequestError(
-            "A test network can't be made on a logical network for a plan in this version. Use"
-            " NoNetworkAttachAsInput, or VmNetworkAsInput with the id of a VM network.",
-            "properties.networkType",
-        )
-    network_id = None
-    if wanted.network_type != "NoNetworkAttachAsInput" and wanted.network_id is not None:
-        *_, network_id = names_in_id(wanted.network_id, vault, (FABRICS, NETWORKS), _NETWORK)
-    elif wanted.network_type == "VmNetworkAsInput":
-        raise InvalidRequestError(
-            "VmNetworkAsInput needs the id of a VM network of the recovery side.", _NETWORK
-        )
-    return {"failover_direction": wanted.failover_direction, "network_id": network_id}
+    arguments: dict[str, JsonValue] = {"failover_direction": wanted.failover_direction}
+    logical = wanted.network_type == "LogicalNetworkAsInput"
+    if wanted.network_type == "NoNetworkAttachAsInput" or wanted.network_id is None:
+        if logical or wanted.network_type == "VmNetworkAsInput":
+            kind = "logical network" if logical else "VM network"
+            raise InvalidRequestError(
+                f"{wanted.network_type} needs the id of a {kind} of the recovery side.", _NETWORK
+            )
+        return {**arguments, "network_id": None}
+    kinds = (FABRICS, LOGICAL_NETWORKS if logical else NETWORKS)
+    fabric, network_id = names_in_id(wanted.network_id, vault, kinds, _NETWORK)
+    named: JsonValue = {"fabric": fabric, "network_id": network_id, "logical": logical}
+    return {**arguments, TEST_NETWORK: named}
 
 
 def cleanup_arguments(call: Call, vault: Vault) -> Arguments:

@@ -12,7 +12,12 @@ from pydantic import JsonValue
 from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Call, Handler
 from service_hub.arm.ids import CONTAINERS, FABRICS, PROTECTED_ITEMS, VaultIds, names_in_id
-from service_hub.arm.routes import ITEM_OPERATIONS, missing_routes, working_routes
+from service_hub.arm.routes import (
+    ITEM_OPERATIONS,
+    PLAN_OPERATIONS,
+    missing_routes,
+    working_routes,
+)
 from service_hub.domain.errors import ConflictError, InvalidRequestError
 from service_hub.domain.injections import ARM_VERBS, InjectionKind
 from service_hub.domain.records import Vault
@@ -21,6 +26,7 @@ from service_hub.ports import RequestIdentity
 
 TARGET: Final = "target"
 ITEM: Final = "item"
+PLAN: Final = "plan"
 
 _NAME: Final = re.compile(r"\{(\w+)\}")
 _IN_FABRICS: Final = (
@@ -90,12 +96,15 @@ class InnerRequests:
         """Return what the request would do, without changing anything."""
         found = self._found(vault, event, target)
         verb = ARM_VERBS[event]
-        if ITEM not in found.names or verb not in ITEM_OPERATIONS:
-            raise InvalidRequestError(
-                "Only events of protected items can be foreseen: ask for the preview of the plan"
-                " itself (site-recovery preview).",
-                "dryRun",
+        if PLAN in found.names:
+            asked, read_plan = PLAN_OPERATIONS[verb]
+            given = read_plan(_call(found, target, _body(arguments), _NOBODY), vault)
+            return await self._previews.preview_saved_plan(
+                vault, asked.value, found.names[PLAN], given
             )
+        if verb not in ITEM_OPERATIONS:
+            # The route says by itself what this version doesn't have.
+            await found.handler(_call(found, target, b"", _NOBODY))
         facts = await self._api.protection.find(vault, found.names[ITEM].lower())
         operation, read = ITEM_OPERATIONS[verb]
         told = read(_call(found, target, _body(arguments), _NOBODY), vault, facts)

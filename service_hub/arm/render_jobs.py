@@ -79,6 +79,11 @@ def _description(job: Job) -> str:
     return known or job.held_up or _state(job)
 
 
+def described(state: JobState) -> str:
+    """Return the description that goes with the state of a job of which nothing else is known."""
+    return _JOB_DESCRIPTIONS.get(state) or state.value
+
+
 def _details(job: Job, network_names: Mapping[str, str]) -> dict[str, Any]:
     kind = job.scenario.details_type
     details: dict[str, Any] = {"instanceType": kind}

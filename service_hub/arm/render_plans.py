@@ -3,13 +3,17 @@
 from typing import Any, Final
 
 from service_hub.arm.ids import PLANS, PROTECTED_ITEMS, VaultIds, resource_type
+from service_hub.arm.render_jobs import described
 from service_hub.arm.times import fine_time
+from service_hub.domain.jobs import JobState
+from service_hub.domain.protection import Operation
 from service_hub.domain.records import Provider, Vault
 from service_hub.domain.recovery_plans import PlanAction, RecoveryGroup
 from service_hub.domain.servers import title_of
 from service_hub.plan_ports import PlanFacts
 
 _REPLICATION: Final = ("HyperVReplica2012R2",)
+_TEST_IS_OPEN: Final = "WaitingForStopTestFailover"
 
 
 def plan_body(vault: Vault, facts: PlanFacts) -> dict[str, Any]:
@@ -22,20 +26,10 @@ def plan_body(vault: Vault, facts: PlanFacts) -> dict[str, Any]:
         "failoverDeploymentModel": "NotApplicable",
         "replicationProviders": list(_REPLICATION),
         "allowedOperations": [each.value for each in facts.allowed],
-        "currentScenario": None,
-        "currentScenarioStatus": None,
-        "currentScenarioStatusDescription": None,
+        **_scenario(vault, facts),
         "groups": [_group(vault, facts, each) for each in plan.groups],
         "providerSpecificDetails": [],
     }
-    if plan.current is not None:
-        properties["currentScenario"] = {
-            "scenarioName": plan.current.scenario_name,
-            "jobId": VaultIds(vault).job(plan.current.job_id),
-            "startTime": fine_time(plan.current.started_at),
-        }
-        properties["currentScenarioStatus"] = "InProgress"
-        properties["currentScenarioStatusDescription"] = "In progress"
     for name, at in (
         ("lastPlannedFailoverTime", plan.last_planned_failover_at),
         ("lastUnplannedFailoverTime", plan.last_unplanned_failover_at),
@@ -48,6 +42,29 @@ def plan_body(vault: Vault, facts: PlanFacts) -> dict[str, Any]:
         "name": plan.name,
         "type": resource_type(PLANS),
         "properties": properties,
+    }
+
+
+def _scenario(vault: Vault, facts: PlanFacts) -> dict[str, Any]:
+    """Return the job that runs, or the last one with how it ended; none before the first.
+
+    The published examples show an open test as Suspended, although its job has ended here.
+    """
+    run, state = facts.plan.current or facts.plan.last_run, facts.run_state
+    if run is None or state is None:
+        names = ("", "Status", "StatusDescription")
+        return {f"currentScenario{name}": None for name in names}
+    status, words = state.value, described(state)
+    if facts.plan.current is None and Operation.TEST_FAILOVER_CLEANUP in facts.allowed:
+        status, words = JobState.SUSPENDED.value, _TEST_IS_OPEN
+    return {
+        "currentScenario": {
+            "scenarioName": run.scenario_name,
+            "jobId": VaultIds(vault).job(run.job_id),
+            "startTime": fine_time(run.started_at),
+        },
+        "currentScenarioStatus": status,
+        "currentScenarioStatusDescription": words,
     }
 
 

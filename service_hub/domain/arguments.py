@@ -202,12 +202,15 @@ def _prepare_test_machine(job: Job, side: Side) -> Arguments:
 def _create_test_networks(job: Job, side: Side) -> Arguments:
     drill, test_machine_id = _drill(job), str(job.context["test_machine_id"])
     assert drill is not None, "networks are made for a test that was asked for with some"
-    return {
+    arguments: Arguments = {
         "logical_network_id": drill["logical_network_id"],
         "cloud_id": _look(job, "clouds", side),
         "test_machine_id": test_machine_id,
         "networks": networks_to_make(drill, test_machine_id),
     }
+    if "environment" in drill:
+        arguments["environment"] = drill["environment"]
+    return arguments
 
 
 def _remove_test_networks(job: Job, side: Side) -> Arguments:

@@ -1,10 +1,12 @@
 """Networks of a test failover: what is made for it, and which existing ones do not fit; pure.
 
 Behaviour.md, 2.8. For a test on a logical network one network is made for each that the tested
-machine is connected to; the site that makes them refuses what it cannot make (7004, 25080).
+machines are connected to; the site that makes them refuses what it cannot make (7004, 25080). The
+machines of a plan share them: the first that is tested has a network made, and the clean-up of the
+last that is connected to it takes it away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -40,6 +42,60 @@ def unfit(
     return None
 
 
+def unreachable(wanted: NetworkView, cloud_id: str) -> str | None:
+    """Return why an existing network cannot be used in a cloud (7004), or None."""
+    if cloud_id in wanted.cloud_ids:
+        return None
+    return f"the network {wanted.friendly_name} is not available to the cloud of the test machine"
+
+
+def plan_environment(
+    connected: Iterable[Sequence[NicView]],
+    source_networks: Sequence[NetworkView],
+    logical_network_id: str,
+) -> dict[str, JsonValue] | None:
+    """Return what the machines of a plan share on a logical network; None: nothing is connected.
+
+    `connected`: the adapters of each machine. `sources`: for which network each one stands.
+    """
+    every = [nic for nics in connected for nic in nics]
+    drill = environment(every, source_networks, logical_network_id)
+    if drill is None:
+        return None
+    known = {each.network_id for each in source_networks}
+    sources = dict.fromkeys(nic.network_id for nic in every if nic.network_id in known)
+    return {
+        "logical_network_id": logical_network_id,
+        "networks": drill["networks"],
+        "sources": list(sources),
+    }
+
+
+def member_environment(
+    shared: Mapping[str, Any], nics: Sequence[NicView], environment_id: str
+) -> dict[str, JsonValue] | None:
+    """Return the part of a plan's networks that a machine is connected to; None: it is to none.
+
+    `environment_id`: by what they are known, the same for all machines of the plan's run.
+    """
+    places = {network_id: place for place, network_id in enumerate(shared["sources"])}
+    connected = [places.get(nic.network_id) for nic in nics]
+    used = sorted({place for place in connected if place is not None})
+    if not used:
+        return None
+    return {
+        "logical_network_id": shared["logical_network_id"],
+        "networks": [{**shared["networks"][place], "place": place} for place in used],
+        "nics": list(connected),
+        "environment": environment_id,
+    }
+
+
+def environment_of(drill: Mapping[str, Any], test_machine_id: str) -> str:
+    """Return what the networks of a test are known by."""
+    return str(drill.get("environment") or test_machine_id)
+
+
 def environment(
     nics: Sequence[NicView], source_networks: Sequence[NetworkView], logical_network_id: str
 ) -> dict[str, JsonValue] | None:
@@ -73,21 +129,21 @@ def environment(
 
 def networks_to_make(drill: Mapping[str, Any], test_machine_id: str) -> list[JsonValue]:
     """Return the networks with their ids and names, which are the same at each attempt."""
-    return [
-        {
-            **each,
-            "network_id": _network_id(test_machine_id, index),
-            "name": f"{each['name']} - Test {test_machine_id[:8]} {index}",
-        }
-        for index, each in enumerate(drill["networks"])
-    ]
+    known_by = environment_of(drill, test_machine_id)
+    made: list[JsonValue] = []
+    for index, each in enumerate(drill["networks"]):
+        place = each.get("place", index)
+        row = {name: value for name, value in each.items() if name != "place"}
+        row["network_id"] = _network_id(known_by, place)
+        row["name"] = f"{each['name']} - Test {known_by[:8]} {place}"
+        made.append(row)
+    return made
 
 
 def network_of_each_nic(drill: Mapping[str, Any], test_machine_id: str) -> list[JsonValue]:
     """Return, for each adapter in order, the network that was made for it, or null."""
-    return [
-        None if index is None else _network_id(test_machine_id, index) for index in drill["nics"]
-    ]
+    known_by = environment_of(drill, test_machine_id)
+    return [None if place is None else _network_id(known_by, place) for place in drill["nics"]]
 
 
 def _network_id(test_machine_id: str, index: int) -> str:

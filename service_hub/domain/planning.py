@@ -31,6 +31,7 @@ from service_hub.domain.item_mappings import (
     placement,
 )
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun, TaskState
+from service_hub.domain.plan_drills import member_arguments
 from service_hub.domain.policies import (
     initial_replication_at,
     is_offline,
@@ -125,6 +126,9 @@ def plan_item_job(
     """Return the job of an operation, not begun; whether it is allowed its first check says."""
     item = plan.item
     direction = direction_of(operation, item.active_location, item.state)
+    if operation is Operation.TEST_FAILOVER:
+        networks = plan.mapped.networks
+        arguments = member_arguments(arguments, networks, direction, identity.job_id)
     key = key_of(item, operation, arguments)
     source = direction.place(Side.PRIMARY)
     test_operations = {Operation.TEST_FAILOVER, Operation.TEST_FAILOVER_CLEANUP}

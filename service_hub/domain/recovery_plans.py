@@ -82,7 +82,10 @@ class RecoveryGroup(Immutable):
 
 
 class RecoveryPlan(Record):
-    """A plan between two servers; `current` is its job from beginning to end."""
+    """A plan between two servers; `current` is its job from beginning to end.
+
+    `last_run` is the job that ended last, in `last_run_state`.
+    """
 
     kind: ClassVar[str] = "recovery_plan"
 
@@ -91,6 +94,8 @@ class RecoveryPlan(Record):
     recovery_provider_id: str
     groups: tuple[RecoveryGroup, ...]
     current: CurrentScenario | None = None
+    last_run: CurrentScenario | None = None
+    last_run_state: JobState = JobState.NOT_STARTED
     last_planned_failover_at: datetime | None = None
     last_unplanned_failover_at: datetime | None = None
     last_test_failover_at: datetime | None = None
@@ -272,7 +277,11 @@ def ended_on_plan(plan: RecoveryPlan, job: Job) -> RecoveryPlan:
     """
     if plan.current is None or plan.current.job_id != job.id:
         return plan
-    update: dict[str, object] = {"current": None}
+    update: dict[str, object] = {
+        "current": None,
+        "last_run": plan.current,
+        "last_run_state": job.state,
+    }
     noted = _ENDED.get(job.scenario_key)
     if noted is not None and job.state is JobState.SUCCEEDED:
         update[noted] = job.started_at

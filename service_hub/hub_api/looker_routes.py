@@ -53,6 +53,8 @@ RECEIPTS: Final = f"{VAULT}/jobs/{{job_id}}/receipts"
 TASK_RECEIPTS: Final = f"{VAULT}/jobs/{{job_id}}/receipts/{{task_id}}"
 PREVIEW: Final = f"{VAULT}/preview"
 
+PLAN: Final = "plan"
+
 NUMBER_MAX: Final = 2**62
 PAGE: Final = 500
 PAGE_MAX: Final = 1_000
@@ -143,21 +145,28 @@ class LookerApi:
     async def preview(self, call: OperatorCall) -> web.Response:
         """Give what an operation would do; nothing is changed, so that readers may ask."""
         body = call.body
-        unknown = set(body) - {*_ARGUMENTS, "operation", "target", GROUPS}
+        unknown = set(body) - {*_ARGUMENTS, "operation", "target", PLAN, GROUPS}
         if unknown:
             raise InvalidRequestError(
                 f"The property '{min(unknown)}' is not known.", str(min(unknown))
             )
-        operation, target = _text(body, "operation"), _text(body, "target")
+        operation, plan = _text(body, "operation"), _text(body, PLAN)
+        target = _text(body, "target") if plan is None else plan
         if operation is None or target is None:
             missing = "target" if operation else "operation"
             raise InvalidRequestError(f"The property '{missing}' must be a text.", missing)
+        if plan is not None and ("target" in body or GROUPS in body):
+            raise InvalidRequestError(
+                "Name a saved plan in 'plan', or groups of machines in 'target' and 'groups'.", PLAN
+            )
         arguments = {
             name: value
             for each, name in _ARGUMENTS.items()
             if (value := _argument(body, each)) is not None
         }
-        if GROUPS in body:
+        if plan is not None:
+            told = await self.previews.preview_saved_plan(call.vault, operation, plan, arguments)
+        elif GROUPS in body:
             groups = plan_groups(body[GROUPS])
             told = await self.previews.preview_plan(
                 call.vault, operation, target, groups, arguments

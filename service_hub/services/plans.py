@@ -129,6 +129,8 @@ class PlanService:
         arguments: dict[str, JsonValue] = dict(group.arguments)
         if group.operation is Operation.TEST_FAILOVER:
             arguments["test_machine_id"] = machine_id_of_test(child_id)
+            if isinstance(drill := arguments.get("drill"), dict):
+                arguments["drill"] = {**drill, "environment": parent.id}
         job = plan_item_job(
             await self._plans.plan(item, None),
             group.operation,

@@ -16,6 +16,7 @@ from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.preview import Action, ExpectedLoss, ForeseenEffect
 from service_hub.domain.protection import INTERNAL_OPERATIONS, Operation
 from service_hub.domain.records import ProtectedItem, Provider, Vault
+from service_hub.domain.recovery_plans import PLAN_OPERATIONS
 from service_hub.domain.scenarios import SCENARIOS
 from service_hub.domain.servers import (
     REFRESH,
@@ -26,6 +27,7 @@ from service_hub.domain.servers import (
     title_of,
 )
 from service_hub.looker_ports import ExpectedDuration, Preview
+from service_hub.plan_ports import RecoveryPlanUseCases
 from service_hub.ports import Checker, Clock, FabricFacts, Reader
 from service_hub.services.durations import DurationService
 from service_hub.services.fabrics import FabricService
@@ -72,10 +74,12 @@ class PreviewService:
         checker: Checker,
         durations: DurationService,
         observation_interval: timedelta,
+        saved: RecoveryPlanUseCases,
     ) -> None:
         self._reader = reader
         self._clock = clock
         self._fabrics = fabrics
+        self._saved = saved
         self._plans = ItemPlans(reader=reader, fabrics=fabrics)
         self._telling = PreviewTelling(
             reader=reader,
@@ -126,6 +130,17 @@ class PreviewService:
         if asked in INTERNAL_OPERATIONS or asked is Operation.DISABLE:
             raise InvalidRequestError(f"A plan does no {asked.value}.", "operation")
         request = PlanRequest(name, name, asked, groups, arguments)
+        return await self._of_plans.of_plan(vault, request)
+
+    async def preview_saved_plan(
+        self, vault: Vault, operation: str, name: str, arguments: Mapping[str, Any]
+    ) -> Preview:
+        """Return what an operation on a saved plan would do now: groups, actions, machines."""
+        asked = _operation(operation)
+        if asked not in PLAN_OPERATIONS:
+            known = ", ".join(PLAN_OPERATIONS)
+            raise InvalidRequestError(f"A plan does no {asked.value}, but: {known}.", "operation")
+        request = await self._saved.request_of(vault, name, asked, arguments)
         return await self._of_plans.of_plan(vault, request)
 
     # --------------------------------------------------------------------------------- servers

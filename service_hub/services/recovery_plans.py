@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
-from service_hub.domain.jobs import Job, JobError, TaskRun
+from service_hub.domain.jobs import Job, JobError, JobState, TaskRun
 from service_hub.domain.plan_runs import run_request
 from service_hub.domain.planning import JobIdentity, direction_of, refused
 from service_hub.domain.plans import PlanRequest
@@ -36,6 +36,7 @@ from service_hub.ports import (
     Save,
     Versioned,
 )
+from service_hub.services.plan_drills import PlanDrills
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
@@ -61,6 +62,7 @@ class RecoveryPlanService:
         self._requests = requests
         self._runs = runs
         self._groups_max = groups_max
+        self._drills = PlanDrills(reader=reader)
 
     # -------------------------------------------------------------------------------- looking
 
@@ -81,8 +83,7 @@ class RecoveryPlanService:
         arguments: Mapping[str, JsonValue],
     ) -> PlanRequest:
         """Return what a run would be asked to do now, for previews."""
-        facts = await self.find(vault, name)
-        return _request(facts, operation, arguments)
+        return await self._request(await self.find(vault, name), operation, arguments)
 
     # --------------------------------------------------------------------------------- saving
 
@@ -190,10 +191,19 @@ class RecoveryPlanService:
         async def decide() -> Job:
             found = await self._named(vault, name)
             facts = await self._facts(found.record)
-            request = _request(facts, operation, arguments)
+            request = await self._request(facts, operation, arguments)
             return await self._runs.begin(vault, request, identity, found)
 
         return await self._requests.once(identity, decide)
+
+    async def _request(
+        self, facts: PlanFacts, operation: Operation, arguments: Mapping[str, JsonValue]
+    ) -> PlanRequest:
+        direction = _checked_direction(facts, operation, arguments)
+        if operation is Operation.TEST_FAILOVER:
+            arguments = await self._drills.with_network(facts, direction, arguments)
+        request = run_request(facts.plan, operation, arguments, direction, facts.items)
+        return _with_names(request, facts)
 
     # ------------------------------------------------------------------------------- reading
 
@@ -220,7 +230,14 @@ class RecoveryPlanService:
             allowed=allowed_on(plan, list(items.values()))
             if len(items) == len(plan.members)
             else (),
+            run_state=await self._run_state(plan),
         )
+
+    async def _run_state(self, plan: RecoveryPlan) -> JobState | None:
+        if plan.current is None:
+            return None if plan.last_run is None else plan.last_run_state
+        found = await self._reader.get(Job, plan.current.job_id)
+        return JobState.IN_PROGRESS if found is None else found.record.state
 
     async def _items(self, vault: Vault, plan: RecoveryPlan) -> dict[str, ProtectedItem]:
         present = await gather(*(self._reader.get(ProtectedItem, each) for each in plan.members))
@@ -231,11 +248,11 @@ class RecoveryPlanService:
         }
 
 
-def _request(
+def _checked_direction(
     facts: PlanFacts, operation: Operation, arguments: Mapping[str, JsonValue]
-) -> PlanRequest:
-    plan = facts.plan
-    missing = [each for each in plan.members if each not in facts.items]
+) -> Direction:
+    """Return where a run goes; InvalidRequestError where the plan's machines are not all there."""
+    missing = [each for each in facts.plan.members if each not in facts.items]
     if missing:
         raise InvalidRequestError(
             f"The plan names {len(missing)} machines that are not protected any more,"
@@ -248,11 +265,7 @@ def _request(
     named = arguments.get("failover_direction")
     # What is cancelled went the other way than the next failover would go.
     about = Operation.COMMIT if operation is Operation.CANCEL_FAILOVER else operation
-    direction = (
-        direction_of(about, first.active_location) if named is None else Direction(str(named))
-    )
-    request = run_request(plan, operation, arguments, direction, facts.items)
-    return _with_names(request, facts)
+    return direction_of(about, first.active_location) if named is None else Direction(str(named))
 
 
 def _with_names(request: PlanRequest, facts: PlanFacts) -> PlanRequest:

@@ -91,6 +91,16 @@ async def ended(hub: Desk, job_id: str, answer: Answer = well) -> Job:
     return done
 
 
+async def phase(hub: Desk) -> tuple[str, str, str]:
+    """Return which scenario the plan shows, and where that is."""
+    shown: Any = (await hub.client.replication_recovery_plans.get(*PLAN)).properties
+    return (
+        shown.current_scenario.scenario_name,
+        shown.current_scenario_status,
+        shown.current_scenario_status_description,
+    )
+
+
 PLANNED = m.RecoveryPlanPlannedFailoverInput(
     properties=m.RecoveryPlanPlannedFailoverInputProperties(failover_direction="PrimaryToRecovery")
 )
@@ -160,15 +170,17 @@ async def test_a_plan_runs_with_scripts_and_people_and_is_led_to_its_end(tmp_pat
         job = await run(hub, plans.begin_planned_failover, PLANNED)
         assert job.properties.target_object_name == "Payroll"
         busy: Any = (await plans.get(*PLAN)).properties
-        assert (busy.current_scenario.scenario_name, busy.allowed_operations) == (
-            "PlannedFailover",
-            [],
-        )
+        assert (await phase(hub))[:2] in {
+            ("PlannedFailover", "NotStarted"),
+            ("PlannedFailover", "InProgress"),
+        }
+        assert busy.allowed_operations == []
         refused = await run(hub, plans.begin_delete)
         assert [each.service_error_details.code for each in refused.properties.errors] == ["532"]
         waiting = await hub.sites.until(
             job.name, lambda each: each.state is JobState.SUSPENDED, answer
         )
+        assert await phase(hub) == ("PlannedFailover", "Suspended", "WaitingForManualAction")
         await hub.world.jobs.resume(hub.world.vault, waiting.id, "seen", hub.world.identity())
         hub.world.results["run_script"] = {"exit_code": 0, "output": "done", "errors": ""}
         await ended(hub, job.name, answer)
@@ -202,7 +214,9 @@ async def test_a_plan_runs_with_scripts_and_people_and_is_led_to_its_end(tmp_pat
         replica = an_item(2).recovery_machine_id
         assert context["machines"] == [{"item": item_id(2), "name": "web02", "machine_id": replica}]
         after: Any = (await plans.get(*PLAN)).properties
-        assert after.last_planned_failover_time is not None
+        assert after.last_planned_failover_time == done.properties.start_time
+        assert (after.last_test_failover_time, after.last_unplanned_failover_time) == (None, None)
+        assert await phase(hub) == ("PlannedFailover", "Succeeded", "Completed")
         assert after.allowed_operations == ["Commit", "CancelFailover", "ReverseReplicate"]
         for begin in (plans.begin_failover_commit, plans.begin_reprotect):
             job = await run(hub, begin)
@@ -231,12 +245,17 @@ async def test_a_test_of_a_plan_is_cleaned_up_backwards(tmp_path: Path) -> None:
                 asked.append(assignment)
 
         assert (await ended(hub, tested.name, answer)).state is JobState.SUCCEEDED
+        assert await phase(hub) == ("TestFailover", "Suspended", "WaitingForStopTestFailover")
+        during_test: Any = (await plans.get(*PLAN)).properties
+        assert during_test.allowed_operations == ["TestFailoverCleanup"]
+        assert during_test.last_test_failover_time is not None
         hub.sites.done.clear()
         cleanup = m.RecoveryPlanTestFailoverCleanupInput(
             properties=m.RecoveryPlanTestFailoverCleanupInputProperties(comments="went well")
         )
         cleaned = await run(hub, plans.begin_test_failover_cleanup, cleanup)
         assert (await ended(hub, cleaned.name, answer)).state is JobState.SUCCEEDED
+        assert await phase(hub) == ("TestFailoverCleanup", "Succeeded", "Completed")
         assert hub.sites.done[0] == "osaka run_script"
         assert hub.sites.done[-1] == "osaka remove_test_machine 1"
         during, afterwards = [each.arguments["context"] for each in asked]
@@ -357,3 +376,25 @@ async def test_a_plan_holds_a_thousand_machines(tmp_path: Path) -> None:
         await furnish(hub.world, *(an_item(each) for each in numbers))
         made = await save(hub, boot(*numbers))
         assert len(made.properties.groups[2].replication_protected_items) == len(numbers)
+
+
+async def test_a_test_network_of_a_plan_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    async with desk(tmp_path) as hub:
+        plans = hub.client.replication_recovery_plans
+        await save(hub, boot(1, 2))
+        cases = {
+            ("VmNetworkAsInput", f"{OSAKA}/replicationNetworks/none"): "7004",
+            ("VmNetworkAsInput", f"{TOKYO}/replicationNetworks/none"): "must be one of the server",
+            ("VmNetworkAsInput", None): "needs the id of a VM network",
+            ("LogicalNetworkAsInput", None): "needs the id of a logical network",
+            ("LogicalNetworkAsInput", f"{OSAKA}/replicationLogicalNetworks/l"): "No machine of",
+        }
+        for (kind, network), words in cases.items():
+            wanted = m.RecoveryPlanTestFailoverInput(
+                properties=m.RecoveryPlanTestFailoverInputProperties(
+                    failover_direction="PrimaryToRecovery", network_type=kind, network_id=network
+                )
+            )
+            with pytest.raises(HttpResponseError, match=words):
+                await plans.begin_test_failover(*PLAN, wanted)
+        assert (await plans.get(*PLAN)).properties.current_scenario is None

@@ -97,6 +97,7 @@ async def served(folder: Path, *, bare: bool = False) -> AsyncIterator[Routes]:
             checker=PrerequisitesService(
                 reader=world.store, clock=world.clock, fabrics=world.fabrics
             ),
+            plans=world.recovery_plans,
             archive_directory=folder / "archive",
             retention=timedelta(days=180),
         )

@@ -78,6 +78,7 @@ def injecting(world: HubWorld) -> InjectionService:
         checker=world.leaving.checker,
         durations=DurationService(reader=world.store),
         observation_interval=timedelta(minutes=5),
+        saved=world.recovery_plans,
     )
     injections.through(InnerRequests(arm_of(world), previews))
     return injections

@@ -342,6 +342,8 @@ class FabricLines(SimulatedVmm):
                 return answer.model_dump_json().encode()
             case "GET", ["inventory"]:
                 return site.lookout.inventory().model_dump_json().encode()
+            case "GET", ["fabric"]:
+                return site.lookout.fabric().model_dump_json().encode()
             case "GET", ["machines", machine_id]:
                 view = await site.lookout.machine(machine_id, query.get("nonce"))
                 return view.model_dump_json().encode()

@@ -24,6 +24,7 @@ async def looking(folder: Path) -> AsyncIterator[tuple[HubWorld, LookerParts]]:
             world.clock,
             fabrics=world.fabrics,
             checker=world.leaving.checker,
+            plans=world.recovery_plans,
             archive_directory=folder / "archive",
             retention=RETENTION,
         )

@@ -266,16 +266,20 @@ class DrillNetwork(WireModel):
 
 
 class CreateTestNetworks(WireModel):
-    """On which logical network, for which test machine (which need not exist yet)."""
+    """On which logical network, for which test machine (which need not exist yet).
+
+    `environment`: test machines with the same one share networks, which go with the last of them.
+    """
 
     logical_network_id: Identity
     cloud_id: Identity
     test_machine_id: Identity
+    environment: Identity | None = None
     networks: tuple[DrillNetwork, ...] = Field(min_length=1, max_length=NICS_MAX)
 
 
 class RemoveTestNetworks(WireModel):
-    """All networks that were made for this test machine."""
+    """The networks that were made for this test machine, as far as no other shares them."""
 
     test_machine_id: Identity
 

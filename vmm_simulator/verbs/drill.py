@@ -11,6 +11,8 @@ from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import CreateTestMachine, NoArguments, PrepareTestMachine
 from vmm_simulator.verbs.call import Call, Result, refused_state
 from vmm_simulator.verbs.failover import check_recovery_point
+from vmm_simulator.vmm.drill_networks import connecting
+from vmm_simulator.vmm.estate_edits import checked
 from vmm_simulator.vmm.records import MachineRecord, NicRecord, disk_folder
 from vmm_simulator.vmm.transitions import position, with_relationship
 
@@ -63,7 +65,8 @@ async def create(call: Call[CreateTestMachine]) -> Result:
         host=replica.host,
         generation=replica.generation,
         disks=disks,
-        nics=tuple(NicRecord(nic_id=nic.nic_id) for nic in replica.nics),
+        # Adapters of its own: an address that one of them is granted goes with the machine.
+        nics=tuple(NicRecord(nic_id=f"{nic.nic_id}-test") for nic in replica.nics),
         records_per_second=replica.records_per_second,
         epoch=call.command.epoch,
         test_machine_of=replica.machine_id,
@@ -105,11 +108,11 @@ async def prepare(call: Call[PrepareTestMachine]) -> Result:
         networks = [call.arguments.network_id] * len(nics)
     else:
         networks = [*each_its_own, *[None] * len(nics)][: len(nics)]
-    connected = tuple(
-        nic.model_copy(update={"network_id": network})
-        for nic, network in zip(nics, networks, strict=True)
+    await call.change(lambda each: each.model_copy(update={"nics": nics}))
+    store = call.fabric.store
+    await store.edit(
+        checked(lambda inventory: connecting(inventory, store.machine(call.target), networks))
     )
-    await call.change(lambda each: each.model_copy(update={"nics": connected}))
     call.reached("adapters")
     return {}
 

@@ -4,7 +4,7 @@ import structlog
 
 from vmm_simulator.verbs.arguments import CreateTestNetworks, RemoveTestNetworks
 from vmm_simulator.verbs.call import Call, Result
-from vmm_simulator.vmm.drill_networks import WantedNetwork, making, removing
+from vmm_simulator.vmm.drill_networks import TestedFor, WantedNetwork, making, removing
 from vmm_simulator.vmm.estate_edits import checked
 from vmm_simulator.vmm.estate_records import SubnetRecord
 from vmm_simulator.vmm.inventory import Edit, Inventory
@@ -59,4 +59,5 @@ def _making(call: Call[CreateTestNetworks], inventory: Inventory) -> Edit:
         )
         for each in arguments.networks
     ]
-    return making(inventory, cloud, arguments.logical_network_id, arguments.test_machine_id, wanted)
+    tested_for = TestedFor(arguments.test_machine_id, arguments.environment)
+    return making(inventory, cloud, arguments.logical_network_id, tested_for, wanted)

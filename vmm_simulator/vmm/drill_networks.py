@@ -14,14 +14,16 @@ from typing import Final
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.vmm.estate_records import (
     AddressPoolRecord,
+    AddressType,
+    GrantRecord,
     Isolation,
     LogicalNetworkRecord,
     NetworkRecord,
     SubnetRecord,
 )
 from vmm_simulator.vmm.inventory import Edit, Inventory
-from vmm_simulator.vmm.networks import POOL_ADDRESSES_MAX, subnet_range
-from vmm_simulator.vmm.records import CloudRecord
+from vmm_simulator.vmm.networks import POOL_ADDRESSES_MAX, grant, pool_of, subnet_range
+from vmm_simulator.vmm.records import CloudRecord, MachineRecord, NicRecord
 
 POOLED_SUBNET_ADDRESSES_MIN: Final = 4
 """Smallest subnet that has room for a gateway and a machine."""
@@ -38,14 +40,30 @@ class WantedNetwork:
     subnets: tuple[SubnetRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TestedFor:
+    """For which test machine networks are made; those of one environment share them."""
+
+    test_machine_id: str
+    environment: str | None = None
+
+    @property
+    def test_of(self) -> str:
+        """What the networks are known by."""
+        return self.environment or self.test_machine_id
+
+
 def making(
     inventory: Inventory,
     cloud: CloudRecord,
     logical_network_id: str,
-    test_of: str,
+    tested_for: TestedFor,
     wanted: Sequence[WantedNetwork],
 ) -> Edit:
-    """Return the edit that makes them; those that are there already stay as they are."""
+    """Return the edit that makes them, and notes that the test machine shares those that are there.
+
+    Nothing where that is so already.
+    """
     fabric = inventory.fabric
     logical = next(
         (e for e in fabric.logical_networks if e.logical_network_id == logical_network_id), None
@@ -54,31 +72,41 @@ def making(
         raise unknown("logical network", logical_network_id)
     present = {each.network_id for each in fabric.networks}
     missing = [each for each in wanted if each.network_id not in present]
-    if not missing:
+    wanted_ids = {each.network_id for each in wanted}
+    kept = tuple(
+        _shared(each, tested_for) if each.network_id in wanted_ids else each
+        for each in fabric.networks
+    )
+    if not missing and kept == fabric.networks:
         return Edit()
     _check_attached(logical, cloud)
     if logical.network_virtualization:
-        made = list(_virtual(logical, test_of, missing))
+        made = list(_virtual(logical, tested_for, missing))
+    elif missing:
+        made = list(_on_vlans(inventory, logical, cloud, tested_for, missing))
     else:
-        made = list(_on_vlans(inventory, logical, cloud, test_of, missing))
+        _check_reached(inventory, logical, cloud)
+        made = []
     networks = tuple(network for network, _ in made)
     pools = tuple(pool for _, pools in made for pool in pools)
     update = {
-        "networks": fabric.networks + networks,
+        "networks": kept + networks,
         "address_pools": fabric.address_pools + pools,
     }
     return Edit(put=(fabric.model_copy(update=update),))
 
 
-def removing(inventory: Inventory, test_of: str) -> Edit:
-    """Return the edit that takes all networks of a test away, with pools and granted addresses.
+def removing(inventory: Inventory, test_machine_id: str) -> Edit:
+    """Return the edit that takes a test machine's networks away, with pools and granted addresses.
 
-    Refused while an adapter is connected to one of them.
+    One that other test machines share stays for them. Refused while an adapter is connected to
+    one that would go.
     """
     fabric = inventory.fabric
-    gone = {each.network_id: each for each in fabric.networks if each.test_of == test_of}
-    if not gone:
+    used = [each for each in fabric.networks if test_machine_id in _users(each)]
+    if not used:
         return Edit()
+    gone = {each.network_id: each for each in used if set(_users(each)) == {test_machine_id}}
     for machine in inventory.machines.values():
         for nic in machine.nics:
             if nic.network_id in gone:
@@ -89,11 +117,108 @@ def removing(inventory: Inventory, test_of: str) -> Edit:
                 )
     pools = {each.pool_id for each in fabric.address_pools if each.network_id in gone}
     granted = (each for each in inventory.grants.values() if each.pool_id in pools)
+    left = (each for each in fabric.networks if each.network_id not in gone)
     update = {
-        "networks": tuple(each for each in fabric.networks if each.network_id not in gone),
+        "networks": tuple(_left_by(each, test_machine_id) for each in left),
         "address_pools": tuple(each for each in fabric.address_pools if each.pool_id not in pools),
     }
     return Edit(put=(fabric.model_copy(update=update),), removed=tuple(granted))
+
+
+def connecting(
+    inventory: Inventory, machine: MachineRecord, networks: Sequence[str | None]
+) -> Edit:
+    """Return the edit that connects a test machine's adapters, in order, to these networks.
+
+    A static adapter gets the address that the replica would get at a failover, where that is free
+    there, else another one of the network's pool (behaviour 2.8). Asking again changes nothing.
+    """
+    replica = inventory.machines.get(machine.test_machine_of or "")
+    models = machine.nics if replica is None else replica.nics
+    nics: list[NicRecord] = []
+    fresh: list[GrantRecord] = []
+    for place, (nic, network_id) in enumerate(zip(machine.nics, networks, strict=True)):
+        model = models[place] if place < len(models) else nic
+        network = next((e for e in inventory.fabric.networks if e.network_id == network_id), None)
+        apart = {"network_id": network_id, "subnet": None, "address": None}
+        if network is None:
+            nics.append(nic.model_copy(update=apart))
+            continue
+        names = [each.name for each in network.subnets]
+        subnet = model.subnet if model.subnet in names else next(iter(names), None)
+        given = _test_address(inventory, network, subnet, nic, model)
+        fresh += [given] if given is not None else []
+        address = model.address if _has_own(inventory, network, machine, model) else None
+        update = {
+            "network_id": network_id,
+            "subnet": subnet,
+            "address_type": model.address_type,
+            "address": given.address if given is not None else address,
+        }
+        nics.append(nic.model_copy(update=update))
+    kept = {each.grant_id for each in fresh}
+    own = {nic.nic_id for nic in machine.nics}
+    released = tuple(
+        each
+        for each in inventory.grants.values()
+        if each.nic_id in own and each.grant_id not in kept
+    )
+    return Edit(put=(*fresh, machine.model_copy(update={"nics": tuple(nics)})), removed=released)
+
+
+def _test_address(
+    inventory: Inventory,
+    network: NetworkRecord,
+    subnet: str | None,
+    nic: NicRecord,
+    model: NicRecord,
+) -> GrantRecord | None:
+    """Return the address of the network's pool; None where the test needs none of its own.
+
+    In the replica's own network it has the replica's: that was kept for no other machine.
+    """
+    pool = pool_of(inventory.fabric.address_pools, network.network_id, subnet)
+    is_static = model.address_type is AddressType.STATIC
+    is_virtual = network.network_type == Isolation.NETWORK_VIRTUALIZATION
+    if pool is None or not (is_static or is_virtual):
+        return None
+    if model.address is not None and model.network_id == network.network_id:
+        return None
+    return grant(pool, inventory.grants.values(), nic.nic_id, model.address)
+
+
+def _has_own(
+    inventory: Inventory, network: NetworkRecord, machine: MachineRecord, model: NicRecord
+) -> bool:
+    """Return whether the replica's address is free for its test machine in the network."""
+    others = (
+        nic
+        for each in inventory.machines.values()
+        if each.machine_id not in {machine.machine_id, machine.test_machine_of}
+        for nic in each.nics
+        if nic.network_id == network.network_id
+    )
+    return model.address is not None and all(nic.address != model.address for nic in others)
+
+
+def _users(network: NetworkRecord) -> tuple[str, ...]:
+    """Return the test machines that share a network; one of old journals knows its own alone."""
+    own = () if network.test_of is None else (network.test_of,)
+    return network.test_users or own
+
+
+def _shared(network: NetworkRecord, tested_for: TestedFor) -> NetworkRecord:
+    users = _users(network)
+    if network.test_of != tested_for.test_of or tested_for.test_machine_id in users:
+        return network
+    return network.model_copy(update={"test_users": (*users, tested_for.test_machine_id)})
+
+
+def _left_by(network: NetworkRecord, test_machine_id: str) -> NetworkRecord:
+    if test_machine_id not in network.test_users:
+        return network
+    users = tuple(each for each in network.test_users if each != test_machine_id)
+    return network.model_copy(update={"test_users": users})
 
 
 def _check_attached(logical: LogicalNetworkRecord, cloud: CloudRecord) -> None:
@@ -106,7 +231,7 @@ def _check_attached(logical: LogicalNetworkRecord, cloud: CloudRecord) -> None:
 
 
 def _virtual(
-    logical: LogicalNetworkRecord, test_of: str, wanted: Sequence[WantedNetwork]
+    logical: LogicalNetworkRecord, tested_for: TestedFor, wanted: Sequence[WantedNetwork]
 ) -> Iterator[tuple[NetworkRecord, tuple[AddressPoolRecord, ...]]]:
     for each in wanted:
         if each.like == Isolation.NO_ISOLATION:
@@ -125,14 +250,14 @@ def _virtual(
                 f"network {each.name} has no subnet to make an address pool of: a virtual network"
                 " always needs one"
             )
-        yield _network(logical, test_of, each, Isolation.NETWORK_VIRTUALIZATION), pools
+        yield _network(logical, tested_for, each, Isolation.NETWORK_VIRTUALIZATION), pools
 
 
 def _on_vlans(
     inventory: Inventory,
     logical: LogicalNetworkRecord,
     cloud: CloudRecord,
-    test_of: str,
+    tested_for: TestedFor,
     wanted: Sequence[WantedNetwork],
 ) -> Iterator[tuple[NetworkRecord, tuple[AddressPoolRecord, ...]]]:
     _check_isolated(inventory, logical, cloud)
@@ -164,7 +289,7 @@ def _on_vlans(
             each.network_id, each.name, each.like, each.dynamic_addresses, (subnet,)
         )
         pools = () if each.dynamic_addresses else tuple(_pools(own))
-        yield _network(logical, test_of, own, Isolation.VLAN), pools
+        yield _network(logical, tested_for, own, Isolation.VLAN), pools
 
 
 def _check_isolated(
@@ -189,6 +314,10 @@ def _check_isolated(
                     f"logical network {logical.name} is used in production: machine"
                     f" {machine.name} is connected to {used[nic.network_id]}"
                 )
+    _check_reached(inventory, logical, cloud)
+
+
+def _check_reached(inventory: Inventory, logical: LogicalNetworkRecord, cloud: CloudRecord) -> None:
     for host in inventory.hosts_of(cloud):
         reached = host.logical_networks
         if reached is not None and logical.logical_network_id not in reached:
@@ -200,7 +329,10 @@ def _check_isolated(
 
 
 def _network(
-    logical: LogicalNetworkRecord, test_of: str, wanted: WantedNetwork, isolation: Isolation
+    logical: LogicalNetworkRecord,
+    tested_for: TestedFor,
+    wanted: WantedNetwork,
+    isolation: Isolation,
 ) -> NetworkRecord:
     return NetworkRecord(
         network_id=wanted.network_id,
@@ -208,7 +340,8 @@ def _network(
         network_type=isolation.value,
         logical_network=logical.logical_network_id,
         subnets=wanted.subnets,
-        test_of=test_of,
+        test_of=tested_for.test_of,
+        test_users=(tested_for.test_machine_id,),
     )
 
 

@@ -67,7 +67,10 @@ class SubnetRecord(Record):
 
 
 class NetworkRecord(Record):
-    """A VM network; `network_type` is its isolation, `test_of` the test machine it was made for."""
+    """A VM network; `network_type` is its isolation, `test_of` the test it was made for.
+
+    `test_users`: the test machines that share it; it goes with the last of them.
+    """
 
     network_id: str
     name: str
@@ -75,6 +78,7 @@ class NetworkRecord(Record):
     logical_network: str
     subnets: tuple[SubnetRecord, ...] = ()
     test_of: str | None = None
+    test_users: tuple[str, ...] = ()
 
 
 class AddressPoolRecord(Record):

@@ -105,6 +105,7 @@ def network_views(fabric: FabricRecord) -> tuple[NetworkView, ...]:
                 for subnet in network.subnets
             ),
             test_of=network.test_of,
+            test_users=network.test_users,
         )
         for network in fabric.networks
     )

@@ -191,15 +191,23 @@ CASES: list[tuple[Verb, dict[str, Any], ReadBack, list[ReadBack]]] = [
     ),
     (
         Verb.CREATE_TEST_NETWORKS,
-        {"networks": [{"network_id": "network-1"}]},
-        of_server({}, {}, networks=(network(),)),
-        [of_server({}, {}), of_server({}, {}, networks=(network(network_id="x"),))],
+        {"networks": [{"network_id": "network-1"}], "test_machine_id": "test-1"},
+        of_server({}, {}, networks=(network(test_of="plan-1", test_users=("test-1",)),)),
+        [
+            of_server({}, {}),
+            of_server({}, {}, networks=(network(network_id="x"),)),
+            of_server({}, {}, networks=(network(test_of="plan-1", test_users=("test-2",)),)),
+        ],
     ),
     (
         Verb.REMOVE_TEST_NETWORKS,
         {"test_machine_id": "test-1"},
-        of_server({}, {}, networks=(network(test_of=None),)),
-        [of_server({}, {}, networks=(network(),)), of_server({}, {}, vmm_id="server-2")],
+        of_server({}, {}, networks=(network(test_of="plan-1", test_users=("test-2",)),)),
+        [
+            of_server({}, {}, networks=(network(),)),
+            of_server({}, {}, networks=(network(test_of="plan-1", test_users=("test-1",)),)),
+            of_server({}, {}, vmm_id="server-2"),
+        ],
     ),
     (
         Verb.PLACE_REPLICA,

@@ -4,11 +4,20 @@ import pytest
 
 from service_hub.domain.drill_networks import (
     environment,
+    member_environment,
     network_of_each_nic,
     networks_to_make,
+    plan_environment,
     unfit,
+    unreachable,
 )
+from service_hub.domain.errors import InvalidRequestError
+from service_hub.domain.network_mapping import NetworkFacts
+from service_hub.domain.plan_drills import TestedMachine, member_arguments, with_network
+from tests.support.many_items import an_item
+from tests.support.site_views import machine
 from wire_contract.vmm_interface import NetworkView, NicView, SubnetView
+from wire_contract.vocabulary import Direction, Side
 
 VIRTUAL, VLAN, PLAIN = "WindowsNetworkVirtualization", "VLANNetwork", "NoIsolation"
 
@@ -69,3 +78,62 @@ def test_one_network_is_made_for_each_that_the_machine_has() -> None:
 
 def test_nothing_is_made_for_a_machine_without_networks() -> None:
     assert environment([nic(None), nic("unknown")], [network("a")], "logical") is None
+
+
+def test_the_machines_of_a_plan_share_what_is_made() -> None:
+    first, second = [nic("b"), nic("a", "Dynamic")], [nic(None), nic("a")]
+    networks = [network("a"), network("b", VLAN)]
+    shared: Any = plan_environment([first, second, []], networks, "logical")
+    assert shared["sources"] == ["b", "a"]
+    assert [each["dynamic_addresses"] for each in shared["networks"]] == [False, True]
+    own: Any = member_environment(shared, first, "plan-job")
+    other: Any = member_environment(shared, second, "plan-job")
+    assert network_of_each_nic(own, "t1") == ["plan-job-network-0", "plan-job-network-1"]
+    assert network_of_each_nic(other, "t2") == [None, "plan-job-network-1"]
+    made: Any = networks_to_make(own, "t1")
+    assert networks_to_make(other, "t2") == made[1:]
+    assert set(made[0]) == {"network_id", "name", "like", "dynamic_addresses", "subnets"}
+    assert member_environment(shared, [nic(None), nic("gone")], "plan-job") is None
+    assert plan_environment([[nic(None)], []], networks, "logical") is None
+
+
+AWAY = Direction.PRIMARY_TO_RECOVERY
+TARGET = network("t").model_copy(update={"cloud_ids": ("osaka-cloud",)})
+
+
+def asked(network_id: str, *, logical: bool = False) -> dict[str, Any]:
+    named = {"fabric": "osaka", "network_id": network_id, "logical": logical}
+    return {"failover_direction": "PrimaryToRecovery", "test_network": named}
+
+
+def found(arguments: dict[str, Any], *nics: NicView, target: NetworkView = TARGET) -> Any:
+    networks = {Side.PRIMARY: [network("a"), network("p", PLAIN)], Side.RECOVERY: [target]}
+    machines = [TestedMachine(an_item(1), nics), TestedMachine(an_item(2), ())]
+    return with_network(arguments, AWAY, networks, machines)
+
+
+def test_a_plan_is_tested_in_a_network_that_fits_all_its_machines() -> None:
+    ahead = {"failover_direction": "PrimaryToRecovery"}
+    assert found({**ahead, "network_id": None}) == {**ahead, "network_id": None}
+    assert found(asked("T"), nic("a")) == {**ahead, "network_id": "t"}
+    with pytest.raises(InvalidRequestError, match="7004: The server has no VM network 'x'"):
+        found(asked("x"), nic("a"))
+    with pytest.raises(InvalidRequestError, match=r"25080: web01: .* without isolation"):
+        found(asked("t"), nic("p"))
+    apart = TARGET.model_copy(update={"cloud_ids": ("other",)})
+    with pytest.raises(InvalidRequestError, match=r"7004: web01: .* not available to the cloud"):
+        found(asked("t"), nic("a"), target=apart)
+    assert unreachable(TARGET, "osaka-cloud") is None
+    with pytest.raises(InvalidRequestError, match="No machine of the plan is connected"):
+        found(asked("l", logical=True), nic(None))
+
+
+def test_each_machine_of_a_plan_gets_its_part_of_what_is_made() -> None:
+    shared = found(asked("l", logical=True), nic("a"), nic(None))
+    assert (shared["network_id"], shared["drill"]["sources"]) == (None, ["a"])
+    copy = machine("m", "tokyo").model_copy(update={"nics": (nic("a"),)})
+    facts = NetworkFacts(primary_machine=copy)
+    drill: Any = member_arguments(shared, facts, AWAY, "job")["drill"]
+    assert (drill["environment"], drill["nics"]) == ("job", [0])
+    assert "drill" not in member_arguments(shared, NetworkFacts(), AWAY, "job")
+    assert member_arguments(drill, facts, AWAY, "job") is drill

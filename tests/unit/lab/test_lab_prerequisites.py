@@ -14,7 +14,7 @@ SHELL_TOOLS = ("sh", "id", "printf", "echo", "env", "cat", "rm", "chmod", "true"
 PROGRAMS = (
     *("mkfs.ext4", "debugfs", "e2fsck"),
     *("mosquitto", "squid", "tinyproxy", "postgresql", "openssl", "faketime"),
-    *("krb5kdc", "kadmin.local", "nft", "ip", "krb5-config", "gcc"),
+    *("krb5kdc", "kadmin.local", "knotd", "nft", "ip", "krb5-config", "gcc"),
 )
 """What the script looks for where tests are to run."""
 

@@ -3,15 +3,24 @@ from typing import Any
 import pytest
 
 from vmm_simulator.problems import RefusedError
-from vmm_simulator.vmm.drill_networks import WantedNetwork, making, removing
+from vmm_simulator.vmm.drill_networks import (
+    TestedFor,
+    WantedNetwork,
+    connecting,
+    making,
+    removing,
+)
 from vmm_simulator.vmm.estate_records import (
+    AddressPoolRecord,
+    AddressType,
+    GrantRecord,
     LogicalNetworkRecord,
     NetworkRecord,
     NetworkSiteRecord,
     SubnetRecord,
     SubnetVlanRecord,
 )
-from vmm_simulator.vmm.inventory import Inventory
+from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.records import (
     CloudRecord,
     FabricRecord,
@@ -89,19 +98,21 @@ def connected(network_id: str, machine_id: str = "vm") -> MachineRecord:
 
 def refusal(inventory: Inventory, *networks: WantedNetwork) -> tuple[int, str]:
     with pytest.raises(RefusedError) as refused:
-        making(inventory, CLOUD, "logical", "test", networks)
+        making(inventory, CLOUD, "logical", TestedFor("test"), networks)
     return int(refused.value.code), str(refused.value)
 
 
 def test_virtual_networks_get_the_subnets_and_pools_and_go_without_a_trace() -> None:
     before = estate(logical(network_virtualization=True))
-    after = before.after(making(before, CLOUD, "logical", "test", (wanted(1), wanted(2))))
+    after = before.after(
+        making(before, CLOUD, "logical", TestedFor("test"), (wanted(1), wanted(2)))
+    )
     assert [each.network_type for each in after.fabric.networks] == [VIRTUAL, VIRTUAL]
     assert [each.subnets[0].name for each in after.fabric.networks] == ["web", "web"]
     pools = {(each.first, each.last, each.gateways) for each in after.fabric.address_pools}
     assert pools == {("10.9.0.2", "10.9.0.254", ("10.9.0.1",))}
     assert not set(broken_rules(after)) - set(broken_rules(before))
-    again = making(after, CLOUD, "logical", "test", (wanted(1), wanted(2)))
+    again = making(after, CLOUD, "logical", TestedFor("test"), (wanted(1), wanted(2)))
     assert after.after(again) == after
     assert after.after(removing(after, "test")) == before
     assert after.after(removing(after, "another test")) == after
@@ -110,8 +121,8 @@ def test_virtual_networks_get_the_subnets_and_pools_and_go_without_a_trace() -> 
 def test_vlan_networks_take_vlans_that_nobody_uses() -> None:
     before = estate(on_vlans())
     like = {"like": "VLANNetwork", "dynamic_addresses": True}
-    after = before.after(making(before, CLOUD, "logical", "t1", (wanted(1, **like),)))
-    further = after.after(making(after, CLOUD, "logical", "t2", (wanted(2, **like),)))
+    after = before.after(making(before, CLOUD, "logical", TestedFor("t1"), (wanted(1, **like),)))
+    further = after.after(making(after, CLOUD, "logical", TestedFor("t2"), (wanted(2, **like),)))
     texts = [each.subnets[0].address_list[0] for each in further.fabric.networks]
     assert texts == ["10.8.1.0/24-1 0", "10.8.2.0/24-2 0"]
     assert further.fabric.address_pools == ()
@@ -167,8 +178,103 @@ def test_what_does_not_fit_is_refused_in_words(
 
 def test_a_network_with_a_machine_on_it_stays() -> None:
     before = estate(logical(network_virtualization=True))
-    made = before.after(making(before, CLOUD, "logical", "test", (wanted(),)))
+    made = before.after(making(before, CLOUD, "logical", TestedFor("test"), (wanted(),)))
     machine = connected("test-network-1")
     busy = Inventory(made.fabric, made.clouds, made.hosts, {machine.machine_id: machine})
     with pytest.raises(RefusedError, match="is connected to"):
         removing(busy, "test")
+
+
+def test_machines_of_one_environment_share_a_network_that_goes_with_the_last() -> None:
+    before = estate(logical(network_virtualization=True))
+    made, users = before, ("vm-1", "vm-2")
+    for user in users:
+        shared = TestedFor(user, environment="plan")
+        made = made.after(making(made, CLOUD, "logical", shared, (wanted(),)))
+        assert making(made, CLOUD, "logical", shared, (wanted(),)).put == ()
+    (network,) = made.fabric.networks
+    assert (network.test_of, network.test_users) == ("plan", users)
+    assert removing(made, "plan").put == (), "no machine has the name of the environment"
+    left = made.after(removing(made, "vm-1"))
+    assert left.fabric.networks[0].test_users == ("vm-2",)
+    assert removing(left, "vm-1").put == ()
+    busy = estate(
+        left.fabric.logical_networks[0], left.fabric.networks, (connected("test-network-1"),)
+    )
+    with pytest.raises(RefusedError, match="connected"):
+        removing(busy, "vm-2")
+    assert left.after(removing(left, "vm-2")) == before
+
+
+def test_a_network_that_is_shared_must_be_there_for_the_cloud_of_each() -> None:
+    before = estate(on_vlans(), reached=("logical",))
+    made = before.after(making(before, CLOUD, "logical", TestedFor("a", "plan"), (wanted(),)))
+    other = CLOUD.model_copy(update={"cloud_id": "other"})
+    with pytest.raises(RefusedError, match="not attached to cloud"):
+        making(made, other, "logical", TestedFor("b", "plan"), (wanted(),))
+    shared = made.after(making(made, CLOUD, "logical", TestedFor("b", "plan"), (wanted(),)))
+    assert shared.fabric.networks[0].test_users == ("a", "b")
+
+
+OWN, OTHER = "10.2.0.20", "10.2.0.10"
+
+
+def replicated(*others: MachineRecord, pools: tuple[AddressPoolRecord, ...] = ()) -> Inventory:
+    """Return a site with a replica that has an address, and its test machine, not connected."""
+    replica = connected("live", "replica")
+    nic = replica.nics[0].model_copy(
+        update={"subnet": "web", "address_type": AddressType.STATIC, "address": OWN}
+    )
+    replica = replica.model_copy(update={"nics": (nic,)})
+    test = connected("none", "test").model_copy(update={"test_machine_of": "replica"})
+    test = test.model_copy(update={"nics": (NicRecord(nic_id="nic-test"),)})
+    networks = tuple(
+        NetworkRecord(
+            network_id=each,
+            name=each,
+            network_type=PLAIN,
+            logical_network="logical",
+            subnets=(SubnetRecord(name="web", address_list=("10.2.0.0/24",)),),
+        )
+        for each in ("live", "drill")
+    )
+    before = estate(logical(), networks, (replica, test, *others))
+    fabric = before.fabric.model_copy(update={"address_pools": pools})
+    reserved = {"p": GrantRecord(pool_id="pool-live", address=OWN, nic_id=nic.nic_id)}
+    return Inventory(fabric, before.clouds, before.hosts, before.machines, reserved)
+
+
+def pool(network_id: str) -> AddressPoolRecord:
+    return AddressPoolRecord(
+        pool_id=f"pool-{network_id}",
+        name=network_id,
+        network_id=network_id,
+        first=OTHER,
+        last="10.2.0.30",
+    )
+
+
+def address_in(inventory: Inventory, network: str | None) -> tuple[str | None, Inventory]:
+    """Connect the test machine; what address it has then, and the site."""
+    after = inventory.after(connecting(inventory, inventory.machines["test"], [network]))
+    again = connecting(after, after.machines["test"], [network])
+    assert after.after(again) == after, "asking again changes nothing"
+    return after.machines["test"].nics[0].address, after
+
+
+def test_a_test_machine_gets_the_address_that_its_replica_would_get_if_it_is_free() -> None:
+    pools = (pool("live"), pool("drill"))
+    before = replicated(pools=pools)
+    found, there = address_in(before, "live")
+    assert (found, there.grants) == (OWN, before.grants)
+    found, drilled = address_in(before, "drill")
+    assert (found, "pool-drill/" + OWN in drilled.grants) == (OWN, True)
+    found, apart = address_in(drilled, None)
+    assert (found, "pool-drill/" + OWN in apart.grants) == (None, False)
+    taken = GrantRecord(pool_id="pool-drill", address=OWN, nic_id="replica-nic")
+    busy = before.after(Edit(put=(taken,)))
+    assert address_in(busy, "drill")[0] == OTHER
+    assert address_in(replicated(), "drill")[0] == OWN, "no pool: nobody else has it"
+    rival = connected("drill", "rival")
+    has_it = rival.nics[0].model_copy(update={"address": OWN})
+    assert address_in(replicated(rival.model_copy(update={"nics": (has_it,)})), "drill")[0] is None

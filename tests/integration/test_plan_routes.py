@@ -1,0 +1,213 @@
+"""The hub's own routes of recovery plans: documents out and in, previews and dry runs by name."""
+
+import io
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from service_hub.domain.protection import Operation
+from service_hub.domain.recovery_plans import GroupType, PlanAction, PlanScript, RecoveryGroup
+from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
+from service_hub.hub_api.looker_routes import looker_routes
+from service_hub.hub_api.plan_routes import PlanDocumentsApi, plan_routes
+from service_hub.hub_api.server_routes import ServersApi
+from service_hub.looker_parts import looker_parts
+from service_hub.plan_ports import PlanContent
+from service_hub.services.plan_documents import PlanDocumentService
+from tests.support.hub_world import HubWorld, hub_world
+from tests.support.injecting import OneVault, injecting
+from tests.support.many_items import Sites, an_item, furnish, item_id
+from tests.unit.arm.arm_estate import KnownTokens
+from tests.unit.arm.arm_hub import prepared_hub
+from tests.unit.arm.arm_use_cases import MemoryServers
+from tests.unit.arm.test_hub_server_routes import MemoryKeys
+from wire_contract.plan_documents import DOCUMENT_BYTES_MAX
+from wire_contract.vocabulary import Direction, Side
+
+V = "/hub/v1/vaults/vault"
+PLAN = f"{V}/plans/Payroll"
+FORWARD = {"failoverDirection": "PrimaryToRecovery"}
+
+
+class Plans:
+    """A hub with a plan of two groups over three machines, and a client of its routes."""
+
+    def __init__(self, world: HubWorld, client: TestClient[web.Request, web.Application]) -> None:
+        self.world = world
+        self._client = client
+
+    async def ask(
+        self, method: str, path: str, data: Any = None, role: str = "good", kind: str = "json"
+    ) -> ClientResponse:
+        """Send a request; `data` that is no bytes as JSON."""
+        headers = {"Authorization": f"Bearer {role}", "Content-Type": f"application/{kind}"}
+        body = data if isinstance(data, bytes) or data is None else json.dumps(data).encode()
+        content = None if body is None else io.BytesIO(body)
+        response = await self._client.request(method, path, headers=headers, data=content)
+        await response.read()
+        return response
+
+    async def answered(self, method: str, path: str, data: Any = None) -> Any:
+        """Return what is answered; it must go well."""
+        response = await self.ask(method, path, data)
+        assert response.status < 300, await response.text()
+        return await response.json()
+
+    async def refused(self, path: str, data: Any, status: int = 400, kind: str = "json") -> str:
+        """Return why a POST is refused."""
+        response = await self.ask("POST", path, data, kind=kind)
+        assert response.status == status, await response.text()
+        return str((await response.json())["error"]["message"])
+
+
+def boot(*numbers: int, **actions: Any) -> RecoveryGroup:
+    members = tuple(item_id(each) for each in numbers)
+    return RecoveryGroup(group_type=GroupType.BOOT, members=members, **actions)
+
+
+KINDS = (Operation.PLANNED_FAILOVER, Operation.TEST_FAILOVER)
+SCRIPT = PlanAction(
+    name="Update DNS",
+    kinds=KINDS,
+    directions=(Direction.PRIMARY_TO_RECOVERY,),
+    script=PlanScript(path="\\RP\\dns.py", side=Side.RECOVERY, seconds=30, undo_path="RP\\u.py"),
+)
+LOOK = PlanAction(name="Look", kinds=(Operation.PLANNED_FAILOVER,), manual="Look at it.")
+GROUPS = (boot(1, 2, before=(SCRIPT,)), boot(3, after=(LOOK,)))
+
+
+@pytest.fixture
+async def plans(tmp_path: Path) -> AsyncIterator[Plans]:
+    async with hub_world(tmp_path) as world:
+        await furnish(world, *(an_item(number) for number in (1, 2, 3)))
+        await world.recovery_plans.save(
+            world.vault,
+            "Payroll",
+            PlanContent(GROUPS, "tokyo-fabric", "osaka-fabric"),
+            world.identity(),
+        )
+        vaults: Any = OneVault(world.vault)
+        door = ServersApi(
+            vaults=vaults,
+            keys=MemoryKeys(),
+            servers=MemoryServers(prepared_hub()),
+            tokens=KnownTokens(),
+            clock=world.clock,
+        )
+        parts = looker_parts(
+            world.store,
+            world.committer,
+            world.clock,
+            fabrics=world.fabrics,
+            checker=world.leaving.checker,
+            plans=world.recovery_plans,
+            archive_directory=tmp_path / "archive",
+            retention=timedelta(days=180),
+        )
+        documents = PlanDocumentService(reader=world.store, plans=world.recovery_plans)
+        application = web.Application()
+        application.add_routes(
+            [
+                *plan_routes(PlanDocumentsApi(door=door, documents=documents)),
+                *looker_routes(parts.api(door)),
+                *injection_routes(InjectionApi(door=door, injections=injecting(world))),
+            ]
+        )
+        async with TestClient(TestServer(application)) as client:
+            yield Plans(world, client)
+
+
+async def saved(plans: Plans, name: str) -> Any:
+    """Return the groups of a plan."""
+    return (await plans.world.recovery_plans.find(plans.world.vault, name)).plan.groups
+
+
+async def test_a_plan_is_exported_changed_and_imported_in_both_forms(plans: Plans) -> None:
+    as_json = await plans.ask("GET", f"{PLAN}/export", role="reading")
+    assert (as_json.status, as_json.content_type) == (200, "application/json")
+    document = await as_json.json()
+    assert (document["name"], document["groups"][2]["machines"]) == ("Payroll", ["web01", "web02"])
+    as_yaml = await plans.ask("GET", f"{PLAN}/export?format=yaml")
+    assert as_yaml.content_type == "application/yaml"
+    text = await as_yaml.text()
+    assert yaml.safe_load(text) == document
+    changed = text.replace("  - web02\n", "").replace("- web03\n", "- WEB03\n  - web02\n")
+    response = await plans.ask("POST", f"{V}/plans/Second/import", changed.encode(), kind="yaml")
+    told = await response.json()
+    assert (response.status, told["plan"]) == (202, "Second"), told
+    await Sites(plans.world).ended(told["job_id"])
+    members = [group.members for group in await saved(plans, "second")][2:]
+    assert members == [(item_id(1),), (item_id(3), item_id(2))]
+    before = await saved(plans, "Payroll")
+    await plans.answered("POST", f"{V}/plans/Second/import", document)
+    assert await saved(plans, "Second") == before
+
+
+async def test_what_cannot_be_imported_is_refused_and_nothing_is_saved(plans: Plans) -> None:
+    document = await plans.answered("GET", f"{PLAN}/export")
+    path = f"{V}/plans/Other/import"
+    unknown = json.loads(json.dumps(document).replace("web03", "db07"))
+    assert "'db07'" in await plans.refused(path, unknown)
+    elsewhere = {**document, "recovery": "Kyoto"}
+    assert "No servers of this vault are called 'Kyoto'" in await plans.refused(path, elsewhere)
+    twice = json.loads(json.dumps(document).replace("web03", "web01"))
+    assert "twice" in await plans.refused(path, twice)
+    many = {**document, "groups": [{"machines": []}] * 8}
+    assert "at most 7 are allowed" in await plans.refused(path, many)
+    assert "isn't valid YAML" in await plans.refused(path, b"a: b: c", kind="yaml")
+    long = b" " * (DOCUMENT_BYTES_MAX + 1)
+    assert f"longer than {DOCUMENT_BYTES_MAX}" in await plans.refused(path, long)
+    assert "64 characters" in await plans.refused(f"{V}/plans/{'n' * 65}/import", document)
+    response = await plans.ask("POST", path, document, role="reading")
+    assert response.status == 403
+    assert (await plans.ask("GET", f"{V}/plans/Other/export")).status == 404
+    assert (await plans.ask("GET", f"{PLAN}/export?format=xml")).status == 400
+
+
+async def test_a_saved_plan_is_previewed_by_name_with_its_groups_and_actions(plans: Plans) -> None:
+    asked = {"operation": "PlannedFailover", "plan": "payroll", "direction": "PrimaryToRecovery"}
+    told = await plans.answered("POST", f"{V}/preview", asked)
+    assert told["allowed"], told["refusal"]
+    tasks = [(each["friendly_name"], each["course"]) for each in told["tasks"]]
+    assert tasks == [
+        ("Recovery plan preflight checks", "checked by the hub"),
+        ("Group 1: pre-steps (1) Update DNS", "runs"),
+        ("Group 1", "runs a job for each machine"),
+        ("Group 2", "runs a job for each machine"),
+        ("Group 2: post-steps (1) Look", "waits for a person"),
+    ]
+    assert [each["target_name"] for each in told["members"]] == ["web01", "web02", "web03"]
+    stopped = {each["words"] for each in told["effects"] if each["action"] == "stopped"}
+    assert len(stopped) == 3
+    refused = await plans.answered("POST", f"{V}/preview", {**asked, "operation": "Commit"})
+    assert (refused["allowed"], refused["refusal"]["code"]) == (False, "25009")
+    for wrong, status in (
+        ({**asked, "target": "x"}, 400),
+        ({**asked, "operation": "ChangePit"}, 400),
+        ({**asked, "plan": "none"}, 404),
+    ):
+        await plans.refused(f"{V}/preview", wrong, status)
+
+
+async def test_an_injection_into_a_plan_is_told_before_it_is_made(plans: Plans) -> None:
+    root = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/v"
+    target = f"{root}/replicationRecoveryPlans/Payroll"
+    event = {"kind": "planned_failover", "target": target, "arguments": FORWARD, "dryRun": True}
+    told = await plans.answered("POST", f"{V}/injections", event)
+    assert told["allowed"]
+    assert [each["target_name"] for each in told["members"]] == ["web01", "web02", "web03"]
+    clean = {"kind": "test_failover_cleanup", "target": target, "dryRun": True}
+    refused = await plans.answered("POST", f"{V}/injections", clean)
+    assert not refused["allowed"]
+    assert "web01" in refused["refusal"]["possible_causes"]
+    busy = await plans.answered("POST", f"{V}/injections", {**event, "dryRun": False})
+    assert busy["jobId"]
+    again = await plans.answered("POST", f"{V}/injections", event)
+    assert again["refusal"]["code"] == "532"

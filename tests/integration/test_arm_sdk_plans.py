@@ -397,4 +397,5 @@ async def test_a_test_network_of_a_plan_that_does_not_fit_is_refused(tmp_path: P
             )
             with pytest.raises(HttpResponseError, match=words):
                 await plans.begin_test_failover(*PLAN, wanted)
-        assert (await plans.get(*PLAN)).properties.current_scenario is None
+        shown: Any = (await plans.get(*PLAN)).properties
+        assert shown.current_scenario is None

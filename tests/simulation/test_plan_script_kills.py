@@ -55,11 +55,9 @@ class WaitingScript:
 
 async def states(plans: PlanWorld) -> list[ProtectionState]:
     """Return the states of both machines."""
-    found: Any = [
-        await plans.world.call(lambda hub, name=name: hub.store.get(ProtectedItem, name))
-        for name in (MACHINE, FURTHER)
-    ]
-    return [each.record.state for each in found]
+    found: Any = await plans.world.call(lambda hub: hub.store.find(ProtectedItem))
+    known = {each.record.id: each.record.state for each in found}
+    return [known[MACHINE], known[FURTHER]]
 
 
 async def test_a_hub_that_is_killed_while_a_script_runs_hears_of_its_end(tmp_path: Path) -> None:

@@ -376,26 +376,3 @@ async def test_a_plan_holds_a_thousand_machines(tmp_path: Path) -> None:
         await furnish(hub.world, *(an_item(each) for each in numbers))
         made = await save(hub, boot(*numbers))
         assert len(made.properties.groups[2].replication_protected_items) == len(numbers)
-
-
-async def test_a_test_network_of_a_plan_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    async with desk(tmp_path) as hub:
-        plans = hub.client.replication_recovery_plans
-        await save(hub, boot(1, 2))
-        cases = {
-            ("VmNetworkAsInput", f"{OSAKA}/replicationNetworks/none"): "7004",
-            ("VmNetworkAsInput", f"{TOKYO}/replicationNetworks/none"): "must be one of the server",
-            ("VmNetworkAsInput", None): "needs the id of a VM network",
-            ("LogicalNetworkAsInput", None): "needs the id of a logical network",
-            ("LogicalNetworkAsInput", f"{OSAKA}/replicationLogicalNetworks/l"): "No machine of",
-        }
-        for (kind, network), words in cases.items():
-            wanted = m.RecoveryPlanTestFailoverInput(
-                properties=m.RecoveryPlanTestFailoverInputProperties(
-                    failover_direction="PrimaryToRecovery", network_type=kind, network_id=network
-                )
-            )
-            with pytest.raises(HttpResponseError, match=words):
-                await plans.begin_test_failover(*PLAN, wanted)
-        shown: Any = (await plans.get(*PLAN)).properties
-        assert shown.current_scenario is None

@@ -16,6 +16,7 @@ from service_hub.domain.jobs import Event, Job, JobError, JobState, RestartReque
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
+    ExtendedInfo,
     FabricInventory,
     MachineObservation,
     OutboxEvent,
@@ -668,8 +669,16 @@ class VaultUseCases(Protocol):
     async def find(self, subscription_id: str, resource_group: str, name: str) -> Vault:
         """Return a vault, names compared without case; NotFoundError."""
 
-    async def retag(self, vault: Vault, tags: dict[str, str]) -> Vault:
-        """Replace the tags of a vault; NotFoundError."""
+    async def retag(self, vault: Vault, tags: dict[str, str], *, only_this: bool = False) -> Vault:
+        """Replace the tags of a vault; NotFoundError.
+
+        `only_this`: PreconditionFailedError where the vault is not as given any more.
+        """
+
+    async def keep_info(
+        self, vault: Vault, info: ExtendedInfo, *, only_this: bool = False
+    ) -> Vault:
+        """Keep a client's extended information with a vault, in the same way."""
 
     async def delete(self, vault: Vault) -> None:
         """Delete a vault with all that it remembers; ConflictError lists its servers."""

@@ -100,6 +100,27 @@ class VaultChangeInput(Input):
     tags: dict[str, str] = Field(max_length=_TAGS_MAX)
 
 
+class UnusedInput(Input):
+    """A body of which nothing is used; it has to be well-formed all the same."""
+
+    properties: dict[str, Any] | None = None
+
+
+class ExtendedInfoProperties(Input):
+    """What old clients keep with a vault; the hub makes no use of it."""
+
+    integrity_key: str | None = None
+    encryption_key: str | None = None
+    encryption_key_thumbprint: str | None = None
+    algorithm: str | None = None
+
+
+class ExtendedInfoInput(Input):
+    """PUT and PATCH of a vault's extended information."""
+
+    properties: ExtendedInfoProperties
+
+
 class CertificateProperties(Input):
     """The public half of a registration certificate, base64 of DER."""
 

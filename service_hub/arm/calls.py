@@ -24,6 +24,7 @@ class Call:
     body: bytes
     url: str
     operator: OperatorIdentity | None = None
+    if_match: str | None = None
 
     def sees(self, vault_id: str) -> bool:
         """Whether a vault is there for who asks."""

@@ -117,6 +117,7 @@ async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity, ri
         body=body,
         url=request.raw_path,
         operator=operator,
+        if_match=request.headers.get("If-Match"),
     )
 
 

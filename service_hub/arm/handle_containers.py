@@ -7,10 +7,12 @@ from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import (
     MappingInput,
     MappingRemovalInput,
+    UnusedInput,
     read,
     refuse_other_providers,
 )
 from service_hub.arm.calls import Answer, Call
+from service_hub.arm.errors import OperationNotSupportedError
 from service_hub.arm.ids import CONTAINERS, FABRICS, MAPPINGS, POLICIES, VaultIds, names_in_id
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
@@ -57,6 +59,42 @@ class ContainerHandlers:
         around = await surroundings(self._api, await self._api.vault(call))
         fabric, cloud = named_cloud(around, call)
         return Answer(body=container_body(around, fabric, cloud))
+
+    async def create(self, call: Call) -> Answer:
+        """Answer with a cloud that is there; clouds are made in VMM."""
+        read(call.body, UnusedInput)
+        try:
+            return await self.get(call)
+        except NotFoundError:
+            raise OperationNotSupportedError(
+                "A cloud isn't made through this interface: create it in VMM. It shows here with"
+                " the server's next inventory; 'refreshProvider' asks for it at once."
+            ) from None
+
+    async def remove(self, call: Call) -> Answer:
+        """Refuse: what VMM has is taken away in VMM; 204 where there is no such cloud."""
+        try:
+            await self.get(call)
+        except NotFoundError:
+            return Answer(HTTPStatus.NO_CONTENT)
+        raise OperationNotSupportedError(
+            "A cloud isn't deleted through this interface: remove its mappings here, then delete it"
+            " in VMM."
+        )
+
+    async def discover(self, call: Call) -> Answer:
+        """Answer 202: the cloud's server is asked for what it manages now."""
+        read(call.body, UnusedInput)
+        vault = await self._api.vault(call)
+        around = await surroundings(self._api, vault)
+        fabric, cloud = named_cloud(around, call)
+        name = fabric.provider.fabric_name
+        job = await self._api.servers.refresh(vault, name, call.identity)
+        return accepted(self._api, vault, job, around.ids.container(name, cloud.cloud_id))
+
+    async def result(self, call: Call) -> Answer:
+        """Answer with the cloud that an operation was about."""
+        return await operation_result(self._api, call, self.get)
 
     async def list_protectable(self, call: Call) -> Answer:
         """Answer with the machines of a cloud that are or could be protected."""

@@ -3,7 +3,9 @@
 from http import HTTPStatus
 
 from service_hub.arm.api import ArmApi
+from service_hub.arm.bodies import UnusedInput, read
 from service_hub.arm.calls import Answer, Call
+from service_hub.arm.errors import OperationNotSupportedError
 from service_hub.arm.handle_fabrics import fabric_handlers, provider_handlers
 from service_hub.arm.ids import PROVIDERS, VaultIds
 from service_hub.arm.long_running import accepted, operation_result
@@ -41,6 +43,35 @@ class ServerHandlers:
         vault = await self._vault(call)
         job = await self._api.servers.refresh(vault, call.folded("fabric"), call.identity)
         return accepted(self._api, vault, job, self._resource(call, vault))
+
+    async def create(self, call: Call) -> Answer:
+        """Answer with a server, or its provider, that is there; nothing makes another one.
+
+        A VMM server comes by its provider's registration (arm-api.md, section 2.2).
+        """
+        read(call.body, UnusedInput)
+        shown = self._providers.get if "provider" in call.names else self._fabrics.get
+        try:
+            return await shown(call)
+        except NotFoundError:
+            raise OperationNotSupportedError(
+                "A VMM server isn't made through this interface: register its provider with a"
+                " registration key of this vault ('provider-agent register'). It then has the name"
+                " that the list of replicationFabrics shows."
+            ) from None
+
+    async def unregister(self, call: Call) -> Answer:
+        """Answer 204 once a disconnected server is forgotten, named by whatever names it."""
+        vault = await self._api.vault(call)
+        named = call.folded("identity")
+        for fabric in await self._api.fabrics.list(vault):
+            server = fabric.provider
+            if named in {
+                each.lower()
+                for each in (server.vmm_id, server.id, server.vmm_fqdn, server.fabric_name)
+            }:
+                await self._api.servers.purge(vault, server.fabric_name)
+        return Answer(HTTPStatus.NO_CONTENT)
 
     async def result(self, call: Call) -> Answer:
         """Answer with the server that an operation was about, 204 where that is deleted."""

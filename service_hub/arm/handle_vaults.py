@@ -6,13 +6,20 @@ from http import HTTPStatus
 from typing import Final
 
 from service_hub.arm.api import ArmApi
-from service_hub.arm.bodies import CertificateInput, VaultChangeInput, VaultInput, read
+from service_hub.arm.bodies import (
+    CertificateInput,
+    ExtendedInfoInput,
+    VaultChangeInput,
+    VaultInput,
+    read,
+)
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.long_running import operation_result, operation_state
 from service_hub.arm.paging import page
-from service_hub.arm.render_vaults import certificate_body, vault_body
+from service_hub.arm.preconditions import matching
+from service_hub.arm.render_vaults import certificate_body, extended_info_body, vault_body
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
-from service_hub.domain.records import Vault
+from service_hub.domain.records import ExtendedInfo, Vault
 
 VAULT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,49}")
 _RESOURCE_GROUP: Final = re.compile(r"[\w.()-]{1,90}")
@@ -30,6 +37,7 @@ class VaultHandlers:
         wanted = read(call.body, VaultInput)
         _check_names(call)
         present = await self._present(call)
+        matching(call, "no etag: there is no such vault" if present is None else _etag(present))
         if present is not None and _place(present.location) != _place(wanted.location):
             raise ConflictError(
                 f"The vault '{present.name}' exists in '{present.location}'; a vault doesn't move."
@@ -49,12 +57,32 @@ class VaultHandlers:
         """Answer with the vault after its tags were replaced."""
         wanted = read(call.body, VaultChangeInput)
         vault = await self._api.vault(call)
-        return Answer(body=vault_body(await self._api.vaults.retag(vault, wanted.tags)))
+        insists = matching(call, _etag(vault))
+        changed = await self._api.vaults.retag(vault, wanted.tags, only_this=insists)
+        return Answer(body=vault_body(changed))
+
+    async def extended_info(self, call: Call) -> Answer:
+        """Answer with what clients keep with the vault."""
+        return Answer(body=extended_info_body(await self._api.vault(call)))
+
+    async def set_extended_info(self, call: Call) -> Answer:
+        """Answer with it after it was replaced (PUT), or changed where the body says so (PATCH)."""
+        wanted = read(call.body, ExtendedInfoInput).properties
+        vault = await self._api.vault(call)
+        insists = False
+        if call.if_match is not None:
+            insists = matching(call, extended_info_body(vault)["eTag"])
+        sent = wanted.model_dump(exclude_none=True)
+        if call.identity.method == "PATCH" and vault.extended_info is not None:
+            sent = vault.extended_info.model_dump(exclude_none=True) | sent
+        changed = await self._api.vaults.keep_info(vault, ExtendedInfo(**sent), only_this=insists)
+        return Answer(body=extended_info_body(changed))
 
     async def delete(self, call: Call) -> Answer:
         """Answer 204, also where there is no such vault; 409 with the servers that are in it."""
         vault = await self._present(call)
         if vault is not None:
+            matching(call, _etag(vault))
             await self._api.vaults.delete(vault)
         return Answer(HTTPStatus.NO_CONTENT)
 
@@ -106,6 +134,11 @@ def _check_names(call: Call) -> None:
     ):
         if not pattern.fullmatch(call.name(segment)):
             raise InvalidRequestError(f"The name '{segment}' in the path must be {rule}.", segment)
+
+
+def _etag(vault: Vault) -> str:
+    etag: str = vault_body(vault)["etag"]
+    return etag
 
 
 def _place(location: str) -> str:

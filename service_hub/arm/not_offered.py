@@ -27,14 +27,9 @@ class Missing:
     says: str
 
 
-_FABRICS = (
-    "A server is made by its provider's registration and can't be changed through this interface in"
-    " this version. POST to the fabric's 'remove' deletes a connected server, DELETE of the fabric"
-    " one that is disconnected."
-)
-_REFRESH = (
-    "Discovery can't be asked for by cloud in this version: POST to the provider's"
-    " 'refreshProvider', which reads all of a server anew."
+_CERTIFICATE = (
+    "A server's certificate isn't renewed through this interface in this version: its provider does"
+    " it by itself when two thirds of the time have passed."
 )
 _JOB_EXPORT = (
     "Jobs aren't exported through this interface in this version. The hub's own route does it:"
@@ -49,25 +44,10 @@ _EVENTS = "Alert settings aren't part of this version. Look at replicationEvents
 LATER: Final = (
     Missing(("PATCH",), paths.ITEM, _RECOVERY),
     Missing(("POST",), f"{paths.ITEM}/resolveHealthErrors", _RECOVERY),
-    Missing(("PUT",), paths.FABRIC, _FABRICS),
-    *(
-        Missing(("POST",), f"{paths.FABRIC}/{verb}", _FABRICS)
-        for verb in ("checkConsistency", "renewCertificate")
-    ),
-    Missing(("PUT",), paths.PROVIDER, _FABRICS),
-    Missing(("PUT",), paths.CONTAINER, _FABRICS),
-    Missing(("POST",), f"{paths.CONTAINER}/remove", _FABRICS),
-    Missing(("POST",), f"{paths.CONTAINER}/discoverProtectableItem", _REFRESH),
+    Missing(("POST",), f"{paths.FABRIC}/renewCertificate", _CERTIFICATE),
     Missing(("POST",), f"{paths.JOBS}/export", _JOB_EXPORT),
     Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),
     Missing(("GET", "PUT"), paths.VAULT + "/replicationAlertSettings/{setting}", _EVENTS),
-    Missing(("DELETE",), paths.VAULT + "/registeredIdentities/{identity}", _FABRICS),
-    Missing(
-        ("GET", "PUT", "PATCH"),
-        f"{paths.VAULT}/extendedInformation/vaultExtendedInfo",
-        "A vault has no extended information in this version: registration certificates are"
-        " uploaded under 'certificates'.",
-    ),
 )
 
 _NOT_HERE = (

@@ -13,6 +13,8 @@ NAMESPACE: Final = "/providers/Microsoft.RecoveryServices"
 VAULTS: Final = f"{NAMESPACE}/vaults"
 VAULT: Final = GROUP + VAULTS + "/{vault}"
 
+EXTENDED_INFO: Final = VAULT + "/extendedInformation/vaultExtendedInfo"
+IDENTITY: Final = VAULT + "/registeredIdentities/{identity}"
 POLICIES: Final = f"{VAULT}/replicationPolicies"
 POLICY: Final = POLICIES + "/{policy}"
 PLANS: Final = f"{VAULT}/replicationRecoveryPlans"

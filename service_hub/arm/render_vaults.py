@@ -6,12 +6,15 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic.alias_generators import to_camel
 
 from service_hub.arm.ids import PROVIDER_NAMESPACE, VaultIds
 from service_hub.arm.times import fine_time
+from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import Vault
 from service_hub.ports import UploadedKey
 
+EXTENDED_INFO: Final = "vaultExtendedInfo"
 AUTHENTICATION_TYPE: Final = "AzureActiveDirectory"
 
 
@@ -30,6 +33,20 @@ def vault_body(vault: Vault) -> dict[str, Any]:
         "properties": {"provisioningState": "Succeeded"},
     }
     return {**body, "etag": f'"{_digest(body)}"'}
+
+
+def extended_info_body(vault: Vault) -> dict[str, Any]:
+    """Return a vault's extended information; NotFoundError while nobody kept any."""
+    if vault.extended_info is None:
+        raise NotFoundError(EXTENDED_INFO)
+    kept = vault.extended_info.model_dump(exclude_none=True)
+    body: dict[str, Any] = {
+        "id": f"{vault_body(vault)['id']}/extendedInformation/{EXTENDED_INFO}",
+        "name": EXTENDED_INFO,
+        "type": f"{PROVIDER_NAMESPACE}/vaults/extendedInformation",
+        "properties": {to_camel(name): value for name, value in kept.items()},
+    }
+    return {**body, "eTag": f'"{_digest(body)}"'}
 
 
 def certificate_body(vault: Vault, uploaded: UploadedKey) -> dict[str, Any]:

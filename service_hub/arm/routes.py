@@ -47,6 +47,7 @@ from service_hub.arm.not_offered import (
     not_supported,
     unknown,
 )
+from service_hub.arm.preconditions import without_versions
 from service_hub.arm.rights import right_of
 from service_hub.domain.access import Right
 from service_hub.domain.protection import Operation
@@ -89,6 +90,8 @@ class Route:
     method: str
     path: str
     handler: Handler
+    versioned: bool = False
+    """Whether the resource has an etag, which the handler compares with If-Match."""
 
 
 def working_routes(api: ArmApi) -> list[Route]:
@@ -140,7 +143,8 @@ def arm_routes(api: ArmApi) -> list[GuardedRoute]:
 
 
 def _guarded(api: ArmApi, route: Route, right: Right) -> GuardedRoute:
-    handler = guarded(api, route.handler, right)
+    inner = route.handler if route.versioned else without_versions(route.handler)
+    handler = guarded(api, inner, right)
     return GuardedRoute(route.method, paths.folded(route.path), handler, right)
 
 
@@ -150,9 +154,12 @@ def _vault_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.SUBSCRIPTION + paths.VAULTS, vaults.list_by_subscription),
         Route("GET", paths.GROUP + paths.VAULTS, vaults.list_by_resource_group),
         Route("GET", paths.VAULT, vaults.get),
-        Route("PUT", paths.VAULT, vaults.create),
-        Route("PATCH", paths.VAULT, vaults.change),
-        Route("DELETE", paths.VAULT, vaults.delete),
+        Route("PUT", paths.VAULT, vaults.create, versioned=True),
+        Route("PATCH", paths.VAULT, vaults.change, versioned=True),
+        Route("DELETE", paths.VAULT, vaults.delete, versioned=True),
+        Route("GET", paths.EXTENDED_INFO, vaults.extended_info),
+        Route("PUT", paths.EXTENDED_INFO, vaults.set_extended_info, versioned=True),
+        Route("PATCH", paths.EXTENDED_INFO, vaults.set_extended_info, versioned=True),
         Route("PUT", paths.CERTIFICATE, vaults.upload_certificate),
         Route("GET", paths.VAULT_OPERATION_STATE, vaults.operation_state),
         Route("GET", paths.VAULT + paths.RESULT, vaults.result),
@@ -203,6 +210,10 @@ def _fabric_routes(api: ArmApi) -> list[Route]:
     return [
         Route("GET", paths.FABRICS, fabrics.list),
         Route("GET", paths.FABRIC, fabrics.get),
+        Route("PUT", paths.FABRIC, servers.create),
+        Route("PUT", paths.PROVIDER, servers.create),
+        Route("POST", f"{paths.FABRIC}/checkConsistency", servers.refresh),
+        Route("DELETE", paths.IDENTITY, servers.unregister),
         Route("GET", paths.VAULT + paths.PROVIDERS, providers.list),
         Route("GET", paths.FABRIC + paths.PROVIDERS, providers.list_by_fabric),
         Route("GET", paths.PROVIDER, providers.get),
@@ -249,6 +260,10 @@ def _container_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.VAULT + paths.CONTAINERS, containers.list),
         Route("GET", paths.FABRIC + paths.CONTAINERS, containers.list_by_fabric),
         Route("GET", paths.CONTAINER, containers.get),
+        Route("PUT", paths.CONTAINER, containers.create),
+        Route("POST", f"{paths.CONTAINER}/remove", containers.remove),
+        Route("POST", f"{paths.CONTAINER}/discoverProtectableItem", containers.discover),
+        Route("GET", paths.CONTAINER + paths.RESULT, containers.result),
         Route("GET", paths.PROTECTABLE_ITEMS, containers.list_protectable),
         Route("GET", paths.PROTECTABLE_ITEM, containers.get_protectable),
         Route("GET", paths.VAULT + paths.MAPPINGS, mappings.list),

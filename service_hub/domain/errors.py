@@ -71,6 +71,10 @@ class ConflictError(DomainError):
     """The request contradicts what exists."""
 
 
+class PreconditionFailedError(DomainError):
+    """The client insists on a version that what it wants to change is not at."""
+
+
 class ApprovalPendingError(DomainError):
     """The server is known already: an operator decides whether the new key is its own."""
 

@@ -24,6 +24,15 @@ class Record(Immutable):
     vault_id: str
 
 
+class ExtendedInfo(Immutable):
+    """What old clients keep with a vault; the hub makes no use of it."""
+
+    integrity_key: str | None = None
+    encryption_key: str | None = None
+    encryption_key_thumbprint: str | None = None
+    algorithm: str | None = None
+
+
 class Vault(Record):
     """The top container of one disaster-recovery estate; `id` = `vault_id` is a GUID."""
 
@@ -38,6 +47,7 @@ class Vault(Record):
     tags: dict[str, str] = Field(default_factory=dict)
     sku_name: str = "Standard"
     requires_operator_signature: bool = False
+    extended_info: ExtendedInfo | None = None
 
 
 class RegistrationKey(Record):

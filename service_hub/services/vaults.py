@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from service_hub.domain.durations import duration_id
-from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
+from service_hub.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionFailedError,
+)
 from service_hub.domain.jobs import Job
 from service_hub.domain.looker_records import LearningPlace, TaskReceipt, UsualDuration
 from service_hub.domain.records import (
     Alert,
     ContainerMapping,
+    ExtendedInfo,
     Provider,
     RegistrationKey,
     ReplicationPolicy,
@@ -126,12 +132,26 @@ class VaultService:
             columns["resource_group"] = resource_group
         return [found.record for found in await self._reader.find(Vault, **columns)]
 
-    async def retag(self, vault: Vault, tags: dict[str, str]) -> Vault:
+    async def retag(self, vault: Vault, tags: dict[str, str], *, only_this: bool = False) -> Vault:
         """Replace the tags of a vault."""
+        return await self._change(vault, {"tags": tags}, only_this=only_this)
+
+    async def keep_info(
+        self, vault: Vault, info: ExtendedInfo, *, only_this: bool = False
+    ) -> Vault:
+        """Keep a client's extended information with a vault."""
+        return await self._change(vault, {"extended_info": info}, only_this=only_this)
+
+    async def _change(self, vault: Vault, update: dict[str, Any], *, only_this: bool) -> Vault:
         found = await self._reader.get(Vault, vault.id)
         if found is None:
             raise NotFoundError(vault.name)
-        changed = found.record.model_copy(update={"tags": tags})
+        if only_this and found.record != vault:
+            raise PreconditionFailedError(
+                f"The vault '{vault.name}' was changed in the meantime. Get it anew, and change"
+                " that."
+            )
+        changed = found.record.model_copy(update=update)
         await self._committer.commit(Change(saves=(Save(changed, found.version),)))
         return changed
 

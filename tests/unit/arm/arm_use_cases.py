@@ -32,6 +32,7 @@ from service_hub.domain.planning import (
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import (
     ContainerMapping,
+    ExtendedInfo,
     ProtectedItem,
     RegistrationKey,
     ReplicationPolicy,
@@ -108,8 +109,18 @@ class MemoryVaults:
             and (resource_group or vault.resource_group).lower() == vault.resource_group.lower()
         ]
 
-    async def retag(self, vault: Vault, tags: dict[str, str]) -> Vault:
+    async def keep_info(
+        self, vault: Vault, info: ExtendedInfo, *, only_this: bool = False
+    ) -> Vault:
+        """Keep extended information."""
+        del only_this
+        changed = vault.model_copy(update={"extended_info": info})
+        self.hub.vaults[vault.name.lower()] = changed
+        return changed
+
+    async def retag(self, vault: Vault, tags: dict[str, str], *, only_this: bool = False) -> Vault:
         """Replace the tags of a vault."""
+        del only_this
         changed = vault.model_copy(update={"tags": tags})
         self.hub.vaults[vault.name.lower()] = changed
         return changed

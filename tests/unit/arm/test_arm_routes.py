@@ -25,16 +25,24 @@ API = arm_api(MemoryHub(), "https://hub.example")
 DOCUMENT = Path(__file__).parents[3] / "docs" / "arm-surface.md"
 
 WORKING_BUILDERS = {
-    "replication_fabrics": ("get", "list", "delete", "purge"),
+    "replication_fabrics": ("get", "list", "create", "delete", "purge", "check_consistency"),
     "replication_recovery_services_providers": (
         "get",
         "list",
         "list_by_replication_fabrics",
         "delete",
         "purge",
+        "create",
         "refresh_provider",
     ),
-    "replication_protection_containers": ("get", "list", "list_by_replication_fabrics"),
+    "replication_protection_containers": (
+        "get",
+        "list",
+        "list_by_replication_fabrics",
+        "create",
+        "delete",
+        "discover_protectable_item",
+    ),
     "replication_protectable_items": ("get", "list_by_replication_protection_containers"),
     "replication_protection_container_mappings": (
         "delete",
@@ -111,6 +119,8 @@ WORKING_BUILDERS = {
         "list_by_resource_group",
     ),
     "vault_certificates": ("create",),
+    "vault_extended_info": ("get", "create_or_update", "update"),
+    "registered_identities": ("delete",),
     "recovery_services": ("get_operation_status", "get_operation_result"),
 }
 """What must do what it says in this version; everything else must be refused by name."""

@@ -6,18 +6,18 @@ from http import HTTPStatus
 from typing import Final
 
 from service_hub.arm.api import ArmApi
-from service_hub.arm.bodies import (
-    CertificateInput,
-    ExtendedInfoInput,
-    VaultChangeInput,
-    VaultInput,
-    read,
-)
+from service_hub.arm.bodies import read
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.long_running import operation_result, operation_state
 from service_hub.arm.paging import page
 from service_hub.arm.preconditions import matching
 from service_hub.arm.render_vaults import certificate_body, extended_info_body, vault_body
+from service_hub.arm.vault_bodies import (
+    CertificateInput,
+    ExtendedInfoInput,
+    VaultChangeInput,
+    VaultInput,
+)
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.records import ExtendedInfo, Vault
 

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service_hub.arm.bodies import (
-    CertificateInput,
     CleanupInput,
     DisableInput,
     EnableInput,
@@ -19,10 +18,10 @@ from service_hub.arm.bodies import (
     ResumeInput,
     TestFailoverInput,
     UnplannedFailoverInput,
-    VaultInput,
     read,
 )
 from service_hub.arm.routes import working_routes
+from service_hub.arm.vault_bodies import CertificateInput, VaultInput
 from service_hub.domain.errors import InvalidRequestError
 from tests.unit.arm.arm_estate import (
     CLOUDS,

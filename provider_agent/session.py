@@ -244,11 +244,19 @@ class Session:
             bound.error("epoch_not_obeyed", cause=reason)
         return True
 
+    async def _tell_fabric(self) -> None:
+        """Tell the fabric that the hub was heard; its hosts may stop guests without that."""
+        try:
+            await self._driver.hub_heard()
+        except FabricError as error:
+            log.info("hub_contact_not_told", cause=str(error))
+
     async def _one_beat(self) -> None:
         last = await self._journal.position()
         answer = await self._hub.heartbeat(
             Heartbeat(boot_id=self.boot_id, last=last, fabric_reachable=self.fabric_reachable)
         )
+        await self._tell_fabric()
         ahead = self._clock.now() - answer.server_time
         if abs(ahead) > CLOCK_TOLERANCE:
             log.error(

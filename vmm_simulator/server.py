@@ -19,6 +19,7 @@ from vmm_simulator.journal import Journal
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.monitoring_interface import MonitoringInterface
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
+from vmm_simulator.self_fencing import SelfFencing
 from vmm_simulator.service import VmmService
 from vmm_simulator.service_interface import ServiceInterface
 from vmm_simulator.store import InventoryStore
@@ -29,6 +30,7 @@ from wire_contract.paths import (
     VMM_CLOUD,
     VMM_CLOUD_VERB,
     VMM_HOST_REQUESTS,
+    VMM_HUB_CONTACT,
     VMM_INVENTORY,
     VMM_MACHINE,
     VMM_MACHINE_VERB,
@@ -49,8 +51,14 @@ class VmmInterface:
     """Handlers of the VMM interface: parse, call, render."""
 
     def __init__(
-        self, fabric: Fabric, commands: Commands, lookout: Lookout, service: VmmService
+        self,
+        fabric: Fabric,
+        commands: Commands,
+        lookout: Lookout,
+        service: VmmService,
+        fencing: SelfFencing,
     ) -> None:
+        self._fencing = fencing
         self._fabric = fabric
         self._commands = commands
         self._lookout = lookout
@@ -61,6 +69,7 @@ class VmmInterface:
         yield from ServiceInterface(self._service, self._lookout).routes()
         for route in FabricInterface(self._fabric.store, self._lookout).routes():
             yield web.get(route.path, self._while_running(route.handler))
+        yield web.put(VMM_HUB_CONTACT, self._while_running(self.hub_contact))
         yield web.get(VMM_INVENTORY, self._while_running(self.inventory))
         yield web.get(VMM_MACHINES, self._while_running(self.machines))
         yield web.get(VMM_MACHINE, self._while_running(self.machine))
@@ -76,6 +85,12 @@ class VmmInterface:
             return await handler(request)
 
         return guarded
+
+    async def hub_contact(self, request: web.Request) -> web.Response:
+        """The provider has just had an answer of the hub: who is watched has not been cut off."""
+        del request
+        self._fencing.hub_heard()
+        return web.json_response({})
 
     async def inventory(self, request: web.Request) -> web.Response:
         """Everything that the VMM server manages."""

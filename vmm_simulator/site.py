@@ -35,6 +35,7 @@ from vmm_simulator.monitoring_interface import MonitoringInterface
 from vmm_simulator.outage import Outage
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.run_as import RunAsStore
+from vmm_simulator.self_fencing import SelfFencing
 from vmm_simulator.server import Management, VmmInterface
 from vmm_simulator.service import VmmService
 from vmm_simulator.store import InventoryStore
@@ -129,7 +130,7 @@ async def open_site(
             commands.holding,
         )
         estate = EstateInterface(control, lookout, service)
-        interface = VmmInterface(fabric, commands, lookout, service)
+        interface = VmmInterface(fabric, commands, lookout, service, _fencing(fabric, group))
         management = Management(
             store,
             journal,
@@ -156,6 +157,13 @@ async def open_site(
             vmm_port=vmm_port,
             management_port=management_port,
         )
+
+
+def _fencing(fabric: Fabric, group: asyncio.TaskGroup) -> SelfFencing:
+    """Return what stops sources that hear from nobody; it watches from now on."""
+    fencing = SelfFencing(fabric)
+    group.create_task(fencing.run(), name="self-fencing")
+    return fencing
 
 
 async def _inventory(settings: SimulatorSettings, journal: Journal) -> InventoryStore:

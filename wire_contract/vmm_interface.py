@@ -224,13 +224,18 @@ class ReplicationStatisticsView(WireModel):
 
 
 class ReplicationSettingsView(WireModel):
-    """What a relationship was set to; a laboratory may replicate more often than it says."""
+    """What a relationship was set to; a laboratory may replicate more often than it says.
+
+    `self_fence_seconds`: its source stops by itself when it has reached neither hub nor replica for
+    so long; null: never.
+    """
 
     interval_seconds: int
     recovery_points: int = 0
     application_consistent_hours: int = 0
     compression: bool = False
     authentication: str = "certificate"
+    self_fence_seconds: int | None = None
 
 
 class ReplicationView(WireModel):

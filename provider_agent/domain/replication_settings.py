@@ -42,5 +42,6 @@ def _differs(expected: Expected, found: ReplicationView, *, is_2012: bool) -> st
         differs("application_consistent_hours", hours, settings.application_consistent_hours),
         differs("compression", asked.get("compression"), settings.compression),
         differs("authentication", asked.get("authentication"), settings.authentication),
+        differs("self_fence_seconds", asked.get("self_fence_seconds"), settings.self_fence_seconds),
         differs("peer_port", asked.get("replica_port"), found.peer_port),
     )

@@ -72,3 +72,6 @@ class FabricDriver(Protocol):
 
     async def host_requests(self, cloud_id: str) -> tuple[HostCertificateRequest, ...]:
         """Return a certificate request of every host of the cloud; the keys stay on the hosts."""
+
+    async def hub_heard(self) -> None:
+        """Tell the fabric that the hub has just answered: its hosts are not cut off from it."""

@@ -117,6 +117,10 @@ class SimulatedVmm:
         answer = await self.request("GET", path, READ_SECONDS_MAX)
         return parse_answer(_HostRequests, answer, path).requests
 
+    async def hub_heard(self) -> None:
+        """Tell it that the hub has just answered."""
+        await self.request("PUT", paths.VMM_HUB_CONTACT, READ_SECONDS_MAX, body=b"{}")
+
     async def changed(self, after: int | None, seconds: float) -> int:
         """Return the change number, once it is another than `after` or the time is over."""
         query = {} if after is None else {"after": str(after), "seconds": f"{seconds:.3f}"}

@@ -102,6 +102,7 @@ class PolicyProviderInput(Input):
     replication_port: int | None = Field(default=None, ge=0, le=65_535)
     allowed_authentication_type: Literal[1, 2] | None = None
     replica_deletion: Literal["Required", "NotRequired"] | None = None
+    self_fence_seconds: int | None = Field(default=None, ge=0, le=INTEGER_MAX)
 
 
 class PolicyProperties(Input):

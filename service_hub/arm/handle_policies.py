@@ -85,6 +85,7 @@ def _settings(wanted: PolicyProviderInput) -> dict[str, Any]:
         "replica_deletion_required": (
             wanted.replica_deletion and wanted.replica_deletion == "Required"
         ),
+        "self_fence_seconds": wanted.self_fence_seconds,
     }
     settings = {name: value for name, value in named.items() if value is not None}
     return {"provider_type": wanted.instance_type, **settings}

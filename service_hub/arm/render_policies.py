@@ -42,6 +42,9 @@ def _settings(policy: ReplicationPolicy) -> dict[str, Any]:
             _DELETE_REPLICA if policy.replica_deletion_required else _KEEP_REPLICA
         ),
     }
+    if policy.self_fence_seconds:
+        # No property of the dialect: the official SDK passes over it.
+        settings["selfFenceSeconds"] = policy.self_fence_seconds
     if policy.online_start_time:
         settings["onlineReplicationStartTime"] = policy.online_start_time
     return settings

@@ -44,6 +44,12 @@ from service_hub.domain.records import (
     ReplicationPolicy,
 )
 from service_hub.domain.scenarios import SCENARIOS, TaskSpec
+from service_hub.domain.self_fence import (
+    SELF_FENCE_FOLLOWS,
+    SELF_FENCE_TASK,
+    waiting_facts,
+    waiting_specs,
+)
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Direction, Side
 
@@ -140,7 +146,7 @@ def plan_item_job(
         offline=_is_offline(plan, operation),
         deletes=deletes,
         takes_over=item.taken_over,
-    )
+    ) + waiting_specs(operation, plan.policy)
     adapters = adapters_for(item, operation, direction, plan.mapped)
     return Job(
         id=identity.job_id,
@@ -187,6 +193,9 @@ def _task_ids(key: str, own: Sequence[TaskSpec]) -> list[str]:
     """Return the tasks of a job; one that the plan does not have follows its first check."""
     first, *rest = [spec.task_id for spec in SCENARIOS[key].tasks]
     more = [spec.task_id for spec in own if spec.task_id not in {first, *rest}]
+    if more == [SELF_FENCE_TASK]:
+        place = rest.index(SELF_FENCE_FOLLOWS) + 1
+        return [first, *rest[:place], *more, *rest[place:]]
     return [first, *more, *rest]
 
 
@@ -227,6 +236,7 @@ def _context(
         },
         "settings": _settings(plan, operation),
         **_offline_folders(plan, operation),
+        **waiting_facts(operation, policy),
         "servers": {
             Side.PRIMARY.value: plan.primary.vmm_id,
             Side.RECOVERY.value: plan.recovery.vmm_id,

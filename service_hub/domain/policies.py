@@ -24,6 +24,9 @@ RECOVERY_POINTS_MAX: Final = {HYPERV_2012: 15, HYPERV_2012_R2: 24}
 APPLICATION_CONSISTENT_HOURS_MAX: Final = 12
 KERBEROS: Final = 1
 CERTIFICATE: Final = 2
+SELF_FENCE_SECONDS_MAX: Final = 3_600
+"""An unplanned failover waits as long; who waits for hours has another plan."""
+
 PORT_MIN, PORT_MAX = 1, 65_535
 PATH_CHARACTERS_MAX: Final = 900
 """With the folder of a machine below it, a path stays within what a fabric takes (1,024)."""
@@ -86,6 +89,7 @@ def relationship_settings(
         "application_consistent_hours": hours if hours < points else 0,
         "compression": policy.compression,
         "authentication": authentication_of(policy),
+        **({"self_fence_seconds": policy.self_fence_seconds} if policy.self_fence_seconds else {}),
     }
 
 
@@ -181,6 +185,11 @@ _RULES: Final[
         lambda _: "is 0 (off) to 12",
     ),
     (_HOURS, _hours_exceed_points, lambda _: "must be less than recoveryPoints"),
+    (
+        "selfFenceSeconds",
+        lambda it: not 0 <= it.self_fence_seconds <= SELF_FENCE_SECONDS_MAX,
+        lambda _: f"is 0 (off) to {SELF_FENCE_SECONDS_MAX}",
+    ),
     (
         "replicationPort",
         lambda it: not PORT_MIN <= it.replication_port <= PORT_MAX,

@@ -230,6 +230,8 @@ class ReplicationPolicy(Record):
     replication_port: int = 8084
     allowed_authentication_type: Literal[1, 2] = 2
     replica_deletion_required: bool = False
+    self_fence_seconds: int = 0
+    """A source that reaches neither hub nor replica for so long stops by itself; 0: never."""
 
 
 class ContainerMapping(Record):

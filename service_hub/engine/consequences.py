@@ -23,6 +23,7 @@ from service_hub.domain.planning import (
 )
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
 from service_hub.domain.replication_events import events_of_job
+from service_hub.domain.self_fence import SELF_FENCE_TASK
 from service_hub.engine.held_jobs import Fed, HeldJob, Related
 from service_hub.ports import (
     NOTHING,
@@ -191,7 +192,11 @@ class Consequences:
         """Return who is told that its copy got the authority back."""
         if before is None or after is None or before.item is None or after.item is None:
             return []
-        provider_id = provider_to_refresh(before.item.record, after.item.record)
+        was, now_is = before.item.record, after.item.record
+        provider_id = provider_to_refresh(was, now_is)
+        if was.authority is not now_is.authority and job.run(SELF_FENCE_TASK) is not None:
+            # A source that still hears the hub does not stop by itself: it is told.
+            provider_id = was.provider_at(was.authority)
         if provider_id is None:
             return []
         return [self._refresh(job, provider_id, now, REFRESH_LIFETIME)]

@@ -1,11 +1,22 @@
 """Gathers the facts for the hub's own checks; the checks themselves are domain.checks."""
 
+import asyncio
+from typing import Final
+
+import structlog
+
 from service_hub.domain.checks import SideFacts, check_item_job, check_pairing_job
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.records import MachineObservation, ProtectedItem
+from service_hub.domain.self_fence import SELF_FENCE_TASK, has_stopped, waits_until
 from service_hub.ports import Clock, Reader
 from service_hub.services.fabrics import FabricService
 from wire_contract.vocabulary import Side
+
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether a source has stopped."""
+
+log = structlog.get_logger(__name__)
 
 
 class PrerequisitesService:
@@ -18,7 +29,10 @@ class PrerequisitesService:
 
     async def check(self, job: Job, task_id: str) -> JobError | None:
         """Return why the job must stop at one of the hub's own tasks, or None."""
-        del task_id  # Every check of a scenario looks at the same facts, at its own moment.
+        if task_id == SELF_FENCE_TASK:
+            await self._source_stopped(job)
+            return None
+        # Every other check of a scenario looks at the same facts, at its own moment.
         is_plan = job.operation is None and bool(job.own_specs)
         if not job.providers or is_plan:
             # A plan's items are checked by their own jobs, its scripts by who runs them.
@@ -28,6 +42,20 @@ class PrerequisitesService:
         if job.operation is None:
             return check_pairing_job(job, sides, now)
         return check_item_job(job, sides, now)
+
+    async def _source_stopped(self, job: Job) -> None:
+        """Return once the source of an unplanned failover has stopped, told or by itself.
+
+        Begun again after a kill it waits until the same moment: that follows from what is stored.
+        """
+        until = waits_until(job)
+        source = job.direction.place(Side.PRIMARY)
+        while until is not None and (left := (until - self._clock.now()).total_seconds()) > 0:
+            seen = await self._observation(job, source)
+            if seen is not None and has_stopped(job, seen.machine, seen.observed_at):
+                log.info("source_seen_off", job_id=job.id)
+                return
+            await asyncio.sleep(min(left, LOOK_SECONDS))
 
     async def _facts(self, job: Job, side: Side) -> SideFacts:
         facts = await self._fabrics.facts_by_id(job.providers[side])

@@ -27,6 +27,7 @@ from service_hub.domain.preview import (
 )
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import MachineObservation, ProtectedItem, Provider
+from service_hub.domain.self_fence import SELF_FENCE_TASK
 from service_hub.domain.servers import CHECKING_TASKS, title_of
 from service_hub.domain.split_brain import SourceChanges, choice_of
 from service_hub.looker_ports import ExpectedDuration, Preview, PreviewTask
@@ -108,6 +109,8 @@ class PreviewTelling:
         for task in job.tasks:
             # The last of the hub's own tasks on a server deletes it: that is nothing to ask for.
             checks = job.operation is not None or task.task_id in CHECKING_TASKS
+            # To wait for the source is nothing to ask for either.
+            checks = checks and task.task_id != SELF_FENCE_TASK
             if checks and job.spec(task.task_id).is_check:
                 error = await self._checker.check(job, task.task_id)
                 if error is not None:

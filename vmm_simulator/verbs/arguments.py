@@ -59,6 +59,7 @@ class UpdateReplication(WireModel):
     application_consistent_hours: int = Field(ge=0, le=12)
     compression: bool
     authentication: Authentication
+    self_fence_seconds: int | None = Field(default=None, ge=1, le=86_400)
     replica_port: Port
     relationship_ids: tuple[Identity, ...] | None = Field(
         default=None, max_length=RELATIONSHIPS_MAX
@@ -135,6 +136,7 @@ class _Policy(WireModel):
     application_consistent_hours: int = Field(default=0, ge=0, le=12)
     compression: bool = False
     authentication: Authentication = Authentication.CERTIFICATE
+    self_fence_seconds: int | None = Field(default=None, ge=1, le=86_400)
     bypass_proxy: bool = False
     consistency_group: Identity | None = None
     window: Window = Window()

@@ -77,6 +77,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
                 recovery_points=arguments.recovery_points,
                 application_consistent_hours=arguments.application_consistent_hours,
                 compression=arguments.compression,
+                self_fence_seconds=arguments.self_fence_seconds,
                 consistency_group=arguments.consistency_group,
                 window=arguments.window,
             )
@@ -93,6 +94,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
             authentication=arguments.authentication,
+            self_fence_seconds=arguments.self_fence_seconds,
             bypass_proxy=arguments.bypass_proxy,
             consistency_group=arguments.consistency_group,
             window=arguments.window,

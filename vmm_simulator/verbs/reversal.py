@@ -153,6 +153,7 @@ def _as_primary(
         application_consistent_hours=arguments.application_consistent_hours,
         compression=arguments.compression,
         authentication=arguments.authentication,
+        self_fence_seconds=arguments.self_fence_seconds,
         bypass_proxy=arguments.bypass_proxy,
         consistency_group=arguments.consistency_group,
         window=arguments.window,

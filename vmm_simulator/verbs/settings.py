@@ -74,5 +74,6 @@ def _settings(call: Call[UpdateReplication], version: str) -> dict[str, object]:
         "application_consistent_hours": asked.application_consistent_hours,
         "compression": asked.compression,
         "authentication": asked.authentication,
+        "self_fence_seconds": asked.self_fence_seconds,
         "peer_port": asked.replica_port,
     }

@@ -55,6 +55,7 @@ class RelationshipRecord(Record):
     application_consistent_hours: int = 0
     compression: bool = False
     authentication: Authentication = Authentication.CERTIFICATE
+    self_fence_seconds: int | None = None
     bypass_proxy: bool = False
     consistency_group: str | None = None
     window: Window = Window()

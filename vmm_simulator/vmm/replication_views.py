@@ -91,6 +91,7 @@ def replication_view(machine: MachineRecord, facts: LiveFacts) -> ReplicationVie
             application_consistent_hours=relationship.application_consistent_hours,
             compression=relationship.compression,
             authentication=relationship.authentication.value,
+            self_fence_seconds=relationship.self_fence_seconds,
         ),
         statistics=_statistics(statistics, facts),
         health_codes=tuple(_code(each, machine, facts) for each in codes(judged)),

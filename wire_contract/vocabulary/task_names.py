@@ -201,6 +201,9 @@ TASKS: Final[Mapping[str, TaskRow]] = {
         "Prerequisites check for updating the replication policy",
         "ours",
     ),
+    "WaitForSelfFenceTask": TaskRow(
+        "WaitForSelfFence", "Waiting until the source has stopped by itself", "ours"
+    ),
     "UpdateReplicationSettingsTask": TaskRow(
         "UpdateReplicationSettings", "Update the settings of replication", "ours"
     ),

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,7 +24,15 @@ from site_recovery_cli.options import (
     Wait,
     WaitSeconds,
 )
-from site_recovery_cli.output import Format, Row, say, show_list, show_one
+from site_recovery_cli.output import (
+    NOTHING,
+    Format,
+    Row,
+    say,
+    show_lines,
+    show_list,
+    show_one,
+)
 from site_recovery_cli.preview_command import DIRECTIONS, NAMES, Direction, Operation, show_preview
 from wire_contract.plan_documents import DOCUMENT_BYTES_MAX, PlanDocument
 
@@ -83,13 +92,18 @@ def show(
         properties: Any = found.properties
         return {
             **_row(found),
-            "last_planned_failover_at": properties.last_planned_failover_time,
-            "last_unplanned_failover_at": properties.last_unplanned_failover_time,
-            "last_test_failover_at": properties.last_test_failover_time,
+            "last_planned_failover_at": _moment(properties.last_planned_failover_time),
+            "last_unplanned_failover_at": _moment(properties.last_unplanned_failover_time),
+            "last_test_failover_at": _moment(properties.last_test_failover_time),
             "groups": document["groups"],
         }
 
-    show_one(connected(profile, work), output)
+    told = connected(profile, work)
+    if output is not Format.TABLE:
+        show_one(told, output)
+        return
+    show_one({name: value for name, value in told.items() if name != "groups"}, output)
+    show_lines(_group_lines(told["groups"]))
 
 
 @commands.command("export")
@@ -184,6 +198,34 @@ def preview(
 def schema() -> None:
     """Print the JSON Schema of plans' documents."""
     typer.echo(json.dumps(PlanDocument.model_json_schema(), indent=2))
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _group_lines(groups: Any) -> list[str]:
+    """Return the groups in words, Boot groups by their numbers, actions in their order."""
+    lines, number = [], 0
+    for group in groups:
+        kind = group.get("type", "Boot")
+        number += kind == "Boot"
+        title = f"Group {number}" if kind == "Boot" else f"All groups {kind.lower()}"
+        lines += [f"  before: {_action(each)}" for each in group.get("before", [])]
+        names = ", ".join(group.get("machines", [])) or NOTHING
+        lines.append(f"{title}: {names}" if kind == "Boot" else title)
+        lines += [f"  after: {_action(each)}" for each in group.get("after", [])]
+    return lines
+
+
+def _action(action: Any) -> str:
+    script = action.get("script")
+    does = f"by a person: {action.get('manual')}"
+    if script is not None:
+        undo = f", undone by {script['undo_path']}" if script.get("undo_path") else ""
+        does = f"{script['path']} at {script['side']}{undo}"
+    when = ", ".join((*action["kinds"], *action.get("directions", [])))
+    return f"{action['name']} ({when}): {does}"
 
 
 def _row(plan: Any) -> dict[str, Any]:

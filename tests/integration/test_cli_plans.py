@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,22 @@ from aiohttp import web
 from service_hub.domain.recovery_plans import GroupType, RecoveryGroup, RecoveryPlan, arranged
 from site_recovery_cli.exit_codes import ExitCode
 from tests.support.cli_world import Shell, cli_hub
+from tests.unit.arm.arm_estate import NOW
 from wire_contract.plan_documents import DOCUMENT_BYTES_MAX
 
 V = "/hub/v1/vaults/v"
-DOCUMENT = {"format": "site-recovery-plan/1", "name": "Payroll", "groups": [{"machines": ["web"]}]}
+MANUAL = {"name": "Tell", "kinds": ["PlannedFailover"], "manual": "Send the mail."}
+SCRIPT = {
+    "name": "Name",
+    "kinds": ["TestFailover"],
+    "directions": ["PrimaryToRecovery"],
+    "script": {"path": "dns.py", "side": "Recovery", "undo_path": "u.py"},
+}
+GROUPS = [
+    {"type": "Shutdown", "before": [MANUAL]},
+    {"machines": ["web"], "after": [SCRIPT]},
+]
+DOCUMENT = {"format": "site-recovery-plan/1", "name": "Payroll", "groups": GROUPS}
 PREVIEW = {
     "operation": "PlannedFailover",
     "target_name": "Payroll",
@@ -38,6 +51,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
             primary_provider_id=item.primary_provider_id,
             recovery_provider_id=item.recovery_provider_id,
             groups=arranged((boot,)),
+            last_planned_failover_at=NOW,
         )
         hub.hub.plans[plan.id] = plan
         opened = Shell(hub, tmp_path / "profiles")
@@ -51,8 +65,14 @@ def test_plans_are_listed_and_shown(shell: Shell) -> None:
     assert "PlannedFailover" in row["allowed"]
     shell.hub.answers["GET", f"{V}/plans/Payroll/export"] = web.json_response(DOCUMENT)
     shown = json.loads(shell.out("plan", "show", "Payroll", "-o", "json"))
-    assert (shown["groups"], shown["last_test_failover_at"]) == ([{"machines": ["web"]}], None)
-    assert "Payroll" in shell.run("plan", "show", "Payroll")
+    assert (shown["groups"], shown["last_test_failover_at"]) == (GROUPS, None)
+    assert datetime.fromisoformat(shown["last_planned_failover_at"]) == NOW
+    text = shell.run("plan", "show", "Payroll")
+    assert "before: Tell (PlannedFailover): by a person: Send the mail." in text
+    assert "Group 1: web" in text
+    assert (
+        "after: Name (TestFailover, PrimaryToRecovery): dns.py at Recovery, undone by u.py" in text
+    )
     shell.run("plan", "show", "Nothing", code=ExitCode.NOT_FOUND)
 
 

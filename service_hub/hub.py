@@ -31,6 +31,7 @@ from service_hub.ports import PresenceSink
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
 from service_hub.root_files import settle
+from service_hub.services.audit import AuditedCommitter
 from service_hub.several_hubs import (
     AnnouncedPresence,
     KickedEverywhere,
@@ -61,8 +62,9 @@ async def run_hub(
         store = await stack.enter_async_context(open_database(settings, faults))
         tls = await listener_contexts(settings, trust, store, clock)
         wakeups = Wakeups()
-        committer = GroupCommitter(store, wakeups)
-        await stack.enter_async_context(committer.running())
+        group = GroupCommitter(store, wakeups)
+        await stack.enter_async_context(group.running())
+        committer = AuditedCommitter(group, clock)
         office = trust_office(settings, trust)
         signer = event_signer(trust, clock.now())
         source = SignedEvents(store, signer, wakeups, faults=faults)

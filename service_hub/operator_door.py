@@ -3,18 +3,29 @@
 Both surfaces stand behind it, so that one place says who is let in.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from service_hub.domain.access import OperatorIdentity, Right, refusal
-from service_hub.domain.errors import NotFoundError, UnauthenticatedError
-from service_hub.ports import OperatorTokens
+from service_hub.domain.audit import AskedRequest
+from service_hub.domain.errors import (
+    NotFoundError,
+    StorageUnavailableError,
+    UnauthenticatedError,
+)
+from service_hub.ports import Clock, OperatorTokens
+from service_hub.services.audit import AuditTrail, OpenRequest, asked_by, request_open
 
 READING: Final = frozenset({"GET", "HEAD"})
+
+log = structlog.get_logger(__name__)
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,9 +50,75 @@ RIGHTS: Final = web.AppKey("rights", tuple)
 """Under this an application holds all its routes as (method, path, right)."""
 
 
-def add_guarded(application: web.Application, routes: Iterable[GuardedRoute]) -> None:
-    """Add routes, and note for whoever asks which right each wants."""
-    known = tuple(routes)
+CORRELATION: Final = "correlation_id"
+"""Under this a request holds the id that ties the audit log, the answer and logs together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What writes the audit log of requests."""
+
+    trail: AuditTrail
+    clock: Clock
+
+    def over(self, route: GuardedRoute) -> GuardedRoute:
+        """Return the route with what it is asked for told in the log."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            correlation_id = self.clock.new_id()
+            request[CORRELATION] = correlation_id
+            asked = AskedRequest(
+                method=request.method,
+                target=request.path,
+                address=request.remote or "",
+                correlation_id=correlation_id,
+                client_request_id=request.headers.get("x-ms-client-request-id", ""),
+            )
+            with request_open(asked) as opened:
+                response = await route.handler(request)
+            if _is_told(route, request.method, response.status):
+                await self._tell(opened, response)
+            return response
+
+        return replace(route, handler=handle)
+
+    async def _tell(self, opened: OpenRequest, response: web.StreamResponse) -> None:
+        try:
+            await self.trail.answered(opened, response.status, _code_of(response))
+        except StorageUnavailableError as error:
+            # The change, if there was one, has its own line; the answer stands.
+            log.warning("audit_line_lost", cause=error.cause, **_facts(opened, response))
+
+
+def _is_told(route: GuardedRoute, method: str, status: int) -> bool:
+    refused = status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+    return refused or (method not in READING and route.right is not Right.READ)
+
+
+def _facts(opened: OpenRequest, response: web.StreamResponse) -> dict[str, str | int]:
+    asked = opened.asked
+    return {
+        "principal": asked.principal,
+        "method": asked.method,
+        "path": asked.target,
+        "status": response.status,
+        "correlation_id": asked.correlation_id,
+    }
+
+
+def _code_of(response: web.StreamResponse) -> str | None:
+    """Return the error code of an answer of ours."""
+    if response.status < HTTPStatus.BAD_REQUEST or not isinstance(response, web.Response):
+        return None
+    if not isinstance(response.body, bytes):
+        return None
+    error = json.loads(response.body).get("error")
+    return str(error["code"]) if isinstance(error, dict) else error
+
+
+def add_guarded(application: web.Application, routes: Iterable[GuardedRoute], audit: Audit) -> None:
+    """Add routes, audited, and note for whoever asks which right each wants."""
+    known = tuple(audit.over(each) for each in routes)
     application.add_routes(known)
     application[RIGHTS] = tuple((each.method, each.path, each.right) for each in known)
 
@@ -56,7 +133,9 @@ async def identified(
             "The request has no bearer token. Send 'Authorization: Bearer TOKEN'; a token is made"
             " by 'service-hub token issue'."
         )
-    return await tokens.verify(token.strip(), now)
+    operator = await tokens.verify(token.strip(), now)
+    asked_by(operator)
+    return operator
 
 
 def check_anywhere(operator: OperatorIdentity, right: Right) -> None:

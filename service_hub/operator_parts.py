@@ -10,6 +10,7 @@ from service_hub.arm.api import ArmApi
 from service_hub.arm.inner_requests import InnerRequests
 from service_hub.arm.routes import arm_routes
 from service_hub.config import HubSettings
+from service_hub.hub_api.audit_routes import AuditApi, audit_routes
 from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
 from service_hub.hub_api.looker_routes import looker_routes
@@ -21,8 +22,9 @@ from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.hub_api.waiting_routes import WaitingApi, waiting_routes
 from service_hub.looker_parts import LookerParts
-from service_hub.operator_door import add_guarded
+from service_hub.operator_door import Audit, add_guarded
 from service_hub.services.approvals import ApprovalService
+from service_hub.services.audit import AuditTrail
 from service_hub.services.certificates import CertificateService
 from service_hub.services.operator_signatures import SignatureSettings
 from service_hub.services.plan_documents import PlanDocumentService
@@ -116,10 +118,12 @@ def operator_application(
         *looker_routes(lookers.api(servers_api)),
         *injection_routes(InjectionApi(door=servers_api, injections=cases.injections)),
         *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
+        *audit_routes(AuditApi(door=servers_api, lines=parts.store)),
         *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),
         *plan_routes(PlanDocumentsApi(door=servers_api, documents=_documents(cases, parts))),
     ]
-    add_guarded(application, [*own, *arm_routes(arm_api)])
+    audit = Audit(AuditTrail(parts.committer, clock), clock)
+    add_guarded(application, [*own, *arm_routes(arm_api)], audit)
     return application
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from pydantic import JsonValue
 
 from service_hub.domain.access import OperatorIdentity
+from service_hub.domain.audit import AuditEntry, AuditLine, AuditPlace
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Event, Job, JobError, JobState, RestartRequested
 from service_hub.domain.records import (
@@ -186,6 +187,7 @@ class Change:
     messages: Sequence[Message] = ()
     taken: Sequence[str] = ()
     rings: Sequence[Ring] = ()
+    audit: Sequence[AuditEntry] = ()
 
     def __add__(self, other: "Change") -> "Change":
         return Change(
@@ -352,6 +354,15 @@ class WideReader(Reader, Protocol):
 
     async def old_request_keys(self, before: datetime, limit: int) -> list[str]:
         """Return ids of request keys made before a moment, oldest first."""
+
+
+class AuditReader(Protocol):
+    """Reads the audit log; nothing changes it but a Change that adds to it."""
+
+    async def audit_lines(
+        self, vault_id: str, after: AuditPlace | None, limit: int
+    ) -> list[AuditLine]:
+        """Return at most `limit` lines of a vault behind a place, oldest first."""
 
 
 class OutboxReader(Reader, Protocol):

@@ -10,9 +10,9 @@ from service_hub.channel.wakeups import Wakeups
 from service_hub.config import HubSettings
 from service_hub.domain.root_rotation import NewRoot
 from service_hub.engine.chores import Chore
-from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
 from service_hub.laboratory import LaboratorySites
+from service_hub.ports import Committer
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.server_parts import ServerParts, server_parts
@@ -90,7 +90,7 @@ class Parts:
     """What the use cases stand on."""
 
     store: RecordStore
-    committer: GroupCommitter
+    committer: Committer
     office: TrustOffice
     source: SignedEvents
     tls: Tls

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from service_shell.program import report_failure
 from site_recovery_cli import (
+    audit_commands,
     authority_commands,
     change_command,
     inject_commands,
@@ -56,6 +57,7 @@ application.add_typer(job_commands.commands, name="job")
 application.add_typer(authority_commands.commands, name="authority")
 application.add_typer(inject_commands.commands, name="inject")
 application.add_typer(plan_commands.commands, name="plan")
+application.add_typer(audit_commands.commands, name="audit")
 job_export_command.add_export(job_commands.commands)
 application.command("login")(login_command.login)
 application.command("profiles")(login_command.list_profiles)

@@ -26,6 +26,7 @@ CHANGES: Final = "changes"
 PREVIEW: Final = "preview"
 INJECTIONS: Final = "injections"
 PLANS: Final = "plans"
+HUB_AUDIT: Final = "/hub/v1/audit"
 EXPORT_SILENCE_SECONDS_MAX: Final = 60.0
 """Longest that an export may say nothing."""
 
@@ -190,8 +191,18 @@ class HubRoutes:
 
     async def export(self, vault_id: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield an export of jobs as it comes, however long it is."""
-        what = "export jobs"
         path = f"{_place(vault_id, 'jobs', 'export')}?{urlencode(query)}"
+        async for chunk in self._stream(path, "export jobs"):
+            yield chunk
+
+    async def audit(self, vault_id: str | None, after: str | None) -> AsyncIterator[bytes]:
+        """Yield the audit log of a vault, or (None) of the hub itself, as it comes."""
+        place = HUB_AUDIT if vault_id is None else _place(vault_id, "audit")
+        query = "" if after is None else f"?{urlencode({'after': after})}"
+        async for chunk in self._stream(f"{place}{query}", "export audit log"):
+            yield chunk
+
+    async def _stream(self, path: str, what: str) -> AsyncIterator[bytes]:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=EXPORT_SILENCE_SECONDS_MAX)
         try:
             async with self._session.get(f"{self._hub}{path}", timeout=timeout) as response:

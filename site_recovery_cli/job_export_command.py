@@ -55,15 +55,16 @@ def export(
     async def work(connection: Connection) -> None:
         chunks = connection.routes.export(await connection.vault_id(vault), query)
         if file is None:
-            await _copy(chunks, sys.stdout.buffer)
+            await copy_chunks(chunks, sys.stdout.buffer)
             return
-        await _write(chunks, file)
+        await write_chunks(chunks, file)
         say(f"exported to {file}")
 
     connected(profile, work)
 
 
-async def _write(chunks: AsyncIterator[bytes], file: Path) -> None:
+async def write_chunks(chunks: AsyncIterator[bytes], file: Path) -> None:
+    """Write what comes to a new file, 0600; a half of it is removed again."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -73,7 +74,7 @@ async def _write(chunks: AsyncIterator[bytes], file: Path) -> None:
     complete = False
     try:
         with os.fdopen(descriptor, "wb") as target:
-            await _copy(chunks, target)
+            await copy_chunks(chunks, target)
         complete = True
     except OSError as error:
         raise ProgramError(f"cannot write {file} ({error}); make room and repeat") from error
@@ -83,7 +84,8 @@ async def _write(chunks: AsyncIterator[bytes], file: Path) -> None:
             os.unlink(file)  # noqa: PTH108 -- one call, as short as the open above
 
 
-async def _copy(chunks: AsyncIterator[bytes], target: BinaryIO) -> None:
+async def copy_chunks(chunks: AsyncIterator[bytes], target: BinaryIO) -> None:
+    """Write what comes as it comes."""
     async for chunk in chunks:
         target.write(chunk)
     target.flush()

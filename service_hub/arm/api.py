@@ -18,6 +18,7 @@ from service_hub.ports import (
     ProtectionUseCases,
     VaultUseCases,
 )
+from service_hub.services.audit import asked_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class ArmApi:
 
     async def vault(self, call: Call) -> Vault:
         """Return the vault that a path names; NotFoundError."""
-        return await self.vaults.find(
+        found = await self.vaults.find(
             call.name("subscription"), call.name("resource_group"), call.name("vault")
         )
+        asked_in(found.id)
+        return found

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -27,15 +28,16 @@ from service_hub.arm.errors import (
 )
 from service_hub.arm.times import request_time
 from service_hub.domain.access import OperatorIdentity, Right, refusal
-from service_hub.domain.errors import DomainError, InvalidRequestError
+from service_hub.domain.errors import DomainError, InvalidRequestError, NotFoundError
 from service_hub.operator_door import (
+    CORRELATION,
     READING,
     WebHandler,
-    check_anywhere,
     check_vault,
     identified,
 )
 from service_hub.ports import RequestIdentity
+from service_hub.services.audit import asked_in
 from wire_contract.operator_signature import HEADER
 
 BODY_SECONDS_MAX: Final = 30
@@ -57,7 +59,7 @@ def guarded(api: ArmApi, handler: Handler, right: Right) -> WebHandler:
         identity = RequestIdentity(
             principal="",
             client_request_id=_client_request_id(request) or api.clock.new_id(),
-            correlation_id=api.clock.new_id(),
+            correlation_id=request.get(CORRELATION) or api.clock.new_id(),
             method=request.method,
             path=request.path.lower(),
             body_digest="",
@@ -89,7 +91,9 @@ def guarded(api: ArmApi, handler: Handler, right: Right) -> WebHandler:
 
 async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity, right: Right) -> Call:
     operator = await identified(api.tokens, request, api.clock.now())
-    check_anywhere(operator, right)
+    if not operator.may_somewhere(right):
+        await _note_vault(api, request.match_info)
+        raise refusal(operator, right)
     if _client_request_id(request) is None:
         raise InvalidRequestError(
             "The header must be printable ASCII of at most"
@@ -121,6 +125,14 @@ async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity, ri
     )
 
 
+async def _note_vault(api: ArmApi, names: Mapping[str, str]) -> None:
+    """Have the audit log of the vault tell of an attempt, where there is such a vault."""
+    if "vault" in names:
+        place = (names["subscription"], names["resource_group"], names["vault"])
+        with suppress(NotFoundError):
+            asked_in((await api.vaults.find(*place)).id)
+
+
 async def _check_scope(
     api: ArmApi, operator: OperatorIdentity, right: Right, names: Mapping[str, str]
 ) -> None:
@@ -130,6 +142,7 @@ async def _check_scope(
     if "vault" in names:
         place = (names["subscription"], names["resource_group"], names["vault"])
         vault = await api.vaults.find(*place)
+        asked_in(vault.id)
         check_vault(operator, right, vault.id, names["vault"])
     elif right is not Right.READ:
         raise refusal(operator, right)

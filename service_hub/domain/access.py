@@ -112,6 +112,11 @@ class OperatorIdentity:
             for grant in self.grants
         )
 
+    def check(self, right: Right) -> None:
+        """Raise ForbiddenError where the right is not given over the hub itself."""
+        if not self.may(right):
+            raise refusal(self, right)
+
     def may_somewhere(self, right: Right) -> bool:
         """Whether the right is given in any vault."""
         return any(right in GRANTED[grant.role] for grant in self.grants)

@@ -34,6 +34,7 @@ from service_hub.operator_ports import (
     ServerUseCases,
 )
 from service_hub.ports import Clock, OperatorTokens, VaultUseCases
+from service_hub.services.audit import asked_in
 from wire_contract.operator_signature import HEADER
 
 KEYS: Final = "/hub/v1/vaults/{vault_id}/registration-keys"
@@ -166,9 +167,11 @@ class ServersApi:
     ) -> OperatorCall:
         """Return the request of an operator who may make it; any refusal is a DomainError."""
         operator = await identified(self.tokens, request, self.clock.now())
-        check_anywhere(operator, right)
         vault_id = request.match_info["vault_id"].lower()
         vaults = {vault.id: vault for vault in await self.vaults.list_all()}
+        if vault_id in vaults:
+            asked_in(vault_id)
+        check_anywhere(operator, right)
         if vault_id not in vaults:
             raise NotFoundError(vault_id)
         check_vault(operator, right, vault_id, vault_id)

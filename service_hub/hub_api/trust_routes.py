@@ -21,6 +21,7 @@ from service_hub.ports import (
     OperatorTokens,
     VaultUseCases,
 )
+from service_hub.services.audit import asked_in
 
 APPROVALS: Final = "/hub/v1/vaults/{vault_id}/approvals"
 APPROVE: Final = "/hub/v1/vaults/{vault_id}/approvals/{approval_id}/approve"
@@ -105,9 +106,12 @@ class TrustApi:
 
     async def _call(self, request: web.Request, right: Right) -> OperatorCall:
         operator = await identified(self.tokens, request, self.clock.now())
-        check_anywhere(operator, right)
         vault_id = request.match_info["vault_id"].lower()
-        if vault_id not in {vault.id for vault in await self.vaults.list_all()}:
+        exists = vault_id in {vault.id for vault in await self.vaults.list_all()}
+        if exists:
+            asked_in(vault_id)
+        check_anywhere(operator, right)
+        if not exists:
             raise NotFoundError(vault_id)
         check_vault(operator, right, vault_id, vault_id)
         return OperatorCall(operator.principal, vault_id, dict(request.match_info))

@@ -22,6 +22,7 @@ from service_hub.ports import (
     Save,
     WideReader,
 )
+from service_hub.services.audit import job_stored
 
 KEPT: Final = timedelta(hours=24)
 """How long a repeated request is known; clients repeat for seconds (arm-api.md, section 3)."""
@@ -68,7 +69,7 @@ class RequestLedger:
         raise StaleVersionError(f"{identity.path} found no quiet moment in {TRIES_MAX} tries")
 
     def remember(self, identity: RequestIdentity, job: Job) -> Change:
-        """Return the change that notes which job this request made."""
+        """Return the change that notes which job a request made, with its line of the audit log."""
         key = RequestKey(
             id=_key(identity),
             vault_id=job.vault_id,
@@ -76,7 +77,8 @@ class RequestLedger:
             job_id=job.id,
             created_at=self._clock.now(),
         )
-        return Change(saves=(Save(key, NEW),))
+        line = job_stored(identity, job.vault_id, job.id, key.created_at)
+        return Change(saves=(Save(key, NEW),), audit=(line,))
 
 
 class RequestKeyPruning:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service_hub.domain.audit import AuditEntry
 from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record
@@ -73,6 +74,9 @@ class Plan:
     cleared: list[str] = field(default_factory=list)
     """Jobs whose inbox is emptied, before anything new is left there."""
 
+    audit: list[tuple[int, int, str, str, str]] = field(default_factory=list)
+    """Lines of the audit log: change, position, vault, moment, text; the hash comes last."""
+
     rings: list[Ring] = field(default_factory=list)
     stored: Stored = NOTHING_STORED
     written: Mapping[Key, Written | None] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class _Batch:
         self.leases: dict[str, Lease | None] = {}
         self.messages: dict[str, tuple[Message, int, int] | None] = {}
         self.rings: dict[tuple[str, str], None] = {}
+        self.audit: dict[tuple[int, int], AuditEntry] = {}
         self.number = facts.number
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
@@ -150,6 +155,8 @@ class _Batch:
         self._apply_to_jobs(change)
         for ring in change.rings:
             self._ring(ring.topic, ring.key)
+        for position, line in enumerate(change.audit):
+            self._set(self.audit, (self.number, position), line)
 
     # ------------------------------------------------------------------------------------- records
 
@@ -342,6 +349,9 @@ def plan(changes: Iterable[Change], facts: Facts) -> Plan:
     made.log = [
         (entry.job_id, entry.number, sortable(entry.at), change, entry.event)
         for entry, change in filter(None, batch.log.values())
+    ]
+    made.audit = [
+        (*place, line.vault_id, sortable(line.at), line.text) for place, line in batch.audit.items()
     ]
     for job_id, lease in batch.leases.items():
         if lease is None:

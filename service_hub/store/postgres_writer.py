@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
 from service_hub.ports import CHANGES_REMEMBERED, Ring
+from service_hub.store.audit_lines import LAST_HASH, chained
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting
 from service_hub.store.batch_plan import Plan
 from service_hub.store.postgres_connections import Connection
@@ -167,6 +168,11 @@ _BEGIN: Final = Part(
     " SET owner = excluded.owner, fence = excluded.fence, held_until = excluded.held_until",
     ("text", "text", "bigint", "bigint"),
 )
+_LAST_HASH: Final = LAST_HASH.format("$1")
+_AUDIT: Final = Part(
+    "INSERT INTO audit_log (change, position, vault_id, at, entry, hash) SELECT * FROM unnest({})",
+    ("bigint", "integer", "text", "text", "text", "text"),
+)
 _LEAVE: Final = Part(
     "INSERT INTO job_inbox (message_id, job_id, change, position, event) SELECT * FROM unnest({})"
     " ON CONFLICT (message_id) DO NOTHING",
@@ -228,6 +234,9 @@ async def write(connection: Connection, made: Plan, lease_ms: int) -> None:
         for part, given in removed:
             await connection.execute(part.alone, *given)
         removed = []
+    if made.audit:
+        last = {row[2]: await connection.fetchval(_LAST_HASH, row[2]) for row in made.audit}
+        written.append((_AUDIT, _AUDIT.arguments(chained(made.audit, last))))
     steps = [*removed, *written]
     arguments = [column for _, given in steps for column in given]
     statement = _whole(tuple(part for part, _ in steps))

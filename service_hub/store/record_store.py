@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from service_hub.domain.audit import AuditLine, AuditPlace
 from service_hub.domain.jobs import JobState
 from service_hub.domain.records import OutboxEvent, Record
 from service_hub.ports import (
@@ -26,6 +27,7 @@ from service_hub.ports import (
     WantedEvents,
 )
 from service_hub.store import event_reads, vault_reads
+from service_hub.store.audit_lines import audit_lines
 from service_hub.store.bells import Bells
 from service_hub.store.gathered_reads import GatheredReads, rows_of
 from service_hub.store.outbox_reads import stream_pages
@@ -171,6 +173,12 @@ class RecordStore(ABC):
         return await self._read(
             lambda connection: vault_reads.old_request_keys(connection, before, limit)
         )
+
+    async def audit_lines(
+        self, vault_id: str, after: AuditPlace | None, limit: int
+    ) -> list[AuditLine]:
+        """Return at most `limit` lines of a vault's audit log behind a place, oldest first."""
+        return await self._read(lambda connection: audit_lines(connection, vault_id, after, limit))
 
     async def messages(self, job_ids: Sequence[str]) -> list[Message]:
         """Return what waits for these jobs, oldest first (ports: Leases)."""

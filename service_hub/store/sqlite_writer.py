@@ -23,6 +23,7 @@ from service_hub.ports import (
     Change,
     FaultPoints,
 )
+from service_hub.store.audit_lines import LAST_HASH, chained
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting, questions
 from service_hub.store.batch_plan import Outcome, Plan, plan
 from service_hub.store.tables import SEARCHED_BY, TABLES, written_columns
@@ -68,6 +69,10 @@ _WAITING: Final = """
 """
 _FENCES: Final = (
     "SELECT job_id, fence FROM job_lease WHERE job_id IN (SELECT value FROM json_each(?))"
+)
+_LAST_HASH: Final = LAST_HASH.format("?")
+_AUDIT: Final = (
+    "INSERT INTO audit_log (change, position, vault_id, at, entry, hash) VALUES (?, ?, ?, ?, ?, ?)"
 )
 _BEGIN: Final = (
     "INSERT INTO job_lease (job_id, owner, fence, held_until)"  # noqa: S608 -- our own words
@@ -248,6 +253,10 @@ def _write(cursor: sqlite3.Cursor, made: Plan, lease_ms: int) -> None:
     if made.forgotten:
         run("DELETE FROM deleted_record WHERE change < ?", [(made.number - CHANGES_REMEMBERED,)])
     run("INSERT INTO job_log (job_id, number, at, change, event) VALUES (?, ?, ?, ?, ?)", made.log)
+    if made.audit:
+        last = {row[2]: cursor.execute(_LAST_HASH, (row[2],)).fetchone() for row in made.audit}
+        hashes = {vault: None if found is None else found[0] for vault, found in last.items()}
+        run(_AUDIT, chained(made.audit, hashes))
     run(_BEGIN, ((*lease, lease_ms) for lease in made.begun))
     run(
         "INSERT INTO job_inbox (message_id, job_id, change, position, event)"

@@ -286,6 +286,21 @@ DELETED_RECORD: Final = Table(
 )
 """What a view that asks "what changed since" must forget."""
 
+AUDIT_LOG: Final = Table(
+    "audit_log",
+    METADATA,
+    Column("change", BigInteger, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("vault_id", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("entry", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Who asked for what; appended to, never changed: no statement of the hub updates or deletes."""
+
+Index("ix_audit_log_vault", AUDIT_LOG.c.vault_id, AUDIT_LOG.c.change, AUDIT_LOG.c.position)
+
 CHANGED_RECORD: Final = Table(
     "changed_record",
     MetaData(),

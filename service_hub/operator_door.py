@@ -50,10 +50,6 @@ RIGHTS: Final = web.AppKey("rights", tuple)
 """Under this an application holds all its routes as (method, path, right)."""
 
 
-CORRELATION: Final = "correlation_id"
-"""Under this a request holds the id that ties the audit log, the answer and logs together."""
-
-
 @dataclass(frozen=True, slots=True)
 class Audit:
     """What writes the audit log of requests."""
@@ -65,13 +61,11 @@ class Audit:
         """Return the route with what it is asked for told in the log."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            correlation_id = self.clock.new_id()
-            request[CORRELATION] = correlation_id
             asked = AskedRequest(
                 method=request.method,
                 target=request.path,
                 address=request.remote or "",
-                correlation_id=correlation_id,
+                correlation_id=self.clock.new_id(),
                 client_request_id=request.headers.get("x-ms-client-request-id", ""),
             )
             with request_open(asked) as opened:

@@ -30,14 +30,13 @@ from service_hub.arm.times import request_time
 from service_hub.domain.access import OperatorIdentity, Right, refusal
 from service_hub.domain.errors import DomainError, InvalidRequestError, NotFoundError
 from service_hub.operator_door import (
-    CORRELATION,
     READING,
     WebHandler,
     check_vault,
     identified,
 )
 from service_hub.ports import RequestIdentity
-from service_hub.services.audit import asked_in
+from service_hub.services.audit import asked_in, correlation
 from wire_contract.operator_signature import HEADER
 
 BODY_SECONDS_MAX: Final = 30
@@ -59,7 +58,7 @@ def guarded(api: ArmApi, handler: Handler, right: Right) -> WebHandler:
         identity = RequestIdentity(
             principal="",
             client_request_id=_client_request_id(request) or api.clock.new_id(),
-            correlation_id=request.get(CORRELATION) or api.clock.new_id(),
+            correlation_id=correlation() or api.clock.new_id(),
             method=request.method,
             path=request.path.lower(),
             body_digest="",

@@ -1,7 +1,8 @@
 """The audit log: who asked for what, when, from where, and what came of it; pure.
 
 A line is text that is never changed. Each carries a hash over itself and the line before it in the
-same vault, so that a line that was changed, left out or put in between shows (wire_contract.audit_chain).
+same vault, so that a line that was changed, left out or put in between shows
+(wire_contract.audit_chain).
 """
 
 import json

@@ -70,6 +70,12 @@ def asked_in(vault_id: str) -> None:
         found.asked = replace(found.asked, vault_id=vault_id)
 
 
+def correlation() -> str | None:
+    """Return the id that ties the audit log, the answer and the hub's log together."""
+    found = open_request()
+    return None if found is None else found.asked.correlation_id
+
+
 def job_stored(identity: RequestIdentity, vault_id: str, job_id: str, now: datetime) -> AuditEntry:
     """Return the line that is stored with the job of a request."""
     found = open_request()

@@ -111,7 +111,10 @@ class JobIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """The facts a job on an item is made from; `host_versions` are by the names of hosts."""
+    """The facts a job on an item is made from; `host_versions` are by the names of hosts.
+
+    `primary_broker`: the replica broker of the cluster that the primary's host is a node of.
+    """
 
     item: ProtectedItem
     policy: ReplicationPolicy
@@ -121,6 +124,7 @@ class ItemPlan:
     machine: MachineView | None
     host_versions: Mapping[str, str] = field(default_factory=dict)
     mapped: MappingFacts = field(default_factory=MappingFacts)
+    primary_broker: str | None = None
 
 
 def plan_item_job(
@@ -256,6 +260,7 @@ def _context(
                 for disk in view.disks
             ],
             **placement(item, view, plan.mapped),
+            **({} if plan.primary_broker is None else {"primary_broker": plan.primary_broker}),
         }
     if operation is Operation.REVERSE_REPLICATE:
         if item.last_failover_at is not None:

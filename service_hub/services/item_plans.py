@@ -14,6 +14,7 @@ from service_hub.domain.taking_over import relationship_to_take_over, taking_ove
 from service_hub.ports import FabricFacts, Reader, Versioned
 from service_hub.services.fabrics import FabricService
 from service_hub.services.mapping_facts import MappingReader
+from wire_contract.cluster_names import broker_of
 from wire_contract.operator_signature import FIRST_EPOCH
 from wire_contract.vmm_interface import MachineView
 
@@ -103,7 +104,17 @@ class ItemPlans:
             machine,
             versions,
             await self._mapped.of_item(item, primary, recovery, machine),
+            _broker(primary, item.primary_host),
         )
+
+
+def _broker(facts: FabricFacts, fqdn: str) -> str | None:
+    """Return the replica broker of the cluster that a host is a node of; None: of none."""
+    if facts.inventory is None:
+        return None
+    view = facts.inventory.view
+    host = next((each for each in view.hosts if each.fqdn == fqdn), None)
+    return None if host is None else broker_of(host, view.clusters)
 
 
 def new_item(

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.clustered_sites import both, clustered, move, replicates_on
 from tests.support.simulator_estate import (
+    CLOUD,
     MACHINE,
     PORT,
     REPLICA,
@@ -13,7 +14,7 @@ from tests.support.simulator_estate import (
     RunningSite,
     make_estate,
 )
-from tests.support.simulator_steps import protect
+from tests.support.simulator_steps import enable_at, pair, place, protect
 from vmm_simulator.hyperv.backend import PeerAddress
 from vmm_simulator.problems import RefusedError
 from wire_contract.vocabulary import Verb
@@ -60,6 +61,47 @@ async def test_a_replica_is_found_by_the_broker_when_its_former_node_is_gone(
         await tokyo.done(Verb.RESUME_REPLICATION, MACHINE)
         await replicates_on(tokyo, osaka)
         assert (await tokyo.machine(MACHINE))["replication"]["peer_host"] == two
+
+
+async def test_an_entry_in_the_name_of_the_primarys_broker_lets_its_nodes_in_and_nobody_else(
+    estate: Estate, tmp_path: Path
+) -> None:
+    one, two = estate.fqdns("tokyo")
+    entry = {
+        "primary": estate.broker("tokyo"),
+        "trust_group": "tokyo",
+        "storage_location": str(tmp_path / "of-the-cluster"),
+    }
+    inventory = estate.configuration("osaka")["inventory"]
+    for host in inventory["hosts"]:
+        host["authorisations"] = {"entries": [entry]}
+    async with (
+        estate.running("tokyo", inventory=clustered(estate, "tokyo")) as tokyo,
+        estate.running("osaka", inventory=inventory) as osaka,
+    ):
+        await pair(estate, tokyo, osaka)
+        nobody = {"authentication": "certificate", "allowed_primaries": []}
+        await osaka.done(Verb.PREPARE_CLOUD, CLOUD["osaka"], {"replica_port": PORT, **nobody})
+        with pytest.raises(AssertionError, match="does not authorise"):
+            await place(estate, osaka, await tokyo.machine(MACHINE))
+        machine = await tokyo.machine(MACHINE)
+        placed = await place(estate, osaka, machine, primary_broker=estate.broker("tokyo"))
+        await enable_at(tokyo, placed)
+        await tokyo.done(Verb.START_INITIAL_REPLICATION, MACHINE, {"resynchronize": False})
+        await tokyo.done(Verb.COMPLETE_INITIAL_REPLICATION, MACHINE)
+        disks = osaka.site.fabric.store.machine(REPLICA).disks
+        assert all(str(tmp_path / "of-the-cluster") in disk.path for disk in disks)
+        # A host of the estate whose certificate names no such broker is a stranger.
+        stranger = osaka.site.fabric.hosts[estate.fqdns("osaka")[1]]
+        replica = tokyo.site.fabric.store.machine(MACHINE).relationship
+        assert replica is not None
+        with pytest.raises(RefusedError, match="not authorised"):
+            await stranger.ask(stranger.peer_of(replica), replica.relationship_id)
+        await move(tokyo, MACHINE, two)
+        await replicates_on(tokyo, osaka)
+        assert (await osaka.machine(REPLICA))["replication"]["peer_host"] == two
+        await move(tokyo, MACHINE, one)
+        await replicates_on(tokyo, osaka)
 
 
 async def test_the_broker_goes_to_a_node_that_is_up_and_stays_there(estate: Estate) -> None:

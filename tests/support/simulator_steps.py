@@ -68,7 +68,9 @@ POLICY = {
 }
 
 
-async def place(estate: Estate, osaka: RunningSite, machine: Mapping[str, Any]) -> dict[str, Any]:
+async def place(
+    estate: Estate, osaka: RunningSite, machine: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
     """Place the replica."""
     disks = [
         {key: disk[key] for key in ("disk_id", "name", "kind", "size_bytes")}
@@ -82,6 +84,7 @@ async def place(estate: Estate, osaka: RunningSite, machine: Mapping[str, Any]) 
         "disks": disks,
         "primary_host": estate.fqdns("tokyo")[0],
         "item": MACHINE,
+        **more,
     }
     return await osaka.done(Verb.PLACE_REPLICA, REPLICA, arguments)
 
@@ -96,6 +99,13 @@ async def enable(
     """Pair the clouds and enable replication; the copy is not begun."""
     await pair(estate, tokyo, osaka)
     placed = await place(estate, osaka, await tokyo.machine(MACHINE))
+    await enable_at(tokyo, placed, policy=policy)
+
+
+async def enable_at(
+    tokyo: RunningSite, placed: Mapping[str, Any], *, policy: Mapping[str, Any] = POLICY
+) -> None:
+    """Enable replication to where the replica was placed."""
     arguments = {
         **placed,
         **policy,

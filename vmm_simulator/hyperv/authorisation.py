@@ -53,15 +53,26 @@ class Authorisations(BaseModel):
 
 
 def entry_for(
-    fqdn: str, entered: Authorisations, paired: Mapping[str, Sequence[str]]
+    fqdn: str,
+    entered: Authorisations,
+    paired: Mapping[str, Sequence[str]],
+    brokers: Sequence[str] = (),
 ) -> AuthorisationEntry | None:
     """Return the entry that lets this server in, or None.
 
-    An exact name counts before a wildcard, the longest wildcard before shorter ones, what was
-    entered before what a pairing brought, and all of them before "any server".
+    `brokers`: replica brokers that it stands for as a node of their cluster; their entries are its
+    own too (behaviour 1.4). An exact name counts before a broker's, that before a wildcard, the
+    longest wildcard before shorter ones, what was entered before what a pairing brought, and all of
+    them before "any server".
     """
-    fitting = [entry for entry in entered.entries if entry.names(fqdn)]
-    fitting.sort(key=lambda entry: (entry.primary.startswith(_WILDCARD), -len(entry.primary)))
+
+    def rank(entry: AuthorisationEntry) -> tuple[bool, bool, int]:
+        wildcard = entry.primary.startswith(_WILDCARD)
+        return wildcard, not entry.names(fqdn), -len(entry.primary)
+
+    names = (fqdn, *brokers)
+    fitting = [entry for entry in entered.entries if any(map(entry.names, names))]
+    fitting.sort(key=rank)
     if fitting:
         return fitting[0]
     for group, names in sorted(paired.items()):
@@ -75,12 +86,18 @@ def entry_for(
 
 
 def same_group(
-    one: str, other: str, entered: Authorisations, paired: Mapping[str, Sequence[str]]
+    one: str,
+    other: str,
+    entered: Authorisations,
+    paired: Mapping[str, Sequence[str]],
+    brokers: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> bool:
-    """Return whether both servers are let in and trusted together."""
+    """Return whether both servers are let in and trusted together; `brokers`: of each."""
     if one.lower() == other.lower():
-        return entry_for(one, entered, paired) is not None
-    groups = [entry_for(each, entered, paired) for each in (one, other)]
+        return entry_for(other, entered, paired, brokers[1]) is not None
+    groups = [
+        entry_for(name, entered, paired, of) for name, of in zip((one, other), brokers, strict=True)
+    ]
     if groups[0] is None or groups[1] is None:
         return False
     if groups[0].trust_group == groups[1].trust_group:

@@ -95,9 +95,12 @@ class Host:
 
     def _proof(self, authentication: Authentication, name: str | None = None) -> PeerProof:
         if authentication is Authentication.CERTIFICATE:
-            return CertificateProof(self.credentials.contexts()[0])
+            return self._certificate_proof()
         tickets = self.tickets()
         return TicketProof(tickets if name is None else tickets.of_name(name))
+
+    def _certificate_proof(self) -> CertificateProof:
+        return CertificateProof(self.credentials.contexts()[0], self.receiver.peers.introduce)
 
     def tickets(self) -> Tickets:
         """Return what proves this host in its realm, or refuse with what is missing."""
@@ -130,7 +133,7 @@ class Host:
         """Use the certificate files as they are now for new connections."""
         for ports in (self._ports, self._broker):
             if ports is not None:
-                ports.prove_encrypted_by(lambda: CertificateProof(self.credentials.contexts()[0]))
+                ports.prove_encrypted_by(self._certificate_proof)
 
     async def offer(self, peer: PeerAddress, offer: Offer) -> OfferAnswer:
         """Offer a relationship to a replica host; its answer, or its refusal as ours."""

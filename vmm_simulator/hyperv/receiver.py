@@ -24,6 +24,7 @@ from vmm_simulator.hyperv.host_control import (
 )
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.host_questions import Asked, OtherEnd, Question, question
+from vmm_simulator.hyperv.known_peers import KnownPeers
 from vmm_simulator.hyperv.point_keeping import keep_point
 from vmm_simulator.hyperv.replica_refusals import (
     check_room,
@@ -71,6 +72,7 @@ class ReplicaReceiver:
         self._clock = clock
         self._counting = Counting(store, clock)
         self._arriving: dict[str, CutKind] = {}
+        self.peers = KnownPeers()
         self.runs: Callable[[MachineRecord], bool] = _never
 
     async def control(
@@ -277,6 +279,7 @@ class ReplicaReceiver:
             state=ReplicationState.DISABLED,
             peer_host=offer.primary_host,
             peer_port=offer.primary_port,
+            peer_broker=next(iter(self.peers.peer(offer.primary_host).brokers), None),
             peer_machine_id=offer.primary_machine_id,
             interval_seconds=offer.interval_seconds,
             recovery_points=offer.recovery_points,
@@ -320,7 +323,7 @@ class ReplicaReceiver:
             )
 
     def _check_authorised(self, peer_fqdn: str) -> None:
-        if not self._store.host(self._fqdn).authorises(peer_fqdn):
+        if not self._store.host(self._fqdn).authorises(*self.peers.peer(peer_fqdn)):
             raise RefusedError(
                 Code.ACCESS_DENIED,
                 f"{peer_fqdn} is not authorised to replicate to {self._fqdn}",
@@ -331,7 +334,8 @@ class ReplicaReceiver:
     def _say_where(self, peer_fqdn: str, path: str) -> ReplicaLocation:
         """Answer in the broker's place on which node of the cluster a replica is now."""
         relationship_id = asked_relationship(path)
-        replica = replica_machine(self._store.inventory, self._fqdn, relationship_id, peer_fqdn)
+        peer = self.peers.peer(peer_fqdn)
+        replica = replica_machine(self._store.inventory, self._fqdn, relationship_id, peer)
         # A node of several pairings has a port for each.
         port = self._store.host(replica.host).port_of(replica.cloud_id)
         if port is None:
@@ -358,7 +362,8 @@ class ReplicaReceiver:
 
     def _replica_of(self, relationship_id: str, peer_fqdn: str) -> MachineRecord:
         self._check_authorised(peer_fqdn)
-        return replica_for(self._store.inventory, self._fqdn, relationship_id, peer_fqdn)
+        peer = self.peers.peer(peer_fqdn)
+        return replica_for(self._store.inventory, self._fqdn, relationship_id, peer)
 
     def _applied_of(self, relationship_id: str, peer_fqdn: str) -> AppliedCut | None:
         try:

@@ -111,7 +111,8 @@ class ConnectAdapters(WireModel):
 class PlaceReplica(WireModel):
     """The machine that needs a place, and what it asks of it.
 
-    `classification_id` is the storage classification that its primary's is mapped to,
+    `primary_broker` is the replica broker of the cluster that its primary's host is a node of,
+    `classification_id` the storage classification that its primary's is mapped to,
     `network_ids` the VM networks that its adapters are mapped to; `adapters` those that the
     replica itself gets.
     """
@@ -122,6 +123,7 @@ class PlaceReplica(WireModel):
     generation: int = Field(ge=1, le=2)
     disks: tuple[PlacedDisk, ...] = Field(min_length=1, max_length=DISKS_MAX)
     primary_host: Fqdn
+    primary_broker: Fqdn | None = None
     item: Identity
     classification_id: Identity | None = None
     network_ids: tuple[Identity, ...] = Field(default=(), max_length=NICS_MAX)

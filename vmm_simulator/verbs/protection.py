@@ -273,13 +273,20 @@ def _wish(arguments: PlaceReplica) -> Wish:
         classification_id=arguments.classification_id,
         network_ids=arguments.network_ids,
         cloud_id=arguments.cloud_id,
+        primary_brokers=_brokers(arguments),
     )
+
+
+def _brokers(arguments: PlaceReplica) -> tuple[str, ...]:
+    return () if arguments.primary_broker is None else (arguments.primary_broker,)
 
 
 def _reserved(call: Call[PlaceReplica], place: Place) -> MachineRecord:
     arguments = call.arguments
     host = place.host
-    folder = disk_folder(host, call.target, place.store, arguments.primary_host)
+    folder = disk_folder(
+        host, call.target, place.store, arguments.primary_host, _brokers(arguments)
+    )
     return MachineRecord(
         machine_id=call.target,
         hyperv_id=arguments.hyperv_id,

@@ -6,6 +6,8 @@ partners that one pairing authorises on a host are a trust group. The node that 
 answers for it, and any other node in its place, where the cluster has one.
 """
 
+from typing import NamedTuple
+
 from vmm_simulator.hyperv.authorisation import same_group
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.vmm.clusters import share_cluster
@@ -14,9 +16,14 @@ from vmm_simulator.vmm.records import HostRecord, MachineRecord
 from wire_contract.vocabulary import ReplicationMode
 
 
-def replica_for(
-    inventory: Inventory, fqdn: str, relationship_id: str, peer_fqdn: str
-) -> MachineRecord:
+class Peer(NamedTuple):
+    """Another host as it has proved itself, and the brokers that it stands for as a node."""
+
+    fqdn: str
+    brokers: tuple[str, ...] = ()
+
+
+def replica_for(inventory: Inventory, fqdn: str, relationship_id: str, peer: Peer) -> MachineRecord:
     """Return the copy on this host that a peer sends to; refused when it is not here, or not its.
 
     A replica on another node of the same cluster is refused with 91013: ask the broker.
@@ -25,13 +32,13 @@ def replica_for(
     copies = _copies(inventory, relationship_id)
     here = [each for each in copies if each.host == fqdn]
     for machine in here:
-        if machine.relationship is not None and _same(machine.relationship.peer_host, peer_fqdn):
+        if machine.relationship is not None and _same(machine.relationship.peer_host, peer.fqdn):
             return _settled(machine)
     for machine in here:
-        if machine.mode is ReplicationMode.REPLICA and _trusts(host, machine, peer_fqdn):
+        if machine.mode is ReplicationMode.REPLICA and _trusts(host, machine, peer):
             return _settled(machine)
     moved = _moved_replica(inventory, host, copies)
-    if moved is not None and _trusts(inventory.hosts[moved.host], moved, peer_fqdn):
+    if moved is not None and _trusts(inventory.hosts[moved.host], moved, peer):
         raise RefusedError(
             Code.MACHINE_MOVED,
             f"the replica of relationship {relationship_id} was moved from {fqdn} to {moved.host}",
@@ -41,14 +48,14 @@ def replica_for(
 
 
 def replica_machine(
-    inventory: Inventory, fqdn: str, relationship_id: str, peer_fqdn: str
+    inventory: Inventory, fqdn: str, relationship_id: str, peer: Peer
 ) -> MachineRecord:
     """Return a replica on the node that it is on now, as the broker of this host's cluster does."""
     host = inventory.hosts[fqdn]
     copies = _copies(inventory, relationship_id)
     here = [each for each in copies if each.host == fqdn and each.mode is ReplicationMode.REPLICA]
     found = here[0] if here else _moved_replica(inventory, host, copies)
-    if found is None or not _trusts(inventory.hosts[found.host], found, peer_fqdn):
+    if found is None or not _trusts(inventory.hosts[found.host], found, peer):
         raise unknown("relationship", relationship_id)
     cluster = inventory.fabric.cluster(host.cluster)
     if found.host != fqdn and (cluster is None or cluster.broker is None):
@@ -89,15 +96,17 @@ def _moved_replica(
     return None
 
 
-def _trusts(host: HostRecord, machine: MachineRecord, peer_fqdn: str) -> bool:
+def _trusts(host: HostRecord, machine: MachineRecord, peer: Peer) -> bool:
     """Whether a peer is of the machine's pairing, or trusted together with its partner here."""
     partners = host.allowed_primaries.get(machine.cloud_id, ())
-    if any(_same(each, peer_fqdn) for each in partners):
+    if any(_same(each, peer.fqdn) for each in partners):
         return True
     relationship, entered = machine.relationship, host.authorisations
-    return relationship is not None and same_group(
-        relationship.peer_host, peer_fqdn, entered, host.allowed_primaries
-    )
+    if relationship is None:
+        return False
+    known = () if relationship.peer_broker is None else (relationship.peer_broker,)
+    partner, paired = relationship.peer_host, host.allowed_primaries
+    return same_group(partner, peer.fqdn, entered, paired, (known, peer.brokers))
 
 
 def _same(one: str, other: str) -> bool:

@@ -18,13 +18,15 @@ REASONS_SHOWN_MAX: Final = 5
 class Wish:
     """What a replica asks of its place: room, a storage classification, networks to reach.
 
-    `cloud_id`: the cloud whose pairing it belongs to; null: of any.
+    `cloud_id`: the cloud whose pairing it belongs to; null: of any. `primary_brokers`: those of the
+    primary's cluster, by whose entry its nodes may be let in.
     """
 
     needs: Needs = field(default_factory=Needs)
     classification_id: str | None = None
     network_ids: tuple[str, ...] = ()
     cloud_id: str | None = None
+    primary_brokers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def _against(
     port = host.replica_port if wish.cloud_id is None else host.port_of(wish.cloud_id)
     if port is None:
         return "it is not prepared for replication"
-    if not host.authorises(primary_host):
+    if not host.authorises(primary_host, wish.primary_brokers):
         return f"it does not authorise {primary_host}"
     missing = broker_missing(fabric, host)
     if missing is not None:

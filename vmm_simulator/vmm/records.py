@@ -1,5 +1,6 @@
 """What a VMM server knows, as plain frozen records; the journal keeps them as they are."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -136,9 +137,10 @@ class HostRecord(Record):
         known = self.replica_ports.get(cloud_id)
         return None if known is None else known.port
 
-    def authorises(self, fqdn: str) -> bool:
-        """Return whether a server may replicate here."""
-        return entry_for(fqdn, self.authorisations, self.allowed_primaries) is not None
+    def authorises(self, fqdn: str, brokers: Sequence[str] = ()) -> bool:
+        """Return whether a server may replicate here, by itself or as a node of these brokers'."""
+        found = entry_for(fqdn, self.authorisations, self.allowed_primaries, brokers)
+        return found is not None
 
     @property
     def authorised(self) -> frozenset[str]:
@@ -236,6 +238,7 @@ def disk_folder(
     machine_id: str,
     store: StoreRecord | None = None,
     primary_host: str | None = None,
+    brokers: Sequence[str] = (),
 ) -> PurePosixPath:
     """Return where the disks of a replica or test machine are kept.
 
@@ -243,7 +246,7 @@ def disk_folder(
     """
     entry = None
     if primary_host is not None:
-        entry = entry_for(primary_host, host.authorisations, host.allowed_primaries)
+        entry = entry_for(primary_host, host.authorisations, host.allowed_primaries, brokers)
     root = host.disks_directory if store is None else store.folder
     if entry is not None and entry.storage_location is not None:
         root = entry.storage_location

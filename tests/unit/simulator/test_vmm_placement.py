@@ -17,7 +17,7 @@ from tests.support.vmm_inventories import (
     with_records,
 )
 from vmm_simulator.problems import Code, RefusedError
-from vmm_simulator.vmm.brokering import replica_for, replica_machine
+from vmm_simulator.vmm.brokering import Peer, replica_for, replica_machine
 from vmm_simulator.vmm.capacity import GIGABYTE, Needs
 from vmm_simulator.vmm.clusters import broker_missing, with_broker_of_vmm
 from vmm_simulator.vmm.estate_records import Addressing, CapacityRecord, ClusterRecord
@@ -304,19 +304,19 @@ def replicating(machine_id: str, on: str, mode: str = "Replica") -> MachineRecor
 
 def test_a_replica_is_found_on_its_node_and_told_of_from_the_other() -> None:
     before = inventory(replicating("m1", NODES[1]))
-    assert replica_for(before, NODES[1], "r", PARTNER.upper()).machine_id == "m1"
+    assert replica_for(before, NODES[1], "r", Peer(PARTNER.upper())).machine_id == "m1"
     with pytest.raises(RefusedError, match=f"was moved from {NODES[0]} to {NODES[1]}") as refusal:
-        replica_for(before, NODES[0], "r", PARTNER)
+        replica_for(before, NODES[0], "r", Peer(PARTNER))
     assert refusal.value.code == Code.MACHINE_MOVED
     for asked in NODES:
-        assert replica_machine(before, asked, "r", PARTNER).host == NODES[1]
+        assert replica_machine(before, asked, "r", Peer(PARTNER)).host == NODES[1]
 
 
 def test_a_copy_on_its_way_takes_nothing_for_now() -> None:
     before = inventory(replicating("m1", NODES[0]).model_copy(update={"migrating_to": NODES[1]}))
     for asked in (PARTNER, PARTNER.upper()):
         with pytest.raises(RefusedError, match=f"is being moved to {NODES[1]}") as refusal:
-            replica_for(before, NODES[0], "r", asked)
+            replica_for(before, NODES[0], "r", Peer(asked))
         assert refusal.value.code == Code.NOT_AVAILABLE
 
 
@@ -324,24 +324,24 @@ def test_a_stranger_is_told_nothing() -> None:
     before = inventory(replicating("m1", NODES[1]))
     for asked in (*NODES, ALONE):
         with pytest.raises(RefusedError) as refusal:
-            replica_for(before, asked, "r", "stranger.example")
+            replica_for(before, asked, "r", Peer("stranger.example"))
         assert refusal.value.code == Code.NOT_FOUND
         with pytest.raises(RefusedError):
-            replica_machine(before, asked, "r", "stranger.example")
+            replica_machine(before, asked, "r", Peer("stranger.example"))
     with pytest.raises(RefusedError, match="relationship other"):
-        replica_for(before, NODES[1], "other", PARTNER)
+        replica_for(before, NODES[1], "other", Peer(PARTNER))
     with pytest.raises(RefusedError, match="relationship r"):
-        replica_for(before, ALONE, "r", PARTNER)
+        replica_for(before, ALONE, "r", Peer(PARTNER))
 
 
 def test_a_primary_that_moved_within_its_trust_group_is_taken() -> None:
     both = {"cloud": (PARTNER, "partner2.example")}
     node = host(NODES[1], cluster=CLUSTER, allowed_primaries=both)
     before = with_records(inventory(replicating("m1", NODES[1])), node)
-    assert replica_for(before, NODES[1], "r", "partner2.example").machine_id == "m1"
+    assert replica_for(before, NODES[1], "r", Peer("partner2.example")).machine_id == "m1"
     primary = with_records(inventory(replicating("m1", NODES[1], "Primary")), node)
     with pytest.raises(RefusedError, match="relationship r"):
-        replica_for(primary, NODES[1], "r", "partner2.example")
+        replica_for(primary, NODES[1], "r", Peer("partner2.example"))
 
 
 def test_without_a_broker_nobody_says_where_a_replica_went() -> None:
@@ -349,5 +349,5 @@ def test_without_a_broker_nobody_says_where_a_replica_went() -> None:
         inventory(replicating("m1", NODES[1])), fabric(clusters=(DHCP,), stores=(store("csv"),))
     )
     with pytest.raises(RefusedError, match="has no Hyper-V Replica Broker"):
-        replica_machine(bare, NODES[0], "r", PARTNER)
-    assert replica_machine(bare, NODES[1], "r", PARTNER).host == NODES[1]
+        replica_machine(bare, NODES[0], "r", Peer(PARTNER))
+    assert replica_machine(bare, NODES[1], "r", Peer(PARTNER)).host == NODES[1]

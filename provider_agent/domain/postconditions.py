@@ -213,10 +213,14 @@ def _peer_as_asked(expected: Expected, machine: MachineView) -> str | None:
     if isinstance(replication, str):
         return replication
     wanted = expected.arguments
+    # On which node of a cluster the replica is, its broker has said.
+    at_broker = wanted.get("replica_broker") is not None
     return first(
         differs("relationship", wanted.get("relationship_id"), replication.relationship_id),
         differs("peer machine", wanted.get("replica_machine_id"), replication.peer_machine_id),
-        differs("peer host", wanted.get("replica_host"), replication.peer_host),
+        None
+        if at_broker
+        else differs("peer host", wanted.get("replica_host"), replication.peer_host),
         differs("peer port", wanted.get("replica_port"), replication.peer_port),
     )
 

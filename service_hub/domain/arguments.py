@@ -54,9 +54,13 @@ def _look(job: Job, group: str, side: Side) -> Any:
     return by_side[side.value]
 
 
+_OF_REPLICA: Final = ("replica_host", "replica_port", "replica_broker")
+"""What enabling and reversing are told of where the replica is; the broker of a cluster alone."""
+
+
 def _replica(job: Job, task_id: str) -> Arguments:
     result: Any = job.context[f"result:{task_id}"]
-    return {"replica_host": result["replica_host"], "replica_port": result["replica_port"]}
+    return {name: result[name] for name in _OF_REPLICA if name in result}
 
 
 def _settings(job: Job) -> Arguments:

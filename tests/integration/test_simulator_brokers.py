@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clustered_sites import both, clustered, move, replicates_on
+from tests.support.kerberos_centre import REALM, KerberosCentre
 from tests.support.simulator_estate import (
     CLOUD,
     MACHINE,
@@ -14,10 +15,10 @@ from tests.support.simulator_estate import (
     RunningSite,
     make_estate,
 )
-from tests.support.simulator_steps import enable_at, pair, place, protect
+from tests.support.simulator_steps import POLICY, enable_at, pair, place, protect
 from vmm_simulator.hyperv.backend import PeerAddress
 from vmm_simulator.problems import RefusedError
-from wire_contract.vocabulary import Verb
+from wire_contract.vocabulary import KERBEROS_PORT, Verb
 
 CLUSTER = "cluster.osaka.example"
 OTHER_PORT = 8085
@@ -102,6 +103,71 @@ async def test_an_entry_in_the_name_of_the_primarys_broker_lets_its_nodes_in_and
         assert (await osaka.machine(REPLICA))["replication"]["peer_host"] == two
         await move(tokyo, MACHINE, one)
         await replicates_on(tokyo, osaka)
+
+
+async def test_a_replica_is_made_through_the_broker_wherever_that_is(estate: Estate) -> None:
+    one, two = estate.fqdns("osaka")
+    async with both(estate) as (tokyo, osaka):
+        await pair(estate, tokyo, osaka)
+        placed = await place(estate, osaka, await tokyo.machine(MACHINE))
+        assert (placed["replica_host"], placed["replica_broker"]) == (one, estate.broker("osaka"))
+        # The role moves: another node than that of the replica answers for the cluster.
+        assert (await osaka.manage("POST", f"/hosts/{one}/restart"))[0] == 200
+        assert node(osaka) == two
+        # What was said of the node is of no interest: the broker names the right one.
+        await enable_at(tokyo, {**placed, "replica_host": two})
+        await tokyo.done(Verb.START_INITIAL_REPLICATION, MACHINE, {"resynchronize": False})
+        await tokyo.done(Verb.COMPLETE_INITIAL_REPLICATION, MACHINE)
+        view = (await tokyo.machine(MACHINE))["replication"]
+        assert (view["peer_host"], view["peer_port"]) == (one, PORT)
+        await replicates_on(tokyo, osaka)
+        # Repeated, also when the broker is on the replica's own node, nothing changes.
+        assert (await osaka.manage("POST", f"/hosts/{two}/restart"))[0] == 200
+        assert node(osaka) == one
+        await enable_at(tokyo, placed)
+        await replicates_on(tokyo, osaka)
+
+
+async def test_a_broker_that_does_not_answer_leaves_it_to_the_node(estate: Estate) -> None:
+    async with both(estate) as (tokyo, osaka):
+        await pair(estate, tokyo, osaka)
+        placed = await place(estate, osaka, await tokyo.machine(MACHINE))
+        for fqdn in estate.fqdns("osaka"):
+            await osaka.site.fabric.hosts[fqdn].leave_broker()
+        await enable_at(tokyo, placed)
+        view = (await tokyo.machine(MACHINE))["replication"]
+        assert view["peer_host"] == placed["replica_host"]
+
+
+async def test_brokers_are_asked_by_ticket_where_the_pairing_is_by_kerberos(
+    estate: Estate, kerberos_realm: KerberosCentre
+) -> None:
+    settings = {"realm": REALM, "configuration_file": str(kerberos_realm.configuration_file)}
+    one, two = estate.fqdns("osaka")
+    sites = []
+    for name in CLOUD:
+        inventory = clustered(estate, name)
+        for host in inventory["hosts"]:
+            keytab = kerberos_realm.node_keytab(host["fqdn"], estate.broker(name))
+            host["keytab_file"] = str(keytab)
+        sites.append(estate.running(name, kerberos=settings, inventory=inventory))
+    async with sites[0] as tokyo, sites[1] as osaka:
+        for site, other, role in ((tokyo, "osaka", "Primary"), (osaka, "tokyo", "Recovery")):
+            way = {"replica_port": KERBEROS_PORT, "authentication": "kerberos"}
+            partners = {"allowed_primaries": estate.fqdns(other)}
+            await site.done(Verb.PREPARE_CLOUD, CLOUD[site.name], {**way, **partners})
+            paired = {"role": role, "partner_cloud_id": CLOUD[other]}
+            await site.done(Verb.PAIR_CLOUD, CLOUD[site.name], paired)
+        placed = await place(estate, osaka, await tokyo.machine(MACHINE))
+        policy = {**POLICY, "authentication": "kerberos"}
+        await enable_at(tokyo, {**placed, "replica_host": two}, policy=policy)
+        assert (await tokyo.machine(MACHINE))["replication"]["peer_host"] == one
+        await tokyo.done(Verb.START_INITIAL_REPLICATION, MACHINE, {"resynchronize": False})
+        await tokyo.done(Verb.COMPLETE_INITIAL_REPLICATION, MACHINE)
+        await move(osaka, REPLICA, two)
+        assert await location(estate, tokyo) == two
+        await replicates_on(tokyo, osaka)
+        assert (await tokyo.machine(MACHINE))["replication"]["peer_host"] == two
 
 
 async def test_the_broker_goes_to_a_node_that_is_up_and_stays_there(estate: Estate) -> None:

@@ -68,6 +68,14 @@ class KerberosCentre:
         """Return the keytab of a host, which becomes a member of the realm."""
         return self.keytab(f"host/{fqdn}", fqdn)
 
+    def node_keytab(self, fqdn: str, broker: str) -> Path:
+        """Return the keytab of a node, with the one key that all nodes have of their broker."""
+        path, of_broker = self.host_keytab(fqdn), self.keytab(f"host/{broker}", broker)
+        with path.open("ab") as file:
+            # After its two bytes of version a keytab is a list of keys.
+            file.write(of_broker.read_bytes()[2:])
+        return path
+
     def keytab_of(self, name: str) -> Path:
         """Return where a keytab is, or would be."""
         return self.folder / f"{name}.keytab"

@@ -70,8 +70,8 @@ def entry_for(
         wildcard = entry.primary.startswith(_WILDCARD)
         return wildcard, not entry.names(fqdn), -len(entry.primary)
 
-    names = (fqdn, *brokers)
-    fitting = [entry for entry in entered.entries if any(map(entry.names, names))]
+    known_as = (fqdn, *brokers)
+    fitting = [entry for entry in entered.entries if any(map(entry.names, known_as))]
     fitting.sort(key=rank)
     if fitting:
         return fitting[0]

@@ -52,20 +52,25 @@ class Offer(WireModel):
     memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
 
 
-class OfferAnswer(WireModel):
-    """The replica as it is now, and the broker of its cluster."""
-
-    machine_id: str
-    state: int
-    last_cut: int
-    broker: str | None = Field(default=None, pattern=FQDN_PATTERN, max_length=253)
-
-
 class ReplicaLocation(WireModel):
     """On which node of its cluster a replica is now."""
 
     host: str = Field(pattern=FQDN_PATTERN, max_length=253)
     port: int = Field(ge=1, le=65_535)
+
+
+class OfferAnswer(WireModel):
+    """The replica as it is now, and the broker of its cluster.
+
+    `node` is where it is; not `made`: only that was answered, by the broker. Offer it there.
+    """
+
+    machine_id: str
+    state: int
+    last_cut: int
+    broker: str | None = Field(default=None, pattern=FQDN_PATTERN, max_length=253)
+    node: ReplicaLocation | None = None
+    made: bool = True
 
 
 def asked_relationship(path: str) -> str:

@@ -26,6 +26,7 @@ from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.host_questions import Asked, OtherEnd, Question, question
 from vmm_simulator.hyperv.known_peers import KnownPeers
 from vmm_simulator.hyperv.point_keeping import keep_point
+from vmm_simulator.hyperv.replica_location import location_of, offer_elsewhere
 from vmm_simulator.hyperv.replica_refusals import (
     check_room,
     check_same_relationship,
@@ -229,8 +230,12 @@ class ReplicaReceiver:
 
     async def _take_offer(self, peer_fqdn: str, offer: Offer) -> OfferAnswer:
         machine = self._store.machines.get(offer.replica_machine_id)
-        if machine is None or machine.host != self._fqdn:
+        if machine is None:
             raise unknown("machine", offer.replica_machine_id)
+        if machine.host != self._fqdn:
+            # As the broker of our cluster, which knows where the machine was placed.
+            self._check_authorised(peer_fqdn)
+            return offer_elsewhere(self._store.inventory, self._fqdn, machine)
         if machine.migrating_to is not None:
             raise RefusedError(
                 Code.NOT_AVAILABLE,
@@ -260,6 +265,7 @@ class ReplicaReceiver:
             state=int(machine.state),
             last_cut=0 if applied is None else applied.cut,
             broker=None if cluster is None or cluster.broker is None else cluster.broker.name,
+            node=location_of(self._store.inventory, machine),
         )
 
     async def _create(self, machine: MachineRecord, offer: Offer) -> MachineRecord:
@@ -336,11 +342,7 @@ class ReplicaReceiver:
         relationship_id = asked_relationship(path)
         peer = self.peers.peer(peer_fqdn)
         replica = replica_machine(self._store.inventory, self._fqdn, relationship_id, peer)
-        # A node of several pairings has a port for each.
-        port = self._store.host(replica.host).port_of(replica.cloud_id)
-        if port is None:
-            raise unknown("replication port of host", replica.host)
-        return ReplicaLocation(host=replica.host, port=port)
+        return location_of(self._store.inventory, replica)
 
     async def _follow(self, machine: MachineRecord, peer_fqdn: str) -> None:
         """Note to which node of its cluster the primary was moved."""

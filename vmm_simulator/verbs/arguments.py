@@ -145,12 +145,16 @@ class _Policy(WireModel):
 
 
 class EnableReplication(_Policy):
-    """The replica and the policy."""
+    """The replica and the policy.
+
+    `replica_broker` is the connection point of a clustered replica: it is asked for the node.
+    """
 
     relationship_id: Identity
     replica_machine_id: Identity
     replica_host: Fqdn
     replica_port: Port
+    replica_broker: Fqdn | None = None
     item: Identity
 
 

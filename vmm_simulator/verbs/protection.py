@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import structlog
+
 from vmm_simulator.hyperv.backend import Authentication, BackendStateError
-from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, OfferedDisk
+from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, OfferedDisk, ReplicaLocation
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.hyperv.schedule import check_policy, start_at
@@ -32,6 +34,8 @@ from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_relationship
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
+log = structlog.get_logger(__name__)
+
 
 async def place(call: Call[PlaceReplica]) -> Result:
     """Reserve a machine record on a host of the cloud, and in the best store that it sees."""
@@ -46,7 +50,12 @@ async def place(call: Call[PlaceReplica]) -> Result:
         raise bad_arguments(f"the machine id {call.target} belongs to another machine")
     call.reached("reserved")
     host = call.fabric.store.host(present.host)
-    return {"replica_host": host.fqdn, "replica_port": host.port_of(arguments.cloud_id)}
+    found: Result = {"replica_host": host.fqdn, "replica_port": host.port_of(arguments.cloud_id)}
+    cluster = call.fabric.store.fabric.cluster(host.cluster)
+    if cluster is not None and cluster.broker is not None:
+        # The connection point of a clustered replica: who knows its address asks there.
+        found["replica_broker"] = cluster.broker.name
+    return found
 
 
 def check_enable(call: Call[EnableReplication]) -> None:
@@ -64,7 +73,7 @@ def check_enable(call: Call[EnableReplication]) -> None:
 async def enable(call: Call[EnableReplication]) -> Result:
     """Create the relationship on both ends: replica shell in state 2, primary in state 1."""
     arguments = call.arguments
-    replica = await offer(call, call.machine)
+    place, replica = await _offer_to_broker(call)
     call.reached("replica created")
     now = call.fabric.clock.now()
 
@@ -85,8 +94,8 @@ async def enable(call: Call[EnableReplication]) -> Result:
             relationship_id=arguments.relationship_id,
             mode=ReplicationMode.NONE,
             state=ReplicationState.DISABLED,
-            peer_host=arguments.replica_host,
-            peer_port=arguments.replica_port,
+            peer_host=place.host,
+            peer_port=place.port,
             peer_broker=replica.broker,
             peer_machine_id=arguments.replica_machine_id,
             interval_seconds=arguments.interval_seconds,
@@ -165,14 +174,40 @@ async def complete_copy(call: Call[NoArguments]) -> Result:
     return {}
 
 
+async def _offer_to_broker(
+    call: Call[EnableReplication],
+) -> tuple[ReplicaLocation, OfferAnswer]:
+    """Offer to the broker of the replica's cluster, and to the node that it names (1.10).
+
+    A broker that has no address, or does not answer, leaves it to the node that was placed on.
+    """
+    arguments, broker = call.arguments, call.arguments.replica_broker
+    place = ReplicaLocation(host=arguments.replica_host, port=arguments.replica_port)
+    if broker is not None and call.host.knows(broker):
+        asked = ReplicaLocation(host=broker, port=place.port)
+        try:
+            answer = await offer(call, call.machine, asked)
+        except RefusedError as refusal:
+            if refusal.code != Code.NO_CONNECTION:
+                raise
+            log.warning("broker_not_reached", broker=broker, cause=refusal.message)
+        else:
+            place = answer.node or place
+            if answer.made:
+                return place, answer
+    return place, await offer(call, call.machine, place)
+
+
 async def offer(
-    call: Call[EnableReplication] | Call[ReverseReplicate], machine: MachineRecord
+    call: Call[EnableReplication] | Call[ReverseReplicate],
+    machine: MachineRecord,
+    place: ReplicaLocation,
 ) -> OfferAnswer:
     """Have the replica's host make the replica, or say that it is ready for this relationship."""
     arguments = call.arguments
     host = call.host
     return await host.offer(
-        host.peer(arguments.replica_host, arguments.replica_port, arguments),
+        host.peer(place.host, place.port, arguments),
         Offer(
             relationship_id=arguments.relationship_id,
             epoch=machine.epoch,

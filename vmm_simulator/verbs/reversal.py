@@ -3,6 +3,7 @@
 import structlog
 
 from vmm_simulator.hyperv.backend import BackendStateError
+from vmm_simulator.hyperv.host_control import ReplicaLocation
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.hyperv.statistics import Statistics
@@ -74,7 +75,8 @@ async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
     """Make the failed-over copy the primary of the reversed relationship."""
     arguments = call.arguments
     machine = call.machine
-    replica = await offer(call, machine)
+    place = ReplicaLocation(host=call.arguments.replica_host, port=call.arguments.replica_port)
+    replica = await offer(call, machine, place)
     call.reached("replica ready")
     if machine.mode is ReplicationMode.REPLICA:
         try:

@@ -440,6 +440,13 @@ def test_an_answer_without_a_nonce_never_proves_that_a_guest_runs() -> None:
     assert unmet(expected(Verb.START, {}, nonce=""), seen) is not None
 
 
+def test_on_which_node_of_a_cluster_a_replica_is_its_broker_says() -> None:
+    seen = replicating(peer_host="osaka-hyperv-2.example")
+    enabling = {**PEER, "replica_broker": "osaka-broker.example"}
+    assert unmet(expected(Verb.ENABLE_REPLICATION, enabling), seen) is None
+    assert "peer host" in str(unmet(expected(Verb.ENABLE_REPLICATION, PEER), seen))
+
+
 def test_a_task_without_an_item_has_no_epoch_to_check() -> None:
     seen = of(run_state="Running", guest=guest(), epoch=0)
     assert unmet(expected(Verb.START, {}, epoch=0), seen) is None

@@ -183,7 +183,12 @@ class Walk:
             )
         if seen.inventory is not None:
             return (seen.inventory.clouds, seen.inventory.hosts, seen.inventory.networks)
-        return seen
+        # Cycles go on meanwhile: of the machines of a cloud only what verbs on it change.
+        settings = [
+            each.replication and (each.replication.settings, each.replication.peer_port)
+            for each in seen.machines
+        ]
+        return seen.cloud, seen.hosts, settings
 
 
 def _thumbprints(arguments: Mapping[str, Any]) -> dict[str, str]:

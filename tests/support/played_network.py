@@ -235,7 +235,15 @@ def played_network() -> Iterator[None]:
     async def reach(address: str, port: int) -> PlayedEnd:
         return await cast("NetworkLoop", asyncio.get_running_loop()).reach(address, port)
 
+    async def connect(
+        protocol: asyncio.BufferedProtocol, sock: Any, context: Any, server_hostname: str
+    ) -> None:
+        await asyncio.get_running_loop().create_connection(
+            lambda: protocol, sock=sock, ssl=context, server_hostname=server_hostname
+        )
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host_client, "connect_tls", connect)
         patch.setattr(listening, "open_listener", listen)
         patch.setattr(host_client, "open_connection", reach)
         patch.setattr(host_credentials, "server_context", _server)

@@ -38,6 +38,7 @@ from vmm_simulator.hyperv.pace import Pace
 from vmm_simulator.hyperv.proxy_address import ProxyAddress
 from vmm_simulator.hyperv.proxy_connect import open_connection, open_way
 from vmm_simulator.hyperv.replica_routes import ALLOCATED, decode_runs
+from vmm_simulator.hyperv.tls_socket import connect_tls
 from vmm_simulator.hyperv.transfer_header import (
     HEADER_NAME,
     decode_applied,
@@ -232,14 +233,7 @@ class HostClient:
             raise ValueError("the TLS context must verify the peer's certificate and name")
         connection = Connection(idle_seconds)
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                sock=await self._way(peer),
-                ssl=tls,
-                server_hostname=peer.fqdn,
-                ssl_handshake_timeout=CONNECT_SECONDS_MAX,
-                ssl_shutdown_timeout=CLOSE_SECONDS_MAX,
-            )
+            await connect_tls(connection, await self._way(peer), tls, peer.fqdn)
         try:
             require_usages(certificate_of(connection.transport))
         except UnfitCertificateError as error:

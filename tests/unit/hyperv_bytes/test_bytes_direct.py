@@ -10,7 +10,7 @@ import pytest
 
 from vmm_simulator.hyperv.direct_io import DIRECT_BYTES_MIN, DirectWriter, receive_buffer
 from vmm_simulator.hyperv.frames import HEADER_BYTES
-from vmm_simulator.hyperv.threads import InOrder
+from vmm_simulator.hyperv.threads import TURN_THINGS_MAX, InOrder
 
 DATA = bytes(range(256)) * (DIRECT_BYTES_MIN // 256)
 
@@ -81,6 +81,20 @@ async def test_what_waits_is_not_begun_after_a_stop() -> None:
     in_order.add(1)
     in_order.add(2)
     assert await asyncio.to_thread(begun.wait, 10)
+    stopping = asyncio.create_task(in_order.stop())
+    # One turn: it has begun to wait for what is being done.
+    await asyncio.sleep(0)
     go_on.set()
-    await in_order.stop()
+    await stopping
     assert done == [1]
+
+
+async def test_many_things_are_done_though_they_take_turns() -> None:
+    done: list[int] = []
+    in_order = InOrder(done.append)
+    for number in range(5 * TURN_THINGS_MAX):
+        in_order.add(number)
+        await in_order.at_most(number % 3)
+        assert len(done) >= number + 1 - number % 3
+    await in_order.at_most(0)
+    assert done == list(range(5 * TURN_THINGS_MAX))

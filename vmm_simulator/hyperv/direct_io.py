@@ -1,7 +1,7 @@
 """Large writes around the page cache: a whole copy is not read again soon, and need not wait there.
 
-Measured: 1.25 GB cost 0.3 to 2.1 s of processor time through the page cache (2.1 where its pages
-are new to the machine) and 0.12 s around it, at the speed of the disk.
+Measured: 1.25 GB cost 0.3 to 3 s of processor time through the page cache (3 where its pages are
+new to the machine) and 0.12 s around it, at the speed of the disk (docs/benchmarks.md).
 """
 
 import ctypes

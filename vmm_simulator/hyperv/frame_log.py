@@ -39,18 +39,35 @@ class FrameLogWriter:
     """A log that is being written; it counts for nothing until `commit` has returned."""
 
     def __init__(
-        self, path: Path, magic: bytes, header: TransferHeader, sizes: Sequence[int]
+        self,
+        path: Path,
+        magic: bytes,
+        header: TransferHeader,
+        sizes: Sequence[int],
+        spare: Path | None = None,
     ) -> None:
+        """Begin a log; over the `spare` file, where there is one: its room is there already."""
         self.path = path
         self._unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        # One log of a machine is begun at a time: nobody else takes it.
+        self._over_spare = spare is not None and spare.exists()
+        if spare is not None and self._over_spare:
+            spare.rename(self._unfinished)
+        else:
+            flags |= os.O_TRUNC
         self._descriptor = os.open(self._unfinished, flags, 0o600)
+        self._length = 0
         self._begun_bytes = self._waiting_bytes = 0
-        append_fully(self._descriptor, log_head(magic, header, sizes))
+        self._write(log_head(magic, header, sizes))
+
+    def _write(self, data: bytes | memoryview) -> None:
+        append_fully(self._descriptor, data)
+        self._length += len(data)
 
     def append(self, frames: bytes | memoryview) -> None:
         """Write verified frames; not yet durable."""
-        append_fully(self._descriptor, frames)
+        self._write(frames)
         self._waiting_bytes += len(frames)
         if self._waiting_bytes >= WRITEBACK_BYTES:
             begin_writeback(self._descriptor, self._begun_bytes, self._waiting_bytes)
@@ -59,6 +76,8 @@ class FrameLogWriter:
 
     def commit(self) -> None:
         """Return when the log is durable under its name."""
+        if self._over_spare:
+            os.ftruncate(self._descriptor, self._length)
         os.fdatasync(self._descriptor)
         self._unfinished.rename(self.path)
         sync_folder(self.path.parent)

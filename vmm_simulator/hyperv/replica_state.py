@@ -20,11 +20,10 @@ from vmm_simulator.hyperv.applying import Applying
 from vmm_simulator.hyperv.backend import BackendStateError, CutKind, DiskFile, TransferHeader
 from vmm_simulator.hyperv.change_map import boot_id
 from vmm_simulator.hyperv.comparison import drop_comparison
-from vmm_simulator.hyperv.disks import sync_folder
 from vmm_simulator.hyperv.frame_log import UNFINISHED_SUFFIX, FrameLog, set_aside
 from vmm_simulator.hyperv.frames import FrameError
 from vmm_simulator.hyperv.recovery_points import UndoChain
-from vmm_simulator.hyperv.redo_log import RedoLog, committed_logs, cut_of
+from vmm_simulator.hyperv.redo_log import RedoLog, committed_logs, cut_of, drop_logs
 from vmm_simulator.hyperv.replica_record import ReplicaRecord, guards_of
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.hyperv.transfer_header import UNUSABLE, CopyState
@@ -301,10 +300,7 @@ class ReplicaState:
         self._drop_logs(later)
 
     def _drop_logs(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            path.unlink()
-        if self.folder.exists():
-            sync_folder(self.folder)
+        drop_logs(self.folder, paths, sum(self.sizes))
 
     def _none_left(self) -> None:
         self._committed = None

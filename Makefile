@@ -15,7 +15,7 @@ TESTS ?=
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel bench-engine bench-replication format lint \
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel bench-engine bench-replication bench-failover format lint \
 	set-up set-up-test set-up-bench clean
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
 	@echo 'make bench-replication  how fast disks are replicated, beside nbdcopy, rsync, QEMU and a bare pump'
+	@echo 'make bench-failover  how fast plans of 100 and 1,000 machines are failed over, beside their critical path'
 	@echo 'make format lint  rewrite the form; check form, types and imports'
 	@echo 'make clean        remove .venv, .lab and all caches'
 
@@ -78,6 +79,9 @@ bench-engine: set-up-bench
 bench-replication: set-up-test
 	@sh .ci/prerequisites bench-replication >/dev/null
 	@exec .venv/bin/python -m benchmarks.replication
+
+bench-failover: set-up
+	@exec .venv/bin/python -m benchmarks.failover
 
 format: set-up-test
 	@.venv/bin/ruff format .

@@ -27,6 +27,7 @@ __all__ = [
     "DiskError",
     "DiskPlan",
     "PreparedDisk",
+    "bare_plan",
     "machine_plans",
     "prepare_machine_disks",
     "prepare_user_disk",
@@ -37,6 +38,8 @@ DATA_FILES_BYTES_MAX: Final = 16 * MEBIBYTE
 RECORD_SLOTS: Final = 4096
 REWRITE_FILES: Final = 4
 REWRITE_FILE_BYTES: Final = 512 << 10
+BARE_RECORD_SLOTS: Final = 64
+BARE_FILE_BYTES: Final = 16 << 10
 SECTOR_BYTES: Final = 512
 
 # What a virtual disk begins (or ends) with that is not raw: by the formats' own specifications.
@@ -80,6 +83,19 @@ def machine_plans() -> tuple[DiskPlan, DiskPlan]:
         free_bytes=16 * MEBIBYTE,
     )
     return system, data
+
+
+def bare_plan(name: str) -> DiskPlan:
+    """Return a disk with the guest's own few files and no others."""
+    return DiskPlan(
+        name=name,
+        sources=(),
+        files_bytes_max=0,
+        record_slots=BARE_RECORD_SLOTS,
+        rewrite_files=1,
+        rewrite_file_bytes=BARE_FILE_BYTES,
+        free_bytes=0,
+    )
 
 
 def prepare_machine_disks(

@@ -12,7 +12,9 @@ from service_shell.configuration import Settings, load_configuration
 from wire_contract.cluster_names import broker_name
 
 SITES_MAX: Final = 32
-MACHINES_MAX: Final = 500
+MACHINES_MAX: Final = 10_000
+"""So many only with `guests: task` and bare disks; as processes they would be too many."""
+
 HOSTS_MAX: Final = 200
 """Each host has an address of its own in one /24, from .10 on."""
 
@@ -119,11 +121,13 @@ class Cloud(Settings):
 class Disk(Settings):
     """A virtual disk: a sparse raw image, ext4 with up to `files` of real files in it.
 
-    Without `files` a system disk gets some 100 MiB, a data disk some 16 MiB of files.
+    Without `files` a system disk gets some 100 MiB, a data disk some 16 MiB of files. A `bare` one
+    has nothing but what its guest writes, some 100 KiB: for estates of thousands of machines.
     """
 
     name: Name
     kind: Literal["OperatingSystem", "Data"]
+    bare: bool = False
     files: ByteSize | None = Field(default=None, ge=DISK_FILES_BYTES_MIN, le=DISK_FILES_BYTES_MAX)
     free: ByteSize | None = Field(default=None, ge=DISK_FILES_BYTES_MIN, le=DISK_FILES_BYTES_MAX)
 
@@ -141,7 +145,7 @@ class Machine(Settings):
     network: Name | None = None
     store: Name | None = None
     disks: tuple[Disk, ...] = Field(min_length=1, max_length=8)
-    records_per_second: float = Field(default=20.0, gt=0, le=1000)
+    records_per_second: float = Field(default=20.0, ge=0, le=1000)
     running: bool = True
 
 

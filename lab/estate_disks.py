@@ -10,6 +10,7 @@ from typing import Final
 from lab.disks import (
     DiskPlan,
     PreparedDisk,
+    bare_plan,
     machine_plans,
     prepare_machine_disks,
     prepare_user_disk,
@@ -81,6 +82,9 @@ def _plans(estate: Estate) -> dict[Disk, DiskPlan]:
     disks = {disk for site in estate.sites for each in site.machines for disk in each.disks}
     found = {}
     for disk in disks:
+        if disk.bare:
+            found[disk] = bare_plan(disk.name)
+            continue
         base = system if disk.kind == "OperatingSystem" else data
         found[disk] = replace(
             base,

@@ -86,7 +86,7 @@ class Operator:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        place = _JobPlace()
+        place = JobPlace()
         try:
             async with asyncio.timeout(seconds_max):
                 poller = await begin(raw_response_hook=place.note)
@@ -125,7 +125,7 @@ async def open_operator(address: HubAddress, token: str, now: datetime) -> Async
 
 
 @dataclass(slots=True)
-class _JobPlace:
+class JobPlace:
     """Takes the job's id from the answer's Location, as the SDK's other clients do."""
 
     job: str = ""

@@ -27,7 +27,7 @@ class VmmSettings(Settings):
 class TaskLimits(Settings):
     """Limits of the work on the fabric."""
 
-    parallel_max: int = Field(default=64, ge=1, le=1024)
+    parallel_max: int = Field(default=1024, ge=1, le=10_000)
     """Most items that are worked on at the same time; one item has one task at a time."""
 
     read_back_seconds: float = Field(default=3.0, ge=0, le=60)

@@ -90,7 +90,7 @@ class Executor:
         self._clock = clock
         self._signals = signals
         self._limits = limits
-        self._busy: set[str] = set()
+        self._busy: dict[str, str] = {}
 
     async def run(self) -> None:
         """Execute for ever; a command that was interrupted by a restart is executed again."""
@@ -98,8 +98,9 @@ class Executor:
         await self._session.confirmed.wait()
         async with asyncio.TaskGroup() as group:
             while True:
-                for work in self._startable(await self._journal.unfinished()):
-                    self._busy.add(_lane(work.assignment))
+                waiting = await self._journal.unfinished(besides=frozenset(self._busy.values()))
+                for work in self._startable(waiting):
+                    self._busy[_lane(work.assignment)] = work.assignment.command_id
                     group.create_task(self._carry_out(work))
                 await self._signals.work.wait()
 
@@ -131,7 +132,7 @@ class Executor:
             if outcome.succeeded and assignment.verb == Verb.CLEAN_UP:
                 self._signals.leaving.set()
         finally:
-            self._busy.discard(_lane(assignment))
+            del self._busy[_lane(assignment)]
             self._signals.work.set()
 
     async def _attempt(self, work: Work) -> TaskOutcome | None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -99,9 +99,13 @@ class Journal:
 
         return await self.run(write)
 
-    async def unfinished(self) -> tuple[Work, ...]:
-        """Return the commands without an outcome, in the order of their events."""
-        return await self.run(_unfinished)
+    async def unfinished(self, besides: Collection[str] = ()) -> tuple[Work, ...]:
+        """Return the commands without an outcome, in the order of their events.
+
+        `besides`: ids of commands that are known already; a thousand of them are not read anew.
+        """
+        known = frozenset(besides)
+        return await self.run(lambda connection: _unfinished(connection, known))
 
     async def begin(self, command_id: str) -> bool:
         """Mark a command as begun; false when it has been finished (withdrawn) meanwhile."""
@@ -346,9 +350,10 @@ def _known(connection: sqlite3.Connection, event: VerifiedEvent) -> Known:
     )
 
 
-def _unfinished(connection: sqlite3.Connection) -> tuple[Work, ...]:
+def _unfinished(connection: sqlite3.Connection, known: Collection[str]) -> tuple[Work, ...]:
     rows = connection.execute(
-        "SELECT assignment, expires_at, state FROM inbox WHERE state != 'finished' ORDER BY place"
+        "SELECT command_id, assignment, expires_at, state FROM inbox"
+        " WHERE state != 'finished' ORDER BY place"
     )
     return tuple(
         Work(
@@ -356,7 +361,8 @@ def _unfinished(connection: sqlite3.Connection) -> tuple[Work, ...]:
             expires_at=datetime.fromisoformat(until),
             state=CommandState(state),
         )
-        for assignment, until, state in rows
+        for command_id, assignment, until, state in rows
+        if command_id not in known
     )
 
 

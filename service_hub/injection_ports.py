@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from service_hub.domain.errors import DomainError
 from service_hub.domain.injections import Injection, InjectionKind
 from service_hub.domain.records import Vault
 from service_hub.looker_ports import Preview
@@ -34,6 +35,15 @@ class Injector:
     operator_signature: str | None = None
 
 
+class SurfaceRefusalError(DomainError):
+    """A request that the hub made itself was refused; `status` and `code` as the surface says."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
 class OperationRequests(Protocol):
     """Requests of operators, made by the hub itself: the same route, body, table and events."""
 
@@ -48,7 +58,11 @@ class OperationRequests(Protocol):
         arguments: Mapping[str, JsonValue],
         identity: RequestIdentity,
     ) -> str:
-        """Make the request; the id of its job. Whatever the route refuses is a DomainError."""
+        """Make the request; the id of its job.
+
+        A container or fabric stands for its items that allow this now. What the surface refuses is
+        a SurfaceRefusalError.
+        """
 
     async def foresee(
         self,

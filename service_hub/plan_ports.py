@@ -70,6 +70,11 @@ class RecoveryPlanUseCases(Protocol):
         `arguments` as of an item's operation (ports: ProtectionUseCases).
         """
 
+    async def run_together(
+        self, vault: Vault, request: PlanRequest, identity: RequestIdentity
+    ) -> Job:
+        """Begin an operation on machines that no plan was saved of; a refusal is a failed job."""
+
     async def request_of(
         self, vault: Vault, name: str, operation: Operation, arguments: Mapping[str, JsonValue]
     ) -> PlanRequest:

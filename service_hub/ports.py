@@ -43,7 +43,7 @@ from wire_contract.reports import (
     SessionAnswer,
     SessionRequest,
 )
-from wire_contract.vmm_interface import InventoryView
+from wire_contract.vmm_interface import InventoryView, MachineView
 from wire_contract.vocabulary import EventType
 
 R = TypeVar("R", bound=Record)
@@ -331,6 +331,9 @@ class WideReader(Reader, Protocol):
     async def get_many(self, kind: type[R], record_ids: Sequence[str]) -> dict[str, Versioned[R]]:
         """Return those of these records that are there, by id."""
 
+    async def count(self, kind: type[R], **columns: str) -> int:
+        """Return how many records `find` would return, without reading them."""
+
     async def last_number(self) -> int:
         """Return the number of the last committed change."""
 
@@ -493,6 +496,9 @@ class ObservationFollower(Protocol):
     async def observed(self, provider_id: str, machine_id: str) -> None:
         """Look whether anything waits for it."""
 
+    async def all_observed(self, provider_id: str, machines: Sequence[MachineView]) -> None:
+        """Look whether anything waits for one of these, which are all that a server has."""
+
 
 class Followers(Protocol):
     """Told when a job has ended: some begin the next one.
@@ -633,6 +639,15 @@ class FabricFacts:
     last_contact_at: datetime | None
     connected: bool
     protected_item_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FabricPresence:
+    """A registered VMM server, and whether it is there now."""
+
+    provider: Provider
+    last_contact_at: datetime | None
+    connected: bool
 
 
 @dataclass(frozen=True, slots=True)

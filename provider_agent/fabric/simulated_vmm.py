@@ -38,7 +38,8 @@ ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 
 READ_SECONDS_MAX: Final = 30.0
 CONNECT_SECONDS_MAX: Final = 10.0
-CONNECTIONS_MAX: Final = 128
+CONNECTIONS_MAX: Final = 2048
+"""A verb keeps one for as long as it takes; more than are carried out at a time, for the looks."""
 
 _NOT_FOUND: Final = 404
 _BUSY: Final = frozenset({502, 503, 504})

@@ -1,8 +1,9 @@
 """Requests that the hub makes itself, through the very handlers that operators' requests reach."""
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
@@ -10,17 +11,31 @@ from typing import Final
 from pydantic import JsonValue
 
 from service_hub.arm.api import ArmApi
-from service_hub.arm.calls import Call, Handler
+from service_hub.arm.calls import Answer, Call, Handler
+from service_hub.arm.errors import error_answer
 from service_hub.arm.ids import CONTAINERS, FABRICS, PROTECTED_ITEMS, VaultIds, names_in_id
+from service_hub.arm.item_places import (
+    ItemPlace,
+    Members,
+    item_place,
+    members_of_place,
+    operation_on_all,
+)
 from service_hub.arm.routes import (
     ITEM_OPERATIONS,
     PLAN_OPERATIONS,
     missing_routes,
     working_routes,
 )
-from service_hub.domain.errors import ConflictError, InvalidRequestError
+from service_hub.domain.errors import (
+    ConflictError,
+    DomainError,
+    InvalidRequestError,
+    StorageUnavailableError,
+)
 from service_hub.domain.injections import ARM_VERBS, InjectionKind
 from service_hub.domain.records import Vault
+from service_hub.injection_ports import SurfaceRefusalError
 from service_hub.looker_ports import Preview, PreviewUseCases
 from service_hub.ports import RequestIdentity
 
@@ -47,6 +62,14 @@ class _Found:
     names: Mapping[str, str]
 
 
+async def _no_route(_call: Call) -> Answer:
+    raise ConflictError("a place has no route of its own")
+
+
+_NOT_ROUTED: Final = _Found(_no_route, works=True, names={})
+"""Of bodies that are read for a place: the surface has no such operation."""
+
+
 class InnerRequests:
     """The OperationRequests of the injection ports."""
 
@@ -62,10 +85,14 @@ class InnerRequests:
 
     async def check(self, vault: Vault, event: InjectionKind, target: str) -> None:
         """Return when such a request can be made; otherwise a DomainError says why not."""
+        if (place := item_place(vault, target)) is not None:
+            await self._together(vault, event, place, None)
+            return
         found = self._found(vault, event, target)
         if not found.works:
             # It says by itself what this version doesn't have.
-            await found.handler(_call(found, target, b"", _NOBODY))
+            with _as_the_surface_says(_NOBODY):
+                await found.handler(_call(found, target, b"", _NOBODY))
         if ITEM in found.names:
             await self._api.protection.find(vault, found.names[ITEM].lower())
 
@@ -77,11 +104,16 @@ class InnerRequests:
         arguments: Mapping[str, JsonValue],
         identity: RequestIdentity,
     ) -> str:
-        """Make the request; the id of its job. Whatever the route refuses is a DomainError."""
-        found = self._found(vault, event, target)
+        """Make the request; the id of its job. What is refused is a SurfaceRefusalError."""
         path = f"{target.rstrip('/')}/{ARM_VERBS[event]}"
         asked = replace(identity, path=path.lower())
-        answer = await found.handler(_call(found, path, _body(arguments), asked))
+        if (place := item_place(vault, target)) is not None:
+            with _as_the_surface_says(asked):
+                members = await self._together(vault, event, place, arguments)
+                return (await self._api.plans.run_together(vault, members.request, asked)).id
+        found = self._found(vault, event, target)
+        with _as_the_surface_says(asked):
+            answer = await found.handler(_call(found, path, _body(arguments), asked))
         if answer.status != HTTPStatus.ACCEPTED or not answer.request_ids:
             raise ConflictError(f"{path} began no job")
         return answer.request_ids[0].rpartition("/")[2]
@@ -94,6 +126,9 @@ class InnerRequests:
         arguments: Mapping[str, JsonValue],
     ) -> Preview:
         """Return what the request would do, without changing anything."""
+        if (place := item_place(vault, target)) is not None:
+            members = await self._together(vault, event, place, arguments)
+            return await self._foreseen(vault, members)
         found = self._found(vault, event, target)
         verb = ARM_VERBS[event]
         if PLAN in found.names:
@@ -123,6 +158,32 @@ class InnerRequests:
             TARGET,
         )
 
+    async def _together(
+        self,
+        vault: Vault,
+        event: InjectionKind,
+        place: ItemPlace,
+        arguments: Mapping[str, JsonValue] | None,
+    ) -> Members:
+        """Return what is asked of the items of a place; an error where none of them allows it.
+
+        `arguments` None: they are not looked at yet.
+        """
+        operation, read = operation_on_all(event)
+        told: Mapping[str, JsonValue] = {}
+        if arguments is not None:
+            told = read(_call(_NOT_ROUTED, place.arm_id, _body(arguments), _NOBODY), vault)
+        await self._api.fabrics.find(vault, place.fabric)
+        items = [each.item for each in await self._api.protection.list(vault) if place.holds(each)]
+        return members_of_place(place, operation, told, items, self._api.clock.now())
+
+    async def _foreseen(self, vault: Vault, members: Members) -> Preview:
+        request = members.request
+        told = await self._previews.preview_plan(
+            vault, request.operation.value, request.name, request.groups, request.arguments
+        )
+        return replace(told, notes=(*told.notes, *members.notes))
+
     def _found(self, vault: Vault, event: InjectionKind, target: str) -> _Found:
         if not target.lower().startswith(f"{VaultIds(vault).root}/".lower()):
             raise InvalidRequestError(
@@ -140,6 +201,20 @@ class InnerRequests:
             " plan.",
             TARGET,
         )
+
+
+@contextlib.contextmanager
+def _as_the_surface_says(identity: RequestIdentity) -> Iterator[None]:
+    """Turn a refusal into the status and code that the surface itself would answer."""
+    try:
+        yield
+    except StorageUnavailableError:
+        raise
+    except DomainError as error:
+        answer = error_answer(error, identity)
+        content = answer.body["error"] if isinstance(answer.body, Mapping) else {}
+        code = str(content.get("code", "InvalidRequest"))
+        raise SurfaceRefusalError(int(answer.status), code, str(error)) from error
 
 
 def _pattern(path: str) -> re.Pattern[str]:

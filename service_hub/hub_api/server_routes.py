@@ -26,6 +26,7 @@ from service_hub.domain.liveness import OBSERVATION_INTERVAL, Stamp, freshness
 from service_hub.domain.records import Vault
 from service_hub.domain.servers import title_of
 from service_hub.hub_api.looker_bodies import stamp_body
+from service_hub.injection_ports import SurfaceRefusalError
 from service_hub.operator_door import GuardedRoute, check_anywhere, check_vault, identified
 from service_hub.operator_ports import (
     KeyFacts,
@@ -291,6 +292,8 @@ def refusal_of(error: DomainError) -> web.Response:
             status, code = HTTPStatus.CONFLICT, "Conflict"
         case StorageUnavailableError():
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"
+        case SurfaceRefusalError():
+            status, code = HTTPStatus(error.status), error.code
         case _:
             pass
     response = _json(status, {"error": {"code": code, "message": str(error)}})

@@ -10,13 +10,13 @@ from service_hub.domain.records import (
     ProviderContact,
     Vault,
 )
-from service_hub.ports import Clock, FabricFacts, Reader
+from service_hub.ports import Clock, FabricFacts, FabricPresence, WideReader
 
 
 class FabricService:
     """The FabricUseCases and the Liveness of the hub's ports."""
 
-    def __init__(self, *, reader: Reader, clock: Clock, lease: timedelta) -> None:
+    def __init__(self, *, reader: WideReader, clock: Clock, lease: timedelta) -> None:
         self._reader = reader
         self._clock = clock
         self._lease = lease
@@ -41,13 +41,13 @@ class FabricService:
         """Return what is known of one provider's fabric."""
         inventory = await self._reader.get(FabricInventory, provider.id)
         contact = await self._reader.get(ProviderContact, provider.id)
-        items = await self._reader.find(ProtectedItem, primary_provider_id=provider.id)
+        items = await self._reader.count(ProtectedItem, primary_provider_id=provider.id)
         return FabricFacts(
             provider=provider,
             inventory=None if inventory is None else inventory.record,
             last_contact_at=None if contact is None else contact.record.last_contact_at,
             connected=await self.connected(provider.id),
-            protected_item_count=len(items),
+            protected_item_count=items,
         )
 
     async def facts_by_id(self, provider_id: str) -> FabricFacts:
@@ -56,6 +56,18 @@ class FabricService:
         if found is None:
             raise NotFoundError(provider_id)
         return await self.facts(found.record)
+
+    async def presence(self, provider_id: str) -> FabricPresence:
+        """Return who a provider is and whether it is there; NotFoundError.
+
+        Checks ask this for every machine of a plan: what a server manages is not read for it.
+        """
+        found = await self._reader.get(Provider, provider_id)
+        if found is None:
+            raise NotFoundError(provider_id)
+        contact = await self._reader.get(ProviderContact, provider_id)
+        heard = None if contact is None else contact.record.last_contact_at
+        return FabricPresence(found.record, heard, await self.connected(provider_id))
 
     async def connected(self, provider_id: str) -> bool:
         """Return whether any authenticated contact was within the lease (channel.md, presence).

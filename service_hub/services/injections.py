@@ -136,9 +136,9 @@ class InjectionService:
         )
         if moment > now:
             return injection
-        done = await self._fire(vault, injection, who.operator_signature)
-        if done.state is InjectionState.REFUSED:
-            raise ConflictError(done.message)
+        done, refusal = await self._fire(vault, injection, who.operator_signature)
+        if refusal is not None:
+            raise refusal
         return done
 
     async def foresee(self, vault: Vault, request: InjectionRequest) -> Preview:
@@ -181,18 +181,21 @@ class InjectionService:
                     count += 1
         return count
 
-    async def _fire(self, vault: Vault, injection: Injection, signature: str | None) -> Injection:
-        """Make the request of an injection that is due, and note what came of it."""
+    async def _fire(
+        self, vault: Vault, injection: Injection, signature: str | None
+    ) -> tuple[Injection, DomainError | None]:
+        """Make the request of an injection that is due, and note what came of it, or why not."""
+        refusal = None
         try:
             outcome = await self._outcome(vault, injection, signature)
         except StorageUnavailableError:
             raise
         except DomainError as error:
-            outcome = Outcome(InjectionState.REFUSED, message=str(error))
+            refusal, outcome = error, Outcome(InjectionState.REFUSED, message=str(error))
         present = await self._reader.get(Injection, injection.id)
         if present is None or present.record.next_at != injection.next_at:
             # Another hub was faster, or it was cancelled meanwhile.
-            return injection if present is None else present.record
+            return (injection if present is None else present.record), refusal
         changed = after(present.record, outcome, self._clock.now())
         try:
             await self._committer.commit(Change(saves=(Save(changed, present.version),)))
@@ -207,7 +210,7 @@ class InjectionService:
             message=outcome.message,
             principal=injection.principal,
         )
-        return changed
+        return changed, refusal
 
     async def _outcome(self, vault: Vault, injection: Injection, signature: str | None) -> Outcome:
         now = self._clock.now()

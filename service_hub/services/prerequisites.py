@@ -58,7 +58,7 @@ class PrerequisitesService:
             await asyncio.sleep(min(left, LOOK_SECONDS))
 
     async def _facts(self, job: Job, side: Side) -> SideFacts:
-        facts = await self._fabrics.facts_by_id(job.providers[side])
+        facts = await self._fabrics.presence(job.providers[side])
         heard = facts.last_contact_at
         observation = await self._observation(job, side)
         replication = None if observation is None else observation.machine.replication

@@ -153,12 +153,13 @@ class ProtectionService:
 
     async def find(self, vault: Vault, item_name: str) -> ItemFacts:
         """Return one item with all its facts."""
-        return await self._facts((await self._plans.item(vault, item_name)).record)
+        return await self._facts((await self._plans.item(vault, item_name)).record, {})
 
     async def list(self, vault: Vault) -> list[ItemFacts]:
         """Return all items of a vault."""
         found = await self._reader.find(ProtectedItem, vault_id=vault.id)
-        return [await self._facts(each.record) for each in found]
+        fabrics: dict[str, FabricFacts] = {}
+        return [await self._facts(each.record, fabrics) for each in found]
 
     # -------------------------------------------------------------------------------- beginning
 
@@ -202,7 +203,7 @@ class ProtectionService:
     async def _unreachable(self, item: ProtectedItem, now: datetime) -> JobError | None:
         """Return which end cannot disable its part: the recorded job has no check of its own."""
         for side in Side:
-            facts = await self._fabrics.facts_by_id(item.provider_at(side))
+            facts = await self._fabrics.presence(item.provider_at(side))
             if not facts.connected:
                 return job_error(
                     errors.NOT_CONNECTED, now, name=title_of(facts.provider), detail=_FORCE_INSTEAD
@@ -215,7 +216,14 @@ class ProtectionService:
 
     # ---------------------------------------------------------------------------------- reading
 
-    async def _facts(self, item: ProtectedItem) -> ItemFacts:
+    async def _facts(self, item: ProtectedItem, fabrics: dict[str, FabricFacts]) -> ItemFacts:
+        """Return an item's facts; `fabrics` are those that are known already, and takes new ones.
+
+        A list has thousands of items at a handful of servers.
+        """
+        for provider_id in (item.primary_provider_id, item.recovery_provider_id):
+            if provider_id not in fabrics:
+                fabrics[provider_id] = await self._fabrics.facts_by_id(provider_id)
         policy = await self._reader.get(ReplicationPolicy, item.policy_id)
         mapping = await self._reader.get(ContainerMapping, item.mapping_id)
         if policy is None or mapping is None:
@@ -224,8 +232,8 @@ class ProtectionService:
             item=item,
             policy=policy.record,
             mapping=mapping.record,
-            primary=await self._fabrics.facts_by_id(item.primary_provider_id),
-            recovery=await self._fabrics.facts_by_id(item.recovery_provider_id),
+            primary=fabrics[item.primary_provider_id],
+            recovery=fabrics[item.recovery_provider_id],
             primary_machine=await self._observed(item.primary_provider_id, item.primary_machine_id),
             recovery_machine=await self._observed(
                 item.recovery_provider_id, item.recovery_machine_id

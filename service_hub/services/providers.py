@@ -1,5 +1,10 @@
-"""What registered providers say: sessions, heartbeats, inventories, reports."""
+"""What registered providers say: sessions, heartbeats, inventories, reports.
 
+Over 400 lines because each thing that a provider says renews its lease and is taken in here.
+"""
+
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -19,6 +24,7 @@ from service_hub.domain.records import (
     ProviderStream,
 )
 from service_hub.domain.replication_events import ReplicationEvent
+from service_hub.domain.report_lanes import is_plain, lanes_of
 from service_hub.ports import (
     Change,
     Clock,
@@ -189,16 +195,23 @@ class ProviderService:
         await self._committer.commit(Change(saves=saves))
         await self._figures.observed(provider, view.machines, now, "inventory")
         await end_refreshes(self._reader, self._runner, provider, now)
-        for machine in view.machines:
-            await self._observers.observed(provider.id, machine.machine_id)
+        await self._observers.all_observed(provider.id, view.machines)
         if self._fabrics_seen is not None:
             await self._fabrics_seen.fabric_observed(provider)
         await self._reconnection.observed(provider)
 
     async def reports(self, provider: Provider, batch: ReportBatch) -> ReportAnswer:
         """Take reports in; durable when it returns, and a repeated one changes nothing."""
-        for report in batch.reports:
-            await self._take(provider, report)
+        plain = [each for each in batch.reports if is_plain(each)]
+        rest = [each for each in batch.reports if not is_plain(each)]
+        receipts = tuple(_receipt(provider, each) for each in plain if isinstance(each, Receipt))
+        if receipts:
+            await self._committer.commit(Change(receipts=receipts))
+        lanes = (self._take_all(provider, lane) for lane in lanes_of(rest))
+        # All come to their end before one's failure has the provider send the batch again.
+        for failure in await asyncio.gather(*lanes, return_exceptions=True):
+            if failure is not None:
+                raise failure
         # Its last report may have been what the hub needed to forget the server.
         found = await self._reader.get(ProviderStream, provider.id)
         acknowledged = None
@@ -229,6 +242,10 @@ class ProviderService:
 
     # ---------------------------------------------------------------------------------- reports
 
+    async def _take_all(self, provider: Provider, lane: Sequence[Report]) -> None:
+        for report in lane:
+            await self._take(provider, report)
+
     async def _take(self, provider: Provider, report: Report) -> None:
         match report:
             case Receipt():
@@ -245,12 +262,11 @@ class ProviderService:
                 await self._faults.unverifiable(provider, report)
 
     async def _take_receipt(self, provider: Provider, report: Receipt) -> None:
-        receipt = EventReceipt(provider.id, report.stream, report.seq, report.receipt.value)
         if report.receipt is ReceiptKind.REFUSED:
             await self._faults.refused(provider, report)
         elif report.command_id is None:
             await self._faults.without_command(provider, report)
-        await self._committer.commit(Change(receipts=(receipt,)))
+        await self._committer.commit(Change(receipts=(_receipt(provider, report),)))
 
     async def _take_task(self, provider: Provider, report: TaskOutcome | TaskProgress) -> None:
         found = await task_of(self._reader, provider, report.job, report.task)
@@ -390,3 +406,7 @@ class ProviderService:
                     )
                 )
         return tuple(result)
+
+
+def _receipt(provider: Provider, report: Receipt) -> EventReceipt:
+    return EventReceipt(provider.id, report.stream, report.seq, report.receipt.value)

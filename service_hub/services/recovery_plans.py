@@ -205,6 +205,12 @@ class RecoveryPlanService:
         request = run_request(facts.plan, operation, arguments, direction, facts.items)
         return _with_names(request, facts)
 
+    async def run_together(
+        self, vault: Vault, request: PlanRequest, identity: RequestIdentity
+    ) -> Job:
+        """Begin an operation on machines that no plan was saved of; a refusal is a failed job."""
+        return await self._runs.start_plan(vault, request, identity)
+
     # ------------------------------------------------------------------------------- reading
 
     async def _named(self, vault: Vault, name: str) -> Versioned[RecoveryPlan]:

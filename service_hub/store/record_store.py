@@ -88,14 +88,21 @@ class RecordStore(ABC):
 
     async def find(self, kind: type[R], **columns: str) -> list[Versioned[R]]:
         """Return the records whose searched columns equal these, oldest first."""
+        if _holds_nul(columns):
+            return []
         table = TABLES[kind]
-        if any("\0" in value for value in columns.values()):
-            return []  # No text of a database holds NUL; PostgreSQL would refuse the question.
-        query = sa.select(table.c.version, table.c.document).where(
-            *(table.c[name] == value.lower() for name, value in columns.items())
-        )
+        query = sa.select(table.c.version, table.c.document).where(*_equal(table, columns))
         rows = await self._rows_of(query.order_by(table.c.created, table.c.id))
         return [_versioned(kind, row) for row in rows]
+
+    async def count(self, kind: type[R], **columns: str) -> int:
+        """Return how many records `find` would return, without reading them."""
+        if _holds_nul(columns):
+            return 0
+        table = TABLES[kind]
+        query = sa.select(sa.func.count()).select_from(table).where(*_equal(table, columns))
+        ((found,),) = await self._rows_of(query)
+        return int(found)
 
     async def events_after(self, provider_id: str, seq: int, limit: int) -> list[OutboxEvent]:
         """Return a provider's stored events above `seq`, in order, at most `limit`."""
@@ -191,3 +198,12 @@ class RecordStore(ABC):
 
 def _versioned(kind: type[R], row: Any) -> Versioned[R]:
     return Versioned(kind.model_validate_json(row.document), row.version)
+
+
+def _holds_nul(columns: Mapping[str, str]) -> bool:
+    """No text of a database holds NUL; PostgreSQL would refuse the question."""
+    return any("\0" in value for value in columns.values())
+
+
+def _equal(table: sa.Table, columns: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == value.lower() for name, value in columns.items()]

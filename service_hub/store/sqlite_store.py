@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.records import Record
 from service_hub.ports import NO_FAULTS, Applied, Change, FaultPoints, Lease, Versioned
+from service_hub.store.parsed_records import ParsedRecords
 from service_hub.store.record_store import RecordStore
 from service_hub.store.rows_at_hand import RowsAtHand
 from service_hub.store.sqlite_writer import NOW_MS, BatchWriter
@@ -61,6 +62,7 @@ class SqliteStore(RecordStore):
         self._reader = reader
         self._reading = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="store-reader")
         self._at_hand = RowsAtHand(reader)
+        self._parsed = ParsedRecords()
 
     async def _read(self, question: Callable[[sa.Connection], T]) -> T:
         def answer() -> T:
@@ -80,7 +82,9 @@ class SqliteStore(RecordStore):
         except (sqlite3.Error, sa.exc.SQLAlchemyError, StorageUnavailableError, UnicodeError):
             # Whatever stands in the way: the threads can wait for it, and say what it is.
             return await super().get(kind, record_id)
-        return None if row is None else Versioned(kind.model_validate_json(row[1]), row[0])
+        return (
+            None if row is None else Versioned(self._parsed.record(kind, record_id, row[1]), row[0])
+        )
 
     async def _write(self, act: Callable[[sa.Connection], T]) -> T:
         def answer() -> T:

@@ -6,18 +6,20 @@ import pytest
 from service_hub.domain.errors import ConflictError, DomainError, InvalidRequestError
 from service_hub.domain.injections import LATE_MAX, Injection, InjectionKind, InjectionState
 from service_hub.domain.jobs import Job, JobState
-from service_hub.domain.protection import Operation
+from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Vault
-from service_hub.injection_ports import InjectionRequest, Injector
+from service_hub.injection_ports import InjectionRequest, Injector, SurfaceRefusalError
 from service_hub.ports import Change, Save
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
 from tests.support.injecting import FABRIC, injecting, stored
+from tests.support.many_items import Sites, an_item, furnish, stored_item
 from wire_contract.events import Assignment
 
 ITEM = (
     f"{FABRIC}/replicationProtectionContainers/tokyo-cloud/replicationProtectedItems/{MACHINE_ID}"
 )
+CLOUD = f"{FABRIC}/replicationProtectionContainers/tokyo-cloud"
 ANNA = Injector("anna", "Injector")
 FORWARD = {"failoverDirection": "PrimaryToRecovery"}
 PLANNED = InjectionRequest(
@@ -138,6 +140,49 @@ async def test_a_refusal_is_told_and_kept(tmp_path: Path) -> None:
         assert kept.message
 
 
+async def test_a_refusal_is_answered_as_the_surface_itself_would(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        wrong = InjectionRequest(event=PLANNED.event, target=ITEM, arguments={"failover": "yes"})
+        with pytest.raises(SurfaceRefusalError) as refused:
+            await injecting(world).inject(world.vault, wrong, ANNA)
+        assert (refused.value.status, refused.value.code) == (400, "InvalidRequest")
+
+
+@pytest.mark.parametrize("place", [FABRIC, CLOUD])
+async def test_a_cloud_or_a_server_stands_for_what_is_protected_there(
+    tmp_path: Path, place: str
+) -> None:
+    async with hub_world(tmp_path) as world:
+        await furnish(world, an_item(1), an_item(2), an_item(3, ProtectionState.TEST_OPEN))
+        request = InjectionRequest(event=PLANNED.event, target=place, arguments=FORWARD)
+        before = await stored(world)
+        told = await injecting(world).foresee(world.vault, request)
+        assert [each.target_name for each in told.members] == ["web01", "web02"]
+        assert any("web03" in note for note in told.notes)
+        assert await stored(world) == before
+        done = await injecting(world).inject(world.vault, request, ANNA)
+        assert done.job_id is not None
+        await Sites(world).ended(done.job_id)
+        (plan,) = [job for job in await jobs_of(world, "PlannedFailover") if job.own_specs]
+        assert (plan.id, plan.state) == (done.job_id, JobState.SUCCEEDED)
+        states = [(await stored_item(world, number)).state for number in (1, 2, 3)]
+        over = ProtectionState.PLANNED_FAILED_OVER
+        assert states == [over, over, ProtectionState.TEST_OPEN]
+        again = InjectionRequest(event=PLANNED.event, target=place, arguments=FORWARD)
+        with pytest.raises(ConflictError, match="fits no machine"):
+            await injecting(world).inject(world.vault, again, ANNA)
+
+
+async def test_what_no_plan_does_is_not_done_to_a_whole_cloud(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await furnish(world, an_item(1))
+        event = InjectionKind.CHANGE_RECOVERY_POINT
+        request = InjectionRequest(event=event, target=CLOUD, arguments={})
+        with pytest.raises(InvalidRequestError, match="whole cloud"):
+            await injecting(world).inject(world.vault, request, ANNA)
+
+
 async def test_an_event_of_a_site_is_a_job_that_reaches_its_management_port(tmp_path: Path) -> None:
     async with hub_world(tmp_path) as world:
         sites = world.leaving.sites
@@ -191,7 +236,7 @@ async def test_a_dry_run_tells_the_tasks_and_changes_nothing(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "target",
-    ["", "/nothing", FABRIC, ITEM.replace("/v/", "/other/"), f"{ITEM}/recoveryPoints/p"],
+    ["", "/nothing", ITEM.replace("/v/", "/other/"), f"{ITEM}/recoveryPoints/p"],
 )
 async def test_a_target_that_is_none_is_named(tmp_path: Path, target: str) -> None:
     async with hub_world(tmp_path) as world:

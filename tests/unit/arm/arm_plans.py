@@ -79,6 +79,12 @@ class MemoryPlans:
         request = await self.request_of(vault, name, operation, arguments)
         return self.hub.start(plan_job(vault.id, request, self.hub.identity(identity)))
 
+    async def run_together(
+        self, vault: Vault, request: PlanRequest, identity: RequestIdentity
+    ) -> Job:
+        """Begin a run of machines without a plan."""
+        return self.hub.start(plan_job(vault.id, request, self.hub.identity(identity)))
+
     async def request_of(
         self, vault: Vault, name: str, operation: Operation, arguments: Mapping[str, JsonValue]
     ) -> PlanRequest:

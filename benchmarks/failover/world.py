@@ -1,0 +1,300 @@
+"""An estate of real programs whose machines are protected, and plans that fail some of them over.
+
+Hub, agents and VMM servers are the programs as they are shipped, each in a process of its own, over
+their real listeners and stores. What a VMM server takes for a verb is a delay of the simulator's.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from azure.mgmt.recoveryservicessiterecovery import models
+from rich.console import Console
+
+from benchmarks.channel.processes import NotMeasuredError
+from benchmarks.failover.estate import PRIMARY, RECOVERY, estate_of, machine_name
+from lab.addresses import ClaimedNetwork, claim_network
+from lab.builder import EstateBuilder
+from lab.console import StoryConsole
+from lab.estate_record import EstateRecord, save_record
+from lab.item_operations import PROVIDER, Place, create_policy, pair_clouds
+from lab.layout import Layout
+from lab.management_client import ManagementClient
+from lab.operator_client import FINISHED_STATES, JobPlace, Operator, failure_text
+from lab.processes import Launcher, exclusive
+from lab.story import open_estate
+from lab.teardown import clear_for_new, end_estate
+from lab.waiting import wait_for
+from service_shell.clock import SystemClock
+
+POLICY_SECONDS: Final = 900
+ENABLING_AT_A_TIME: Final = 16
+PROTECTED_SECONDS_MAX: Final = 1800.0
+PLAN_SECONDS_MAX: Final = 900.0
+LOOK_SECONDS: Final = 2.0
+PARALLEL_MAX: Final = 10_000
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+Delays = Mapping[str, float]
+"""Seconds that a verb takes beside what the simulator itself does, by verb."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRun:
+    """One failover of a plan: from the request to the end of its job.
+
+    `recoveries` are the seconds from the request until each machine was seen to run at the other
+    site; `processor` the CPU seconds by program.
+    """
+
+    seconds: float
+    recoveries: Sequence[float]
+    processor: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class FailoverWorld:
+    """A protected estate; each failover is taken back afterwards, so that all runs begin alike."""
+
+    builder: EstateBuilder
+    operator: Operator
+    management: Mapping[str, ManagementClient]
+    places: Mapping[str, Place]
+    machines: list[str] = field(default_factory=list)
+    plans: int = 0
+
+    async def protect(self, machines: int) -> None:
+        """Protect all machines; return when each of them is."""
+        policy = await create_policy(self.operator, "bench", POLICY_SECONDS)
+        await pair_clouds(self.operator, self.places[PRIMARY], self.places[RECOVERY], policy)
+        names = [
+            self.builder.estate.identity(PRIMARY, "machine", machine_name(number))
+            for number in range(machines)
+        ]
+        room = asyncio.Semaphore(ENABLING_AT_A_TIME)
+
+        async def enable(name: str) -> None:
+            async with room:
+                await self._enable(name, policy)
+
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(enable(name))
+
+        async def look() -> bool | None:
+            return True if await self._protected() == machines else None
+
+        await wait_for("all machines to be protected", look, PROTECTED_SECONDS_MAX, LOOK_SECONDS)
+        self.machines = names
+
+    async def _enable(self, name: str, policy: str) -> None:
+        place = self.places[PRIMARY]
+        content = models.EnableProtectionInput(
+            properties=models.EnableProtectionInputProperties(
+                policy_id=policy,
+                protectable_item_id=f"{place.arm_id}/replicationProtectableItems/{name}",
+                provider_specific_details=models.EnableProtectionProviderSpecificInput(
+                    instance_type=PROVIDER
+                ),
+            )
+        )
+        await self.operator.recovery.replication_protected_items.begin_create(
+            *self.operator.scope, place.fabric, place.container, name, content, polling=False
+        )
+
+    async def _protected(self) -> int:
+        items = self.operator.recovery.replication_protected_items
+        count = 0
+        async for each in items.list(*self.operator.scope):
+            assert each.properties is not None, "every item has them"
+            state = each.properties.protection_state
+            if state and state.endswith("Failed"):
+                raise NotMeasuredError(f"{each.name} could not be protected: {state}")
+            # An item that something holds allows nothing.
+            count += state == "Protected" and bool(each.properties.allowed_operations)
+        return count
+
+    async def _delay(self, delays: Delays) -> None:
+        """Have the VMM servers take so long for these verbs, on every machine."""
+        faults = [
+            {"verb": verb, "machine": None, "kind": "slow", "seconds": seconds}
+            for verb, seconds in delays.items()
+        ]
+        for site in self.management.values():
+            await site.replace_faults(faults)
+
+    async def fail_over(
+        self, machines: int, expected_seconds: float, *, planned: bool, delays: Delays
+    ) -> PlanRun:
+        """Fail the first machines over as one plan of one group; NotMeasuredError.
+
+        Nobody looks at the plan before the seconds are over that it takes at least.
+        """
+        chosen = self.machines[:machines]
+        if len(chosen) < machines:
+            raise NotMeasuredError(f"there are {len(chosen)} machines, not {machines}")
+        self.plans += 1
+        name = f"plan{self.plans}"
+        await self._save(name, chosen)
+        begin = self._planned(name) if planned else self._unplanned(name)
+        await self._delay(delays)
+        before, place, asked_at = self._processor(), JobPlace(), self.builder.clock.now()
+        await begin(polling=False, raw_response_hook=place.note)
+        await asyncio.sleep(expected_seconds)
+        job = await self._ended(place.name(name))
+        used = {part: seconds - before[part] for part, seconds in self._processor().items()}
+        run = _plan_run(job, asked_at, used)
+        await self._delay({})
+        await self._take_back(name)
+        return run
+
+    async def _take_back(self, name: str) -> None:
+        """Cancel the plan's failover; return when all machines are protected as before."""
+        place, plans = JobPlace(), self.operator.recovery.replication_recovery_plans
+        await plans.begin_failover_cancel(
+            *self.operator.scope, name, polling=False, raw_response_hook=place.note
+        )
+        await self._ended(place.name(name))
+
+        async def look() -> bool | None:
+            return True if await self._protected() == len(self.machines) else None
+
+        await wait_for("all to be taken back", look, PROTECTED_SECONDS_MAX, LOOK_SECONDS)
+
+    async def _ended(self, name: str) -> models.Job:
+        """Return the plan's job once it has ended; each look has the hub read all its children."""
+        async with asyncio.timeout(PLAN_SECONDS_MAX):
+            while True:
+                job = await self.operator.recovery.replication_jobs.get(*self.operator.scope, name)
+                state = job.properties and job.properties.state
+                if state == "Succeeded":
+                    return job
+                if state in FINISHED_STATES:
+                    raise NotMeasuredError(failure_text(job))
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _save(self, name: str, chosen: Sequence[str]) -> None:
+        place = self.places[PRIMARY].arm_id
+        group = models.RecoveryPlanGroup(
+            group_type="Boot",
+            replication_protected_items=[
+                models.RecoveryPlanProtectedItem(
+                    id=f"{place}/replicationProtectedItems/{each}", virtual_machine_id=each
+                )
+                for each in chosen
+            ],
+            start_group_actions=[],
+            end_group_actions=[],
+        )
+        root = f"{self.operator.vault_arm_id}/replicationFabrics"
+        content = models.CreateRecoveryPlanInput(
+            properties=models.CreateRecoveryPlanInputProperties(
+                primary_fabric_id=f"{root}/{self.places[PRIMARY].fabric}",
+                recovery_fabric_id=f"{root}/{self.places[RECOVERY].fabric}",
+                failover_deployment_model="NotApplicable",
+                groups=[group],
+            )
+        )
+        plans = self.operator.recovery.replication_recovery_plans
+        begin = partial(plans.begin_create, *self.operator.scope, name, content)
+        await self.operator.run(f"saving {name}", begin)
+
+    def _planned(self, name: str) -> Any:
+        content = models.RecoveryPlanPlannedFailoverInput(
+            properties=models.RecoveryPlanPlannedFailoverInputProperties(
+                failover_direction="PrimaryToRecovery"
+            )
+        )
+        plans = self.operator.recovery.replication_recovery_plans
+        return partial(plans.begin_planned_failover, *self.operator.scope, name, content)
+
+    def _unplanned(self, name: str) -> Any:
+        content = models.RecoveryPlanUnplannedFailoverInput(
+            properties=models.RecoveryPlanUnplannedFailoverInputProperties(
+                failover_direction="PrimaryToRecovery", source_site_operations="NotRequired"
+            )
+        )
+        plans = self.operator.recovery.replication_recovery_plans
+        return partial(plans.begin_unplanned_failover, *self.operator.scope, name, content)
+
+    def _processor(self) -> dict[str, float]:
+        """Return the CPU seconds of each program so far, user and system, all threads."""
+        used: dict[str, float] = {}
+        for name, process in self.builder.record.processes.items():
+            text = (Path("/proc") / str(process.pid) / "stat").read_text()
+            fields = text[text.rindex(")") + 2 :].split()
+            part = name.rpartition("/")[2]
+            used[part] = used.get(part, 0.0) + (int(fields[11]) + int(fields[12])) / TICKS
+        return used
+
+
+def _plan_run(job: models.Job, asked_at: datetime, processor: Mapping[str, float]) -> PlanRun:
+    assert job.properties is not None, "an ended job has them"
+    recoveries = [
+        (child.end_time - asked_at).total_seconds()
+        for task in job.properties.tasks or ()
+        if isinstance(task.group_task_custom_details, models.GroupTaskDetails)
+        for child in task.group_task_custom_details.child_tasks or ()
+        if child.end_time is not None
+    ]
+    return PlanRun(max(recoveries), recoveries, processor)
+
+
+@contextlib.asynccontextmanager
+async def failover_world(folder: Path, machines: int) -> AsyncIterator[FailoverWorld]:
+    """Raise an estate below a folder; all machines are protected; nothing runs afterwards."""
+    layout = Layout.at(folder)
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with exclusive(layout):
+        launcher = Launcher(layout, bound=True)
+        await clear_for_new(layout, launcher)
+        with _claimed() as network:
+            record = EstateRecord(estate_file="bench-failover", kind="story", prefix=network.prefix)
+            save_record(layout, record)
+            builder = EstateBuilder(
+                layout=layout,
+                estate=estate_of(machines),
+                launcher=launcher,
+                console=StoryConsole(Console(quiet=True)),
+                clock=SystemClock(),
+                record=record,
+                network=network,
+                started_at=asyncio.get_running_loop().time(),
+            )
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    world = await _opened(stack, builder)
+                    await world.protect(machines)
+                    yield world
+            finally:
+                await end_estate(layout, launcher, builder.record)
+
+
+async def _opened(stack: contextlib.AsyncExitStack, builder: EstateBuilder) -> FailoverWorld:
+    file = await open_estate(builder)
+    operator = await stack.enter_async_context(builder.operator())
+    management = {
+        name: await stack.enter_async_context(
+            ManagementClient(site.management_url, site.management_token, file.ca_file)
+        )
+        for name, site in file.sites.items()
+    }
+    places = {
+        name: Place.of(operator, site.fabric, site.cloud) for name, site in file.sites.items()
+    }
+    return FailoverWorld(builder, operator, management, places)
+
+
+@contextlib.contextmanager
+def _claimed() -> Iterator[ClaimedNetwork]:
+    network = claim_network()
+    try:
+        yield network
+    finally:
+        network.release()

@@ -21,6 +21,8 @@ TOKEN_BYTES_MAX: Final = 4_096
 SITES_MAX: Final = 100
 RESTORE: Final = "restore"
 FAULTS: Final = "faults"
+LINK: Final = "link"
+"""`cut` or `up`: what the hosts of the site send to other sites."""
 
 
 class ManagementSettings(Settings):
@@ -63,7 +65,10 @@ class LaboratorySites:
             raise LaboratoryError(f"this hub knows no management port of {vmm_fqdn}")
         ends = arguments.get(RESTORE) is True
         async with _opened(site) as session:
-            if FAULTS in arguments or event is InjectionKind.REPLICATION_FAULT:
+            if LINK in arguments:
+                await _put(session, f"{site.url}/link", {"up": ends or arguments[LINK] != "cut"})
+            is_of_faults = event is InjectionKind.REPLICATION_FAULT and LINK not in arguments
+            if FAULTS in arguments or is_of_faults:
                 faults = [] if ends else arguments.get(FAULTS)
                 await _put(session, f"{site.url}/faults", {FAULTS: faults})
             if event is InjectionKind.SITE_OUTAGE:

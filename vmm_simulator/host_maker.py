@@ -18,6 +18,7 @@ from vmm_simulator.hyperv.host_guests import GuestSurroundings, HostGuests
 from vmm_simulator.hyperv.kerberos import Tickets, use_configuration
 from vmm_simulator.hyperv.pace import Pace
 from vmm_simulator.hyperv.receiver import ReplicaReceiver
+from vmm_simulator.hyperv.replication_link import ReplicationLink
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.records import HostRecord
 
@@ -87,6 +88,7 @@ class HostMaker:
         self._store = store
         self._clock = clock
         self._addresses = EstateAddresses(hosts_file)
+        self.link = ReplicationLink()
 
     def make(self, record: HostRecord) -> Host:
         """Return a host, with its port closed; ProgramError where it has no address."""
@@ -102,6 +104,7 @@ class HostMaker:
             tickets=tickets,
             proxy=lambda: self._store.host(record.fqdn).proxy,
             pace=Pace(lambda: self._store.host(record.fqdn).bandwidth, self._clock.now),
+            link=self.link,
         )
         backend = EmbeddedBackend(folder / REPLICATION_FOLDER, client)
         return Host(

@@ -16,6 +16,7 @@ from vmm_simulator.fabric_interface import FabricInterface
 from vmm_simulator.faults import FaultRequest, FaultSet
 from vmm_simulator.https import Handler, parsed, rendered
 from vmm_simulator.journal import Journal
+from vmm_simulator.link_control import LinkControl
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.monitoring_interface import MonitoringInterface
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
@@ -169,8 +170,10 @@ class Management:
         service: VmmService,
         estate: EstateInterface,
         monitoring: MonitoringInterface,
+        link: LinkControl,
     ) -> None:
         self._monitoring = monitoring
+        self._link = link
         self._service = service
         self._estate = estate
         self._store = store
@@ -182,6 +185,7 @@ class Management:
         """Return the whole management port."""
         yield from ServiceInterface(self._service, self._lookout).management_routes()
         yield from self._monitoring.routes()
+        yield from self._link.routes()
         yield web.get("/inventory", self.inventory)
         yield web.get("/machines/{id}", self.machine)
         yield web.get("/effects", self.effects)

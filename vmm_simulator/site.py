@@ -29,6 +29,7 @@ from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import GuestSurroundings, ImagesLocked, StartGuest
 from vmm_simulator.job_history import JobHistory
 from vmm_simulator.journal import Journal
+from vmm_simulator.link_control import LinkControl
 from vmm_simulator.live_migration import LiveMigration, finish_migrations
 from vmm_simulator.lookout import Lookout
 from vmm_simulator.monitoring_interface import MonitoringInterface
@@ -129,7 +130,6 @@ async def open_site(
             LiveMigration(fabric, maker),
             commands.holding,
         )
-        estate = EstateInterface(control, lookout, service)
         interface = VmmInterface(fabric, commands, lookout, service, _fencing(fabric, group))
         management = Management(
             store,
@@ -137,8 +137,9 @@ async def open_site(
             faults,
             lookout=lookout,
             service=service,
-            estate=estate,
+            estate=EstateInterface(control, lookout, service),
             monitoring=MonitoringInterface(store, clock, lookout),
+            link=LinkControl(maker.link),
         )
         power = Outage(control)
         vmm_port = await stack.enter_async_context(

@@ -38,6 +38,7 @@ from vmm_simulator.hyperv.pace import Pace
 from vmm_simulator.hyperv.proxy_address import ProxyAddress
 from vmm_simulator.hyperv.proxy_connect import open_connection, open_way
 from vmm_simulator.hyperv.replica_routes import ALLOCATED, decode_runs
+from vmm_simulator.hyperv.replication_link import ReplicationLink
 from vmm_simulator.hyperv.tls_socket import connect_tls
 from vmm_simulator.hyperv.transfer_header import (
     HEADER_NAME,
@@ -110,7 +111,7 @@ class HostClient:
 
     The context must verify the server's certificate and its name. `tickets` prove this host where
     the policy says Kerberos; `proxy` is the host's own setting, asked anew too; `pace` is what all
-    its transfers keep to.
+    its transfers keep to, `link` the line that they go over.
     """
 
     def __init__(
@@ -120,7 +121,9 @@ class HostClient:
         tickets: Tickets | None = None,
         proxy: Callable[[], ProxyAddress | None] | None = None,
         pace: Pace | None = None,
+        link: ReplicationLink | None = None,
     ) -> None:
+        self._link = ReplicationLink() if link is None else link
         self._tls = tls
         self._tickets = tickets
         self._proxy = proxy
@@ -221,7 +224,8 @@ class HostClient:
         else:
             connection = await self._connect_with_certificate(peer, idle_seconds)
         try:
-            yield connection
+            with self._link.carrying(connection):
+                yield connection
         except BaseException:
             connection.abort()
             raise
@@ -260,6 +264,7 @@ class HostClient:
         return connection
 
     async def _way(self, peer: PeerAddress) -> socket.socket:
+        self._link.require()
         proxy = None if self._proxy is None or peer.bypass_proxy else self._proxy()
         if proxy is None:
             return await open_connection(peer.address, peer.port)

@@ -94,6 +94,25 @@ async def test_each_pairing_has_its_port_and_takes_it_away_again(estate: Estate)
         assert not answers(estate, estate.fqdns("osaka")[0], PORT)
 
 
+async def test_a_port_that_something_else_has_is_named_and_taken_once_it_is_free(
+    estate: Estate,
+) -> None:
+    fqdn = estate.fqdns("osaka")[0]
+    lines = (estate.folder / "hosts").read_text().splitlines()
+    address = next(line.split()[0] for line in lines if line.endswith(f" {fqdn}"))
+    async with estate.running("osaka") as osaka:
+        issued = await certificates_for(osaka)
+        await osaka.done(Verb.CONFIGURE_HOSTS, CLOUD["osaka"], {"certificates": issued})
+        with socket.create_server((address, PORT)):
+            status, problem = await prepare(osaka, CLOUD["osaka"], PORT)
+            assert status == 503
+            assert fqdn in problem["message"]
+            assert "in use" in problem["message"]
+        status, problem = await prepare(osaka, CLOUD["osaka"], PORT)
+        assert status == 200, problem
+        assert answers(estate, fqdn, PORT)
+
+
 async def test_an_entry_authorises_and_says_where_replicas_are_stored(
     estate: Estate, tmp_path: Path
 ) -> None:

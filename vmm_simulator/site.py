@@ -53,6 +53,7 @@ class Site:
     commands: Commands
     lookout: Lookout
     service: VmmService
+    fencing: SelfFencing
     faults: FaultSet
     journal: Journal
     vmm_port: int
@@ -130,7 +131,8 @@ async def open_site(
             LiveMigration(fabric, maker),
             commands.holding,
         )
-        interface = VmmInterface(fabric, commands, lookout, service, _fencing(fabric, group))
+        fencing = _fencing(fabric, group)
+        interface = VmmInterface(fabric, commands, lookout, service, fencing)
         management = Management(
             store,
             journal,
@@ -153,6 +155,7 @@ async def open_site(
             commands=commands,
             lookout=lookout,
             service=service,
+            fencing=fencing,
             faults=faults,
             journal=journal,
             vmm_port=vmm_port,

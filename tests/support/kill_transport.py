@@ -317,7 +317,10 @@ class FabricLines(SimulatedVmm):
             await self._life.hang()
         site = f"site of {self._life.name}"
         touch(site)
-        call = self._answer(method, path.split("/")[3:], body, query or {})
+        if (method, path) == ("PUT", paths.VMM_HUB_CONTACT):
+            call = self._hear()
+        else:
+            call = self._answer(method, path.split("/")[3:], body, query or {})
         try:
             async with asyncio.timeout(seconds_max):
                 answer = await asyncio.get_running_loop().create_task(call, context=owned_by(site))
@@ -329,6 +332,11 @@ class FabricLines(SimulatedVmm):
         if self._life.is_cut:
             await self._life.hang()
         return answer
+
+    async def _hear(self) -> bytes:
+        self._site.service.check_running()
+        self._site.fencing.hub_heard()
+        return b"{}"
 
     async def _answer(
         self, method: str, parts: list[str], body: bytes | None, query: Mapping[str, str]

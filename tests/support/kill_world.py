@@ -81,6 +81,9 @@ VOLATILE = {
     "transferred_bytes",
     "last_cut",
     "last_cut_record",
+    # Which transfers a source knows as its own goes with how many there were.
+    "acknowledged",
+    "attempts",
     "statistics",
     "last_error",
     "certificate_thumbprint",

@@ -15,7 +15,7 @@ TESTS ?=
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long bench-channel bench-engine bench-replication bench-failover format lint \
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long test-az bench-channel bench-engine bench-replication bench-failover format lint \
 	set-up set-up-test set-up-bench clean
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make lab-down     stop the estate'
 	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
 	@echo 'make test-long    the longer proofs: the whole kill matrix, many seeds, the lab again and again (hours)'
+	@echo 'make test-az      the unmodified azure-cli, in an environment of its own, against a real hub'
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
 	@echo 'make bench-replication  how fast disks are replicated, beside nbdcopy, rsync, QEMU and a bare pump'
@@ -67,6 +68,11 @@ test: set-up-test
 
 test-long: set-up-test
 	@exec .venv/bin/python tests/suites.py long
+
+# azure-cli pins what it needs: it gets an environment of its own, and no part of `make test`.
+test-az: set-up-test
+	@test -x .cache/azure-cli/bin/az || { python3 -m venv .cache/azure-cli && .cache/azure-cli/bin/pip install --quiet azure-cli; }
+	@AZ="$(CURDIR)/.cache/azure-cli/bin/az" exec .venv/bin/python -m pytest tests/az -q
 
 # The peer that fan-out is measured beside; installed without being started (policy-rc.d).
 bench-channel: set-up-test

@@ -59,6 +59,7 @@ class OperatorClaims:
     role: str
     token_id: str
     expires_at: datetime
+    account: str | None = None
 
 
 def issue_provider_token(
@@ -117,8 +118,14 @@ def issue_operator_token(
     now: datetime,
     lifetime: timedelta,
     token_id: str,
+    account: str | None = None,
+    tenant: str = "",
 ) -> str:
-    """Return a bearer token for an operator; `token_id` is what it is revoked by."""
+    """Return a bearer token for an operator; `token_id` is what it is revoked by.
+
+    With `account` it is of a service account, and has the claims that clients of the original read
+    of their own token (tid, oid, appid; arm-api.md, section 6).
+    """
     claims = {
         "iss": issuer,
         "sub": principal,
@@ -126,6 +133,8 @@ def issue_operator_token(
         "role": role,
         "jti": token_id,
     }
+    if account is not None:
+        claims |= {"account": account, "tid": tenant, "oid": account, "appid": account}
     return _issue(signing_key, _OPERATOR_TYPE, claims, now, lifetime)
 
 
@@ -141,7 +150,10 @@ def verify_operator_token(
         now=now,
         essential=("role", "jti"),
     )
-    return OperatorClaims(claims["sub"], _string(claims, "role"), claims["jti"], _expiry(claims))
+    account = _string(claims, "account") if "account" in claims else None
+    return OperatorClaims(
+        claims["sub"], _string(claims, "role"), claims["jti"], _expiry(claims), account
+    )
 
 
 def wrap_token(token: str, certificate: x509.Certificate) -> str:

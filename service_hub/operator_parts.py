@@ -1,18 +1,25 @@
 """Part of the composition root: what operators reach, as one application."""
 
+import secrets
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import NAMESPACE_URL, uuid5
 
 from aiohttp import web
 from pydantic import JsonValue
 
+from certs.tokens import issue_operator_token
 from service_hub.arm.api import ArmApi
 from service_hub.arm.inner_requests import InnerRequests
 from service_hub.arm.routes import arm_routes
 from service_hub.config import HubSettings
+from service_hub.domain.service_accounts import ServiceAccount
+from service_hub.hub_api.account_routes import AccountsApi, account_routes
 from service_hub.hub_api.audit_routes import AuditApi, audit_routes
 from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
+from service_hub.hub_api.login_routes import LoginApi, login_routes
 from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.offer_routes import OffersApi, offer_routes
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
@@ -22,15 +29,18 @@ from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.hub_api.waiting_routes import WaitingApi, waiting_routes
 from service_hub.looker_parts import LookerParts
-from service_hub.operator_door import Audit, add_guarded
+from service_hub.operator_door import Audit, GuardedRoute, add_guarded
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.audit import AuditTrail
 from service_hub.services.certificates import CertificateService
 from service_hub.services.operator_signatures import SignatureSettings
 from service_hub.services.plan_documents import PlanDocumentService
+from service_hub.services.service_accounts import ServiceAccounts
 from service_hub.trust import HubTrust
 from service_hub.use_case_parts import Parts, UseCases
 from service_shell.clock import Clock
+
+SECRET_BYTES: Final = 32
 
 
 def _trust_decisions(
@@ -56,9 +66,68 @@ def _trust_decisions(
             reader=parts.store, committer=parts.committer, clock=clock, connections=connections
         ),
         signatures=SignatureSettings(reader=parts.store, committer=parts.committer),
-        tokens=SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url),
+        tokens=_tokens(settings, trust, parts),
         clock=clock,
     )
+
+
+def _tokens(settings: HubSettings, trust: HubTrust, parts: Parts) -> SignedOperatorTokens:
+    key = trust.token_key.public_key()
+    return SignedOperatorTokens(key, issuer=settings.public_url, reader=parts.store)
+
+
+class _AccountTokens:
+    """The TokenIssuer of the login routes."""
+
+    def __init__(self, settings: HubSettings, trust: HubTrust, clock: Clock, tenant: str) -> None:
+        self._key = trust.token_key
+        self._issuer = settings.public_url
+        self._clock = clock
+        self._tenant = tenant
+
+    def issue(self, account: ServiceAccount, now: datetime, lifetime: timedelta) -> str:
+        """Return a token of a service account; what it may do is asked of the account."""
+        return issue_operator_token(
+            self._key,
+            issuer=self._issuer,
+            principal=account.name,
+            role="Service account",
+            now=now,
+            lifetime=lifetime,
+            token_id=self._clock.new_id(),
+            account=account.id,
+            tenant=self._tenant,
+        )
+
+
+def _login(
+    settings: HubSettings,
+    trust: HubTrust,
+    clock: Clock,
+    *,
+    cases: UseCases,
+    parts: Parts,
+    tokens: SignedOperatorTokens,
+) -> list[GuardedRoute]:
+    """Return the routes by which accounts are kept and log in."""
+    accounts = ServiceAccounts(
+        reader=parts.store,
+        committer=parts.committer,
+        clock=clock,
+        new_secret=lambda: secrets.token_urlsafe(SECRET_BYTES),
+    )
+    tenant = str(uuid5(NAMESPACE_URL, settings.public_url))
+    login = LoginApi(
+        accounts=accounts,
+        vaults=cases.vaults,
+        tokens=tokens,
+        issuer=_AccountTokens(settings, trust, clock, tenant),
+        clock=clock,
+        public_url=settings.public_url,
+        tenant=tenant,
+    )
+    kept = AccountsApi(accounts=accounts, tokens=tokens, clock=clock)
+    return [*account_routes(kept), *login_routes(login)]
 
 
 def operator_application(
@@ -72,7 +141,7 @@ def operator_application(
     state: Callable[[], Mapping[str, JsonValue]],
 ) -> web.Application:
     """Return the routes of operators; `state` is what the hub says of itself to anybody."""
-    tokens = SignedOperatorTokens(trust.token_key.public_key(), issuer=settings.public_url)
+    tokens = _tokens(settings, trust, parts)
     hub_api = HubApi(
         vaults=cases.vaults,
         tokens=tokens,
@@ -117,6 +186,7 @@ def operator_application(
         *authority_routes(authority_api),
         *looker_routes(lookers.api(servers_api)),
         *injection_routes(InjectionApi(door=servers_api, injections=cases.injections)),
+        *_login(settings, trust, clock, cases=cases, parts=parts, tokens=tokens),
         *waiting_routes(WaitingApi(door=servers_api, waiting=cases.waiting)),
         *audit_routes(AuditApi(door=servers_api, lines=parts.store)),
         *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),

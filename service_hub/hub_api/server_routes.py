@@ -230,6 +230,11 @@ async def _content(request: web.Request, bytes_max: int) -> bytes:
     return bytes(data)
 
 
+async def json_body(request: web.Request, bytes_max: int) -> Mapping[str, Any]:
+    """Return the JSON object of a body, empty without one; InvalidRequestError."""
+    return await _json_object(await _content(request, bytes_max), request.content_type)
+
+
 async def _json_object(data: bytes, content_type: str) -> Mapping[str, Any]:
     del content_type
     if not data.strip():

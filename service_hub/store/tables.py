@@ -41,6 +41,7 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.recovery_plans import RecoveryPlan
 from service_hub.domain.replication_events import ReplicationEvent
+from service_hub.domain.service_accounts import RevokedToken, ServiceAccount
 
 METADATA: Final = MetaData()
 
@@ -144,6 +145,8 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
     UsualDuration: {},
     LearningPlace: {},
     ArchiveTurn: {},
+    ServiceAccount: {},
+    RevokedToken: {},
 }
 """Which columns a kind is found by. Values are kept and compared in lower case, as ARM does."""
 

@@ -3,14 +3,11 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from certs.identity import load_private_key
-from certs.tokens import issue_operator_token
-from service_hub.trust import TOKEN_KEY_FILE
+from tests.support.operators import as_role
 from tests.support.real_hub import VAULTS, RealHub, real_hub
 from wire_contract.audit_chain import broken_at
 
@@ -21,25 +18,6 @@ POLICY = {"properties": {"providerSpecificInput": {"instanceType": "HyperVReplic
 def hub(tmp_path_factory: pytest.TempPathFactory, ports: Callable[[], int]) -> Iterator[RealHub]:
     with real_hub(tmp_path_factory.mktemp("audit"), ports) as running:
         yield running
-
-
-def as_role(hub: RealHub, role: str, principal: str = "olga") -> RealHub:
-    """Return the hub as somebody else sees it."""
-    settings = hub.settings
-    key: Any = load_private_key(
-        (settings.trust_directory / TOKEN_KEY_FILE).read_bytes(),
-        settings.key_file.read_bytes().strip(),
-    )
-    token = issue_operator_token(
-        key,
-        issuer=settings.public_url,
-        principal=principal,
-        role=role,
-        now=hub.clock.now(),
-        lifetime=timedelta(hours=1),
-        token_id=f"{principal}-{role}",
-    )
-    return replace(hub, token=token)
 
 
 def lines(hub: RealHub, path: str) -> list[dict[str, Any]]:

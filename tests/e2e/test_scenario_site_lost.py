@@ -1,4 +1,4 @@
-"""A shipped scenario, run by the command line against two real sites and a real hub."""
+"""Shipped scenarios, run by the command line against two real sites and a real hub."""
 
 import json
 import subprocess
@@ -11,7 +11,8 @@ import pytest
 
 from lab.layout import Layout
 from lab.operator_file import OperatorFile, load_operator_file
-from tests.support.lab_world import ROOT, opened_world, raised_estate
+from lab.waiting import wait_for
+from tests.support.lab_world import ROOT, World, opened_world, raised_estate
 
 PROGRAM = str(Path(sys.executable).with_name("site-recovery"))
 SECONDS_MAX = 400
@@ -45,11 +46,26 @@ def logged_in(folder: Path, file: OperatorFile) -> None:
     assert done.returncode == 0, done.stderr
 
 
+async def cut_and_healed(folder: Path, world: World) -> None:
+    """Run the scenario of the link; afterwards change sets get through again."""
+    scenario = ("inject", "run", "deploy/scenarios/link-cut.yaml", "--set", f"site={SITE}")
+    done = command(folder, *scenario)
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = (await world.machine("osaka"))["replication"]["last_cut"]
+
+    async def look() -> bool | None:
+        seen = (await world.machine("osaka"))["replication"]["last_cut"]
+        return True if seen > before else None
+
+    await wait_for("a change set after the link was healed", look, 60)
+
+
 @pytest.mark.timeout(SECONDS_MAX + 200)
 async def test_a_lost_site_is_injected_failed_over_and_given_back(tmp_path: Path) -> None:
     with raised_estate(tmp_path) as lab:
         async with opened_world(lab) as world:
             logged_in(tmp_path, load_operator_file(Layout.at(lab).operator_file))
+            await cut_and_healed(tmp_path, world)
             report = tmp_path / "report.xml"
             scenario = ("inject", "run", "deploy/scenarios/site-lost.yaml")
             done = command(tmp_path, *scenario, "--set", f"site={SITE}", "--junit", str(report))
@@ -62,10 +78,13 @@ async def test_a_lost_site_is_injected_failed_over_and_given_back(tmp_path: Path
             assert at_osaka["run_state"] == "Running"
             assert at_osaka["guest_pid"]
             told = json.loads(command(tmp_path, "inject", "list", "-o", "json").stdout)
+            # The newest first.
             assert [each["kind"] for each in told] == [
                 "site_outage",
                 "unplanned_failover",
                 "site_outage",
+                "replication_fault",
+                "replication_fault",
             ]
             job = await world.operator.recovery.replication_jobs.get(
                 *world.operator.scope, told[1]["jobId"]

@@ -122,8 +122,7 @@ async def open_site(
         lookout = Lookout(fabric, history, settings.replication.interval_seconds)
         await _open_all_ports(store, hosts)
         await fabric.brokers.settle()
-        await start_guests(fabric, store.machines.values())
-        cycles.ensure_all()
+        fencing = await _begin(fabric, group)
         control = EstateControl(
             fabric,
             history,
@@ -131,7 +130,6 @@ async def open_site(
             LiveMigration(fabric, maker),
             commands.holding,
         )
-        fencing = _fencing(fabric, group)
         interface = VmmInterface(fabric, commands, lookout, service, fencing)
         management = Management(
             store,
@@ -163,8 +161,10 @@ async def open_site(
         )
 
 
-def _fencing(fabric: Fabric, group: asyncio.TaskGroup) -> SelfFencing:
-    """Return what stops sources that hear from nobody; it watches from now on."""
+async def _begin(fabric: Fabric, group: asyncio.TaskGroup) -> SelfFencing:
+    """Have guests run and copies sent; return what stops sources that hear from nobody."""
+    await start_guests(fabric, fabric.store.machines.values())
+    fabric.cycles.ensure_all()
     fencing = SelfFencing(fabric)
     group.create_task(fencing.run(), name="self-fencing")
     return fencing

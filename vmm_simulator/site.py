@@ -56,6 +56,7 @@ class Site:
     fencing: SelfFencing
     faults: FaultSet
     journal: Journal
+    control: EstateControl
     vmm_port: int
     management_port: int
 
@@ -156,6 +157,7 @@ async def open_site(
             fencing=fencing,
             faults=faults,
             journal=journal,
+            control=control,
             vmm_port=vmm_port,
             management_port=management_port,
         )

@@ -109,6 +109,7 @@ def begin_on_item(item: ProtectedItem, job: Job, now: datetime) -> ProtectedItem
             "current": _current(job, now),
             "left_by": None,
             "test_machine_id": str(test_machine) if test_machine else item.test_machine_id,
+            "replica_goes": bool(job.context.get("delete_replica")),
             **_way_of_first_copy(job),
             **_networks_of_test(job),
         }

@@ -182,10 +182,13 @@ def plan_item_job(
 def deletes_replica(item: ProtectedItem, policy: ReplicationPolicy) -> bool:
     """Return whether the replica goes with the protection (seed, step 4: delete-replica flag).
 
-    Never what is failed over: it may be the only copy. What enabling has left half made always.
+    Never what is failed over: it may be the only copy. What enabling has left half made always; and
+    what a removal that failed was to delete, since that may have been done.
     """
     if item.state is ProtectionState.ENABLE_FAILED:
         return not item.taken_over
+    if item.state is ProtectionState.DISABLE_FAILED:
+        return item.replica_goes
     return policy.replica_deletion_required and item.state in _WITH_IDLE_REPLICA
 
 

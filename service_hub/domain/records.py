@@ -286,7 +286,8 @@ class ProtectedItem(Record):
     restored from a backup older than a failover), nobody is told which copy may run. `left_by` is
     the job that brought it where it is: only that one may go on from there. `plan` is the job of a
     recovery plan that holds it from beginning to end, also while none of its own jobs runs.
-    `taken_over`: it replicated already when its protection began.
+    `taken_over`: it replicated already when its protection began. `replica_goes`: its replica was
+    to be deleted when protection was to end, and may be gone.
     `offline_folder` is the folder below the policy's paths that its first copy was written to.
     `test_networks`: networks were made for the open test. `failover_point_id`: the recovery point
     that was chosen for the failover, None: the newest.
@@ -327,6 +328,7 @@ class ProtectedItem(Record):
     adapters: tuple[AttachedAdapter, ...] = ()
     """The recovery copy's, as last set: what differs from them later was changed by hand."""
     taken_over: bool = False
+    replica_goes: bool = False
     offline_folder: str = ""
 
     def provider_at(self, side: Side) -> str:

@@ -74,6 +74,8 @@ class ItemPlans:
         recovery = await self._fabrics.facts_by_id(mapping.recovery_provider_id)
         view = None if recovery.inventory is None else recovery.inventory.view
         present = relationship_to_take_over(machine, view, mapping.recovery_cloud_id)
+        if known is not None and not _seen_since(known, facts, recovery):
+            present = None
         return item if present is None else taking_over(item, present)
 
     async def plan(self, item: ProtectedItem, machine: MachineView | None) -> ItemPlan:
@@ -115,6 +117,17 @@ def _broker(facts: FabricFacts, fqdn: str) -> str | None:
     view = facts.inventory.view
     host = next((each for each in view.hosts if each.fqdn == fqdn), None)
     return None if host is None else broker_of(host, view.clusters)
+
+
+def _seen_since(former: FormerItem, *ends: FabricFacts) -> bool:
+    """Whether both ends have shown what there is after the protection of before had ended.
+
+    What they showed until then is the relationship that was ended.
+    """
+    ended_at = former.ended_at
+    if ended_at is None:
+        return True
+    return all(end.inventory is not None and end.inventory.observed_at > ended_at for end in ends)
 
 
 def new_item(

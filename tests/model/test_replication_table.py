@@ -91,6 +91,17 @@ DOCUMENTED = [
     (primary(S.CRITICAL, COPY), O.RESUME, primary(COPY)),
     (primary(S.REPLICATING), O.PREPARE_FAILOVER, primary(S.SYNCED_REPLICATION_COMPLETE)),
     (primary(S.SYNCED_REPLICATION_COMPLETE), O.REVERT_FAILOVER, primary(S.REPLICATING)),
+    # Gone on without, and then the active copy again: what it was in the middle of stays.
+    *(
+        (position, O.REVERT_FAILOVER, position)
+        for position in (
+            primary(S.SUSPENDED),
+            primary(S.CRITICAL),
+            primary(S.WAITING_TO_START_RESYNCHRONIZE),
+            primary(S.RESYNCHRONIZATION_SUSPENDED),
+            primary(S.CRITICAL, S.RESYNCHRONIZING),
+        )
+    ),
     (
         primary(S.SYNCED_REPLICATION_COMPLETE),
         O.PREPARE_REVERSE_BY_CHANGES,

@@ -79,6 +79,31 @@ async def test_half_disabled_it_says_so_and_disabling_again_leads_on(tmp_path: P
         assert await is_gone(world)
 
 
+async def test_a_removal_that_fails_late_goes_on_deleting_what_may_be_gone(tmp_path: Path) -> None:
+    deletes: list[object] = []
+
+    def refuse_update(assignment: Assignment) -> ProviderError | None:
+        if assignment.verb == "disable_replication":
+            deletes.append(assignment.arguments.get("delete_replica"))
+        if assignment.verb != "update_protection":
+            return None
+        return ProviderError(code=32769, message="denied")
+
+    async with hub_world(tmp_path, LEASE) as world:
+        await protected(world)
+        settings = {"replica_deletion_required": True}
+        identity = world.identity()
+        changed = await world.policies.change(world.vault, "p", settings, identity)
+        await until_done(world, changed.id)
+        await until_done(world, await ask(world, Operation.DISABLE), refuse_update)
+        item = await world.item()
+        assert (item.state, item.replica_goes) == (ProtectionState.DISABLE_FAILED, True)
+        done = await until_done(world, await ask(world, Operation.DISABLE))
+        assert [each.split()[0] for each in done if "update" in each] == ["tokyo"]
+        assert await is_gone(world)
+    assert deletes == [False, True]
+
+
 async def test_a_failed_over_machine_is_disabled_from_where_it_came(tmp_path: Path) -> None:
     async with hub_world(tmp_path, LEASE) as world:
         await protected(world)

@@ -1,14 +1,15 @@
 """A machine that Hyper-V Replica replicates already comes under protection as it is."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from service_hub.domain.jobs import CancelRequested, JobState
-from service_hub.domain.protection import ProtectionState
+from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import ProtectedItem
 from service_hub.domain.taking_over import relationship_to_take_over
-from tests.support.hub_stories import completed, paired, until_done
+from tests.support.hub_stories import ask, completed, paired, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
 from tests.support.site_views import inventory, machine, replication
 from wire_contract.events import Assignment
@@ -76,6 +77,23 @@ async def test_relationship_and_replica_are_taken_over(tmp_path: Path) -> None:
         assert (item.recovery_machine_id, item.taken_over) == (REPLICA, True)
         await completed(world)
         assert (await world.item()).state is ProtectionState.PROTECTED
+
+
+async def test_what_was_shown_before_protection_ended_is_not_taken_over(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await paired(world)
+        await shown(world)
+        await until_done(world, await enable(world))
+        await completed(world)
+        world.clock.time += timedelta(minutes=1)
+        await until_done(world, await ask(world, Operation.DISABLE))
+        assert (await until_done(world, await enable(world)))[0] == "osaka place_replica e2"
+        await completed(world)
+        # What is shown afterwards is there, whoever made it.
+        await until_done(world, await ask(world, Operation.DISABLE))
+        world.clock.time += timedelta(minutes=1)
+        await shown(world)
+        assert (await until_done(world, await enable(world)))[0] == "tokyo enable_replication e3"
 
 
 async def test_cancelled_it_replicates_as_before(tmp_path: Path) -> None:

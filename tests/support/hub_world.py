@@ -82,6 +82,7 @@ __all__ = [
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT_SECONDS_MAX = 30
+SITES = ("tokyo", "osaka")
 
 
 class TickingClock:
@@ -254,6 +255,7 @@ async def hub_world(
     outbox: Outbox | None = None,
     resigner: Resigner | None = None,
     faults: FaultPoints = NO_FAULTS,
+    sites: Sequence[str] = SITES,
 ) -> AsyncIterator[HubWorld]:
     """Open a hub on a database in `folder`; opened again it takes up what was left."""
     clock = clock or TickingClock()
@@ -326,7 +328,7 @@ async def hub_world(
             heartbeat=timedelta(seconds=60),
             fabrics_seen=added,
         )
-        vault, providers = await _furnish(store, committer, clock)
+        vault, providers = await _furnish(store, committer, clock, sites)
         await stack.enter_async_context(engine.running())
         yield HubWorld(
             store=store,
@@ -367,7 +369,7 @@ async def hub_world(
 
 
 async def _furnish(
-    store: RecordStore, committer: TellingCommitter, clock: TickingClock
+    store: RecordStore, committer: TellingCommitter, clock: TickingClock, sites: Sequence[str]
 ) -> tuple[Vault, dict[str, Provider]]:
     """Make vault and providers, or find those of an earlier opening."""
     vault = Vault(
@@ -391,7 +393,7 @@ async def _furnish(
             enrolled_at=clock.now(),
             registered_at=clock.now(),
         )
-        for site in ("tokyo", "osaka")
+        for site in sites
     }
     if await store.get(Vault, vault.id) is not None:
         clock.ids = 1_000_000

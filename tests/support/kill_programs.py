@@ -6,7 +6,7 @@ a transaction in flight is not. The next life begins on the copy; the former one
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice
 from service_hub.services.enrolment import EnrolmentService
 from tests.integration.agent_fakes.waiting import HastyClock
-from tests.support.hub_world import HubWorld, hub_world
+from tests.support.hub_world import SITES, HubWorld, hub_world
 from tests.support.joined_world import LateReader, RealTime
 from tests.support.kill_transport import (
     FabricLines,
@@ -230,13 +230,17 @@ def _office() -> TrustOffice:
 
 
 @asynccontextmanager
-async def hub_life(folder: Path, life: Life, trap: Trap) -> AsyncIterator[RunningHub]:
+async def hub_life(
+    folder: Path, life: Life, trap: Trap, sites: Sequence[str] = SITES
+) -> AsyncIterator[RunningHub]:
     """Open the parts of a hub on the files in a folder."""
     wakeups, late = Wakeups(), LateReader()
     reader: Any = late
     source = SignedEvents(reader, _signer(), wakeups, faults=trap)
     async with AsyncExitStack() as stack:
-        opening = hub_world(folder, clock=HubClock(), outbox=wakeups, resigner=source, faults=trap)
+        opening = hub_world(
+            folder, clock=HubClock(), outbox=wakeups, resigner=source, faults=trap, sites=sites
+        )
         world = await stack.enter_async_context(opening)
         late.reader = world.store
         enrolment = EnrolmentService(

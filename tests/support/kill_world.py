@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,7 @@ class KillWorld:
     agents: dict[str, Program[RunningAgent]] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
+    guests: dict[tuple[str, str], SmallGuest] = field(default_factory=dict)
     begun: str = field(default_factory=lambda: str(clock_of("world").new_id()))
     begun_at: datetime = field(default_factory=lambda: SystemClock().now())
     requests: int = 0
@@ -328,6 +329,21 @@ class KillWorld:
                 return False
         return True
 
+    async def is_idle(self) -> bool:
+        """Whether everything runs, every agent can be commanded and nothing is on its way."""
+        running = self.hub.facts
+        if running is None:
+            return False
+        try:
+            waits = not await running.door.life.serve(self._nothing_waits(running.world))
+        except ConnectionError:
+            return False
+        present = await self._servers()
+        if waits or present is None or not await self._are_idle(present):
+            return False
+        agents = [self.agents[name].facts for name in present]
+        return all(facts is not None and facts.is_ready for facts in agents)
+
     async def known(self, *machines: str) -> None:
         """Return once the hub knows machines: a pairing may end before its inventory is there."""
 
@@ -339,7 +355,11 @@ class KillWorld:
         await self.until(holds, f"the hub knows {', '.join(machines)}")
 
     async def until(
-        self, holds: Callable[[], Any], what: str, played: float = PLAYED_LOOK_SECONDS
+        self,
+        holds: Callable[[], Any],
+        what: str,
+        played: float = PLAYED_LOOK_SECONDS,
+        seconds_max: float = SECONDS_MAX,
     ) -> None:
         """Return once a condition holds; TimeoutError by name when it does not.
 
@@ -348,11 +368,11 @@ class KillWorld:
         is_played = isinstance(asyncio.get_running_loop(), PlayedLoop)
         pause = played if is_played else LOOK_SECONDS
         try:
-            async with asyncio.timeout(SECONDS_MAX):
+            async with asyncio.timeout(seconds_max):
                 while not await holds():
                     await asyncio.sleep(pause)
         except TimeoutError:
-            raise TimeoutError(f"this did not happen in {SECONDS_MAX} s: {what}") from None
+            raise TimeoutError(f"this did not happen in {seconds_max} s: {what}") from None
 
     async def picture(self) -> str:
         """Return all that must be the same in the end: records, fabrics, effects, guest starts."""
@@ -433,7 +453,8 @@ def _without_names(text: str) -> str:
 async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
     async def start(spec: GuestSpec, storage: GuestStorage) -> GuestHandle:
         world.starts[f"{name} {spec.name}"] += 1
-        return SmallGuest(spec, storage)
+        guest = world.guests[name, spec.machine_id] = SmallGuest(spec, storage)
+        return guest
 
     vmm = {"id": f"{name}-vmm", "fqdn": f"vmm.{name}.example"}
     clock = clock_of(f"site of {name}")
@@ -537,15 +558,29 @@ async def kill_world(
     (root / "estate").mkdir(parents=True, exist_ok=True)
     more = tuple(_further_machine(root / "estate", name) for name in further)
     estate = Estate(root / "estate", disk_bytes=DISK_BYTES, further=more)
+    async with estate_world(root, estate, SITES, watch_seconds=watch_seconds, absent=absent) as it:
+        yield it
+
+
+@asynccontextmanager
+async def estate_world(
+    root: Path,
+    estate: Estate,
+    sites: Sequence[str],
+    *,
+    watch_seconds: float,
+    absent: Sequence[str] = (),
+) -> AsyncIterator[KillWorld]:
+    """Run the hub, and the sites of any estate with their providers."""
     if not (root / "estate" / "hosts").exists():
         estate.write()
     estate.prefix = (root / "estate" / "hosts").read_text().split(maxsplit=1)[0].rpartition(".")[0]
     switch = KillSwitch()
-    hub = Program(HUB, root, switch, hub_life)
+    hub = Program(HUB, root, switch, partial(hub_life, sites=sites))
     world = KillWorld(root, estate, switch, hub, frozenset(absent))
     switch.programs[HUB] = world.hub
     async with AsyncExitStack() as stack:
-        for name in SITES:
+        for name in sites:
             world.sites[name] = await stack.enter_async_context(_site(world, name))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(world.hub.run())]
@@ -553,7 +588,7 @@ async def kill_world(
         await world.until(_answering(world.hub), "the hub is there")
         running = world.hub.facts
         assert running is not None
-        for name in SITES:
+        for name in sites:
             place = AgentPlace(
                 running.world.providers[name],
                 lambda name=name: world.sites[name],  # type: ignore[misc]

@@ -150,6 +150,8 @@ _PRIMARY: Final[Mapping[Position, Mapping[Operation, Position]]] = {
         # After an unplanned failover elsewhere this end still thinks that it replicates.
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
+    # A source that was gone on without may be paused, broken or unequal by then: the failover that
+    # is taken back changed nothing here, and this copy is the active one again.
     _PAUSED: {
         O.SUSPEND: _PAUSED,
         O.RESUME: _SENDING,
@@ -157,6 +159,7 @@ _PRIMARY: Final[Mapping[Position, Mapping[Operation, Position]]] = {
         # Pausing and then resynchronizing is how one is forced on a healthy relationship (1.6).
         O.SCHEDULE_RESYNCHRONIZATION: _UNEQUAL,
         O.RESYNCHRONIZE: _COMPARING,
+        O.REVERT_FAILOVER: _PAUSED,
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
     _FAILED: {
@@ -165,6 +168,7 @@ _PRIMARY: Final[Mapping[Position, Mapping[Operation, Position]]] = {
         O.REQUIRE_RESYNCHRONIZATION: _UNEQUAL,
         O.SCHEDULE_RESYNCHRONIZATION: _UNEQUAL,
         O.RESYNCHRONIZE: _COMPARING,
+        O.REVERT_FAILOVER: _FAILED,
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
     _PREPARED: {
@@ -179,6 +183,7 @@ _PRIMARY: Final[Mapping[Position, Mapping[Operation, Position]]] = {
         O.RESYNCHRONIZE: _COMPARING,
         O.RESUME: _COMPARING,
         O.CANCEL_RESYNCHRONIZATION: _UNEQUAL,
+        O.REVERT_FAILOVER: _UNEQUAL,
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
     _COMPARING: {
@@ -197,6 +202,7 @@ _PRIMARY: Final[Mapping[Position, Mapping[Operation, Position]]] = {
         O.RESYNCHRONIZE: _COMPARING,
         O.RESUME: _COMPARING,
         O.CANCEL_RESYNCHRONIZATION: _UNEQUAL,
+        O.REVERT_FAILOVER: _COMPARING_PAUSED,
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
     _COMPARING_FAILED: {
@@ -205,6 +211,7 @@ _PRIMARY: Final[Mapping[Position, Mapping[Operation, Position]]] = {
         O.RESYNCHRONIZE: _COMPARING,
         O.RESUME: _COMPARING,
         O.CANCEL_RESYNCHRONIZATION: _UNEQUAL,
+        O.REVERT_FAILOVER: _COMPARING_FAILED,
         O.PREPARE_REVERSE_BY_RESYNCHRONIZATION: _SHELL,
     },
 }

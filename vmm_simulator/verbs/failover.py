@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -22,7 +23,12 @@ from vmm_simulator.verbs.call import Call, Result, refuse_present_fence, refused
 from vmm_simulator.verbs.replication import refuse_open_test
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.relationship_records import PointRecord
-from vmm_simulator.vmm.transitions import moved, position, with_relationship
+from vmm_simulator.vmm.transitions import (
+    moved,
+    position,
+    requiring_resynchronization,
+    with_relationship,
+)
 from wire_contract.vocabulary import ReplicationMode, ReplicationState, RunState
 
 CANCEL_SHUTDOWN_SECONDS: Final = 30.0
@@ -124,11 +130,20 @@ async def cancel_failover(call: Call[NoArguments]) -> Result:
     else:
         # Decision 4: the hub makes this copy the active one again, under this command's epoch;
         # a fence ends with it.
-        await call.change(lambda each: moved(each, Operation.REVERT_FAILOVER))
+        now = call.fabric.clock.now()
+        await call.change(lambda each: _active_again(each, now))
         call.fabric.confirmed.add(call.target)
         call.fabric.cycles.ensure(call.target)
     call.reached("reverted")
     return {}
+
+
+def _active_again(machine: MachineRecord, now: datetime) -> MachineRecord:
+    """Return the source as before the failover; a comparison that it cancelled is due again."""
+    back = moved(machine, Operation.REVERT_FAILOVER)
+    if back.state is ReplicationState.WAITING_TO_START_RESYNCHRONIZE:
+        return requiring_resynchronization(back, now)
+    return back
 
 
 def check_commit(call: Call[NoArguments]) -> None:

@@ -53,10 +53,10 @@ class Site:
     commands: Commands
     lookout: Lookout
     service: VmmService
-    fencing: SelfFencing
     faults: FaultSet
     journal: Journal
     control: EstateControl
+    fencing: SelfFencing
     vmm_port: int
     management_port: int
 
@@ -150,14 +150,7 @@ async def open_site(
             serve(settings.management, lambda: power.management(management.routes()))
         )
         yield Site(
-            fabric=fabric,
-            commands=commands,
-            lookout=lookout,
-            service=service,
-            fencing=fencing,
-            faults=faults,
-            journal=journal,
-            control=control,
+            *(fabric, commands, lookout, service, faults, journal, control, fencing),
             vmm_port=vmm_port,
             management_port=management_port,
         )

@@ -12,6 +12,7 @@ from site_recovery_cli import (
     audit_commands,
     authority_commands,
     change_command,
+    failover_commands,
     inject_commands,
     job_commands,
     job_export_command,
@@ -56,6 +57,7 @@ application.add_typer(server_commands.commands, name="server")
 application.add_typer(job_commands.commands, name="job")
 application.add_typer(authority_commands.commands, name="authority")
 application.add_typer(inject_commands.commands, name="inject")
+application.add_typer(failover_commands.commands, name="failover")
 application.add_typer(plan_commands.commands, name="plan")
 application.add_typer(audit_commands.commands, name="audit")
 job_export_command.add_export(job_commands.commands)

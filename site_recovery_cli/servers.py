@@ -6,11 +6,12 @@ from typing import Any
 
 from azure.mgmt.recoveryservicessiterecovery import models
 
+from site_recovery_cli.carried_out import carry_out
 from site_recovery_cli.connection import Connection
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, explained
-from site_recovery_cli.job_progress import Begin, begin_job, follow_job
-from site_recovery_cli.output import Row, say
+from site_recovery_cli.job_progress import Begin
+from site_recovery_cli.output import Row
 
 NAMING_FIELDS = ("server", "name", "fabric", "provider_id")
 
@@ -80,14 +81,7 @@ class ServerOperation:
         async def begin(**options: Any) -> Any:
             return await operation(*scope, server.fabric, server.name, **options)
 
-        job = await begin_job(connection, what, begin)
-        if job is None:
-            say(f"{what}: done, there was nothing to wait for.")
-        elif wait_seconds is None:
-            say(f"{what}: job {job} has begun; follow it: site-recovery job watch {job}")
-        else:
-            await follow_job(connection, scope, job, wait_seconds)
-            say(f"{what}: done.")
+        await carry_out(connection, vault, what, begin, wait_seconds)
 
 
 def _read(provider: models.RecoveryServicesProvider) -> Server:

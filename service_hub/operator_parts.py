@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -22,6 +23,7 @@ from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
 from service_hub.hub_api.login_routes import LoginApi, login_routes
 from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.offer_routes import OffersApi, offer_routes
+from service_hub.hub_api.openapi import with_document
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.plan_routes import PlanDocumentsApi, plan_routes
 from service_hub.hub_api.routes import HubApi, hub_routes
@@ -192,6 +194,13 @@ def operator_application(
         *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),
         *plan_routes(PlanDocumentsApi(door=servers_api, documents=_documents(cases, parts))),
     ]
+    own = with_document(
+        own,
+        tokens,
+        clock,
+        version=version("site-recovery-hub"),
+        public_url=settings.public_url,
+    )
     audit = Audit(AuditTrail(parts.committer, clock), clock)
     add_guarded(application, [*own, *arm_routes(arm_api)], audit)
     return application

@@ -84,7 +84,7 @@ OTHER_REPLICATION: Final = (
         for verb in ("switchClusterProtection", "switchprotection")
     ),
     *(
-        Missing(EVERY_METHOD, root + "{rest:(/.*)?}", _NOT_HERE)
+        Missing(EVERY_METHOD, root + "{rest:(?s:/.*)?}", _NOT_HERE)
         for root in (
             f"{paths.CONTAINER}/replicationMigrationItems",
             f"{paths.VAULT}/replicationMigrationItems",

@@ -80,7 +80,8 @@ PLAN_OPERATIONS: Final[dict[str, tuple[Operation, handle_plans.ReadArguments]]] 
 """What is posted to a recovery plan: each answers 202 and a job."""
 
 
-ELSEWHERE: Final = "/{rest:.*}"
+ELSEWHERE: Final = "/{rest:(?s:.*)}"
+"""Every other path, line breaks in it too: nothing is answered but by who checks the token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ LINES_AT_ONCE: Final = 500
 NUMBER_MAX: Final = 2**62
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_TYPE: Final = "application/jsonl"
+LINES_TYPE: Final = "application/jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class AuditApi:
         self, request: web.Request, vault_id: str, after: AuditPlace | None
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=_HEADERS)
-        response.content_type = _TYPE
+        response.content_type = LINES_TYPE
         response.charset = "utf-8"
         await response.prepare(request)
         async for page in self._pages(vault_id, after):

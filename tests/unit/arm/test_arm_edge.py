@@ -19,7 +19,7 @@ from wire_contract.vocabulary import Side
 async def test_without_a_valid_token_every_path_is_401_and_gives_no_challenge(
     surface: Surface, token: str | None
 ) -> None:
-    for path in (surface.item, surface.vault, "/nothing/here"):
+    for path in (surface.item, surface.vault, "/nothing/here", "/a%0Aline/break"):
         response = await surface.ask("GET", path, token=token)
         assert response.status == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"

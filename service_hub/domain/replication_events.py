@@ -26,7 +26,6 @@ SOURCE_MAY_RUN: Final = "SRHSourceMayRun"
 SPLIT_BRAIN_FOUND: Final = "SRHSplitBrainFound"
 SOURCE_RETURNED: Final = "SRHSourceReturned"
 COPY_FENCED: Final = "SRHCopyFenced"
-FENCE_OVERRIDDEN: Final = "SRHFenceOverridden"
 PROVIDER_LOST: Final = "SRHProviderLost"
 PROVIDER_RETURNED: Final = "SRHProviderReturned"
 

@@ -12,6 +12,8 @@ from site_recovery_cli import (
     audit_commands,
     authority_commands,
     change_command,
+    cloud_commands,
+    event_commands,
     failover_commands,
     inject_commands,
     job_commands,
@@ -19,6 +21,7 @@ from site_recovery_cli import (
     login_command,
     plan_commands,
     preview_command,
+    protect_commands,
     server_commands,
     vault_commands,
     waiting_command,
@@ -57,6 +60,9 @@ application.add_typer(server_commands.commands, name="server")
 application.add_typer(job_commands.commands, name="job")
 application.add_typer(authority_commands.commands, name="authority")
 application.add_typer(inject_commands.commands, name="inject")
+application.add_typer(cloud_commands.commands, name="cloud")
+application.add_typer(event_commands.commands, name="event")
+application.add_typer(protect_commands.commands, name="protect")
 application.add_typer(failover_commands.commands, name="failover")
 application.add_typer(plan_commands.commands, name="plan")
 application.add_typer(audit_commands.commands, name="audit")

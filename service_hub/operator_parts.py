@@ -132,6 +132,28 @@ def _login(
     return [*account_routes(kept), *login_routes(login)]
 
 
+def _arm_api(
+    settings: HubSettings, clock: Clock, cases: UseCases, tokens: SignedOperatorTokens
+) -> ArmApi:
+    return ArmApi(
+        vaults=cases.vaults,
+        fabrics=cases.fabrics,
+        policies=cases.policies,
+        pairing=cases.pairing,
+        protection=cases.protection,
+        networks=cases.networks,
+        storage=cases.storage,
+        jobs=cases.jobs,
+        events=cases.events,
+        servers=cases.servers,
+        plans=cases.plans,
+        tokens=tokens,
+        clock=clock,
+        public_url=settings.public_url,
+        retry_after_seconds=settings.retry_after_seconds,
+    )
+
+
 def operator_application(
     settings: HubSettings,
     trust: HubTrust,
@@ -151,23 +173,7 @@ def operator_application(
         root_pem=lambda: trust.chains.roots_pem,
         state=state,
     )
-    arm_api = ArmApi(
-        vaults=cases.vaults,
-        fabrics=cases.fabrics,
-        policies=cases.policies,
-        pairing=cases.pairing,
-        protection=cases.protection,
-        networks=cases.networks,
-        storage=cases.storage,
-        jobs=cases.jobs,
-        events=cases.events,
-        servers=cases.servers,
-        plans=cases.plans,
-        tokens=tokens,
-        clock=clock,
-        public_url=settings.public_url,
-        retry_after_seconds=settings.retry_after_seconds,
-    )
+    arm_api = _arm_api(settings, clock, cases, tokens)
     keys = cases.registered.keys
     servers_api = ServersApi(
         vaults=cases.vaults,

@@ -71,7 +71,7 @@ class VaultHandlers:
         vault = await self._api.vault(call)
         insists = False
         if call.if_match is not None:
-            insists = matching(call, extended_info_body(vault)["eTag"])
+            insists = matching(call, extended_info_body(vault)["etag"])
         sent = wanted.model_dump(exclude_none=True)
         if call.identity.method == "PATCH" and vault.extended_info is not None:
             sent = vault.extended_info.model_dump(exclude_none=True) | sent

@@ -46,7 +46,7 @@ def extended_info_body(vault: Vault) -> dict[str, Any]:
         "type": f"{PROVIDER_NAMESPACE}/vaults/extendedInformation",
         "properties": {to_camel(name): value for name, value in kept.items()},
     }
-    return {**body, "eTag": f'"{_digest(body)}"'}
+    return {**body, "etag": f'"{_digest(body)}"'}
 
 
 def certificate_body(vault: Vault, uploaded: UploadedKey) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def test_extended_information_is_kept_changed_and_compared(surface: Surfac
     assert made["properties"] == INFO["properties"]
     assert made["type"] == "Microsoft.RecoveryServices/vaults/extendedInformation"
     change = {"properties": {"encryptionKeyThumbprint": "AB"}}
-    etag = {"If-Match": made["eTag"]}
+    etag = {"If-Match": made["etag"]}
     changed = await (await surface.ask("PATCH", path, json=change, headers=etag)).json()
     assert changed["properties"] == INFO["properties"] | change["properties"]
     status, _ = await error_of(surface, "PUT", path, json=INFO, headers=etag)

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -200,13 +199,7 @@ def operator_application(
         *offer_routes(OffersApi(door=servers_api, networks=cases.networks)),
         *plan_routes(PlanDocumentsApi(door=servers_api, documents=_documents(cases, parts))),
     ]
-    own = with_document(
-        own,
-        tokens,
-        clock,
-        version=version("site-recovery-hub"),
-        public_url=settings.public_url,
-    )
+    own = with_document(own, tokens, clock, settings.public_url)
     audit = Audit(AuditTrail(parts.committer, clock), clock)
     add_guarded(application, [*own, *arm_routes(arm_api)], audit)
     return application

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any, Final
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from service_hub.operator_door import GuardedRoute, check_anywhere, identified
 from service_hub.ports import Clock, OperatorTokens
 
 VERSION: Final = "3.1.0"
+DISTRIBUTION: Final = "site-recovery-hub"
 _SCHEMAS: Final = "#/components/schemas/{model}"
 _NAMES: Final = re.compile(r"{(\w+)}")
 _BEARER: Final = "operatorToken"
@@ -60,19 +62,18 @@ def with_document(
     routes: Iterable[GuardedRoute],
     tokens: OperatorTokens,
     clock: Clock,
-    *,
-    version: str,
     public_url: str,
 ) -> list[GuardedRoute]:
     """Return the hub's own routes with one more, which gives the document of them all."""
     own = [(each.method, each.path, each.right) for each in routes if each.path.startswith(OWN)]
-    told = document([*own, ("GET", OPENAPI, Right.READ)], version=version, public_url=public_url)
+    own.append(("GET", OPENAPI, Right.READ))
+    told = document(own, release=version(DISTRIBUTION), public_url=public_url)
     api = OpenApi(tokens=tokens, clock=clock, document=json.dumps(told).encode())
     return [*routes, GuardedRoute("GET", OPENAPI, api.get, Right.READ)]
 
 
 def document(
-    routes: Iterable[tuple[str, str, Right | None]], *, version: str, public_url: str
+    routes: Iterable[tuple[str, str, Right | None]], *, release: str, public_url: str
 ) -> dict[str, Any]:
     """Return the document of routes, given as method, path and right.
 
@@ -90,7 +91,7 @@ def document(
         "openapi": VERSION,
         "info": {
             "title": "Site Recovery Hub: its own routes",
-            "version": version,
+            "version": release,
             "description": "The ARM dialect, on the same port, is the official one's.",
         },
         "servers": [{"url": public_url}],

@@ -52,14 +52,14 @@ def test_no_two_operations_have_one_name() -> None:
 
 
 def test_every_schema_that_is_named_is_there() -> None:
-    made = document(routes(), version="1", public_url="https://hub.example")
+    made = document(routes(), release="1", public_url="https://hub.example")
     named = set(REFERENCE.findall(json.dumps(made)))
     assert named == set(made["components"]["schemas"])
     assert made["openapi"].startswith("3.1.")
 
 
 def test_paths_are_named_once_with_their_parameters() -> None:
-    made = document(routes(), version="1", public_url="https://hub.example")
+    made = document(routes(), release="1", public_url="https://hub.example")
     for path, item in made["paths"].items():
         for operation in item.values():
             named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]

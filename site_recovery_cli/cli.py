@@ -19,7 +19,9 @@ from site_recovery_cli import (
     job_commands,
     job_export_command,
     login_command,
+    mapping_commands,
     plan_commands,
+    policy_commands,
     preview_command,
     protect_commands,
     server_commands,
@@ -64,6 +66,9 @@ application.add_typer(cloud_commands.commands, name="cloud")
 application.add_typer(event_commands.commands, name="event")
 application.add_typer(protect_commands.commands, name="protect")
 application.add_typer(failover_commands.commands, name="failover")
+application.add_typer(policy_commands.commands, name="policy")
+application.add_typer(mapping_commands.network_commands, name="network")
+application.add_typer(mapping_commands.storage_commands, name="storage")
 application.add_typer(plan_commands.commands, name="plan")
 application.add_typer(audit_commands.commands, name="audit")
 job_export_command.add_export(job_commands.commands)

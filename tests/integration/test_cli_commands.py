@@ -350,7 +350,18 @@ def test_the_page_has_every_exit_code_and_command(fresh: Shell) -> None:
     page = (ROOT / "docs/cli.md").read_text()
     for code, meaning in MEANINGS.items():
         assert f"| {int(code)} | {meaning} |" in page
-    for noun in ("vault", "server", "job", "failover", "protect", "cloud", "event"):
+    for noun in (
+        "vault",
+        "server",
+        "job",
+        "failover",
+        "protect",
+        "cloud",
+        "event",
+        "policy",
+        "network",
+        "storage",
+    ):
         for line in fresh.out(noun, "--help").partition("Commands:")[2].splitlines():
             if line.startswith("  ") and not line.startswith("   ") and line.strip():
                 assert f"`{noun} {line.split()[0]}" in page

@@ -55,6 +55,9 @@ class TaskLine:
         began, ended = self.task.start_time, self.task.end_time
         if began is None or ended is None:
             return None
+        if began.year == 1 or (began.tzinfo is None) != (ended.tzinfo is None):
+            # It never began: the year 1, mostly without a zone, beside an end that has one.
+            return None
         seconds = (ended - began).total_seconds()
         # A task that did not run carries times of the year 1.
         return seconds if seconds > 0 else None

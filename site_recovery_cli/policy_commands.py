@@ -114,7 +114,7 @@ def create(
                 replication_frequency_in_seconds=frequency,
                 recovery_points=recovery_points,
                 application_consistent_snapshot_frequency_in_hours=application_consistent_hours,
-                compression="Enable",
+                compression="Disable",
                 initial_replication_method="OverNetwork",
                 replication_port=port,
                 allowed_authentication_type=CERTIFICATES,

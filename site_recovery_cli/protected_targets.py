@@ -1,5 +1,6 @@
 """Protected machines and recovery plans as commands name them, with what they allow now."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,12 +55,13 @@ class Target:
     def _way_on(self) -> str:
         if self.job is not None:
             return f"job {self.job} holds it: site-recovery job watch {self.job}"
+        name = shlex.quote(self.name)
         if not self.allowed:
             kind = "plan" if self.is_plan else "protect"
-            return f"nothing is allowed; see: site-recovery {kind} show {self.name}"
+            return f"nothing is allowed; see: site-recovery {kind} show {name}"
         option = " --plan" if self.is_plan else ""
         commands = "".join(
-            f"\n  site-recovery {COMMANDS[each]} {self.name}{option}"
+            f"; site-recovery {COMMANDS[each]} {name}{option}"
             for each in self.allowed
             if each in COMMANDS
         )

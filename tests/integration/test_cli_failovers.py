@@ -1,5 +1,6 @@
 """`site-recovery failover ...` against the ARM surface: sent, refused before sending, followed."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,7 +140,8 @@ def test_a_plan_goes_away_from_where_its_machines_run(shell: Shell) -> None:
     assert "planned failover of O'Neil: job " in said
     put(shell, S.PLANNED_FAILED_OVER, Side.PRIMARY)
     refused = shell.run("failover", "test", "O'Neil", "--plan", code=ExitCode.REFUSED)
-    assert "site-recovery failover commit O'Neil --plan" in refused
+    name = shlex.quote("O'Neil")
+    assert f"site-recovery failover commit {name} --plan" in refused
 
 
 def test_options_that_are_of_machines_alone_are_refused_for_plans(shell: Shell) -> None:

@@ -235,3 +235,13 @@ async def test_a_compressed_change_set_is_smaller_and_the_same(
                 assert sent - before < 60_000
             else:
                 assert sent - before > 500_000
+
+
+@on_uvloop
+async def test_a_compressed_whole_copy_is_the_same(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        both.osaka.address = replace(both.osaka.address, compression=True)
+        # Longer than what is written around the page cache, unpacked as it is.
+        both.write(0, 0, b"text of a database page." * (8 * BLOCK // 24))
+        await both.replicate(CutKind.FULL, 1)
+        assert both.equal()

@@ -53,7 +53,7 @@ class DirectWriter:
         if offset % ALIGNMENT_BYTES or length % ALIGNMENT_BYTES:
             return False
         piece = data
-        if _address(data) % ALIGNMENT_BYTES:
+        if not _begins_at_block(data):
             piece = self._aligned[:length]
             piece[:] = data
         try:
@@ -77,8 +77,11 @@ class DirectWriter:
         self._descriptors = []
 
 
-def _address(view: memoryview) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+def _begins_at_block(view: memoryview) -> bool:
+    # What was unpacked is read-only, and its address cannot be asked for.
+    if view.readonly:
+        return False
+    return ctypes.addressof(ctypes.c_char.from_buffer(view)) % ALIGNMENT_BYTES == 0
 
 
 def _open(path: Path) -> int | None:

@@ -29,6 +29,15 @@ def test_both_ways_write_the_same_bytes(tmp_path: Path, shift: int) -> None:
     direct.close()
 
 
+def test_what_was_unpacked_is_written_though_nobody_may_change_it(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(DIRECT_BYTES_MIN))
+    direct = DirectWriter([disk])
+    if direct.write(0, memoryview(DATA), 0):
+        assert disk.read_bytes() == DATA
+    direct.close()
+
+
 def test_where_it_cannot_be_done_the_other_way_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from provider_agent.config import TaskLimits
 from provider_agent.domain.inbox import CommandState, Work
-from provider_agent.domain.postconditions import unmet
+from provider_agent.domain.postconditions import may_be_gone, unmet
 from provider_agent.domain.read_back import Expected, ReadBack
 from provider_agent.domain.retries import FABRIC, seconds_left
 from provider_agent.fabric.driver import (
@@ -222,9 +222,9 @@ class Executor:
                     verb, assignment.target, command, assignment.arguments, seconds
                 )
             except FabricUnknownTargetError:
-                if verb is not Verb.REMOVE_TEST_MACHINE:
+                if not may_be_gone(verb, assignment.arguments):
                     raise
-                # An earlier attempt has removed it: asking for what already holds succeeds.
+                # An earlier attempt or somebody else has removed it; the read-back proves that.
                 return VerbAnswer()
 
         return await self._insist(work, call)

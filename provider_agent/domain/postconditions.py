@@ -7,6 +7,8 @@ read back is not what the verb promises.
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from pydantic import JsonValue
+
 from provider_agent.domain.adapter_checks import adapters_as_asked, adapters_placed
 from provider_agent.domain.read_back import (
     Check,
@@ -62,10 +64,24 @@ def _machine_unmet(expected: Expected, seen: ReadBack) -> str | None:
     if expected.verb is Verb.REMOVE_TEST_MACHINE or expected.arguments.get("delete_replica"):
         return None if seen.machine is None else f"machine {expected.target} still exists"
     if seen.machine is None:
-        return f"machine {expected.target} does not exist"
+        return None if may_be_gone(expected.verb, expected.arguments) else _no_machine(expected)
     if seen.machine.machine_id != expected.target:
         return f"machine {seen.machine.machine_id} was read instead of {expected.target}"
     return _MACHINE_CHECKS[expected.verb](expected, seen.machine)
+
+
+def may_be_gone(verb: Verb, arguments: Mapping[str, JsonValue]) -> bool:
+    """Return whether a verb leaves nothing to do where its machine is not there any more.
+
+    A machine that somebody removed by hand has neither a relationship nor the property of one.
+    """
+    if verb is Verb.UPDATE_PROTECTION:
+        return arguments.get("item") is None
+    return verb in {Verb.DISABLE_REPLICATION, Verb.REMOVE_TEST_MACHINE}
+
+
+def _no_machine(expected: Expected) -> str:
+    return f"machine {expected.target} does not exist"
 
 
 # On the VMM server.

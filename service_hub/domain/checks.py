@@ -183,7 +183,8 @@ def _refusal_of_force(job: Job, sides: Mapping[Side, SideFacts], now: datetime) 
     """Return why protection is not removed by force: both ends can do it themselves, or a test."""
     target = sides[job.direction.place(Side.RECOVERY)]
     name = job.target_object_name
-    if all(facts.connected for facts in sides.values()):
+    tried = job.began_in is ProtectionState.DISABLE_FAILED
+    if all(facts.connected for facts in sides.values()) and not tried:
         detail = "both servers are connected"
         return job_error(errors.NOT_FORCED, now, name=name, detail=detail)
     if job.began_in is ProtectionState.TEST_OPEN and target.connected:

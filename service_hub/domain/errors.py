@@ -356,7 +356,8 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             NOT_FORCED,
             "The protection of {name} isn't removed by force.",
             "{detail}.",
-            "Disable the protection instead: then both servers remove it themselves.",
+            "Disable the protection instead: then both servers remove it themselves. Where that has"
+            " failed, it can be removed by force.",
         ),
         Catalogued(
             CLEAN_UP_THERE,

@@ -285,6 +285,16 @@ async def test_removing_what_is_gone_succeeds(site: Estate) -> None:
     assert all(outcome.succeeded for outcome in site.hub.told(TaskOutcome))
 
 
+async def test_protection_of_a_machine_that_was_removed_by_hand_has_ended(site: Estate) -> None:
+    async with site.agent():
+        site.hub.assign("disable_replication", "machine-9", "job-1")
+        assert (await outcome_of(site, "job-1")).succeeded
+        site.hub.assign("update_protection", "machine-9", "job-2", arguments={"item": None})
+        assert (await outcome_of(site, "job-2")).succeeded
+        site.hub.assign("update_protection", "machine-9", "job-3", arguments={"item": "item-1"})
+        assert error_code(await outcome_of(site, "job-3")) == 32779
+
+
 async def test_an_agent_killed_in_the_middle_of_a_verb_finishes_it_after_its_restart(
     site: Estate,
 ) -> None:

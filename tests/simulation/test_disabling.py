@@ -79,6 +79,24 @@ async def test_half_disabled_it_says_so_and_disabling_again_leads_on(tmp_path: P
         assert await is_gone(world)
 
 
+async def test_what_cannot_be_disabled_is_removed_by_force_with_both_servers_there(
+    tmp_path: Path,
+) -> None:
+    def refuse(assignment: Assignment) -> ProviderError | None:
+        failing = assignment.verb == "disable_replication" and "Recovery" in assignment.task
+        return ProviderError(code=32769, message="denied") if failing else None
+
+    async with hub_world(tmp_path, LEASE) as world:
+        await protected(world)
+        await until_done(world, await ask(world, Operation.DISABLE), refuse)
+        assert (await world.item()).state is ProtectionState.DISABLE_FAILED
+        job_id = await ask(world, Operation.PURGE)
+        await until_done(world, job_id, refuse)
+        job = await world.job(job_id)
+        assert (job.state, [each.code for each in job.errors]) == (JobState.SUCCEEDED, ["28020"])
+        assert await is_gone(world)
+
+
 async def test_a_removal_that_fails_late_goes_on_deleting_what_may_be_gone(tmp_path: Path) -> None:
     deletes: list[object] = []
 

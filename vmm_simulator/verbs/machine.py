@@ -14,9 +14,18 @@ from wire_contract.vocabulary import RunState
 log = structlog.get_logger(__name__)
 
 
+def check_update_protection(call: Call[UpdateProtection]) -> None:
+    """Refuse to set the property of a machine that is not there; cleared it is with the machine."""
+    if call.arguments.item is not None:
+        call.fabric.store.machine(call.target)
+
+
 async def update_protection(call: Call[UpdateProtection]) -> Result:
     """Set or clear the VM's "Datacenter Recovery" property."""
     arguments = call.arguments
+    if arguments.item is None and call.target not in call.fabric.store.machines:
+        call.reached("updated")
+        return {}
     role = None if arguments.item is None or arguments.role is None else arguments.role.value
 
     def update(present: MachineRecord) -> MachineRecord:

@@ -120,7 +120,9 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     Verb.DISABLE_REPLICATION: VerbRules(
         arguments.DisableReplication, replication.disable, replication.check_disable
     ),
-    Verb.UPDATE_PROTECTION: VerbRules(arguments.UpdateProtection, machine.update_protection),
+    Verb.UPDATE_PROTECTION: VerbRules(
+        arguments.UpdateProtection, machine.update_protection, machine.check_update_protection
+    ),
     Verb.CONNECT_ADAPTERS: VerbRules(
         arguments.ConnectAdapters, adapters.connect_adapters, adapters.check_connect
     ),
@@ -171,4 +173,8 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
 CREATING: Final = frozenset({Verb.PLACE_REPLICA, Verb.CREATE_TEST_MACHINE, Verb.KEEP_COPY})
 """Verbs whose target need not exist before; for removal it need not exist either."""
 
-TARGET_MAY_BE_MISSING: Final = CREATING | {Verb.REMOVE_TEST_MACHINE, Verb.DISABLE_REPLICATION}
+TARGET_MAY_BE_MISSING: Final = CREATING | {
+    Verb.REMOVE_TEST_MACHINE,
+    Verb.DISABLE_REPLICATION,
+    Verb.UPDATE_PROTECTION,
+}

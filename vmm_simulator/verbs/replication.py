@@ -121,9 +121,7 @@ def check_disable(call: Call[DisableReplication]) -> None:
     """Refuse while a test machine is there, and to delete what is no idle replica."""
     machine = call.fabric.store.machines.get(call.target)
     if machine is None:
-        # Only what was deleted with its relationship may be missing.
-        if not call.arguments.delete_replica:
-            call.fabric.store.machine(call.target)
+        # Removed by hand, or by this verb before: there is no relationship, as was asked for.
         return
     refuse_open_test(call, machine)
     if machine.test_machine_of is not None:

@@ -422,11 +422,22 @@ def test_a_lie_is_found_and_put_into_words(
     assert "\n" not in reason
 
 
-@pytest.mark.parametrize(
-    "verb", [verb for verb in FABRIC_VERBS if verb is not Verb.REMOVE_TEST_MACHINE]
-)
+ENDED_BY_REMOVAL = (Verb.REMOVE_TEST_MACHINE, Verb.DISABLE_REPLICATION, Verb.UPDATE_PROTECTION)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in FABRIC_VERBS if verb not in ENDED_BY_REMOVAL])
 def test_what_does_not_exist_satisfies_nothing(verb: Verb) -> None:
     assert "does not exist" in str(unmet(expected(verb, {}), ReadBack()))
+
+
+@pytest.mark.parametrize("verb", ENDED_BY_REMOVAL)
+def test_what_was_to_end_has_ended_with_the_machine(verb: Verb) -> None:
+    assert unmet(expected(verb, {}), ReadBack()) is None
+
+
+def test_a_property_that_was_to_be_set_is_missed_with_its_machine() -> None:
+    asked = expected(Verb.UPDATE_PROTECTION, {"item": "item-1"})
+    assert "does not exist" in str(unmet(asked, ReadBack()))
 
 
 @pytest.mark.parametrize("verb", [verb for verb in FABRIC_VERBS if verb not in CLOUD_VERBS])

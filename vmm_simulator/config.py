@@ -278,6 +278,7 @@ class MachineSettings(Settings):
     processors: int = Field(default=1, ge=1, le=64)
     memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
     owner: str = Field(default="", max_length=256)
+    recovery_points: int | None = Field(default=None, ge=0, le=24)
 
 
 class InventorySettings(Settings):

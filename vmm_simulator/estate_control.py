@@ -255,6 +255,7 @@ class EstateControl:
             processors=wanted.processors,
             memory_megabytes=wanted.memory_megabytes,
             owner=wanted.owner,
+            recovery_points=wanted.recovery_points,
         )
 
     def _folder_for(self, wanted: NewMachine) -> Path:

@@ -30,6 +30,7 @@ from vmm_simulator.estate_requests import (
     MachineState,
     Migration,
     NewMachine,
+    RecoveryPoints,
 )
 from vmm_simulator.https import Handler, parsed, rendered
 from vmm_simulator.lookout import Lookout
@@ -69,6 +70,7 @@ class EstateInterface:
             ("PUT", _MACHINE, self.create_machine),
             ("DELETE", _MACHINE, self.remove_machine),
             ("PUT", f"{_MACHINE}/state", self.set_state),
+            ("PUT", f"{_MACHINE}/recovery-points", self.set_recovery_points),
             ("POST", f"{_MACHINE}/protection", self.ask_for_protection),
             ("PUT", f"{_MACHINE}/disks/{{disk_id}}", self.put_disk),
             ("PUT", f"{_MACHINE}/nics/{{nic_id}}", self.put_nic),
@@ -236,6 +238,17 @@ class EstateInterface:
         """Ask for protection in the machine's "Datacenter Recovery" property."""
         machine_id = _id(request, "machine_id")
         await self._control.ask_for_protection(machine_id)
+        return await self._machine_answer(machine_id)
+
+    async def set_recovery_points(self, request: web.Request) -> web.Response:
+        """Set how many additional recovery points the replica of a machine keeps."""
+        machine_id = _id(request, "machine_id")
+        wanted = (await parsed(request, RecoveryPoints)).recovery_points
+        await self._control.edit_machine(
+            "Change properties of virtual machine",
+            machine_id,
+            lambda each: machine_edits.set_recovery_points(each, machine_id, wanted),
+        )
         return await self._machine_answer(machine_id)
 
     async def put_disk(self, request: web.Request) -> web.Response:

@@ -91,6 +91,7 @@ class NewMachine(Settings):
     processors: int = Field(default=1, ge=1, le=64)
     memory_megabytes: int = Field(default=1024, ge=32, le=2**20)
     owner: str = Field(default="", max_length=256)
+    recovery_points: int | None = Field(default=None, ge=0, le=24)
     store: Identity | None = None
 
 
@@ -130,6 +131,12 @@ class Broker(Settings):
     """The client access point of a broker made by hand; null: as VMM would name it."""
 
     name: Fqdn | None = None
+
+
+class RecoveryPoints(Settings):
+    """How many additional recovery points a machine is to have; null: as its cloud has."""
+
+    recovery_points: int | None = Field(ge=0, le=24)
 
 
 class AddressWish(Settings):

@@ -289,6 +289,7 @@ def machine(settings: MachineSettings) -> MachineRecord:
         processors=settings.processors,
         memory_megabytes=settings.memory_megabytes,
         owner=settings.owner,
+        recovery_points=settings.recovery_points,
     )
 
 

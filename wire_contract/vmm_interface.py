@@ -286,6 +286,8 @@ class MachineView(WireModel):
     VMM; null once it has begun or ended. `start_blocked_by`: why a start would be refused now,
     or null.
     `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
+    `recovery_points`: how many additional ones an administrator has set at the machine in VMM;
+    null: none set.
     """
 
     machine_id: Name
@@ -309,6 +311,7 @@ class MachineView(WireModel):
     guest: GuestAnswer | None = None
     processors: int = 1
     memory_megabytes: int = 1024
+    recovery_points: int | None = None
 
 
 class VmmView(WireModel):

@@ -115,6 +115,7 @@ def _structure(inventory: InventoryView) -> tuple[object, ...]:
                 machine.nics,
                 machine.processors,
                 machine.memory_megabytes,
+                machine.recovery_points,
             )
             for machine in inventory.machines
         },

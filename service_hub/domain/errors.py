@@ -168,6 +168,7 @@ EMPTY_HOST_GROUP: Final = "90055"
 HOST_VERSION: Final = "90056"
 NO_BROKER: Final = "90057"
 NOT_FORCED: Final = "90030"
+TOO_FEW_POINTS: Final = "90135"
 CLEAN_UP_THERE: Final = "90031"
 NOTHING_TO_REPAIR: Final = "90032"
 SOURCE_HOLDS_MORE: Final = "90040"
@@ -242,6 +243,13 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The virtual machine {name} can't be protected.",
             "{detail}.",
             "Mend the cause, refresh the server, and try again.",
+        ),
+        Catalogued(
+            TOO_FEW_POINTS,
+            "The virtual machine {name} has fewer recovery points in VMM than its cloud.",
+            "{detail}.",
+            "In VMM, set at least as many recovery points at the virtual machine, or none of its "
+            "own; or ask for fewer in the policy. Then try again.",
         ),
         Catalogued(
             PROVIDER_FAILED,

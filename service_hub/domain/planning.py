@@ -305,7 +305,8 @@ def _settings(plan: ItemPlan, operation: Operation) -> dict[str, JsonValue]:
     item = plan.item
     source = direction_of(operation, item.active_location).place(Side.PRIMARY)
     host = item.primary_host if source is Side.PRIMARY else item.recovery_host
-    return relationship_settings(plan.policy, plan.host_versions.get(host))
+    points = None if plan.machine is None else plan.machine.recovery_points
+    return relationship_settings(plan.policy, plan.host_versions.get(host), points)
 
 
 def affected_objects(plan: ItemPlan, direction: Direction) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from service_hub.domain.records import ReplicationPolicy
+from wire_contract.vmm_interface import InventoryView
 from wire_contract.vocabulary import CERTIFICATE_PORT, KERBEROS_PORT
 
 HYPERV_2012: Final = "HyperVReplica2012"
@@ -91,6 +92,34 @@ def relationship_settings(
         "authentication": authentication_of(policy),
         **({"self_fence_seconds": policy.self_fence_seconds} if policy.self_fence_seconds else {}),
     }
+
+
+def too_few_points(
+    policy: ReplicationPolicy, host_version: str | None, machine_points: int | None
+) -> str | None:
+    """Return why what was set at a machine in VMM does not fit its cloud's policy, or None.
+
+    It is not to be less than what the cloud asks for (seed, step 4.7), as its host can keep it.
+    """
+    least = relationship_settings(policy, host_version)["recovery_points"]
+    assert isinstance(least, int), "points are counted"
+    if machine_points is None or machine_points >= least:
+        return None
+    return (
+        f"the machine has {machine_points} additional recovery points in VMM, and the policy"
+        f" '{policy.name}' asks for {least}"
+    )
+
+
+def points_of_machine(
+    policy: ReplicationPolicy, view: InventoryView, machine_id: str
+) -> str | None:
+    """Return why a machine's own points do not fit, from what its server told; or None."""
+    machine = next((each for each in view.machines if each.machine_id == machine_id), None)
+    if machine is None:
+        return None
+    versions = {host.fqdn: host.version for host in view.hosts}
+    return too_few_points(policy, versions.get(machine.host), machine.recovery_points)
 
 
 def is_offline(policy: ReplicationPolicy) -> bool:

@@ -1,11 +1,13 @@
 """Changes of a policy: stored at once, then brought to every pair and all that replicates in it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from service_hub.domain.errors import InvalidRequestError, NotFoundError
+from service_hub.domain.checks import job_error
+from service_hub.domain.errors import TOO_FEW_POINTS, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.pairs import (
     PairFacts,
@@ -15,9 +17,10 @@ from service_hub.domain.pairs import (
     refusal_when_held,
 )
 from service_hub.domain.planning import JobIdentity, refused
-from service_hub.domain.policies import policy_problem
+from service_hub.domain.policies import points_of_machine, policy_problem
 from service_hub.domain.records import (
     ContainerMapping,
+    FabricInventory,
     ProtectedItem,
     ReplicationPolicy,
     Vault,
@@ -26,6 +29,7 @@ from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity,
 from service_hub.services.pair_facts import PairReader
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
+from wire_contract.vmm_interface import InventoryView
 
 
 class PolicyChanges:
@@ -52,7 +56,8 @@ class PolicyChanges:
         """Give a policy these settings, those that are not named stay; NotFoundError.
 
         A job for each pair under it brings them there; returned is the first. InvalidRequestError
-        names the property that is wrong; while another job works on a pair, the job has failed.
+        names the property that is wrong; while another job works on a pair, or a machine has
+        fewer points in VMM than are asked for, the job has failed and nothing is changed.
         """
 
         async def decide() -> Job:
@@ -78,6 +83,7 @@ class PolicyChanges:
         for each in mine:
             holder = await self._pairs.holder(each.record)
             against = against or refusal_when_held(each.record, holder, now)
+            against = against or await self._refusal_of_points(changed, each.record, now)
             if each.record.mapping_state != "Paired":
                 # One that failed gets the policy as it is then, when it is paired anew.
                 continue
@@ -98,6 +104,27 @@ class PolicyChanges:
         change = Change(saves=(Save(changed, present.version), *held)) + remembered
         await self._runner.start_all(jobs, change)
         return jobs[0]
+
+    async def _refusal_of_points(
+        self, policy: ReplicationPolicy, mapping: ContainerMapping, now: datetime
+    ) -> JobError | None:
+        """Return which machine under a mapping has fewer points in VMM than are asked for."""
+        views: dict[str, InventoryView] = {}
+        for found in await self._reader.find(ProtectedItem, vault_id=mapping.vault_id):
+            item = found.record
+            if item.mapping_id != mapping.id:
+                continue
+            provider_id = item.provider_at(item.active_location)
+            if provider_id not in views:
+                seen = await self._reader.get(FabricInventory, provider_id)
+                if seen is None:
+                    continue
+                views[provider_id] = seen.record.view
+            source = item.machine_at(item.active_location)
+            detail = points_of_machine(policy, views[provider_id], source)
+            if detail is not None:
+                return job_error(TOO_FEW_POINTS, now, name=item.friendly_name, detail=detail)
+        return None
 
     async def _named(
         self, mapping: ContainerMapping, mappings: Sequence[ContainerMapping]

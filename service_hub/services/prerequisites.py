@@ -1,13 +1,27 @@
 """Gathers the facts for the hub's own checks; the checks themselves are domain.checks."""
 
 import asyncio
+from datetime import datetime
 from typing import Final
 
 import structlog
 
-from service_hub.domain.checks import SideFacts, check_item_job, check_pairing_job
+from service_hub.domain.checks import (
+    SideFacts,
+    check_item_job,
+    check_pairing_job,
+    job_error,
+)
+from service_hub.domain.errors import TOO_FEW_POINTS
 from service_hub.domain.jobs import Job, JobError
-from service_hub.domain.records import MachineObservation, ProtectedItem
+from service_hub.domain.policies import points_of_machine
+from service_hub.domain.protection import Operation
+from service_hub.domain.records import (
+    FabricInventory,
+    MachineObservation,
+    ProtectedItem,
+    ReplicationPolicy,
+)
 from service_hub.domain.self_fence import SELF_FENCE_TASK, has_stopped, waits_until
 from service_hub.ports import Clock, Reader
 from service_hub.services.fabrics import FabricService
@@ -41,7 +55,21 @@ class PrerequisitesService:
         now = self._clock.now()
         if job.operation is None:
             return check_pairing_job(job, sides, now)
-        return check_item_job(job, sides, now)
+        error = check_item_job(job, sides, now)
+        if error is None and job.operation is Operation.ENABLE:
+            error = await self._refusal_of_points(job, now)
+        return error
+
+    async def _refusal_of_points(self, job: Job, now: datetime) -> JobError | None:
+        """Return why a machine's own recovery points do not fit, as its server last told them."""
+        policy = await self._reader.get(ReplicationPolicy, job.affected["protectionProfileId"])
+        seen = await self._reader.get(FabricInventory, job.providers[Side.PRIMARY])
+        if policy is None or seen is None:
+            return None
+        detail = points_of_machine(policy.record, seen.record.view, job.affected["primaryVmId"])
+        if detail is None:
+            return None
+        return job_error(TOO_FEW_POINTS, now, name=job.target_object_name, detail=detail)
 
     async def _source_stopped(self, job: Job) -> None:
         """Return once the source of an unplanned failover has stopped, told or by itself.

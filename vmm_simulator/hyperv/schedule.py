@@ -87,11 +87,26 @@ def check_policy(version: str, interval_seconds: int, recovery_points: int) -> N
         raise bad_arguments(
             f"interval_seconds: a host of version {version} replicates every {allowed} seconds"
         )
+    check_points(version, recovery_points)
+
+
+def check_points(version: str, recovery_points: int) -> None:
+    """Refuse a number of points that a host of this version does not know."""
     most = RECOVERY_POINTS_MAX.get(version, RECOVERY_POINTS_MAX["2012R2"])
     if recovery_points > most:
         raise bad_arguments(
             f"recovery_points: a host of version {version} keeps at most {most} additional points"
         )
+
+
+def points_kept(version: str, asked: int, at_machine: int | None) -> int:
+    """Return how many additional points a relationship keeps (seed, step 4.7).
+
+    What is set at the machine counts where it is more than what its cloud asks for; a host keeps
+    at most what its version knows.
+    """
+    most = RECOVERY_POINTS_MAX.get(version, RECOVERY_POINTS_MAX["2012R2"])
+    return min(max(asked, at_machine or 0), most)
 
 
 def log_is_too_large(log_bytes: int, disk_bytes: int) -> bool:

@@ -9,7 +9,7 @@ from vmm_simulator.hyperv.backend import Authentication, BackendStateError
 from vmm_simulator.hyperv.host_control import Offer, OfferAnswer, OfferedDisk, ReplicaLocation
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
-from vmm_simulator.hyperv.schedule import check_policy, start_at
+from vmm_simulator.hyperv.schedule import check_policy, points_kept, start_at
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import (
     EnableReplication,
@@ -83,7 +83,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             return with_relationship(
                 moved(present, Operation.CREATE_PRIMARY),
                 interval_seconds=arguments.interval_seconds,
-                recovery_points=arguments.recovery_points,
+                recovery_points=points_of(call),
                 application_consistent_hours=arguments.application_consistent_hours,
                 compression=arguments.compression,
                 self_fence_seconds=arguments.self_fence_seconds,
@@ -99,7 +99,7 @@ async def enable(call: Call[EnableReplication]) -> Result:
             peer_broker=replica.broker,
             peer_machine_id=arguments.replica_machine_id,
             interval_seconds=arguments.interval_seconds,
-            recovery_points=arguments.recovery_points,
+            recovery_points=points_of(call),
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
             authentication=arguments.authentication,
@@ -224,7 +224,7 @@ async def offer(
             processors=machine.processors,
             memory_megabytes=machine.memory_megabytes,
             interval_seconds=arguments.interval_seconds,
-            recovery_points=arguments.recovery_points,
+            recovery_points=points_of(call),
             application_consistent_hours=arguments.application_consistent_hours,
             compression=arguments.compression,
             authentication=arguments.authentication,
@@ -252,6 +252,12 @@ def check_host_policy(call: Call[EnableReplication] | Call[ReverseReplicate]) ->
     """Refuse an interval or a number of points that the machine's host does not know."""
     version = call.fabric.store.host(call.machine.host).version
     check_policy(version, call.arguments.interval_seconds, call.arguments.recovery_points)
+
+
+def points_of(call: Call[EnableReplication] | Call[ReverseReplicate]) -> int:
+    """Return how many additional points the relationship of the call's machine keeps."""
+    version = call.fabric.store.host(call.machine.host).version
+    return points_kept(version, call.arguments.recovery_points, call.machine.recovery_points)
 
 
 def check_way(call: Call[EnableReplication] | Call[ReverseReplicate]) -> None:

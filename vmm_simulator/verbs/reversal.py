@@ -11,7 +11,12 @@ from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import PrepareReverse, ReverseReplicate
 from vmm_simulator.verbs.call import Call, Result, refused_state
 from vmm_simulator.verbs.failover import require_off
-from vmm_simulator.verbs.protection import check_host_policy, check_way, offer
+from vmm_simulator.verbs.protection import (
+    check_host_policy,
+    check_way,
+    offer,
+    points_of,
+)
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.transitions import moved, position, with_relationship
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
@@ -89,7 +94,7 @@ async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
                 f"machine {machine.name} cannot become the primary: {error}",
                 "look at the disks of the machine",
             ) from error
-        await call.change(lambda each: _as_primary(each, arguments, replica.broker))
+        await call.change(lambda each: _as_primary(call, each, replica.broker))
         log.info("became_primary", machine_id=call.target, replica_host=arguments.replica_host)
     call.fabric.cycles.ensure(call.target)
     call.reached("primary")
@@ -141,8 +146,9 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
 
 
 def _as_primary(
-    machine: MachineRecord, arguments: ReverseReplicate, broker: str | None
+    call: Call[ReverseReplicate], machine: MachineRecord, broker: str | None
 ) -> MachineRecord:
+    arguments = call.arguments
     return with_relationship(
         moved(machine, _reversing(arguments)),
         relationship_id=arguments.relationship_id,
@@ -151,7 +157,7 @@ def _as_primary(
         peer_broker=broker,
         peer_machine_id=arguments.replica_machine_id,
         interval_seconds=arguments.interval_seconds,
-        recovery_points=arguments.recovery_points,
+        recovery_points=points_of(call),
         application_consistent_hours=arguments.application_consistent_hours,
         compression=arguments.compression,
         authentication=arguments.authentication,

@@ -6,7 +6,7 @@ from vmm_simulator.hyperv.backend import Authentication
 from vmm_simulator.hyperv.schedule import (
     INTERVAL_SECONDS_2012,
     INTERVALS_SECONDS,
-    RECOVERY_POINTS_MAX,
+    points_kept,
 )
 from vmm_simulator.problems import bad_arguments
 from vmm_simulator.verbs.arguments import UpdateReplication
@@ -33,10 +33,11 @@ def check_update(call: Call[UpdateReplication]) -> None:
 async def update_replication(call: Call[UpdateReplication]) -> Result:
     """Set what each relationship of the cloud has; the next cycle goes by it.
 
-    A host of 2012 keeps its five minutes, and at most 15 points (behaviour 1.4).
+    A host of 2012 keeps its five minutes, and at most 15 points (behaviour 1.4); more points that
+    were set at a machine stay.
     """
     for machine in _machines(call):
-        wanted = _settings(call, call.fabric.store.host(machine.host).version)
+        wanted = _settings(call, machine)
         await call.fabric.store.change_machine(
             machine.machine_id,
             lambda each, wanted=wanted: (  # type: ignore[misc]
@@ -64,10 +65,10 @@ def _machines(call: Call[UpdateReplication]) -> list[MachineRecord]:
     )
 
 
-def _settings(call: Call[UpdateReplication], version: str) -> dict[str, object]:
-    asked = call.arguments
+def _settings(call: Call[UpdateReplication], machine: MachineRecord) -> dict[str, object]:
+    asked, version = call.arguments, call.fabric.store.host(machine.host).version
     is_2012 = version == _VERSION_2012
-    points = min(asked.recovery_points, RECOVERY_POINTS_MAX.get(version, asked.recovery_points))
+    points = points_kept(version, asked.recovery_points, machine.recovery_points)
     return {
         "interval_seconds": INTERVAL_SECONDS_2012 if is_2012 else asked.interval_seconds,
         "recovery_points": points,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from vmm_simulator.hyperv.schedule import check_points
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.vmm.capacity import Needs, host_short_of
 from vmm_simulator.vmm.estate_records import AddressType, GrantRecord
@@ -50,6 +51,19 @@ def ask_for_protection(inventory: Inventory, machine_id: str, now: datetime) -> 
             "look at its Datacenter Recovery property",
         )
     return Edit(put=(machine.model_copy(update={"protection_asked_at": now}),))
+
+
+def set_recovery_points(inventory: Inventory, machine_id: str, points: int | None) -> Edit:
+    """Return the edit that sets a machine's additional recovery points; null: as its cloud has.
+
+    It counts from the next time that its relationship is set up or changed. A number that the
+    machine's host does not know is refused.
+    """
+    machine = _machine(inventory, machine_id)
+    host = inventory.hosts.get(machine.host)
+    if points is not None and host is not None:
+        check_points(host.version, points)
+    return Edit(put=(machine.model_copy(update={"recovery_points": points}),))
 
 
 def remove_machine(inventory: Inventory, machine_id: str) -> Edit:

@@ -186,6 +186,7 @@ class MachineRecord(Record):
     "Datacenter Recovery" property. `migrating_to` is the node that a live migration goes to, noted
     before the first step. `saved`: off with its memory saved, neither Running nor PowerOff.
     `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
+    `recovery_points`: how many additional ones were set at the machine in VMM, null: none.
     """
 
     machine_id: str
@@ -214,6 +215,7 @@ class MachineRecord(Record):
     owner: str = ""
     saved: bool = False
     migrating_to: str | None = None
+    recovery_points: int | None = None
 
     @property
     def mode(self) -> ReplicationMode:

@@ -185,6 +185,7 @@ def machine_view(
         guest=facts.guest,
         processors=machine.processors,
         memory_megabytes=machine.memory_megabytes,
+        recovery_points=machine.recovery_points,
     )
 
 

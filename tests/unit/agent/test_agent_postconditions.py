@@ -3,6 +3,7 @@
 Over 400 lines because it is one table with a case for each verb.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,15 @@ def test_a_host_of_2012_has_its_own_interval_and_fewer_points() -> None:
     assert unmet(expected, of_settings("2012")) == (
         "machine database: interval_seconds is 30, not 300"
     )
+
+
+def test_more_points_that_were_set_at_a_machine_stay() -> None:
+    expected = Expected(Verb.UPDATE_REPLICATION, CLOUD_ID, arguments=SETTINGS)
+    seen = of_settings(recovery_points=24)
+    own = machine(recovery_points=24, replication=seen.machines[1].replication)
+    assert unmet(expected, replace(seen, machines=(own,))) is None
+    fewer = own.model_copy(update={"recovery_points": 1})
+    assert unmet(expected, replace(seen, machines=(fewer,))) is not None
 
 
 def test_relationships_that_are_not_named_may_be_set_otherwise() -> None:

@@ -42,9 +42,10 @@ from service_shell.failpoints import NONE, FaultPoints
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError, TaskOutcome, TaskProgress
 from wire_contract.vmm_interface import Command, VerbAnswer
-from wire_contract.vocabulary import AGENT_VERBS, CLOUD_VERBS, SERVER_VERBS, Verb
+from wire_contract.vocabulary import AGENT_VERBS, CLOUD_VERBS, HOST_VERBS, SERVER_VERBS, Verb
 
 READ_BACK_POLL_SECONDS: Final = 0.2
+_HOSTS_LANE: Final = "hosts of the server"
 
 log = structlog.get_logger(__name__)
 
@@ -332,7 +333,13 @@ class Executor:
 
 
 def _lane(assignment: Assignment) -> str:
-    """Return what must not be worked on twice at a time: the item, or the cloud."""
+    """Return what must not be worked on twice at a time: the item, or the cloud.
+
+    Clouds share hosts, and a host has one certificate: what another cloud's task puts there
+    between a verb and its read-back would make that fail. So such tasks share one lane.
+    """
+    if assignment.verb in HOST_VERBS:
+        return _HOSTS_LANE
     return assignment.item or assignment.target
 
 

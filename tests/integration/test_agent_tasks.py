@@ -252,6 +252,26 @@ async def test_hosts_get_certificates_that_the_hub_issued_for_their_own_keys(
     assert site.hub.certificates_issued == 1
 
 
+async def test_clouds_that_share_hosts_are_configured_one_after_the_other(site: Estate) -> None:
+    """A host has one certificate: each task reads back the one that it has brought."""
+    (own,) = site.vmm.view.clouds
+    other = own.model_copy(update={"cloud_id": "cloud-2"})
+    site.vmm.view = site.vmm.view.model_copy(update={"clouds": (own, other)})
+    site.vmm.holds["configure_hosts"] = asyncio.Event()
+    async with site.agent():
+        site.hub.assign("configure_hosts", CLOUD_ID, "job-1", item=None, epoch=0)
+        site.hub.assign("configure_hosts", "cloud-2", "job-2", item=None, epoch=0)
+        site.hub.assign("start", "machine-1", "job-3")
+        # Looked at after both, and done: the second cloud waits for the first.
+        assert (await outcome_of(site, "job-3")).succeeded
+        assert site.vmm.call_count(Verb.CONFIGURE_HOSTS, "cloud-2") == 0
+        site.vmm.holds["configure_hosts"].set()
+        for job in ("job-1", "job-2"):
+            outcome = await outcome_of(site, job)
+            assert outcome.succeeded, outcome.error
+    assert site.hub.certificates_issued == 2
+
+
 async def test_an_interrupted_host_configuration_is_repeated_with_the_same_certificates(
     site: Estate,
 ) -> None:

@@ -132,6 +132,9 @@ CLOUD_VERBS: Final = frozenset(
 )
 """Verbs whose target is a cloud."""
 
+HOST_VERBS: Final = frozenset({Verb.CONFIGURE_HOSTS, Verb.PREPARE_CLOUD, Verb.UNPAIR_CLOUD})
+"""Those that change the hosts of a cloud, which other clouds may have too."""
+
 SERVER_VERBS: Final = frozenset(
     {Verb.CLEAN_UP, Verb.CREATE_TEST_NETWORKS, Verb.REMOVE_TEST_NETWORKS}
 )

@@ -13,7 +13,7 @@ from cryptography import x509
 from pydantic import JsonValue
 
 from certs.identity import certificate_request, new_private_key, thumbprint
-from tests.unit.agent.agent_views import CLOUD_ID, HOST, guest, inventory, machine
+from tests.unit.agent.agent_views import HOST, guest, inventory, machine
 from wire_contract import paths
 from wire_contract.vmm_fabric import FabricView
 from wire_contract.vmm_interface import (
@@ -160,7 +160,8 @@ class FakeVmm:
         return _problem(404, 32779, "no such cloud")
 
     async def _get_requests(self, request: web.Request) -> web.Response:
-        if request.match_info["cloud_id"] != CLOUD_ID:
+        known = {cloud.cloud_id for cloud in self.view.clouds}
+        if request.match_info["cloud_id"] not in known:
             return _problem(404, 32779, "no such cloud")
         csr = certificate_request(self.host_key, HOST, (HOST,)).decode()
         return web.json_response({"requests": [{"host": HOST, "csr_pem": csr}]})

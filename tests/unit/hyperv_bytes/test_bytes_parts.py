@@ -19,7 +19,7 @@ from tests.unit.hyperv_bytes.bytes_harness import (
 from vmm_simulator.hyperv.apply import TouchedBlocks
 from vmm_simulator.hyperv.backend import CutKind
 from vmm_simulator.hyperv.blocks import BLOCK_BYTES
-from vmm_simulator.hyperv.change_map import TrackedChanges
+from vmm_simulator.hyperv.change_map import ChangeMap, TrackedChanges
 from vmm_simulator.hyperv.frames import Frame
 from vmm_simulator.hyperv.parts import ALL_PARTS, PART_BYTES, Piece, parts_touched, pieces
 
@@ -36,6 +36,22 @@ def test_a_write_touches_the_parts_it_lies_in(offset: int, length: int) -> None:
         if parts >> part & 1
     }
     assert touched == set(range(offset // PART_BYTES, (offset + length - 1) // PART_BYTES + 1))
+
+
+def test_a_mark_says_the_parts_and_the_blocks_that_a_write_lies_in(tmp_path: Path) -> None:
+    random = Random(7)  # noqa: S311 -- places of test writes
+    around_edges = [index * PART_BYTES + shift for index in range(10) for shift in (-1, 0, 1)][1:]
+    for index, offset in enumerate([*around_edges, *(random.randrange(SIZE) for _ in range(40))]):
+        length = min(random.choice((1, PART_BYTES, 16_384, BLOCK_BYTES, 150_000)), SIZE - offset)
+        # One of its own for each: what is marked already would hide a mark that is missing.
+        changes = ChangeMap(tmp_path / f"marks-{index:010d}-000.map", SIZE, parts=True)
+        changes.mark(offset, length)
+        touched = dict(parts_touched(offset, length))
+        assert changes.parts is not None
+        found = {block: parts for block, parts in enumerate(changes.parts[:]) if parts}
+        assert found == touched
+        assert {block for block in range(41) if changes.has(block)} == set(touched)
+        changes.discard()
 
 
 def test_pieces_are_joined_over_blocks_and_end_with_the_disk() -> None:

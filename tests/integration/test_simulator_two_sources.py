@@ -1,8 +1,11 @@
 """Two sources that claim one replica: a site and a clone of it, by turns."""
 
+import asyncio
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,8 @@ from tests.support.simulator_steps import protect
 from wire_contract.vocabulary import Health, Verb
 
 REPLICATING, CRITICAL = 3, 8
+
+Source = Callable[[Path], AbstractAsyncContextManager[RunningSite]]
 
 
 @pytest.fixture
@@ -36,14 +41,19 @@ async def started(tokyo: RunningSite) -> None:
     await tokyo.done(Verb.START, MACHINE)
 
 
-async def test_the_second_of_two_sources_is_refused_until_it_is_chosen(
-    estate: Estate, tmp_path: Path
-) -> None:
-    place, clone = tmp_path / "tokyo" / "vmm", tmp_path / "clone"
+def places(estate: Estate, tmp_path: Path) -> tuple[Path, Path, Source]:
+    """Return where the source is, where its clone will be, and what runs one of them."""
 
     def source(folder: Path) -> AbstractAsyncContextManager[RunningSite]:
         return estate.running("tokyo", data_directory=str(folder))
 
+    return tmp_path / "tokyo" / "vmm", tmp_path / "clone", source
+
+
+async def test_the_second_of_two_sources_is_refused_until_it_is_chosen(
+    estate: Estate, tmp_path: Path
+) -> None:
+    place, clone, source = places(estate, tmp_path)
     async with estate.running("osaka") as osaka:
         async with source(place) as tokyo:
             await protect(estate, tokyo, osaka)
@@ -69,3 +79,48 @@ async def test_the_second_of_two_sources_is_refused_until_it_is_chosen(
             await started(tokyo)
             await refused(tokyo)
             assert (await osaka.machine(REPLICA))["replication"]["last_cut_record"] == 4
+
+
+async def test_a_clone_made_during_a_transfer_that_arrived_is_told_apart(
+    estate: Estate, tmp_path: Path
+) -> None:
+    place, clone, source = places(estate, tmp_path)
+    async with estate.running("osaka") as osaka:
+        async with source(place) as tokyo:
+            await protect(estate, tokyo, osaka)
+            backend = tokyo.site.fabric.hosts[estate.fqdns("tokyo")[0]].backend
+            send = backend.send
+
+            async def copied_on_the_way(*arguments: Any) -> Any:
+                if not clone.exists():
+                    await asyncio.to_thread(shutil.copytree, place, clone)
+                return await send(*arguments)
+
+            backend.send = copied_on_the_way  # type: ignore[method-assign, assignment]
+            await written(tokyo, osaka, b"on its way", 1)
+        async with source(clone) as copied:
+            await started(copied)
+            await copied.guests[MACHINE].write(0, 4096, b"of the clone", 2)
+            await refused(copied)
+            assert (await osaka.machine(REPLICA))["replication"]["last_cut_record"] == 1
+        async with source(place) as tokyo:
+            await started(tokyo)
+            await written(tokyo, osaka, b"the one goes on", 3)
+
+
+async def test_a_clone_that_is_first_to_send_is_refused_all_the_same(
+    estate: Estate, tmp_path: Path
+) -> None:
+    place, clone, source = places(estate, tmp_path)
+    async with estate.running("osaka") as osaka:
+        async with source(place) as tokyo:
+            await protect(estate, tokyo, osaka)
+            await written(tokyo, osaka, b"of the one", 1)
+        shutil.copytree(place, clone)
+        async with source(clone) as copied:
+            await started(copied)
+            await copied.guests[MACHINE].write(0, 4096, b"of the clone", 2)
+            await refused(copied)
+            await copied.done(Verb.RESYNCHRONIZE, MACHINE)
+            await copied.until(MACHINE, lambda each: each["replication"]["state"] == REPLICATING)
+            await written(copied, osaka, b"the clone was chosen", 3)

@@ -88,7 +88,8 @@ class TransferHeader:
     What a back end fills in itself: `consistency`; `sizes`, those of the disks at the cut (none
     named: not compared); `copy_id`, the transfer that a FULL goes on with (its own id: it begins).
     `source` is the machine that sends (null: a host of before this was said), `ancestor` the
-    transfer of the change set before it, where the sender knows of one.
+    transfer of the change set before it, where the sender knows of one. `origin` names the source
+    that sends: the back end fills it in, and a copy of the source has another one.
     """
 
     relationship_id: str
@@ -103,6 +104,7 @@ class TransferHeader:
     copy_id: str | None = None
     source: str | None = None
     ancestor: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

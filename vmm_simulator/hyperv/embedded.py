@@ -29,6 +29,7 @@ from vmm_simulator.hyperv.host_client import HostClient
 from vmm_simulator.hyperv.machine import HostedMachine
 from vmm_simulator.hyperv.received_bytes import ReceivedBytes
 from vmm_simulator.hyperv.sender import send_cut
+from vmm_simulator.hyperv.source_origin import origin_in
 from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.hyperv.transfer_header import applied_by
 
@@ -127,12 +128,12 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         progress: Callable[[int], None],
     ) -> AppliedCut:
         """Ship the set and return once the replica holds it durably."""
-        machine, header, frozen = self._described(change_set, header)
+        machine, header, frozen = await self._described(change_set, header)
         return await send_cut(
             self._client, frozen, peer, header, progress=progress, tracked=machine.tracked
         )
 
-    def _described(
+    async def _described(
         self, change_set: ChangeSet, header: TransferHeader
     ) -> tuple[HostedMachine, TransferHeader, FrozenCut]:
         machine = self._machine(change_set.machine_id)
@@ -140,8 +141,9 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         described = (change_set.cut, change_set.kind, change_set.taken_at, change_set.last_record)
         if described != (header.cut, header.kind, header.taken_at, header.last_record):
             raise ValueError("the transfer header does not describe the change set")
-        filled = replace(header, consistency=change_set.consistency, sizes=frozen.sizes)
-        return machine, filled, frozen
+        origin = await run_to_end(origin_in, machine.folder, header.transfer_id)
+        header = replace(header, consistency=change_set.consistency, origin=origin)
+        return machine, replace(header, sizes=frozen.sizes), frozen
 
     async def release(self, change_set: ChangeSet, *, acknowledged: bool) -> None:
         """Drop an acknowledged set; give the marks of another back to the next cut."""
@@ -260,7 +262,7 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         """Write a FULL set into a folder (made if missing) that `import_seed` takes elsewhere."""
         if change_set.kind is not CutKind.FULL:
             raise ValueError("only a full change set can be exported")
-        machine, header, frozen = self._described(change_set, header)
+        machine, header, frozen = await self._described(change_set, header)
         await write_export(
             folder,
             cut=frozen,

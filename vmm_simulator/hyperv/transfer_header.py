@@ -46,6 +46,7 @@ class _HeaderWire(_Wire):
     copy_id: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
     source: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
     ancestor: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
+    origin: str | None = Field(default=None, pattern=f"^{_IDENTIFIER.pattern}$")
 
 
 class _RefusalWire(_Wire):
@@ -192,6 +193,22 @@ def _refuse_other_source(held: TransferHeader, offered: TransferHeader) -> None:
             Code.OTHER_SOURCE,
             f"cut {offered.cut} follows on transfer {offered.ancestor}, and the replica holds"
             f" {held.transfer_id}: two sources claim this replica",
+            applied_by(held),
+        )
+    # Who was chosen to take over names no ancestor: it follows on nothing.
+    if offered.ancestor is not None and None not in (held.origin, offered.origin):
+        _refuse_copy(held, offered)
+
+
+def _refuse_copy(held: TransferHeader, offered: TransferHeader) -> None:
+    """Refuse a source that knows what was sent, and did not send it: a copy of the one that did."""
+    if offered.origin != held.origin:
+        raise TransferRefusedError(
+            Code.OTHER_SOURCE,
+            f"transfer {held.transfer_id}, which the replica holds, came of another source than the"
+            " one that goes on from it: two sources claim this replica (another source claims the"
+            " same replica). Find the other copy of this machine (a clone, or one from a backup)"
+            " and remove its replication; then resynchronize the one that is to go on",
             applied_by(held),
         )
 

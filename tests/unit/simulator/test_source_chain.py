@@ -1,5 +1,6 @@
 """Which change sets are a source's own, by what it noted before it sent them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,3 +115,19 @@ def test_a_replica_refuses_what_follows_on_a_transfer_that_it_does_not_hold(kind
         decide(CopyState.COMPLETE, present, header(5, "fifth", "a clone's"))
     assert refusal.value.code == Code.OTHER_SOURCE
     assert refusal.value.applied == held(4, "fourth")
+
+
+def test_a_replica_refuses_a_copy_of_the_source_that_it_takes_from() -> None:
+    held_by = TransferHeader(
+        "relationship", "fourth", 1, 4, CutKind.DELTA, NOW, 0, ancestor="third", origin="one"
+    )
+    following = replace(held_by, transfer_id="fifth", cut=5, ancestor="fourth")
+    for taken in (
+        following,
+        replace(following, origin=None),
+        replace(following, ancestor=None, origin="a clone, chosen"),
+    ):
+        assert decide(CopyState.COMPLETE, held_by, taken) is Decision.SPOOL
+    with pytest.raises(TransferRefusedError, match="two sources") as refusal:
+        decide(CopyState.COMPLETE, held_by, replace(following, origin="a clone"))
+    assert refusal.value.code == Code.OTHER_SOURCE

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from wire_contract.vmm_interface import ClusterView, HostView
+from wire_contract.model import WireModel
+from wire_contract.vmm_interface import CloudView, ClusterView, HostView, InventoryView
 
 _DNS_NAME: Final = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -17,6 +18,29 @@ def broker_name(cluster: str) -> str:
     """Return the client access point that VMM gives a replica broker: beside the cluster's name."""
     first, dot, rest = cluster.partition(".")
     return f"{first}-broker{dot}{rest}"
+
+
+class ClusterNodes(WireModel):
+    """A cluster as the other end of its pairing is told of it: replica broker and nodes."""
+
+    broker: str
+    nodes: tuple[str, ...]
+
+
+def clusters_of(view: InventoryView, cloud: CloudView) -> tuple[ClusterNodes, ...]:
+    """Return the clusters that a cloud's hosts are nodes of, as far as they have a broker.
+
+    A node that no inventory names is none; those outside the cloud count, since an entry in a
+    broker's name is about the whole cluster (behaviour 1.4).
+    """
+    here = {each.cluster for each in view.hosts if each.fqdn in cloud.host_fqdns}
+    found = []
+    for name in sorted(each for each in here if each is not None):
+        nodes = [each for each in view.hosts if each.cluster == name]
+        broker = broker_of(nodes[0], view.clusters)
+        if broker is not None:
+            found.append(ClusterNodes(broker=broker, nodes=tuple(each.fqdn for each in nodes)))
+    return tuple(found)
 
 
 def broker_of(host: HostView, clusters: Sequence[ClusterView]) -> str | None:

@@ -229,11 +229,15 @@ def _drill(job: Job) -> dict[str, Any] | None:
 
 
 def _prepare_cloud(job: Job, side: Side) -> Arguments:
-    return {
+    arguments: Arguments = {
         "replica_port": job.context["replica_port"],
         "authentication": job.context.get("authentication", "certificate"),
         "allowed_primaries": _look(job, "cloud_hosts", side.other),
     }
+    if "clusters" in job.context:
+        # A ticket names a node alone: which broker it stands for, each end knows from here.
+        arguments["partner_clusters"] = _look(job, "clusters", side.other)
+    return arguments
 
 
 def _update_replication(job: Job, side: Side) -> Arguments:

@@ -4,7 +4,7 @@ Sources: seed, step 4; recorded.md, section 9; behaviour.md, sections 2.2 and 6.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
@@ -17,6 +17,7 @@ from service_hub.domain.planning import JobIdentity, plan_policy_job
 from service_hub.domain.policies import authentication_of, relationship_settings
 from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
 from service_hub.domain.scenarios import NO_CERTIFICATES, NOT_PAIRED, SCENARIOS, STILL_PAIRED
+from wire_contract.cluster_names import ClusterNodes
 from wire_contract.vmm_interface import CloudView
 from wire_contract.vocabulary import Side
 
@@ -38,12 +39,16 @@ _State = Literal[
 
 @dataclass(frozen=True, slots=True)
 class PairFacts:
-    """What a job on a pair is made from; `affected` is what the job shows of both ends."""
+    """What a job on a pair is made from; `affected` is what the job shows of both ends.
+
+    `clusters` are those whose nodes the clouds' hosts are.
+    """
 
     mapping: ContainerMapping
     policy: ReplicationPolicy
     clouds: Mapping[Side, CloudView]
     affected: Mapping[str, str]
+    clusters: Mapping[Side, Sequence[ClusterNodes]] = field(default_factory=dict)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -69,6 +74,11 @@ def plan_pair_job(
         },
         "cloud_hosts": {side.value: list(facts.clouds[side].host_fqdns) for side in Side},
     }
+    if any(facts.clusters.values()):
+        context["clusters"] = {
+            side.value: [each.model_dump(mode="json") for each in facts.clusters.get(side, ())]
+            for side in Side
+        }
     return Job(
         id=identity.job_id,
         vault_id=mapping.vault_id,

@@ -79,12 +79,16 @@ class ItemPlans:
         return item if present is None else taking_over(item, present)
 
     async def plan(self, item: ProtectedItem, machine: MachineView | None) -> ItemPlan:
-        """Return the facts for a job on an item; `machine` is what enabling protects."""
+        """Return the facts for a job on an item; `machine` is what enabling protects.
+
+        Its machines are on the hosts that their servers tell of now: they move live.
+        """
         policy = await self._reader.get(ReplicationPolicy, item.policy_id)
         primary = await self._fabrics.facts_by_id(item.primary_provider_id)
         recovery = await self._fabrics.facts_by_id(item.recovery_provider_id)
         if policy is None:
             raise NotFoundError(item.policy_id)
+        item = _where_it_is(item, primary, recovery)
         clouds = {
             cloud.cloud_id: cloud.friendly_name
             for facts in (primary, recovery)
@@ -108,6 +112,23 @@ class ItemPlans:
             await self._mapped.of_item(item, primary, recovery, machine),
             _broker(primary, item.primary_host),
         )
+
+
+def _where_it_is(item: ProtectedItem, primary: FabricFacts, recovery: FabricFacts) -> ProtectedItem:
+    """Return the item with the hosts of its machines, as far as their servers tell of them."""
+    return item.model_copy(
+        update={
+            "primary_host": _host(primary, item.primary_machine_id) or item.primary_host,
+            "recovery_host": _host(recovery, item.recovery_machine_id) or item.recovery_host,
+        }
+    )
+
+
+def _host(facts: FabricFacts, machine_id: str) -> str | None:
+    if facts.inventory is None:
+        return None
+    machines = facts.inventory.view.machines
+    return next((each.host for each in machines if each.machine_id == machine_id), None)
 
 
 def _broker(facts: FabricFacts, fqdn: str) -> str | None:

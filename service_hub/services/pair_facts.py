@@ -8,6 +8,7 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.pairs import PairFacts
 from service_hub.domain.records import ContainerMapping, ReplicationPolicy
 from service_hub.ports import FabricFacts, Reader
+from wire_contract.cluster_names import ClusterNodes, clusters_of
 from wire_contract.vmm_interface import CloudView, InventoryView
 from wire_contract.vocabulary import Side
 
@@ -57,7 +58,7 @@ class PairReader:
         }
         clouds = {side: _cloud_or_nothing(ends[side], ids[side]) for side in Side}
         shown = affected(policy.record, ends, clouds)
-        return PairFacts(mapping, policy.record, clouds, shown)
+        return PairFacts(mapping, policy.record, clouds, shown, clusters_at(ends, clouds))
 
 
 def cloud_in(view: InventoryView, cloud_id: str) -> CloudView | None:
@@ -89,6 +90,17 @@ def affected(
         result[f"{word}VmmName"] = provider.friendly_name
         result[f"{word}FabricProviderId"] = "VMM"
     return result
+
+
+def clusters_at(
+    ends: Mapping[Side, FabricFacts], clouds: Mapping[Side, CloudView]
+) -> dict[Side, tuple[ClusterNodes, ...]]:
+    """Return the clusters of both ends, as their servers tell of them now."""
+    return {
+        side: clusters_of(facts.inventory.view, clouds[side])
+        for side, facts in ends.items()
+        if facts.inventory is not None
+    }
 
 
 def _cloud_or_nothing(facts: FabricFacts, cloud_id: str) -> CloudView:

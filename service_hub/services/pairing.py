@@ -47,7 +47,7 @@ from service_hub.ports import (
     Save,
     Versioned,
 )
-from service_hub.services.pair_facts import PairReader, affected, cloud_of
+from service_hub.services.pair_facts import PairReader, affected, cloud_of, clusters_at
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
 from service_hub.services.server_jobs import leaving_by
@@ -186,7 +186,8 @@ class PairingService:
             recovery_cloud_id=clouds[Side.RECOVERY].cloud_id,
             mapping_state="PairingInProgress",
         )
-        return PairFacts(mapping, policy, clouds, affected(policy, ends, clouds))
+        shown = affected(policy, ends, clouds)
+        return PairFacts(mapping, policy, clouds, shown, clusters_at(ends, clouds))
 
     async def _pair(self, facts: PairFacts, identity: RequestIdentity) -> Job:
         now = self._clock.now()

@@ -1,6 +1,7 @@
 """Changes of a policy: stored at once, then brought to every pair and all that replicates in it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,6 @@ from service_hub.domain.checks import job_error
 from service_hub.domain.errors import TOO_FEW_POINTS, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.pairs import (
-    PairFacts,
     held_by,
     plan_policy_change,
     plan_stored_change,
@@ -88,7 +88,7 @@ class PolicyChanges:
                 # One that failed gets the policy as it is then, when it is paired anew.
                 continue
             facts = await self._pairs.facts(each.record)
-            facts = PairFacts(each.record, changed, facts.clouds, facts.affected)
+            facts = replace(facts, policy=changed)
             named = await self._named(each.record, [other.record for other in mappings])
             job = plan_policy_change(facts, before, named, self._identity(identity))
             jobs.append(job)

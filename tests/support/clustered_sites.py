@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Final
 
 from tests.support.simulator_estate import MACHINE, REPLICA, Estate, RunningSite
@@ -11,10 +12,25 @@ REPLICATING: Final = 3
 
 def clustered(estate: Estate, site: str, **changes: Any) -> dict[str, Any]:
     """Return a site's inventory whose hosts are nodes of one cluster with a shared volume."""
-    inventory: dict[str, Any] = estate.configuration(site)["inventory"]
+    return _in_cluster(estate.configuration(site)["inventory"], site, estate.folder, **changes)
+
+
+class ClusteredEstate(Estate):
+    """Two sites, each with one cluster that all its hosts are nodes of."""
+
+    def configuration(self, site: str, **changes: Any) -> dict[str, Any]:
+        """Return a site's configuration as it stands in a file."""
+        told = super().configuration(site, **changes)
+        told["inventory"] = _in_cluster(told["inventory"], site, self.folder)
+        return told
+
+
+def _in_cluster(
+    inventory: dict[str, Any], site: str, shared: Path, **changes: Any
+) -> dict[str, Any]:
     name = f"cluster.{site}.example"
     # The machine's disks lie in the estate's own folder.
-    folder = estate.folder if site == "tokyo" else estate.folder / "csv"
+    folder = shared if site == "tokyo" else shared / "csv"
     volume = {"kind": "CSV", "folder": str(folder), "capacity_bytes": 2**40, "cluster": name}
     return {
         **inventory,

@@ -461,7 +461,9 @@ async def _site(world: KillWorld, name: str) -> AsyncIterator[Site]:
     told = world.estate.configuration(
         name, vmm=vmm, replication={"interval_seconds": CYCLE_SECONDS}
     )
-    told["inventory"] |= _storage(world, name)
+    storage = _storage(world, name)
+    storage["stores"] += told["inventory"].get("stores", [])
+    told["inventory"] |= storage
     settings = SimulatorSettings.model_validate(told)
     async with open_site(settings, clock, GuestPrograms(start, images_locked)) as site:
         yield site

@@ -1,8 +1,9 @@
-"""What other hosts have proved of themselves beside their names: brokers that they stand for."""
+"""Which brokers other hosts stand for: what they proved, and what this host's pairings tell."""
 
 from typing import Final
 
 from vmm_simulator.vmm.brokering import Peer
+from vmm_simulator.vmm.records import HostRecord
 
 PEERS_MAX: Final = 1_024
 """Hosts of which is remembered what their certificates name; the oldest are forgotten first."""
@@ -21,6 +22,12 @@ class KnownPeers:
             self._brokers.pop(next(iter(self._brokers)))
         self._brokers[fqdn.lower()] = brokers
 
-    def peer(self, fqdn: str) -> Peer:
-        """Return a host that has proved its name, with the brokers that it stands for."""
-        return Peer(fqdn, self._brokers.get(fqdn.lower(), ()))
+    def peer(self, fqdn: str, asked: HostRecord) -> Peer:
+        """Return a host that has proved its name, with the brokers that it stands for.
+
+        A ticket proves no more than the name: then what the pairings of the host that is asked
+        tell of its partners' clusters counts.
+        """
+        shown = self._brokers.get(fqdn.lower(), ())
+        told = tuple(each for each in asked.brokers_of(fqdn) if each.lower() not in shown)
+        return Peer(fqdn, shown + told)

@@ -28,6 +28,7 @@ from vmm_simulator.hyperv.known_peers import KnownPeers
 from vmm_simulator.hyperv.point_keeping import keep_point
 from vmm_simulator.hyperv.replica_location import location_of, offer_elsewhere
 from vmm_simulator.hyperv.replica_refusals import (
+    check_offered,
     check_room,
     check_same_relationship,
     check_source,
@@ -41,8 +42,8 @@ from vmm_simulator.hyperv.replication import Operation, advance, allowed, receiv
 from vmm_simulator.hyperv.statistics import with_success
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
-from vmm_simulator.vmm.brokering import replica_for, replica_machine
-from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.brokering import Peer, replica_for, replica_machine, trusts
+from vmm_simulator.vmm.records import HostRecord, MachineRecord
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch, with_relationship
 from wire_contract.model import WireModel
@@ -229,7 +230,7 @@ class ReplicaReceiver:
         return bool(reason)
 
     async def _take_offer(self, peer_fqdn: str, offer: Offer) -> OfferAnswer:
-        machine = self._store.machines.get(offer.replica_machine_id)
+        machine, peer = self._store.machines.get(offer.replica_machine_id), self._peer(peer_fqdn)
         if machine is None:
             raise unknown("machine", offer.replica_machine_id)
         if machine.host != self._fqdn:
@@ -242,24 +243,23 @@ class ReplicaReceiver:
                 f"machine {machine.machine_id} is being moved to {machine.migrating_to}",
                 "ask again in a moment",
             )
-        self._check_peer(peer_fqdn, offer, machine)
+        self._check_authorised(peer_fqdn)
+        check_offered(machine, offer, peer_fqdn)
         refuse_lower(machine, offer.epoch)
-        check_same_relationship(machine, offer, peer_fqdn)
+        check_same_relationship(machine, offer, trusted=trusts(self._host, machine, peer))
         if machine.relationship is None:
-            host = self._store.host(self._fqdn)
-            check_room(host, self._store.machines.values(), machine, offer)
+            check_room(self._host, self._store.machines.values(), machine, offer)
         advance(position(machine), Operation.CREATE_REPLICA)
         await self._take_epoch(machine, offer.epoch)
         machine = self._store.machine(machine.machine_id)
         if machine.relationship is None:
-            machine = await self._create(machine, offer)
+            machine = await self._create(machine, offer, peer)
         else:
             machine = await self._store.change_machine(
-                machine.machine_id, lambda present: _with_settings(present, offer)
+                machine.machine_id, lambda present: _with_settings(present, offer, peer)
             )
         applied = self._backend.applied_cut(machine.machine_id)
-        fabric = self._store.fabric
-        cluster = fabric.cluster(self._store.host(self._fqdn).cluster)
+        cluster = self._store.fabric.cluster(self._host.cluster)
         return OfferAnswer(
             machine_id=machine.machine_id,
             state=int(machine.state),
@@ -268,7 +268,7 @@ class ReplicaReceiver:
             node=location_of(self._store.inventory, machine),
         )
 
-    async def _create(self, machine: MachineRecord, offer: Offer) -> MachineRecord:
+    async def _create(self, machine: MachineRecord, offer: Offer, peer: Peer) -> MachineRecord:
         machine_id = machine.machine_id
         try:
             await self._backend.create_replica_disks(machine_id, disk_files(machine))
@@ -285,7 +285,7 @@ class ReplicaReceiver:
             state=ReplicationState.DISABLED,
             peer_host=offer.primary_host,
             peer_port=offer.primary_port,
-            peer_broker=next(iter(self.peers.peer(offer.primary_host).brokers), None),
+            peer_broker=next(iter(peer.brokers), None),
             peer_machine_id=offer.primary_machine_id,
             interval_seconds=offer.interval_seconds,
             recovery_points=offer.recovery_points,
@@ -312,24 +312,15 @@ class ReplicaReceiver:
         log.info("replica_created", machine_id=machine_id, primary_host=offer.primary_host)
         return created
 
-    def _check_peer(self, peer_fqdn: str, offer: Offer, machine: MachineRecord) -> None:
-        if offer.primary_host.lower() != peer_fqdn.lower():
-            raise RefusedError(
-                Code.ACCESS_DENIED, f"{peer_fqdn} may not speak for {offer.primary_host}"
-            )
-        self._check_authorised(peer_fqdn)
-        sizes = tuple(disk.size_bytes for disk in machine.disks)
-        if offer.hyperv_id != machine.hyperv_id or sizes != tuple(
-            disk.size_bytes for disk in offer.disks
-        ):
-            raise RefusedError(
-                Code.INVALID_PARAMETER,
-                f"machine {machine.machine_id} is not the replica of what {peer_fqdn} offers",
-                "place a replica with the primary's id and disk sizes",
-            )
+    @property
+    def _host(self) -> HostRecord:
+        return self._store.host(self._fqdn)
+
+    def _peer(self, fqdn: str) -> Peer:
+        return self.peers.peer(fqdn, self._host)
 
     def _check_authorised(self, peer_fqdn: str) -> None:
-        if not self._store.host(self._fqdn).authorises(*self.peers.peer(peer_fqdn)):
+        if not self._host.authorises(*self._peer(peer_fqdn)):
             raise RefusedError(
                 Code.ACCESS_DENIED,
                 f"{peer_fqdn} is not authorised to replicate to {self._fqdn}",
@@ -340,7 +331,7 @@ class ReplicaReceiver:
     def _say_where(self, peer_fqdn: str, path: str) -> ReplicaLocation:
         """Answer in the broker's place on which node of the cluster a replica is now."""
         relationship_id = asked_relationship(path)
-        peer = self.peers.peer(peer_fqdn)
+        peer = self._peer(peer_fqdn)
         replica = replica_machine(self._store.inventory, self._fqdn, relationship_id, peer)
         return location_of(self._store.inventory, replica)
 
@@ -364,7 +355,7 @@ class ReplicaReceiver:
 
     def _replica_of(self, relationship_id: str, peer_fqdn: str) -> MachineRecord:
         self._check_authorised(peer_fqdn)
-        peer = self.peers.peer(peer_fqdn)
+        peer = self._peer(peer_fqdn)
         return replica_for(self._store.inventory, self._fqdn, relationship_id, peer)
 
     def _applied_of(self, relationship_id: str, peer_fqdn: str) -> AppliedCut | None:
@@ -384,10 +375,12 @@ def _awaits_import(machine: MachineRecord) -> bool:
     return machine.relationship is not None and machine.relationship.awaits_import
 
 
-def _with_settings(machine: MachineRecord, offer: Offer) -> MachineRecord:
-    """Return a replica that is there already with the settings that its primary names now."""
+def _with_settings(machine: MachineRecord, offer: Offer, peer: Peer) -> MachineRecord:
+    """Return a replica that is there already with what its primary, and where it is, is now."""
     return with_relationship(
         machine,
+        peer_host=peer.fqdn,
+        peer_broker=next(iter(peer.brokers), None),
         interval_seconds=offer.interval_seconds,
         recovery_points=offer.recovery_points,
         application_consistent_hours=offer.application_consistent_hours,

@@ -20,16 +20,36 @@ def refuse_lower(machine: MachineRecord, epoch: int) -> None:
         )
 
 
-def check_same_relationship(machine: MachineRecord, offer: Offer, peer_fqdn: str) -> None:
-    """Refuse another peer, or another relationship: two sources never feed one replica."""
+def check_offered(machine: MachineRecord, offer: Offer, peer_fqdn: str) -> None:
+    """Refuse an offer in another host's name, and one of a machine that is another."""
+    if offer.primary_host.lower() != peer_fqdn.lower():
+        raise RefusedError(
+            Code.ACCESS_DENIED, f"{peer_fqdn} may not speak for {offer.primary_host}"
+        )
+    sizes = tuple(disk.size_bytes for disk in machine.disks)
+    offered = tuple(disk.size_bytes for disk in offer.disks)
+    if (offer.hyperv_id, offered) != (machine.hyperv_id, sizes):
+        raise RefusedError(
+            Code.INVALID_PARAMETER,
+            f"machine {machine.machine_id} is not the replica of what {peer_fqdn} offers",
+            "place a replica with the primary's id and disk sizes",
+        )
+
+
+def check_same_relationship(machine: MachineRecord, offer: Offer, *, trusted: bool) -> None:
+    """Refuse another source, or another relationship: two sources never feed one replica.
+
+    The source may have moved since its relationship was made: to a host that is `trusted` together
+    with the one it was on (behaviour 1.4).
+    """
     relationship = machine.relationship
     if relationship is None:
         return
-    same = (
-        relationship.relationship_id == offer.relationship_id
-        and relationship.peer_host.lower() == peer_fqdn.lower()
+    same = relationship.relationship_id == offer.relationship_id and (
+        relationship.peer_machine_id == offer.primary_machine_id
     )
-    if not same:
+    at_home = relationship.peer_host.lower() == offer.primary_host.lower()
+    if not (same and (at_home or trusted)):
         raise RefusedError(
             Code.INVALID_STATE,
             f"machine {machine.machine_id} belongs to another relationship"

@@ -36,12 +36,20 @@ class ConfigureHosts(WireModel):
     certificates: tuple[HostCertificate, ...] = Field(max_length=HOSTS_MAX)
 
 
+class ClusterOfPartners(WireModel):
+    """A cluster of the other end: its replica broker and its nodes."""
+
+    broker: Fqdn
+    nodes: tuple[Fqdn, ...] = Field(max_length=HOSTS_MAX)
+
+
 class PrepareCloud(WireModel):
-    """How every host of the cloud listens, and to whom."""
+    """How every host of the cloud listens, and to whom; `partner_clusters`: theirs."""
 
     replica_port: Port
     authentication: Authentication
     allowed_primaries: tuple[Fqdn, ...] = Field(max_length=HOSTS_MAX)
+    partner_clusters: tuple[ClusterOfPartners, ...] = Field(default=(), max_length=HOSTS_MAX)
 
 
 class PairCloud(WireModel):
@@ -229,12 +237,13 @@ class PrepareReverse(WireModel):
 
 
 class ReverseReplicate(_Policy):
-    """The former primary, and the policy."""
+    """The former primary, and the policy; `replica_broker` as in EnableReplication."""
 
     relationship_id: Identity
     replica_machine_id: Identity
     replica_host: Fqdn
     replica_port: Port
+    replica_broker: Fqdn | None = None
     resynchronize: bool
 
 

@@ -1,7 +1,7 @@
 """Verbs on a cloud: certificates, the replication listeners of its hosts, its pair."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -12,6 +12,7 @@ from vmm_simulator.verbs.call import Call, Result
 from vmm_simulator.vmm.clusters import with_broker_of_vmm
 from vmm_simulator.vmm.estate_edits import put_part
 from vmm_simulator.vmm.inventory import Edit, Inventory
+from vmm_simulator.vmm.partner_clusters import PartnerCluster
 from vmm_simulator.vmm.placement import hosts_of
 from vmm_simulator.vmm.records import CloudRecord, HostRecord
 from vmm_simulator.vmm.replication_ports import PairPort, require_one_way
@@ -22,6 +23,8 @@ PROTECTED_PROFILE: Final = "Hyper-V"
 
 _CERTIFICATE: Final = ("certificate_thumbprint", "certificate_names")
 """What is known of a host's certificate."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -83,11 +86,13 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
 
         def prepare(present: HostRecord) -> HostRecord:
             partners = {**present.allowed_primaries, call.target: arguments.allowed_primaries}
+            clusters = {**present.partner_clusters, call.target: _clusters(arguments)}
             return present.model_copy(
                 update={
                     "replica_port": arguments.replica_port,
                     "replica_ports": _ports(present, call),
                     "allowed_primaries": partners,
+                    "partner_clusters": clusters,
                 }
             )
 
@@ -98,6 +103,12 @@ async def prepare_cloud(call: Call[PrepareCloud]) -> Result:
         call.reached(f"prepared {record.fqdn}")
     await call.fabric.brokers.settle()
     return {}
+
+
+def _clusters(arguments: PrepareCloud) -> tuple[PartnerCluster, ...]:
+    return tuple(
+        PartnerCluster(broker=each.broker, nodes=each.nodes) for each in arguments.partner_clusters
+    )
 
 
 def _ports(host: HostRecord, call: Call[PrepareCloud]) -> dict[str, PairPort]:
@@ -190,15 +201,13 @@ async def unpair_cloud(call: Call[UnpairCloud]) -> Result:
     """Take the pairing from the cloud; its hosts keep what other pairings need."""
     store = call.fabric.store
     for record in _hosts(call):
-        partners = {
-            cloud: names
-            for cloud, names in record.allowed_primaries.items()
-            if cloud != call.target
+        partners = _without(record.allowed_primaries, call.target)
+        ports = _without(record.replica_ports, call.target)
+        update: dict[str, Any] = {
+            "allowed_primaries": partners,
+            "replica_ports": ports,
+            "partner_clusters": _without(record.partner_clusters, call.target),
         }
-        ports = {
-            cloud: port for cloud, port in record.replica_ports.items() if cloud != call.target
-        }
-        update: dict[str, Any] = {"allowed_primaries": partners, "replica_ports": ports}
         host = call.fabric.hosts[record.fqdn]
         if not partners:
             await host.stop_listening()
@@ -220,6 +229,10 @@ async def unpair_cloud(call: Call[UnpairCloud]) -> Result:
     await call.fabric.brokers.settle()
     call.reached("unpaired")
     return {}
+
+
+def _without(by_cloud: Mapping[str, T], cloud_id: str) -> dict[str, T]:
+    return {cloud: each for cloud, each in by_cloud.items() if cloud != cloud_id}
 
 
 def _hosts(

@@ -26,6 +26,8 @@ from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.placement import Place, Wish, check_cloud_capacity, place_replica
 from vmm_simulator.vmm.records import (
     DiskRecord,
+    FabricRecord,
+    HostRecord,
     MachineRecord,
     NicRecord,
     disk_folder,
@@ -50,10 +52,17 @@ async def place(call: Call[PlaceReplica]) -> Result:
         raise bad_arguments(f"the machine id {call.target} belongs to another machine")
     call.reached("reserved")
     host = call.fabric.store.host(present.host)
-    found: Result = {"replica_host": host.fqdn, "replica_port": host.port_of(arguments.cloud_id)}
-    cluster = call.fabric.store.fabric.cluster(host.cluster)
+    return found_at(call.fabric.store.fabric, host, arguments.cloud_id)
+
+
+def found_at(fabric: FabricRecord, host: HostRecord, cloud_id: str) -> Result:
+    """Return where a primary's host finds a replica on this host.
+
+    A clustered one is asked for at its cluster's replica broker, by who knows the address.
+    """
+    found: Result = {"replica_host": host.fqdn, "replica_port": host.port_of(cloud_id)}
+    cluster = fabric.cluster(host.cluster)
     if cluster is not None and cluster.broker is not None:
-        # The connection point of a clustered replica: who knows its address asks there.
         found["replica_broker"] = cluster.broker.name
     return found
 
@@ -73,7 +82,7 @@ def check_enable(call: Call[EnableReplication]) -> None:
 async def enable(call: Call[EnableReplication]) -> Result:
     """Create the relationship on both ends: replica shell in state 2, primary in state 1."""
     arguments = call.arguments
-    place, replica = await _offer_to_broker(call)
+    place, replica = await offer_to_broker(call, call.machine)
     call.reached("replica created")
     now = call.fabric.clock.now()
 
@@ -174,8 +183,8 @@ async def complete_copy(call: Call[NoArguments]) -> Result:
     return {}
 
 
-async def _offer_to_broker(
-    call: Call[EnableReplication],
+async def offer_to_broker(
+    call: Call[EnableReplication] | Call[ReverseReplicate], machine: MachineRecord
 ) -> tuple[ReplicaLocation, OfferAnswer]:
     """Offer to the broker of the replica's cluster, and to the node that it names (1.10).
 
@@ -186,7 +195,7 @@ async def _offer_to_broker(
     if broker is not None and call.host.knows(broker):
         asked = ReplicaLocation(host=broker, port=place.port)
         try:
-            answer = await offer(call, call.machine, asked)
+            answer = await _offer(call, machine, asked)
         except RefusedError as refusal:
             if refusal.code != Code.NO_CONNECTION:
                 raise
@@ -195,10 +204,10 @@ async def _offer_to_broker(
             place = answer.node or place
             if answer.made:
                 return place, answer
-    return place, await offer(call, call.machine, place)
+    return place, await _offer(call, machine, place)
 
 
-async def offer(
+async def _offer(
     call: Call[EnableReplication] | Call[ReverseReplicate],
     machine: MachineRecord,
     place: ReplicaLocation,

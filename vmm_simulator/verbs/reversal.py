@@ -3,7 +3,7 @@
 import structlog
 
 from vmm_simulator.hyperv.backend import BackendStateError
-from vmm_simulator.hyperv.host_control import ReplicaLocation
+from vmm_simulator.hyperv.host_control import OfferAnswer, ReplicaLocation
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.hyperv.statistics import Statistics
@@ -14,7 +14,8 @@ from vmm_simulator.verbs.failover import require_off
 from vmm_simulator.verbs.protection import (
     check_host_policy,
     check_way,
-    offer,
+    found_at,
+    offer_to_broker,
     points_of,
 )
 from vmm_simulator.vmm.records import MachineRecord
@@ -50,7 +51,7 @@ async def prepare_reverse(call: Call[PrepareReverse]) -> Result:
         log.info("became_replica", machine_id=call.target, primary_host=arguments.primary_host)
     call.reached("replica")
     host = call.fabric.store.host(machine.host)
-    return {"replica_host": host.fqdn, "replica_port": host.port_of(machine.cloud_id)}
+    return found_at(call.fabric.store.fabric, host, machine.cloud_id)
 
 
 def check_reverse(call: Call[ReverseReplicate]) -> None:
@@ -78,10 +79,8 @@ def check_reverse(call: Call[ReverseReplicate]) -> None:
 
 async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
     """Make the failed-over copy the primary of the reversed relationship."""
-    arguments = call.arguments
     machine = call.machine
-    place = ReplicaLocation(host=call.arguments.replica_host, port=call.arguments.replica_port)
-    replica = await offer(call, machine, place)
+    place, replica = await offer_to_broker(call, machine)
     call.reached("replica ready")
     if machine.mode is ReplicationMode.REPLICA:
         try:
@@ -94,8 +93,8 @@ async def reverse_replicate(call: Call[ReverseReplicate]) -> Result:
                 f"machine {machine.name} cannot become the primary: {error}",
                 "look at the disks of the machine",
             ) from error
-        await call.change(lambda each: _as_primary(call, each, replica.broker))
-        log.info("became_primary", machine_id=call.target, replica_host=arguments.replica_host)
+        await call.change(lambda each: _as_primary(call, each, place, replica))
+        log.info("became_primary", machine_id=call.target, replica_host=place.host)
     call.fabric.cycles.ensure(call.target)
     call.reached("primary")
     return {}
@@ -133,7 +132,6 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
         moved(machine, _preparing(arguments)),
         relationship_id=arguments.relationship_id,
         peer_host=arguments.primary_host,
-        peer_broker=None,
         peer_machine_id=arguments.primary_machine_id,
         interval_seconds=arguments.interval_seconds,
         diverged=False,
@@ -146,15 +144,18 @@ def _as_replica(machine: MachineRecord, arguments: PrepareReverse) -> MachineRec
 
 
 def _as_primary(
-    call: Call[ReverseReplicate], machine: MachineRecord, broker: str | None
+    call: Call[ReverseReplicate],
+    machine: MachineRecord,
+    place: ReplicaLocation,
+    replica: OfferAnswer,
 ) -> MachineRecord:
     arguments = call.arguments
     return with_relationship(
         moved(machine, _reversing(arguments)),
         relationship_id=arguments.relationship_id,
-        peer_host=arguments.replica_host,
-        peer_port=arguments.replica_port,
-        peer_broker=broker,
+        peer_host=place.host,
+        peer_port=place.port,
+        peer_broker=replica.broker,
         peer_machine_id=arguments.replica_machine_id,
         interval_seconds=arguments.interval_seconds,
         recovery_points=points_of(call),

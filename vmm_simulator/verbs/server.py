@@ -53,6 +53,7 @@ def _bare(host: HostRecord) -> HostRecord:
         "replica_port": None,
         "replica_ports": {},
         "allowed_primaries": {},
+        "partner_clusters": {},
         "certificate_thumbprint": None,
         "certificate_names": None,
     }

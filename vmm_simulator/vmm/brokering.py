@@ -35,10 +35,10 @@ def replica_for(inventory: Inventory, fqdn: str, relationship_id: str, peer: Pee
         if machine.relationship is not None and _same(machine.relationship.peer_host, peer.fqdn):
             return _settled(machine)
     for machine in here:
-        if machine.mode is ReplicationMode.REPLICA and _trusts(host, machine, peer):
+        if machine.mode is ReplicationMode.REPLICA and trusts(host, machine, peer):
             return _settled(machine)
     moved = _moved_replica(inventory, host, copies)
-    if moved is not None and _trusts(inventory.hosts[moved.host], moved, peer):
+    if moved is not None and trusts(inventory.hosts[moved.host], moved, peer):
         raise RefusedError(
             Code.MACHINE_MOVED,
             f"the replica of relationship {relationship_id} was moved from {fqdn} to {moved.host}",
@@ -55,7 +55,7 @@ def replica_machine(
     copies = _copies(inventory, relationship_id)
     here = [each for each in copies if each.host == fqdn and each.mode is ReplicationMode.REPLICA]
     found = here[0] if here else _moved_replica(inventory, host, copies)
-    if found is None or not _trusts(inventory.hosts[found.host], found, peer):
+    if found is None or not trusts(inventory.hosts[found.host], found, peer):
         raise unknown("relationship", relationship_id)
     cluster = inventory.fabric.cluster(host.cluster)
     if found.host != fqdn and (cluster is None or cluster.broker is None):
@@ -96,7 +96,7 @@ def _moved_replica(
     return None
 
 
-def _trusts(host: HostRecord, machine: MachineRecord, peer: Peer) -> bool:
+def trusts(host: HostRecord, machine: MachineRecord, peer: Peer) -> bool:
     """Whether a peer is of the machine's pairing, or trusted together with its partner here."""
     partners = host.allowed_primaries.get(machine.cloud_id, ())
     if any(_same(each, peer.fqdn) for each in partners):

@@ -21,6 +21,7 @@ from vmm_simulator.vmm.estate_records import (
     NetworkRecord,
     StoreRecord,
 )
+from vmm_simulator.vmm.partner_clusters import PartnerCluster, brokers_of
 from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.replication_ports import PairPort
@@ -97,7 +98,8 @@ class HostRecord(Record):
     name of others (`cifs/server`). `run_as_account`: the account that it was added to VMM with.
     `certificate_names` null: a journal of before they were kept, or no certificate.
     `replica_ports`: what each cloud's pairing set up; `replica_port` is the one of the newest, and
-    all that a journal of before knows. `authorisations`, `bandwidth` (of what it sends), `proxy`
+    all that a journal of before knows. `partner_clusters`: those of each cloud's pairing, as it
+    told of them. `authorisations`, `bandwidth` (of what it sends), `proxy`
     and `keytab` are the host's own settings.
     """
 
@@ -111,6 +113,7 @@ class HostRecord(Record):
     certificate_thumbprint: str | None = None
     certificate_names: tuple[str, ...] | None = None
     replica_ports: dict[str, PairPort] = Field(default_factory=dict)
+    partner_clusters: dict[str, tuple[PartnerCluster, ...]] = Field(default_factory=dict)
     authorisations: Authorisations = Authorisations()
     bandwidth: tuple[BandwidthWindow, ...] = ()
     proxy: ProxyAddress | None = None
@@ -141,6 +144,11 @@ class HostRecord(Record):
         """Return whether a server may replicate here, by itself or as a node of these brokers'."""
         found = entry_for(fqdn, self.authorisations, self.allowed_primaries, brokers)
         return found is not None
+
+    def brokers_of(self, fqdn: str) -> tuple[str, ...]:
+        """Return the brokers that a server stands for, as this host's pairings tell."""
+        told = (each for clusters in self.partner_clusters.values() for each in clusters)
+        return brokers_of(told, fqdn)
 
     @property
     def authorised(self) -> frozenset[str]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from service_hub.domain.errors import OperationNotAllowedError
+from service_hub.domain.job_steps import open_parts
 from service_hub.domain.jobs import Job, JobState, RestartRequested, TaskState
 from service_hub.domain.network_mapping import attached_by
 from service_hub.domain.protection import (
@@ -35,6 +36,10 @@ from service_hub.domain.split_brain import SourceChanges, choice_of
 from wire_contract.vocabulary import Direction, Side
 
 _LOOK_BACK = frozenset({Operation.COMMIT, Operation.CHANGE_RECOVERY_POINT})
+
+NEVER_BEGUN_CODES = frozenset({90002, 90007})
+"""A provider says so before the first call that changes its fabric: the attempt was withdrawn, or
+no operator ordered it (docs/wire-contract.md)."""
 
 REMOVALS = frozenset({Operation.DISABLE, Operation.PURGE})
 """These end the protection."""
@@ -260,7 +265,24 @@ def state_after(job: Job, arc: Arc) -> ProtectionState:
         return job.failed_state
     if job.undo_incomplete:
         return arc.after_failed_undo
+    if arc.half_done is not None and _is_half_done(job):
+        return arc.half_done
     return (arc.undone or arc.failed) if _all_taken_back(job) else arc.failed
+
+
+def _is_half_done(job: Job) -> bool:
+    """Whether a task after which there is no way back may have had a part of its effect.
+
+    Not where its only attempt was withdrawn, or held back, before it began.
+    """
+    for task in job.tasks:
+        if not job.spec(task.task_id).no_way_back or not task.may_hold:
+            continue
+        said = [each.provider_code for each in job.errors if each.task_id == task.task_id]
+        begun = task.attempt > 1 or open_parts(task) or set(said) - NEVER_BEGUN_CODES
+        if task.state is not TaskState.SUCCEEDED and begun:
+            return True
+    return False
 
 
 def _all_taken_back(job: Job) -> bool:

@@ -3,6 +3,8 @@
 States and allowed operations follow the recorded item table (recorded.md, section 0); busy states
 and those while initial replication runs were not recorded and are named in its manner. Operations
 that this version cannot carry out are absent: what the table offers, works.
+
+Over 400 lines because the states, their words and the ways between them are one table.
 """
 
 from collections.abc import Mapping
@@ -48,6 +50,8 @@ class ProtectionState(Word):
     UNPLANNED_REVERSING = "UnplannedReverseReplicationInProgress"
     PLANNED_UNDO_FAILED = "PlannedFailoverUndoFailed"
     UNPLANNED_UNDO_FAILED = "UnplannedFailoverUndoFailed"
+    PLANNED_COMMIT_FAILED = "PlannedFailoverCommitFailed"
+    UNPLANNED_COMMIT_FAILED = "UnplannedFailoverCommitFailed"
     UPDATING_NETWORKS = "UpdatingNetworkAdapters"
 
 
@@ -92,7 +96,8 @@ class Arc:
     taken back; a task that changes that names its own state (`leaves`). `undo_failed` holds when
     not all could be taken back; without it, there is nothing to take back, or `failed` holds too.
     `undone`: what holds instead of `failed` after both ends were brought back to where they were
-    before any failover, from states in which an earlier job had not managed that.
+    before any failover, from states in which an earlier job had not managed that. `half_done`: what
+    holds instead of `failed` once a task with no way back may have begun and did not end well.
     """
 
     via: ProtectionState
@@ -100,6 +105,7 @@ class Arc:
     failed: ProtectionState
     undo_failed: ProtectionState | None = None
     undone: ProtectionState | None = None
+    half_done: ProtectionState | None = None
 
     @property
     def after_failed_undo(self) -> ProtectionState:
@@ -180,11 +186,18 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         O.TEST_FAILOVER_CLEANUP: Arc(via=S.CLEANING_TEST, done=S.PROTECTED, failed=S.TEST_OPEN),
     },
     S.PLANNED_FAILED_OVER: {
+        # Half a commit has removed recovery points: it can only be completed, not undone.
         O.REVERSE_REPLICATE: Arc(
-            via=S.PLANNED_REVERSING, done=S.PROTECTED, failed=S.PLANNED_FAILED_OVER
+            via=S.PLANNED_REVERSING,
+            done=S.PROTECTED,
+            failed=S.PLANNED_FAILED_OVER,
+            half_done=S.PLANNED_COMMIT_FAILED,
         ),
         O.COMMIT: Arc(
-            via=S.PLANNED_COMMITTING, done=S.PLANNED_COMMITTED, failed=S.PLANNED_FAILED_OVER
+            via=S.PLANNED_COMMITTING,
+            done=S.PLANNED_COMMITTED,
+            failed=S.PLANNED_FAILED_OVER,
+            half_done=S.PLANNED_COMMIT_FAILED,
         ),
         # At an older point, what came after it is lost: from there on it is as after an unplanned
         # failover, and reversed by comparing (ours: the state afterwards was not recorded).
@@ -197,17 +210,32 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
             via=S.PLANNED_CANCELLING, done=S.PROTECTED, failed=S.PLANNED_FAILED_OVER
         ),
     },
+    S.PLANNED_COMMIT_FAILED: {
+        O.REVERSE_REPLICATE: Arc(
+            via=S.PLANNED_REVERSING, done=S.PROTECTED, failed=S.PLANNED_COMMIT_FAILED
+        ),
+        O.COMMIT: Arc(
+            via=S.PLANNED_COMMITTING, done=S.PLANNED_COMMITTED, failed=S.PLANNED_COMMIT_FAILED
+        ),
+    },
     S.PLANNED_COMMITTED: {
         O.REVERSE_REPLICATE: Arc(
             via=S.PLANNED_REVERSING, done=S.PROTECTED, failed=S.PLANNED_COMMITTED
         ),
     },
     S.UNPLANNED_FAILED_OVER: {
+        # Half a commit has removed recovery points: it can only be completed, not undone.
         O.REVERSE_REPLICATE: Arc(
-            via=S.UNPLANNED_REVERSING, done=S.INITIAL_REPLICATION, failed=S.UNPLANNED_FAILED_OVER
+            via=S.UNPLANNED_REVERSING,
+            done=S.INITIAL_REPLICATION,
+            failed=S.UNPLANNED_FAILED_OVER,
+            half_done=S.UNPLANNED_COMMIT_FAILED,
         ),
         O.COMMIT: Arc(
-            via=S.UNPLANNED_COMMITTING, done=S.UNPLANNED_COMMITTED, failed=S.UNPLANNED_FAILED_OVER
+            via=S.UNPLANNED_COMMITTING,
+            done=S.UNPLANNED_COMMITTED,
+            failed=S.UNPLANNED_FAILED_OVER,
+            half_done=S.UNPLANNED_COMMIT_FAILED,
         ),
         O.CHANGE_RECOVERY_POINT: Arc(
             via=S.UNPLANNED_CHANGING_POINT,
@@ -216,6 +244,14 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         ),
         O.CANCEL_FAILOVER: Arc(
             via=S.UNPLANNED_CANCELLING, done=S.PROTECTED, failed=S.UNPLANNED_FAILED_OVER
+        ),
+    },
+    S.UNPLANNED_COMMIT_FAILED: {
+        O.REVERSE_REPLICATE: Arc(
+            via=S.UNPLANNED_REVERSING, done=S.INITIAL_REPLICATION, failed=S.UNPLANNED_COMMIT_FAILED
+        ),
+        O.COMMIT: Arc(
+            via=S.UNPLANNED_COMMITTING, done=S.UNPLANNED_COMMITTED, failed=S.UNPLANNED_COMMIT_FAILED
         ),
     },
     S.UNPLANNED_COMMITTED: {
@@ -273,6 +309,8 @@ FAILED_OVER_STATES: Final = frozenset(
         S.PLANNED_COMMITTED,
         S.UNPLANNED_FAILED_OVER,
         S.UNPLANNED_COMMITTED,
+        S.PLANNED_COMMIT_FAILED,
+        S.UNPLANNED_COMMIT_FAILED,
     }
 )
 """It runs at what is the replica of the present relation."""
@@ -324,6 +362,8 @@ DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
     S.UNPLANNED_REVERSING: "Reverse replication in progress",
     S.PLANNED_UNDO_FAILED: "Planned failover not fully taken back",
     S.UNPLANNED_UNDO_FAILED: "Failover not fully taken back",
+    S.PLANNED_COMMIT_FAILED: "Commit of the planned failover not completed",
+    S.UNPLANNED_COMMIT_FAILED: "Commit of the failover not completed",
     S.UPDATING_NETWORKS: "Network adapters are being updated",
 }
 

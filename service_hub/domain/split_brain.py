@@ -28,7 +28,11 @@ class SourceChanges(StrEnum):
 
 
 FAILED_OVER_UNPLANNED: Final = frozenset(
-    {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
+    {
+        ProtectionState.UNPLANNED_FAILED_OVER,
+        ProtectionState.UNPLANNED_COMMITTED,
+        ProtectionState.UNPLANNED_COMMIT_FAILED,
+    }
 )
 """The former source was not brought to its end first."""
 

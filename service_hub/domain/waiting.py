@@ -58,6 +58,8 @@ _ITEMS_WAIT_FOR: Final[Mapping[ProtectionState, str]] = {
     ProtectionState.UNPLANNED_FAILED_OVER: "its failover to be accepted",
     ProtectionState.PLANNED_COMMITTED: "replication in the other direction",
     ProtectionState.UNPLANNED_COMMITTED: "replication in the other direction",
+    ProtectionState.PLANNED_COMMIT_FAILED: "its commit to be completed",
+    ProtectionState.UNPLANNED_COMMIT_FAILED: "its commit to be completed",
     ProtectionState.PLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
     ProtectionState.UNPLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
 }

@@ -28,9 +28,16 @@ from vmm_simulator.hyperv.backend import (
     TransferRefusedError,
 )
 from vmm_simulator.problems import Code
-from wire_contract.vocabulary import Verb
+from wire_contract.vocabulary import ReplicationState, Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
+
+REPLICATING = ReplicationState.REPLICATING.value
+COMPARING = {
+    ReplicationState.WAITING_TO_START_RESYNCHRONIZE.value,
+    ReplicationState.RESYNCHRONIZING.value,
+    REPLICATING,
+}
 
 
 @pytest.fixture
@@ -147,6 +154,19 @@ async def test_half_done_failover_can_be_cancelled(estate: Estate) -> None:
         assert (await osaka.verb(Verb.FAIL_OVER, REPLICA, UNPLANNED, epoch=2))[0] == 404
         await osaka.done(Verb.CANCEL_FAILOVER, REPLICA, epoch=2)
         await tokyo.done(Verb.CANCEL_FAILOVER, MACHINE, epoch=2)
+        before = (await osaka.machine(REPLICA))["replication"]["last_cut"]
+        await osaka.until(REPLICA, lambda each: each["replication"]["last_cut"] > before)
+
+
+async def test_a_source_whose_removal_broke_off_is_compared_and_goes_on(estate: Estate) -> None:
+    async with estate.both() as (tokyo, osaka):
+        await tokyo.done(Verb.START, MACHINE, epoch=0)
+        await protect(estate, tokyo, osaka)
+        await tokyo.faults({"verb": "disable_replication", "kind": "partial", "times": 1})
+        removal = {"delete_replica": False}
+        assert (await tokyo.verb(Verb.DISABLE_REPLICATION, MACHINE, removal))[0] == 409
+        assert (await tokyo.machine(MACHINE))["replication"]["state"] in COMPARING
+        await tokyo.until(MACHINE, lambda each: each["replication"]["state"] == REPLICATING)
         before = (await osaka.machine(REPLICA))["replication"]["last_cut"]
         await osaka.until(REPLICA, lambda each: each["replication"]["last_cut"] > before)
 

@@ -237,9 +237,6 @@ class Walk:
         words = []
         if kind < 0.8 and verbs:
             verb, fault = self.chance.choice(verbs), self.chance.choice(FAULTS)
-            if verb is Verb.COMMIT and fault["kind"] is FaultKind.PARTIAL:
-                # Points are gone then: of what is offered, only to commit again leads on.
-                fault = FAULTS[0]
             for site in self.world.sites.values():
                 site.faults.replace((Fault(verb=verb, times=1, **fault),))
             words.append(f"{fault['kind'].value} {verb.value}")

@@ -56,13 +56,15 @@ M, S, O = ReplicationMode, ReplicationState, table.Operation  # noqa: E741 -- as
 class End:
     """One copy; `has_written`: it ran while it was failed over.
 
-    `fenced_at`: the epoch at which it was fenced; None where it is not.
+    `fenced_at`: the epoch at which it was fenced; None where it is not. `points_gone`: a commit has
+    begun, and nothing leads back any more.
     """
 
     position: table.Position
     runs: bool
     has_written: bool = False
     fenced_at: int | None = None
+    points_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Ends:
 class Mishap:
     """What goes wrong: `failing` at a task, `cancelled` at one, `stuck` while taking back.
 
-    `with_effect`: what is said to have failed was done all the same. `told`: both providers are
+    `with_effect`: what is said to have failed was done all the same; `half`: a part of it (of a
+    commit, that the points go). `told`: both providers are
     killed before each command, so that their sites hear from the hub which copies may run.
     """
 
@@ -134,6 +137,7 @@ class Mishap:
     cancelled: str | None = None
     stuck: frozenset[str] = frozenset()
     with_effect: bool = False
+    half: bool = False
     told: bool = False
 
 
@@ -197,8 +201,14 @@ def _send(ends: Ends, side: Side) -> Ends:
     return ends
 
 
+def _refuse_without_points(end: End) -> None:
+    if end.points_gone:
+        raise RefusedError(Code.NOT_AVAILABLE, "the recovery points are gone")
+
+
 def _cancel(ends: Ends, side: Side, epoch: int) -> Ends:
     end = ends.at(side)
+    _refuse_without_points(end)
     ends = _moved(ends, side, O.REVERT_FAILOVER, epoch)
     if end.position.mode is not M.REPLICA:
         return ends
@@ -207,9 +217,19 @@ def _cancel(ends: Ends, side: Side, epoch: int) -> Ends:
 
 
 def _change_point(ends: Ends, side: Side, epoch: int) -> Ends:
+    _refuse_without_points(ends.at(side))
     ends = _moved(ends, side, O.CHANGE_RECOVERY_POINT, epoch)
     off = replace(ends.at(side), runs=False, has_written=False)
     return _moved(ends.with_end(side, off), side, O.COMPLETE_FAILOVER, epoch)
+
+
+def _commit(ends: Ends, side: Side, epoch: int) -> Ends:
+    return _moved(_without_points(ends, side), side, O.COMMIT_FAILOVER, epoch)
+
+
+def _without_points(ends: Ends, side: Side) -> Ends:
+    table.advance(ends.at(side).position, O.COMMIT_FAILOVER)
+    return ends.with_end(side, replace(ends.at(side), points_gone=True))
 
 
 def _moved(ends: Ends, side: Side, operation: table.Operation, epoch: int) -> Ends:
@@ -228,7 +248,7 @@ _PERFORM: Final[Mapping[Verb, Callable[[Ends, Side, int], Ends]]] = {
     Verb.FAIL_OVER: _fail_over,
     Verb.CANCEL_FAILOVER: _cancel,
     Verb.CHANGE_RECOVERY_POINT: _change_point,
-    Verb.COMMIT: lambda ends, side, epoch: _moved(ends, side, O.COMMIT_FAILOVER, epoch),
+    Verb.COMMIT: _commit,
     Verb.CONNECT_ADAPTERS: lambda ends, *_: ends,
 }
 """The verbs of the operations that are walked here, on a machine."""
@@ -291,10 +311,16 @@ class Walk:
             task in self.mishap.stuck if undoing else command.task_id == self.mishap.failing
         )
         if goes_wrong and not self.mishap.with_effect:
+            if self.mishap.half and command.verb is Verb.COMMIT:
+                self.ends = _without_points(self.ends, command.side)
             self._failed(command, REFUSED_CODE, "refused by a mishap")
             return
         if self.mishap.told:
             self.ends = self.ends.told(self.item)
+        self._perform(command, goes_wrong=goes_wrong)
+
+    def _perform(self, command: Dispatch, *, goes_wrong: bool) -> None:
+        task = command.task_id.removesuffix(UNDO_SUFFIX)
         target, epoch = self.job.spec(task).target, self.item.epoch
         try:
             self.ends = perform(self.ends, command.verb, command.side, target, epoch)

@@ -42,7 +42,11 @@ NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ERROR: Final = JobError(code="1", message="no", created_at=NOW)
 WITHDRAWN: Final = JobError(code="1", message="no", created_at=NOW, provider_code=90002)
 RESULT: Final[dict[str, JsonValue]] = {"replica_host": "h", "replica_port": 8084, "last_cut": 1}
-UNPLANNED: Final = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
+UNPLANNED: Final = {
+    ProtectionState.UNPLANNED_FAILED_OVER,
+    ProtectionState.UNPLANNED_COMMITTED,
+    ProtectionState.UNPLANNED_COMMIT_FAILED,
+}
 AHEAD: Final = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER}
 MOVES: Final = AHEAD | {Operation.CANCEL_FAILOVER}
 EVENTS_MAX: Final = 300

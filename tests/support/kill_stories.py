@@ -53,7 +53,11 @@ REFUSED_CODE = 32768
 LONG = timedelta(hours=2)
 """Who has not been heard of for so long is gone."""
 
-UNPLANNED_STATES = {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_COMMITTED}
+UNPLANNED_STATES = {
+    ProtectionState.UNPLANNED_FAILED_OVER,
+    ProtectionState.UNPLANNED_COMMITTED,
+    ProtectionState.UNPLANNED_COMMIT_FAILED,
+}
 QUICK_WATCH_SECONDS = 0.03
 WATCH_SECONDS = 2.0
 """How often agents look at their fabrics, in time that is played."""

@@ -1,7 +1,9 @@
-"""What there is to be killed in the middle of after a failover that could not be fully taken back.
+"""What there is to be killed in the middle of after what was left half done.
 
-Both failovers lead on from there, the planned one takes the earlier one back first; protection can
-be ended. What was left is the same for both kinds, so that the second of them repeats the first.
+A failover that could not be fully taken back: both failovers lead on from there, the planned one
+takes the earlier one back first; protection can be ended. What was left is the same for both kinds,
+so that the second of them repeats the first. A commit that broke off after the points had gone: it
+is completed, alone or by the reversal.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -59,8 +61,22 @@ def half_taken_back(operation: Operation) -> Callable[[KillWorld], Awaitable[Non
     return ask
 
 
+HALF_COMMITTED = {
+    Operation.PLANNED_FAILOVER: ProtectionState.PLANNED_COMMIT_FAILED,
+    Operation.UNPLANNED_FAILOVER: ProtectionState.UNPLANNED_COMMIT_FAILED,
+}
+
+
+async def _half_committed(world: KillWorld) -> None:
+    """Commit a failover whose site breaks off once the points have gone."""
+    broken = Fault(verb=Verb.COMMIT, kind=FaultKind.PARTIAL, code=REFUSED_CODE, times=1)
+    world.sites["osaka"].faults.replace((broken,))
+    await asking(Operation.COMMIT)(world)
+
+
 def undo_stories() -> Iterator[Story]:
-    """Return the ways on from what was not fully taken back; what they build on stands before."""
+    """Return the ways on from what was left half done; what they build on stands before."""
+    yield from _after_half_a_commit()
     told = set[Operation]()
     for failed, state in GROUNDS.items():
         ground = f"half undone {failed.value}"
@@ -84,3 +100,27 @@ def undo_stories() -> Iterator[Story]:
                 is_repeat=operation in told or operation not in GROUNDS,
             )
             told.add(operation)
+
+
+def _after_half_a_commit() -> Iterator[Story]:
+    for failed, state in HALF_COMMITTED.items():
+        ground = f"half committed {failed.value}"
+        yield Story(
+            ground,
+            f"{failed.value} of Protected",
+            frozenset(),
+            _half_committed,
+            rests_in(state, JobState.FAILED),
+            is_ground=True,
+        )
+        for operation, arc in TRANSITIONS[state].items():
+            if operation in NOT_WALKED:
+                continue
+            yield Story(
+                f"{operation.value} of {state.value}",
+                ground,
+                frozenset(),
+                asking(operation),
+                rests_in(rest_of(arc)[0], JobState.FAILED),
+                is_repeat=True,
+            )

@@ -16,6 +16,7 @@ from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.transitions import (
     moved,
     position,
+    requiring_resynchronization,
     with_relationship,
     without_relationship,
 )
@@ -151,18 +152,39 @@ async def disable(call: Call[DisableReplication]) -> Result:
         return {}
     machine = call.machine
     await call.fabric.cycles.stop(call.target)
-    if machine.mode is ReplicationMode.REPLICA:
-        await _end_replica(call, machine)
-    elif machine.mode is ReplicationMode.PRIMARY:
-        await call.host.backend.stop_tracking(call.target)
-    call.reached("bytes released")
-    if call.arguments.delete_replica:
-        await _delete(call, machine)
-    else:
-        await call.change(without_relationship)
+    try:
+        await _release(call, machine)
+        if call.arguments.delete_replica:
+            await _delete(call, machine)
+        else:
+            await call.change(without_relationship)
+    finally:
+        # What is still a source, because this broke off, goes on.
+        if call.target in call.fabric.store.machines:
+            call.fabric.cycles.ensure(call.target)
     log.info("replication_removed", machine_id=call.target, mode=machine.mode.value)
     call.reached("removed")
     return {}
+
+
+async def _release(call: Call[DisableReplication], machine: MachineRecord) -> None:
+    if machine.mode is ReplicationMode.REPLICA:
+        await _end_replica(call, machine)
+    elif machine.mode is ReplicationMode.PRIMARY:
+        await _stop_noting(call, machine)
+    call.reached("bytes released")
+
+
+async def _stop_noting(call: Call[DisableReplication], machine: MachineRecord) -> None:
+    """Let the changes of a primary be noted no more.
+
+    Durable first that its copy then differs: if the removal breaks off here, and the protection is
+    used all the same, the copies are compared instead of standing still for a missing log.
+    """
+    if Operation.REQUIRE_RESYNCHRONIZATION in allowed(position(machine)):
+        now = call.fabric.clock.now()
+        await call.change(lambda each: requiring_resynchronization(each, now))
+    await call.host.backend.stop_tracking(call.target)
 
 
 async def _end_replica(call: Call[DisableReplication], machine: MachineRecord) -> None:

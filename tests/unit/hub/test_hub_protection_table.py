@@ -42,6 +42,9 @@ RECORDED = {
     ProtectionState.INITIAL_REPLICATION: {"DisableProtection"},
     ProtectionState.PRIMARY_COMPLETED: {"DisableProtection"},
     ProtectionState.DISABLE_FAILED: {"DisableProtection"},
+    # A commit of which a part may be done: points are gone, so that nothing leads back.
+    ProtectionState.PLANNED_COMMIT_FAILED: {"ReverseReplicate", "Commit", "DisableProtection"},
+    ProtectionState.UNPLANNED_COMMIT_FAILED: {"ReverseReplicate", "Commit", "DisableProtection"},
     # What a failed undo leaves behind, from which failing over again is the way on.
     ProtectionState.PLANNED_UNDO_FAILED: {
         "PlannedFailover",

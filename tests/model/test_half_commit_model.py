@@ -80,7 +80,9 @@ def test_half_a_commit_in_a_reversal_can_only_be_completed_too(
         )
         assert later.item.state.value.endswith("StatesBegin"), "its commit is done"
         again = run_job(broken.item, O.REVERSE_REPLICATE, Fate())
-        assert again.job.run("VmCommitTask").state is TaskState.SUCCEEDED, "it is committed first"
+        commit = again.job.run("VmCommitTask")
+        assert commit is not None
+        assert commit.state is TaskState.SUCCEEDED, "it is committed first"
 
 
 @pytest.mark.parametrize("then", ["failed", "gone"])

@@ -1,8 +1,10 @@
 """Random operations with random faults over a whole estate, and what must hold all the while.
 
 Hub, providers and simulated servers are the real ones, in one process on played time
-(kill_world.py): nothing of a walk but its seed decides what happens. Guests write between and
-during operations; providers and hub are cut off; fabrics refuse, are slow, stop half-way and lie.
+(kill_world.py): nothing of a walk but its seed decides what happens. Operations are asked of a
+machine, of several in a plan, and injected. Guests write between and during operations; providers
+and hub are cut off, hosts from each other; fabrics refuse, are slow, stop half-way, lie, and break
+the connection before and after they have done what they were asked.
 
     PYTHONHASHSEED=0 python -m tests.support.estate_walk SEED OPERATIONS SITE...     walks once
 
@@ -24,8 +26,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from pydantic import JsonValue
-
 from service_hub.domain.errors import DomainError
 from service_hub.domain.item_life import key_of
 from service_hub.domain.jobs import Job, JobState
@@ -34,7 +34,6 @@ from service_hub.domain.protection import (
     Operation,
     ProtectionState,
     allowed_operations,
-    expected_direction,
 )
 from service_hub.domain.records import ProtectedItem
 from service_hub.domain.scenarios import SCENARIOS
@@ -42,7 +41,6 @@ from tests.support.hub_world import HubWorld
 from tests.support.kill_matrix import matrix_folder, quiet_logs
 from tests.support.kill_stories import FOLLOWED
 from tests.support.kill_world import CYCLE_SECONDS, HUB, Boundary, KillWorld, estate_world
-from tests.support.played_loop import PlayedLoop
 from tests.support.played_network import NetworkLoop, played_network
 from tests.support.ring_estate import (
     DISK_BYTES,
@@ -52,6 +50,7 @@ from tests.support.ring_estate import (
     machine_of,
     paired_ring,
 )
+from tests.support.walk_ways import INJECTED, PLANNED, alike, arguments_for, injected, planned
 from vmm_simulator.faults import Fault
 from vmm_simulator.site import Site
 from vmm_simulator.vmm.records import MachineRecord
@@ -83,7 +82,11 @@ FAULTS: Final[tuple[dict[str, Any], ...]] = (
     {"kind": FaultKind.PARTIAL, "code": REFUSED},
     {"kind": FaultKind.SLOW, "seconds": 3.0},
     {"kind": FaultKind.LIE},
+    {"kind": FaultKind.VANISH_BEFORE},
+    {"kind": FaultKind.VANISH_AFTER},
 )
+LINK_SECONDS: Final = (20.0, 300.0, 4_000.0)
+"""For how long hosts do not reach each other: soon tried again, given up after a while."""
 LOSING: Final = frozenset(
     {Operation.UNPLANNED_FAILOVER, Operation.CHANGE_RECOVERY_POINT, Operation.CANCEL_FAILOVER}
 )
@@ -99,14 +102,19 @@ class Tally:
     operations: int = 0
     faults: int = 0
     cuts: int = 0
+    links: int = 0
+    repairs: int = 0
+    ways: Counter[str] = field(default_factory=Counter)
     looks: int = 0
     ends: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         ends = ", ".join(f"{count} {name}" for name, count in sorted(self.ends.items()))
         return (
-            f"{self.operations} operations ({ends}), {self.faults} faults, {self.cuts} programs cut"
-            f" off, {self.looks} looks at which copies run"
+            f"{self.operations} operations ({ends}; {self.ways['plan']} in plans,"
+            f" {self.ways['injected']} injected), {self.faults} faults, {self.cuts} programs and"
+            f" {self.links} times all links cut, {self.repairs} repairs,"
+            f" {self.looks} looks at which copies run"
         )
 
 
@@ -123,6 +131,7 @@ class Walk:
     records: int = 0
     cut_in: int = 0
     cuts: tuple[str, ...] = ()
+    healing: asyncio.TimerHandle | None = None
 
     async def goes(self, operations: int) -> None:
         """Do so many operations, then lead everything home, and compare all books."""
@@ -187,8 +196,7 @@ class Walk:
         await self._write(machine, item)
         disturbed = self._disturb(_verbs_of(operation, item))
         state = "Unprotected" if item is None else item.state.value
-        self.told.append(f"{machine}: {operation.value} of {state}, {disturbed or 'undisturbed'}")
-        job = await self._asked(machine, operation)
+        members, job = await self._begun(operation, machine, item, disturbed)
         if self.chance.random() < 0.15:
             await asyncio.sleep(self.chance.choice((0.0, 0.3, 1.0)))
             await self._write(machine, item)
@@ -200,11 +208,39 @@ class Walk:
         await self._at_rest()
         self._tell(operation, job)
         self.tally.operations += 1
-        if operation in LOSING:
-            self.written.pop(machine, None)
-        if not disturbed:
-            await self._has_succeeded(machine, operation, job)
-        await self._nothing_lost(machine)
+        for member in members:
+            if operation in LOSING:
+                self.written.pop(member, None)
+            if not disturbed:
+                await self._has_succeeded(member, operation, job, state)
+            await self._nothing_lost(member)
+
+    async def _begun(
+        self, operation: Operation, machine: str, item: ProtectedItem | None, disturbed: str
+    ) -> tuple[tuple[str, ...], Job]:
+        """Ask for it in one of the ways; return the machines that it is about, and its job."""
+        roll = self.chance.random()
+        way = "asked"
+        members: tuple[str, ...] = (machine,)
+        if item is not None and operation in PLANNED and roll < 0.25:
+            items = [
+                each for each in [await self._item(machine_of(on)) for on in self.sites] if each
+            ]
+            way, members = "plan", alike(items, item.state, item.active_location)
+        elif item is not None and operation in INJECTED and roll < 0.45:
+            way = "injected"
+        self.tally.ways[way] += 1
+        state = "Unprotected" if item is None else item.state.value
+        how = "" if way == "asked" else f" ({way})"
+        self.told.append(
+            f"{', '.join(members)}: {operation.value}{how} of {state}, {disturbed or 'undisturbed'}"
+        )
+        if item is None or way == "asked":
+            return members, await self._asked(machine, operation)
+        if way == "plan":
+            return members, await planned(self.world, operation, members, item.active_location)
+        site = machine.removeprefix("vm-")
+        return members, await injected(self.world, operation, machine, site, item.active_location)
 
     async def _remove_what_is_left(self, machine: str) -> None:
         """Remove a copy that protection has left, as the person does whom the next one tells."""
@@ -246,11 +282,20 @@ class Walk:
             self.cuts = tuple(self.chance.sample(everybody, count))
             self.cut_in = self.chance.randrange(1, 60)
             words.append(f"{'+'.join(self.cuts)} cut off at boundary {self.cut_in}")
+        if self.chance.random() < 0.2:
+            seconds = self.chance.choice(LINK_SECONDS)
+            _loop().cut()
+            self.healing = _loop().call_later(seconds, _loop().heal)
+            self.tally.links += 1
+            words.append(f"links cut for {seconds:.0f} s")
         return ", ".join(words)
 
     def _calm(self) -> None:
         """Let nothing more go wrong."""
         self.cut_in = 0
+        if self.healing is not None:
+            self.healing.cancel()
+        _loop().heal()
         self.world.switch.struck = False
         for site in self.world.sites.values():
             self.tally.faults += sum(each.hits for each in site.faults.view())
@@ -271,11 +316,7 @@ class Walk:
                 )
             found = await hub.store.get(ProtectedItem, machine)
             assert found is not None
-            arguments: dict[str, JsonValue] = {
-                "failover_direction": expected_direction(operation, found.record.active_location),
-                "source_operations_required": True,
-                "source_changes": "Discard",
-            }
+            arguments = arguments_for(operation, found.record.active_location)
             return await hub.protection.request(
                 hub.vault, machine, operation.value, arguments, identity
             )
@@ -324,21 +365,46 @@ class Walk:
         return job
 
     async def _at_rest(self) -> None:
-        """Return once no item is held and nothing follows any more, and replication is in step."""
+        """Return once no item is held and nothing follows any more, and replication is in step.
 
+        What has stopped for an administrator is resynchronized, as its offered operation does.
+        """
+        for _ in range(TRIES_MAX):
+            await self._rests()
+            stopped = [each for each in await self._items() if self._is_stopped(each)]
+            if not stopped:
+                break
+            for item in stopped:
+                self.tally.repairs += 1
+                job = await self._ended((await self._asked(item.id, Operation.REPAIR)).id)
+                self._tell(Operation.REPAIR, job)
+                await asyncio.sleep(PAUSE_SECONDS)  # the hub may not have seen yet that it stopped
+        assert not any(self._is_stopped(each) for each in await self._items()), "it stays stopped"
+        self._one_copy_at_most()
+
+    async def _items(self) -> list[ProtectedItem]:
+        found = await self.world.call(lambda hub: hub.store.find(ProtectedItem))
+        return [each.record for each in found]
+
+    def _is_stopped(self, item: ProtectedItem) -> bool:
+        """Whether the copy that should send stands still until somebody has looked."""
+        return item.state is ProtectionState.PROTECTED and any(
+            record.mode is ReplicationMode.PRIMARY and record.state is ReplicationState.CRITICAL
+            for _, record in self._copies(item.id)
+        )
+
+    async def _rests(self) -> None:
         async def holds() -> bool:
             await _loop().quiet()
-            found = await self.world.call(lambda hub: hub.store.find(ProtectedItem))
-            items = [each.record for each in found]
+            items = await self._items()
             return (
                 not any(each.current or each.plan for each in items)
                 and not any(FOLLOWED & TRANSITIONS[each.state].keys() for each in items)
-                and all(self._is_in_step(each) for each in items)
+                and all(self._is_in_step(each) or self._is_stopped(each) for each in items)
                 and await self.world.is_idle()
             )
 
         await self.world.until(holds, "everything rests", LOOK_SECONDS, REST_SECONDS_MAX)
-        self._one_copy_at_most()
 
     def _is_in_step(self, item: ProtectedItem) -> bool:
         """Whether a protected item's two copies replicate as they should."""
@@ -347,8 +413,17 @@ class Walk:
         states = {record.state for _, record in self._copies(item.id)}
         return states == {ReplicationState.REPLICATING}
 
-    async def _has_succeeded(self, machine: str, operation: Operation, job: Job) -> None:
-        """What was offered and not disturbed leads where it says, at once or after a while."""
+    async def _has_succeeded(
+        self, machine: str, operation: Operation, job: Job, state: str
+    ) -> None:
+        """What was offered and not disturbed leads where it says, at once or after a while.
+
+        Of a plan that failed, each machine by itself: others of it may have been led on.
+        """
+        if job.item_id is None and job.state is not JobState.SUCCEEDED:
+            item = await self._item(machine)
+            if item is None or item.state.value != state:
+                return
         for _ in range(TRIES_MAX):
             if job.state is JobState.SUCCEEDED:
                 return
@@ -418,7 +493,7 @@ class Walk:
             job = await self._ended((await self._asked(machine, operation)).id)
             await self._at_rest()
             self._tell(operation, job)
-            await self._has_succeeded(machine, operation, job)
+            await self._has_succeeded(machine, operation, job, state.value)
         raise AssertionError(f"{machine} does not come home: {self.told[-TOLD_MAX:]}")
 
     async def _books_agree(self) -> None:
@@ -467,9 +542,9 @@ def _verbs_of(operation: Operation, item: ProtectedItem | None) -> list[Verb]:
     return [spec.verb for spec in SCENARIOS[key].tasks if spec.verb is not None]
 
 
-def _loop() -> PlayedLoop:
+def _loop() -> NetworkLoop:
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, PlayedLoop), "a walk is played"
+    assert isinstance(loop, NetworkLoop), "a walk is played over a played network"
     return loop
 
 

@@ -25,6 +25,7 @@ from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.callers import Caller, Credential, ProviderCaller
 from service_hub.provider_api.routes import provider_routes
 from tests.support.played_loop import OWNER, touch
+from vmm_simulator.commands import ConnectionVanishesError
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.site import Site
 from wire_contract import paths
@@ -327,6 +328,8 @@ class FabricLines(SimulatedVmm):
         except RefusedError as refusal:
             problem = refusal.problem().model_dump_json().encode()
             raise _refusal(refusal.status, problem) from refusal
+        except ConnectionVanishesError as error:
+            raise FabricUnreachableError("the connection broke") from error
         except TimeoutError as error:
             raise FabricUnreachableError("no answer in time") from error
         if self._life.is_cut:

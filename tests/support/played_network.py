@@ -155,6 +155,19 @@ class NetworkLoop(PlayedLoop):
     def __init__(self, begin: datetime, seed: str) -> None:
         super().__init__(begin, seed)
         self.ports: dict[tuple[str, int], PlayedPort] = {}
+        self._ways: list[PlayedEnd] = []
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """Let nobody reach anybody, and end what is under way; until it is healed."""
+        self._is_cut = True
+        for way in self._ways:
+            way.abort()
+        self._ways.clear()
+
+    def heal(self) -> None:
+        """Let everybody be reached again."""
+        self._is_cut = False
 
     def listen(self, address: str, port: int) -> PlayedPort:
         """Return a port; only one may have it."""
@@ -166,10 +179,13 @@ class NetworkLoop(PlayedLoop):
     async def reach(self, address: str, port: int) -> PlayedEnd:
         """Return a way to who listens there, before anything is said."""
         listening = self.ports.get((address, port))
+        if self._is_cut:
+            raise TimeoutError(f"no way leads to {address}:{port}")
         if listening is None:
             raise ConnectionRefusedError(f"nobody listens on {address}:{port}")
         own, others = PlayedEnd(self), PlayedEnd(self)
         own.other, others.other = others, own
+        self._ways = [way for way in self._ways if not way.is_closing()] + [own]
         listening.callers.put_nowait(others)
         return own
 

@@ -38,6 +38,7 @@ from site_recovery_cli.options import (
     Yes,
     confirm,
 )
+from site_recovery_cli.output import say
 from site_recovery_cli.preview_command import DIRECTIONS, Direction
 from site_recovery_cli.protected_targets import Target, find_machine, find_plan
 
@@ -65,6 +66,10 @@ class SourceChanges(StrEnum):
     KEEP = "keep"
     DISCARD = "discard"
 
+
+_UNTESTED_NETWORK = (
+    "No --network: test machines start connected to nothing; networks stay untested."
+)
 
 Bodies = Callable[[Connection, Target], Awaitable[Body | None]]
 
@@ -122,6 +127,8 @@ def start_test(
     async def body(connection: Connection, found: Target) -> Body:
         chosen = None if network is None else await find_network(connection, vault, network)
         network_id = None if chosen is None else chosen.resource.id
+        if network_id is None:
+            say(_UNTESTED_NETWORK)
         return failover_body(
             _way(found, direction),
             **network_part(network_id),

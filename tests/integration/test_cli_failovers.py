@@ -86,6 +86,7 @@ def test_each_command_sends_what_it_says(
     (sent,) = shell.hub.hub.arguments
     assert {name: sent[name] for name in arguments} == arguments
     assert "of VM1: done." in said
+    assert ("networks stay untested" in said) == (command == ["test"])
 
 
 def test_what_is_not_allowed_is_not_sent_and_what_is_allowed_is_said(shell: Shell) -> None:

@@ -260,6 +260,11 @@ async def test_what_is_stopped_started_and_disconnected_is_named(tmp_path: Path)
             Action.STARTED,
             Action.DISCONNECTED,
         ]
+        assert "the network is not tested" in test.effects[-1].words
+        made = await foreseen(
+            tmp_path, parts, world, Operation.TEST_FAILOVER, drill={"networks": [], "nics": []}
+        )
+        assert Action.DISCONNECTED not in {each.action for each in made.effects}
         wired = await foreseen(tmp_path, parts, world, Operation.TEST_FAILOVER, network_id="n")
         assert Action.DISCONNECTED not in {each.action for each in wired.effects}
 

@@ -78,6 +78,8 @@ COMMANDS: Final = {
     "plan_reverse": "POST …/replicationRecoveryPlans/Payroll/reProtect",
     "enable taking over": "PUT …/replicationProtectedItems/web01, which has a replica already",
     "enable offline": "PUT …/replicationProtectedItems/web01, whose first copy travels",
+    "complete_primary offline": "nobody's: the hub waits for the medium with the first copy",
+    "complete_recovery offline": "nobody's: the hub begins it once the medium was read",
     "disable with its replica": "POST …/replicationProtectedItems/web01/remove, the replica goes",
     "planned_failover after a failed undo": (
         "POST …/replicationProtectedItems/web01/plannedFailover, an earlier one half taken back"
@@ -177,6 +179,13 @@ def _variants() -> Iterator[Beginning]:
         offline_import_path=r"\\osaka\in",
     )
     yield Beginning("enable offline", offline, fresh)
+    for operation, state in (
+        (Operation.COMPLETE_PRIMARY, ProtectionState.INITIAL_REPLICATION),
+        (Operation.COMPLETE_RECOVERY, ProtectionState.PRIMARY_COMPLETED),
+    ):
+        travels = _item(state, initial_replication_type="Offline")
+        key = f"{key_of(travels, operation, {})} offline"
+        yield Beginning(key, _job(travels, operation, {}), travels)
     resting = _item(ProtectionState.PROTECTED)
     removal = _job(resting, Operation.DISABLE, {}, replica_deletion_required=True)
     yield Beginning("disable with its replica", removal, resting)

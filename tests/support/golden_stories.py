@@ -56,7 +56,10 @@ EVENTS_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Mishap:
-    """What goes wrong at a task: it is refused, silent, busy once, or given up by a person."""
+    """What goes wrong at a task: it is refused, silent, busy once, or given up by a person.
+
+    `stuck`: it is refused, and so is whatever is then to be taken back.
+    """
 
     kind: str = ""
     task_id: str = ""
@@ -65,6 +68,8 @@ class Mishap:
     def hits(self, command: Command) -> bool:
         """Whether this command meets it."""
         side = getattr(command, "side", None)
+        if self.kind == "stuck" and command.task_id.endswith(UNDO_SUFFIX):
+            return True
         return command.task_id == self.task_id and (self.side is None or side is self.side)
 
 
@@ -267,6 +272,9 @@ def _mishaps(job: Job) -> Iterator[tuple[Mishap, str]]:
         for side in job.real_sides(spec):
             yield Mishap("refused", task.task_id, side), f"{name} is refused at {side.value}"
             yield Mishap("silent", task.task_id, side), f"{name}: {side.value} does not answer"
+            if spec.undo_on_failure:
+                title = f"{name} is refused at {side.value}, and nothing can be taken back"
+                yield Mishap("stuck", task.task_id, side), title
             if BUSY in spec.retry.codes and not shown_busy:
                 shown_busy = True
                 yield Mishap("busy", task.task_id, side), f"{name}: {side.value} is busy for once"

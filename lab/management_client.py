@@ -70,6 +70,10 @@ class ManagementClient:
         """Set these faults and no others; what was held goes on."""
         await self._ask("PUT", "/faults", {"faults": list(faults)})
 
+    async def set_link(self, *, up: bool) -> None:
+        """Cut, or heal, what the site's hosts send to other sites."""
+        await self._ask("PUT", "/link", {"up": up})
+
     async def _ask(
         self, method: str, path: str, body: object = None, *, absent_is_none: bool = False
     ) -> Any:

@@ -24,6 +24,7 @@ from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.offer_routes import OffersApi, offer_routes
 from service_hub.hub_api.openapi import with_document
 from service_hub.hub_api.operator_tokens import SignedOperatorTokens
+from service_hub.hub_api.override_routes import OverrideApi, override_routes
 from service_hub.hub_api.plan_routes import PlanDocumentsApi, plan_routes
 from service_hub.hub_api.routes import HubApi, hub_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
@@ -191,6 +192,7 @@ def operator_application(
         *server_routes(servers_api),
         *trust_routes(_trust_decisions(settings, trust, clock, cases=cases, parts=parts)),
         *authority_routes(authority_api),
+        *override_routes(OverrideApi(door=servers_api, protection=cases.protection)),
         *looker_routes(lookers.api(servers_api)),
         *injection_routes(InjectionApi(door=servers_api, injections=cases.injections)),
         *_login(settings, trust, clock, cases=cases, parts=parts, tokens=tokens),

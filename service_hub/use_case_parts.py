@@ -115,7 +115,7 @@ def use_cases(
     first = FirstHearing(checker=registered.checker, liveness=fabrics, boottime=boottime)
     engine = _engine(settings, clock, parts, first)
     requests = RequestLedger(reader=store, clock=clock)
-    policies = _policies(engine, clock, parts, fabrics, requests)
+    policies = _policies(settings, engine, clock, parts, fabrics=fabrics, requests=requests)
     protection = ProtectionService(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
@@ -183,21 +183,30 @@ def _checker(clock: Clock, parts: Parts, fabrics: FabricService) -> PairTasks:
 
 
 def _policies(
+    settings: HubSettings,
     engine: Engine,
     clock: Clock,
     parts: Parts,
+    *,
     fabrics: FabricService,
     requests: RequestLedger,
 ) -> PolicyService:
+    heartbeat = timedelta(seconds=settings.heartbeat_seconds)
     changes = PolicyChanges(
         reader=parts.store,
         runner=engine,
         clock=clock,
         requests=requests,
         pairs=PairReader(reader=parts.store, fabrics=fabrics),
+        heartbeat=heartbeat,
     )
     return PolicyService(
-        reader=parts.store, runner=engine, clock=clock, requests=requests, changes=changes
+        reader=parts.store,
+        runner=engine,
+        clock=clock,
+        requests=requests,
+        changes=changes,
+        heartbeat=heartbeat,
     )
 
 

@@ -1,4 +1,4 @@
-"""`site-recovery authority ...`: machines of which a restored hub cannot tell who may run."""
+"""`site-recovery authority ...`: who may run, after a restore and against a fence."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -11,6 +11,7 @@ from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
 from site_recovery_cli.options import OutputFormat, ProfileName, VaultName, Yes, confirm
 from site_recovery_cli.output import Format, Row, say, show_list
+from site_recovery_cli.override_command import override
 
 COLUMNS = {
     "friendly_name": "Machine",
@@ -27,8 +28,10 @@ COLUMNS = {
 NOT_SEEN = "not seen since the restore"
 
 commands = typer.Typer(
-    help="After a restore: which copy of a machine may run.", no_args_is_help=True
+    help="Which copy of a machine may run: after a restore, and against a fence.",
+    no_args_is_help=True,
 )
+commands.command("override")(override)
 
 
 class Authority(StrEnum):

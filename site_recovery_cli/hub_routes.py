@@ -11,7 +11,7 @@ import aiohttp
 
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, answer_error, unreachable
-from wire_contract.operator_signature import Order, SignedOperation
+from wire_contract.operator_signature import HEADER, Order, SignedOperation
 from wire_contract.vocabulary import Direction
 
 ANSWER_BYTES_MAX: Final = 16_777_216
@@ -108,6 +108,15 @@ class HubRoutes:
         path = _place(vault_id, AUTHORITY_QUESTIONS, item_id, "decide")
         what = f"decide for {side}"
         return self._object(await self._send("POST", path, what, {"authority": side}), what)
+
+    async def override_fence(
+        self, vault_id: str, item_id: str, reason: str, *, lost: bool, signature: str | None
+    ) -> Mapping[str, Any]:
+        """Let the former source of a failover start again; the answer names the job."""
+        path, what = _place(vault_id, "items", item_id, "override-fence"), "override"
+        body = {"reason": reason, "otherCopyLost": lost}
+        headers = {} if signature is None else {HEADER: signature}
+        return self._object(await self._send("POST", path, what, body, headers), what)
 
     async def revoke_server(self, vault_id: str, provider_id: str) -> None:
         """Revoke a server's certificates: its connections end at once."""
@@ -231,13 +240,14 @@ class HubRoutes:
         path: str,
         what: str,
         content: Mapping[str, Any] | tuple[bytes, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         sent: dict[str, Any] = {}
         if isinstance(content, tuple):
             data, content_type = content
             sent = {"data": io.BytesIO(data), "headers": {"Content-Type": content_type}}
         elif method == "POST":
-            sent = {"json": content or {}}
+            sent = {"json": content or {}, "headers": dict(headers or {})}
         try:
             async with self._session.request(method, f"{self._hub}{path}", **sent) as response:
                 body = await _bounded(response)

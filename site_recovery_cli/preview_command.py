@@ -135,11 +135,22 @@ def show_preview(told: Row, output: Format) -> None:
         raise typer.Exit(ExitCode.REFUSED)
 
 
+async def item_id_of(connection: Connection, vault_id: str, machine: str) -> str:
+    """Return the id of a protected item by its machine's name or the id itself; CommandError."""
+    return await _named(connection, vault_id, _ITEMS, machine)
+
+
 async def _target(connection: Connection, vault_id: str, operation: Operation, target: str) -> str:
     """Return the id of what is named: a protected item, a machine to protect, a server, a job."""
     if operation in _OF_JOBS:
         return target
-    kind, key, name, what = _TARGETS.get(operation, _ITEMS)
+    return await _named(connection, vault_id, _TARGETS.get(operation, _ITEMS), target)
+
+
+async def _named(
+    connection: Connection, vault_id: str, listed: tuple[str, str, str, str], target: str
+) -> str:
+    kind, key, name, what = listed
     found = {
         str(row.get(key))
         for row in await connection.routes.seen(vault_id, kind)

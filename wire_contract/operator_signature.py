@@ -60,6 +60,7 @@ class SignedOperation(StrEnum):
     REVERSE_REPLICATE = "ReverseReplicate"
     CHANGE_RECOVERY_POINT = "ChangePit"
     CANCEL_FAILOVER = "CancelFailover"
+    OVERRIDE_FENCE = "OverrideFence"
 
 
 REQUESTS: Final[Mapping[str, SignedOperation]] = {
@@ -205,6 +206,8 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.CANCEL_FAILOVER: _BOTH,
         Verb.START: _BOTH,
     },
+    # As of a cancelled failover: the request names no direction.
+    SignedOperation.OVERRIDE_FENCE: {Verb.CONFIRM_EPOCH: _BOTH, Verb.START: _BOTH},
     SignedOperation.REVERSE_REPLICATE: {
         Verb.COMMIT: _P,
         Verb.SHUT_DOWN: _R,
@@ -228,6 +231,7 @@ UNDIRECTED: Final = frozenset(
         SignedOperation.COMMIT,
         SignedOperation.CHANGE_RECOVERY_POINT,
         SignedOperation.CANCEL_FAILOVER,
+        SignedOperation.OVERRIDE_FENCE,
     }
 )
 """Requests of these name no direction."""

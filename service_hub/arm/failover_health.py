@@ -13,13 +13,16 @@ from service_hub.arm.times import fine_time
 from service_hub.domain.protection import ProtectionState
 from service_hub.domain.split_brain import FAILED_OVER_UNPLANNED, left_behind
 from service_hub.ports import ItemFacts
-from wire_contract.vocabulary import Side
+from wire_contract.vocabulary import RunState, Side
 
 NEVER_TESTED_AFTER: Final = timedelta(hours=4)
 """How long a machine may be protected before a missing test counts."""
 
 TEST_RECOMMENDED_AFTER: Final = timedelta(days=182)
 """Six months."""
+
+_GIVEN_BACK: Final = frozenset({ProtectionState.UNPLANNED_UNDO_FAILED, ProtectionState.OVERRIDDEN})
+"""The source has the authority again, whatever became of the copy that had it meanwhile."""
 
 _VALIDATOR: Final = ("ReplicationUnitFailoverValidatorError", "TestFailoverValidator")
 _TWO_COPIES: Final = ("ReplicationUnitProviderErrorOnPrimary", "SplitBrain")
@@ -48,6 +51,8 @@ def failover_errors(facts: ItemFacts, now: datetime) -> list[dict[str, Any]]:
 def split_brain_errors(facts: ItemFacts, now: datetime) -> list[dict[str, Any]]:
     """Return what is to be known of the former source after an unplanned failover."""
     item = facts.item
+    if item.state in _GIVEN_BACK:
+        return _copy_left_behind(facts)
     if item.state not in FAILED_OVER_UNPLANNED:
         return []
     former_side = item.active_location.other
@@ -73,6 +78,21 @@ def split_brain_errors(facts: ItemFacts, now: datetime) -> list[dict[str, Any]]:
         words = f"The former source of '{name}' at {where} is stopped and fenced; {left.words}."
         return [_body(_TWO_COPIES, "90042", "Warning", words, _RECONCILE, since, item.id)]
     return []
+
+
+def _copy_left_behind(facts: ItemFacts) -> list[dict[str, Any]]:
+    """Return that the copy which lost the authority was last seen running, until it is seen off."""
+    item = facts.item
+    primary = item.active_location.other is Side.PRIMARY
+    left = facts.primary_machine if primary else facts.recovery_machine
+    server = facts.primary if primary else facts.recovery
+    if left is None or left.machine.fenced or left.machine.run_state is RunState.OFF:
+        return []
+    words = (
+        f"The other copy of '{item.friendly_name}' at {server.provider.vmm_fqdn} was last seen"
+        " running and may still run: it is stopped and fenced once its server is in contact."
+    )
+    return [_body(_TWO_COPIES, "90118", "Warning", words, _STOP_IT, left.observed_at, item.id)]
 
 
 def failover_health(errors: Iterable[dict[str, Any]]) -> str:

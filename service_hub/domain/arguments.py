@@ -256,6 +256,12 @@ def _unpair_cloud(job: Job, side: Side) -> Arguments:
     return {"partner_cloud_id": _look(job, "clouds", side.other)}
 
 
+def _confirm_epoch(job: Job, side: Side) -> Arguments:
+    """Who gets the authority is what the override leads to."""
+    authoritative = side is job.direction.place(Side.RECOVERY)
+    return {"authoritative": authoritative, "item": job.context["item"]}
+
+
 _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.PLACE_REPLICA: _place_replica,
     Verb.ENABLE_REPLICATION: _enable_replication,
@@ -280,6 +286,7 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.UPDATE_REPLICATION: _update_replication,
     Verb.PAIR_CLOUD: _pair_cloud,
     Verb.UNPAIR_CLOUD: _unpair_cloud,
+    Verb.CONFIRM_EPOCH: _confirm_epoch,
 }
 
 _TAKING_BACK: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {

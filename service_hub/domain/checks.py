@@ -1,11 +1,13 @@
 """The hub's own checks: the prerequisites task of each job, and the refusal before it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from service_hub.domain import errors
 from service_hub.domain.errors import CATALOGUE, OperationNotAllowedError
+from service_hub.domain.fence_override import reason_of
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.protection import (
     DESCRIPTIONS,
@@ -17,6 +19,7 @@ from service_hub.domain.protection import (
     expected_direction,
 )
 from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
+from service_hub.domain.scenarios import OTHER_COPY_LOST
 from service_hub.domain.split_brain import choice_of, left_behind
 from wire_contract.reports import ProviderError
 from wire_contract.vmm_interface import MachineView
@@ -134,8 +137,9 @@ def check_item_job(job: Job, sides: Mapping[Side, SideFacts], now: datetime) -> 
     """
     assert job.operation is not None, "a job on an item has an operation"
     source, target = job.direction.place(Side.PRIMARY), job.direction.place(Side.RECOVERY)
-    if job.operation is Operation.PURGE:
-        return _refusal_of_force(job, sides, now)
+    own = _OF_THEIR_OWN.get(job.operation)
+    if own is not None:
+        return own(job, sides, now)
     alone = job.operation in _FAILED_OVER_COPY_ALONE or job.operation in _WITHOUT_SOURCE
     needed = [target] if alone else [source, target]
     for side in needed:
@@ -191,6 +195,35 @@ def _refusal_of_force(job: Job, sides: Mapping[Side, SideFacts], now: datetime) 
         detail = f"a test failover is open at {target.name}: clean it up first"
         return job_error(errors.NOT_ALLOWED, now, name=name, detail=detail)
     return None
+
+
+def _refusal_of_override(
+    job: Job, sides: Mapping[Side, SideFacts], now: datetime
+) -> JobError | None:
+    """Return why a fenced copy is not let start (architecture, decision 4).
+
+    The other copy is fenced first, or somebody has said that it is lost: never both unsaid.
+    """
+    other, former = (sides[job.direction.place(side)] for side in Side)
+    name, lost = job.target_object_name, OTHER_COPY_LOST in job.flags
+    if not reason_of(job):
+        return job_error(errors.OVERRIDE_UNREASONED, now, name=name, detail="None was given")
+    if not former.connected:
+        detail = f"last heard of {former.last_contact}"
+        return job_error(errors.NOT_CONNECTED, now, name=former.name, detail=detail)
+    if lost and other.connected:
+        detail = f"Its server {other.name} is connected"
+        return job_error(errors.OTHER_COPY_HEARD, now, name=name, detail=detail)
+    if not lost and not other.connected:
+        detail = f"Its server {other.name} was last heard of {other.last_contact}"
+        return job_error(errors.OTHER_COPY_SILENT, now, name=name, detail=detail)
+    return None
+
+
+_OF_THEIR_OWN: Final[
+    Mapping[Operation, Callable[[Job, Mapping[Side, SideFacts], datetime], JobError | None]]
+] = {Operation.PURGE: _refusal_of_force, Operation.OVERRIDE_FENCE: _refusal_of_override}
+"""Checks of operations that do without one of the servers."""
 
 
 def _refusal_of_repair(job: Job, source: SideFacts, now: datetime) -> JobError | None:

@@ -172,6 +172,9 @@ TOO_FEW_POINTS: Final = "90135"
 CLEAN_UP_THERE: Final = "90031"
 NOTHING_TO_REPAIR: Final = "90032"
 SOURCE_HOLDS_MORE: Final = "90040"
+OVERRIDE_UNREASONED: Final = "90115"
+OTHER_COPY_SILENT: Final = "90116"
+OTHER_COPY_HEARD: Final = "90117"
 TEST_NETWORK_TYPE: Final = "25080"
 NETWORK_MISSING: Final = "7004"
 NETWORK_NOT_OFFERED: Final = "90060"
@@ -373,6 +376,25 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The protection was removed by force; what that server has of it is still there.",
             "Once it runs again, and before its virtual machine is used, run beside its provider: "
             "provider-agent cleanup --machine {detail}",
+        ),
+        Catalogued(
+            OVERRIDE_UNREASONED,
+            "The fence of {name} isn't overridden without a reason.",
+            "{detail}.",
+            "Say why the former source is to run again; the reason is kept with the job.",
+        ),
+        Catalogued(
+            OTHER_COPY_SILENT,
+            "The fence of {name} isn't overridden: its other copy can't be stopped first.",
+            "{detail}.",
+            "Bring that server back into contact. Where nothing of it can run any more, declare "
+            "the copy lost: it is fenced should it ever come back.",
+        ),
+        Catalogued(
+            OTHER_COPY_HEARD,
+            "The other copy of {name} isn't lost.",
+            "{detail}.",
+            "Ask again without declaring it lost: it is stopped and fenced first.",
         ),
         Catalogued(
             NOTHING_TO_REPAIR,

@@ -55,6 +55,8 @@ def direction_of(
     """
     ahead = expected_direction(operation, active)
     back = operation in REMOVALS and state in FAILED_OVER_STATES
+    # Where the source has the authority back already, an override goes to it once more.
+    back |= operation is Operation.OVERRIDE_FENCE and state not in FAILED_OVER_STATES
     if operation not in _LOOK_BACK and not back:
         return ahead
     return (
@@ -71,7 +73,11 @@ def key_of(item: ProtectedItem, operation: Operation, arguments: Mapping[str, ob
     if operation is Operation.TEST_FAILOVER_CLEANUP:
         networks = item.test_networks
     return scenario_key(
-        operation, unplanned=item.failed_over_unplanned, keeps=keeps, networks=networks
+        operation,
+        unplanned=item.failed_over_unplanned,
+        keeps=keeps,
+        networks=networks,
+        committed=item.state not in TAKEN_BACK_LATER,
     )
 
 
@@ -215,7 +221,7 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
                 "last_failover_at": job.started_at,
                 "failover_point_id": _chosen_point(job),
             }
-    if job.operation is Operation.CANCEL_FAILOVER and state not in _FAILED_OVER:
+    if job.operation in _GO_BACK and state not in FAILED_OVER_STATES:
         update |= {
             "active_location": job.direction.place(Side.RECOVERY),
             "failed_over_unplanned": False,
@@ -313,6 +319,14 @@ def provider_to_refresh(before: ProtectedItem, after: ProtectedItem) -> str | No
 
 _FAILOVERS = frozenset({Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER})
 """Only these move a machine; a commit or a reversal that fails ends in the same states."""
+
+TAKEN_BACK_LATER = frozenset(
+    {ProtectionState.UNPLANNED_FAILED_OVER, ProtectionState.UNPLANNED_UNDO_FAILED}
+)
+"""Where an override leaves what can still be taken back; elsewhere it may be committed."""
+
+_GO_BACK = frozenset({Operation.CANCEL_FAILOVER, Operation.OVERRIDE_FENCE})
+"""The former source is the item's place again, unless they left it failed over."""
 
 COMMITTED = frozenset({ProtectionState.PLANNED_COMMITTED, ProtectionState.UNPLANNED_COMMITTED})
 """There is no failover left to commit."""

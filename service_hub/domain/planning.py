@@ -43,7 +43,7 @@ from service_hub.domain.records import (
     Provider,
     ReplicationPolicy,
 )
-from service_hub.domain.scenarios import SCENARIOS, TaskSpec
+from service_hub.domain.scenarios import OTHER_COPY_LOST, SCENARIOS, TaskSpec
 from service_hub.domain.self_fence import (
     SELF_FENCE_FOLLOWS,
     SELF_FENCE_TASK,
@@ -221,6 +221,8 @@ def _flags(
         flags.append("source_operations_not_required")
     if operation is Operation.REVERSE_REPLICATE and item.state in COMMITTED:
         flags.append("already_committed")
+    if operation is Operation.OVERRIDE_FENCE and arguments.get(OTHER_COPY_LOST):
+        flags.append(OTHER_COPY_LOST)
     return tuple(flags)
 
 

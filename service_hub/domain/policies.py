@@ -4,9 +4,10 @@ Sources: behaviour.md, sections 1.4, 2.2 and 8.2; arm-api.md, section 2.1.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from math import ceil
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -27,6 +28,9 @@ KERBEROS: Final = 1
 CERTIFICATE: Final = 2
 SELF_FENCE_SECONDS_MAX: Final = 3_600
 """An unplanned failover waits as long; who waits for hours has another plan."""
+
+SELF_FENCE_HEARTBEATS_MIN: Final = 3
+"""One may be lost and one be late before a healthy source counts as cut off."""
 
 PORT_MIN, PORT_MAX = 1, 65_535
 PATH_CHARACTERS_MAX: Final = 900
@@ -51,6 +55,38 @@ def policy_problem(policy: ReplicationPolicy) -> PolicyProblem | None:
         if is_wrong(policy):
             return PolicyProblem(target, f"{target} {message(policy)}")
     return None
+
+
+def self_fence_problem(policy: ReplicationPolicy, heartbeat: timedelta) -> PolicyProblem | None:
+    """Return why guests under a policy would be stopped although their source hears the hub.
+
+    A source hears of it once a heartbeat (architecture, decision 4): a time that is hardly longer
+    stops healthy guests.
+    """
+    least = _least_self_fence_seconds(heartbeat)
+    if policy.self_fence_seconds == 0 or policy.self_fence_seconds >= least:
+        return None
+    words = (
+        f"is 0 (off) or at least {least}: {SELF_FENCE_HEARTBEATS_MIN} heartbeats of"
+        f" {heartbeat.total_seconds():g} s. Sooner, guests would be stopped whose server is well;"
+        " for a shorter time lower heartbeat_seconds in the hub's configuration"
+    )
+    return PolicyProblem("selfFenceSeconds", f"selfFenceSeconds {words}")
+
+
+def heartbeat_for(policies: Iterable[ReplicationPolicy], heartbeat: timedelta) -> timedelta:
+    """Return how often a server is to be heard of where its sources may stop by themselves.
+
+    As configured, or more often where policies were made when that was less.
+    """
+    times = [each.self_fence_seconds for each in policies if each.self_fence_seconds]
+    if not times:
+        return heartbeat
+    return min(heartbeat, timedelta(seconds=max(min(times) // SELF_FENCE_HEARTBEATS_MIN, 1)))
+
+
+def _least_self_fence_seconds(heartbeat: timedelta) -> int:
+    return ceil(SELF_FENCE_HEARTBEATS_MIN * heartbeat.total_seconds())
 
 
 def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:

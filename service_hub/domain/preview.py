@@ -267,7 +267,8 @@ def _of_verb(
             return [(Action.REMOVED, "the replica is deleted with its disks")]
         return [(Action.DISCONNECTED, "replication ends here; the machine itself stays")]
     effect = _EFFECTS.get(dispatch.verb)
-    return [] if effect is None else [effect]
+    lifts = dispatch.verb is Verb.CONFIRM_EPOCH and arguments_of(job, dispatch)["authoritative"]
+    return [] if effect is None or lifts else [effect]
 
 
 _EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
@@ -286,6 +287,10 @@ _EFFECTS: Final[Mapping[Verb, tuple[Action, str]]] = {
     Verb.PREPARE_REVERSE: (
         Action.DISCARDED,
         "this copy becomes the replica: what differs from the copy that runs is overwritten",
+    ),
+    Verb.CONFIRM_EPOCH: (
+        Action.STOPPED,
+        "the virtual machine is turned off and fenced: what it wrote stays on its disks alone",
     ),
 }
 """What verbs do whose words depend on nothing; those that are absent touch no copy's running."""
@@ -335,6 +340,9 @@ def expected_loss(job: Job, seen: Mapping[Side, SeenCopy], now: datetime) -> Exp
             return _loss_of_reversal(job, seen)
         case Operation.CHANGE_RECOVERY_POINT | Operation.CANCEL_FAILOVER:
             words = "what the failed-over copy wrote since the failover; nobody observed how much"
+            return ExpectedLoss(None, None, None, words)
+        case Operation.OVERRIDE_FENCE:
+            words = "what the other copy wrote since the failover: it's on its own disks alone"
             return ExpectedLoss(None, None, None, words)
         case Operation.COMMIT:
             words = "nothing; earlier recovery points can't be chosen any more"

@@ -53,6 +53,9 @@ class ProtectionState(Word):
     PLANNED_COMMIT_FAILED = "PlannedFailoverCommitFailed"
     UNPLANNED_COMMIT_FAILED = "UnplannedFailoverCommitFailed"
     UPDATING_NETWORKS = "UpdatingNetworkAdapters"
+    OVERRIDING = "FenceOverrideInProgress"
+    OVERRIDING_COMMITTED = "CommittedFenceOverrideInProgress"
+    OVERRIDDEN = "FenceOverridden"
 
 
 class TestState(StrEnum):
@@ -68,7 +71,7 @@ class Operation(Word):
 
     The two completions are begun by the hub itself when initial replication has ended, updates of
     a replica's network adapters when a network mapping has changed. A purge is a DELETE: disabling
-    without the servers that are gone.
+    without the servers that are gone. A fence is overridden through a route of the hub's own.
     """
 
     ENABLE = "EnableProtection"
@@ -86,6 +89,7 @@ class Operation(Word):
     CHANGE_RECOVERY_POINT = "ChangePit"
     CANCEL_FAILOVER = "CancelFailover"
     UPDATE_NETWORKS = "UpdateNetworks"
+    OVERRIDE_FENCE = "OverrideFence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,14 @@ _UNPLANNED_FAILOVER: Final = Arc(
     failed=S.PROTECTED,
     undo_failed=S.UNPLANNED_UNDO_FAILED,
 )
+
+_OVERRIDE: Final = Arc(
+    via=S.OVERRIDING, done=S.UNPLANNED_UNDO_FAILED, failed=S.UNPLANNED_UNDO_FAILED
+)
+"""The source gets the authority back; its replica stays failed over, and is fenced."""
+
+_OVERRIDE_COMMITTED: Final = Arc(via=S.OVERRIDING_COMMITTED, done=S.OVERRIDDEN, failed=S.OVERRIDDEN)
+"""A commit is not taken back: protection is ended and begun anew from there."""
 
 _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
     S.UNPROTECTED: {
@@ -181,6 +193,7 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         O.UNPLANNED_FAILOVER: replace(
             _UNPLANNED_FAILOVER, failed=S.UNPLANNED_UNDO_FAILED, undone=S.PROTECTED
         ),
+        O.OVERRIDE_FENCE: _OVERRIDE,
     },
     S.TEST_OPEN: {
         O.TEST_FAILOVER_CLEANUP: Arc(via=S.CLEANING_TEST, done=S.PROTECTED, failed=S.TEST_OPEN),
@@ -245,6 +258,7 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         O.CANCEL_FAILOVER: Arc(
             via=S.UNPLANNED_CANCELLING, done=S.PROTECTED, failed=S.UNPLANNED_FAILED_OVER
         ),
+        O.OVERRIDE_FENCE: replace(_OVERRIDE, failed=S.UNPLANNED_FAILED_OVER),
     },
     S.UNPLANNED_COMMIT_FAILED: {
         O.REVERSE_REPLICATE: Arc(
@@ -253,12 +267,16 @@ _LIFE: Final[Mapping[ProtectionState, Mapping[Operation, Arc]]] = {
         O.COMMIT: Arc(
             via=S.UNPLANNED_COMMITTING, done=S.UNPLANNED_COMMITTED, failed=S.UNPLANNED_COMMIT_FAILED
         ),
+        O.OVERRIDE_FENCE: replace(_OVERRIDE_COMMITTED, failed=S.UNPLANNED_COMMIT_FAILED),
     },
     S.UNPLANNED_COMMITTED: {
         O.REVERSE_REPLICATE: Arc(
             via=S.UNPLANNED_REVERSING, done=S.INITIAL_REPLICATION, failed=S.UNPLANNED_COMMITTED
         ),
+        O.OVERRIDE_FENCE: replace(_OVERRIDE_COMMITTED, failed=S.UNPLANNED_COMMITTED),
     },
+    # Begun again where the other end was not reached.
+    S.OVERRIDDEN: {O.OVERRIDE_FENCE: _OVERRIDE_COMMITTED},
 }
 
 _REMOVABLE: Final = (*_LIFE, S.DISABLE_FAILED)
@@ -295,10 +313,11 @@ INTERNAL_OPERATIONS: Final = frozenset(
         Operation.COMPLETE_PRIMARY,
         Operation.COMPLETE_RECOVERY,
         Operation.UPDATE_NETWORKS,
+        Operation.OVERRIDE_FENCE,
     }
 )
-"""Begun by the hub, by a PUT or a DELETE, or offered only where it is of use (`repair`); never
-listed in `allowedOperations` for the state alone."""
+"""Begun by the hub, by a PUT, a DELETE or a route of the hub's own, or offered only where it is of
+use (`repair`); never listed in `allowedOperations` for the state alone."""
 
 ENDING_STATES: Final = frozenset({S.DISABLING, S.DISABLE_FAILED, S.PURGING})
 """One of the ends may be without its relationship already."""
@@ -365,6 +384,9 @@ DESCRIPTIONS: Final[Mapping[ProtectionState, str]] = {
     S.PLANNED_COMMIT_FAILED: "Commit of the planned failover not completed",
     S.UNPLANNED_COMMIT_FAILED: "Commit of the failover not completed",
     S.UPDATING_NETWORKS: "Network adapters are being updated",
+    S.OVERRIDING: "The fence of the former source is being overridden",
+    S.OVERRIDING_COMMITTED: "The fence of the former source is being overridden",
+    S.OVERRIDDEN: "Fence overridden: runs at the former source, unprotected until enabled anew",
 }
 
 TEST_DESCRIPTIONS: Final[Mapping[TestState, str]] = {

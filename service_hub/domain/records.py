@@ -150,6 +150,7 @@ class Alert(Record):
         "ServerRejected",
         "RestoreDifference",
         "AuthorityDecided",
+        "FenceOverridden",
         "PartnerPurged",
         "JobStandsStill",
         "TestEnded",

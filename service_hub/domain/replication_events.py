@@ -39,6 +39,7 @@ _TOLD_WHEN_ENDED: Final = frozenset(
         Operation.CANCEL_FAILOVER,
         Operation.CHANGE_RECOVERY_POINT,
         Operation.REVERSE_REPLICATE,
+        Operation.OVERRIDE_FENCE,
     }
 )
 """Whose good end is told too; of every other job only that it failed or waits for a person."""

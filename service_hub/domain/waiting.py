@@ -62,6 +62,7 @@ _ITEMS_WAIT_FOR: Final[Mapping[ProtectionState, str]] = {
     ProtectionState.UNPLANNED_COMMIT_FAILED: "its commit to be completed",
     ProtectionState.PLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
     ProtectionState.UNPLANNED_UNDO_FAILED: "somebody to end what was not fully taken back",
+    ProtectionState.OVERRIDDEN: "its protection to be ended, and enabled anew",
 }
 _PAIRS_WAIT_FOR: Final[Mapping[str, tuple[str, str]]] = {
     "PairingFailed": ("paired", "the pairing"),

@@ -21,6 +21,7 @@ from service_hub.domain.planning import (
     provider_to_refresh,
     reflect_on_item,
 )
+from service_hub.domain.protection import Operation
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
 from service_hub.domain.replication_events import events_of_job
 from service_hub.domain.self_fence import SELF_FENCE_TASK
@@ -194,8 +195,9 @@ class Consequences:
             return []
         was, now_is = before.item.record, after.item.record
         provider_id = provider_to_refresh(was, now_is)
-        if was.authority is not now_is.authority and job.run(SELF_FENCE_TASK) is not None:
-            # A source that still hears the hub does not stop by itself: it is told.
+        tells = job.run(SELF_FENCE_TASK) is not None or job.operation is Operation.OVERRIDE_FENCE
+        if was.authority is not now_is.authority and tells:
+            # Who still hears the hub does not stop by himself, or was declared lost: he is told.
             provider_id = was.provider_at(was.authority)
         if provider_id is None:
             return []

@@ -21,6 +21,7 @@ from service_hub.hub_api import (
     injection_routes,
     looker_routes,
     offer_routes,
+    override_routes,
     plan_routes,
     routes,
     server_routes,
@@ -273,6 +274,13 @@ _ACTING: Final[Mapping[tuple[str, str], Described]] = {
         "Make one end authoritative",
         _json(shapes.Question),
         body=shapes.Decision,
+    ),
+    ("POST", override_routes.OVERRIDE): Described(
+        "overrideFence",
+        "Let the former source start again, the other copy fenced first or declared lost",
+        _json(shapes.OverrideTaken),
+        HTTPStatus.ACCEPTED,
+        body=shapes.OverrideWanted,
     ),
     ("POST", injection_routes.INJECTIONS): Described(
         "inject",

@@ -235,12 +235,17 @@ _ARGUMENTS: Final = {
     "source_operations_required": "source_operations_required",
     "network_id": "network_id",
     "policy": "policy",
+    "reason": "comments",
+    "other_copy_lost": "other_copy_lost",
 }
 """Properties of a preview, and the arguments of the operation that they stand for."""
 
 
+_SWITCHES: Final = frozenset({"source_operations_required", "other_copy_lost"})
+
+
 def _argument(body: Mapping[str, Any], name: str) -> str | bool | None:
-    if name != "source_operations_required":
+    if name not in _SWITCHES:
         return _text(body, name)
     value = body.get(name)
     if value is not None and not isinstance(value, bool):

@@ -294,6 +294,8 @@ class PreviewWanted(Shape):
     source_operations_required: bool | None = None
     network_id: str | None = Field(default=None, max_length=256)
     policy: str | None = Field(default=None, max_length=256)
+    reason: str | None = Field(default=None, max_length=256)
+    other_copy_lost: bool | None = None
     plan: str | None = Field(default=None, max_length=256)
     groups: list[GroupWanted] | None = Field(default=None, max_length=100)
 

@@ -187,6 +187,14 @@ class Questions(Shape):
     questions: list[Question]
 
 
+class OverrideTaken(Shape):
+    """A fence is being overridden: the job that does it."""
+
+    itemId: str  # noqa: N815 -- as it is written
+    jobId: str  # noqa: N815 -- as it is written
+    state: str
+
+
 class InjectionTaken(Shape):
     """An event was taken."""
 
@@ -290,6 +298,13 @@ class Decision(BaseModel):
     """Which end of a machine shall be authoritative."""
 
     authority: Side
+
+
+class OverrideWanted(Shape):
+    """Why the former source shall run again, and whether nothing of the other copy can."""
+
+    reason: str = Field(min_length=1, max_length=1000)
+    otherCopyLost: bool = False  # noqa: N815 -- as it is written
 
 
 class InjectionWanted(Shape):

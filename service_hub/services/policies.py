@@ -1,6 +1,7 @@
 """Replication policies."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -9,7 +10,7 @@ from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.pairs import DELETE_POLICY
 from service_hub.domain.planning import JobIdentity, plan_policy_job
-from service_hub.domain.policies import policy_problem, with_defaults
+from service_hub.domain.policies import policy_problem, self_fence_problem, with_defaults
 from service_hub.domain.records import ReplicationPolicy, Vault
 from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity, Save
 from service_hub.services.requests import RequestLedger
@@ -35,7 +36,9 @@ class PolicyService:
         clock: Clock,
         requests: RequestLedger,
         changes: PolicyChanger,
+        heartbeat: timedelta,
     ) -> None:
+        self._heartbeat = heartbeat
         self._changes = changes
         self._reader = reader
         self._runner = runner
@@ -60,7 +63,7 @@ class PolicyService:
             first = error.errors()[0]
             target = ".".join(str(part) for part in first["loc"])
             raise InvalidRequestError(f"{target}: {first['msg']}", target) from error
-        problem = policy_problem(policy)
+        problem = policy_problem(policy) or self_fence_problem(policy, self._heartbeat)
         if problem is not None:
             raise InvalidRequestError(problem.message, problem.target)
         found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from service_hub.domain.pairs import (
     refusal_when_held,
 )
 from service_hub.domain.planning import JobIdentity, refused
-from service_hub.domain.policies import points_of_machine, policy_problem
+from service_hub.domain.policies import points_of_machine, policy_problem, self_fence_problem
 from service_hub.domain.records import (
     ContainerMapping,
     FabricInventory,
@@ -43,7 +43,9 @@ class PolicyChanges:
         clock: Clock,
         requests: RequestLedger,
         pairs: PairReader,
+        heartbeat: timedelta,
     ) -> None:
+        self._heartbeat = heartbeat
         self._reader = reader
         self._runner = runner
         self._clock = clock
@@ -64,7 +66,7 @@ class PolicyChanges:
             found = await self._reader.find(ReplicationPolicy, vault_id=vault.id, name=name)
             if not found:
                 raise NotFoundError(name)
-            changed = _changed(found[0].record, settings)
+            changed = _changed(found[0].record, settings, self._heartbeat)
             return await self._store(found[0], changed, identity)
 
         return await self._requests.once(identity, decide)
@@ -146,7 +148,9 @@ class PolicyChanges:
         return JobIdentity(self._clock.new_id(), activity(identity), self._clock.now())
 
 
-def _changed(present: ReplicationPolicy, settings: Mapping[str, Any]) -> ReplicationPolicy:
+def _changed(
+    present: ReplicationPolicy, settings: Mapping[str, Any], heartbeat: timedelta
+) -> ReplicationPolicy:
     """Return the policy with these settings; InvalidRequestError names what is wrong."""
     if settings.get("provider_type", present.provider_type) != present.provider_type:
         raise InvalidRequestError(
@@ -159,7 +163,7 @@ def _changed(present: ReplicationPolicy, settings: Mapping[str, Any]) -> Replica
         first = error.errors()[0]
         target = ".".join(str(part) for part in first["loc"])
         raise InvalidRequestError(f"{target}: {first['msg']}", target) from error
-    problem = policy_problem(changed)
+    problem = policy_problem(changed) or self_fence_problem(changed, heartbeat)
     if problem is not None:
         raise InvalidRequestError(problem.message, problem.target)
     return changed

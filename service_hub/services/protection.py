@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error, refusal_of_state, refusal_when_busy
 from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleVersionError
+from service_hub.domain.fence_override import override_alert
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.operator_signatures import check_signature, with_signature
 from service_hub.domain.planning import (
@@ -196,9 +197,15 @@ class ProtectionService:
             if gone is not None:
                 return await self._stop(stopped_at_prerequisites(job, gone, now), remembered)
         begun = begin_on_item(item, job, now)
-        save = Save(begun, present.version)
-        await self._runner.start(job, Change(saves=(save,)) + remembered)
+        saves = (Save(begun, present.version), *self._told(job, identity))
+        await self._runner.start(job, Change(saves=saves) + remembered)
         return job
+
+    def _told(self, job: Job, identity: RequestIdentity) -> tuple[Save, ...]:
+        """Return the alert of an override: who lets which copy start again, and why."""
+        if job.operation is not Operation.OVERRIDE_FENCE:
+            return ()
+        return (Save(override_alert(job, identity.principal, self._clock.new_id()), NEW),)
 
     async def _unreachable(self, item: ProtectedItem, now: datetime) -> JobError | None:
         """Return which end cannot disable its part: the recorded job has no check of its own."""

@@ -15,6 +15,7 @@ from service_hub.domain.checks import provider_error
 from service_hub.domain.copy_events import lost_event_id, provider_returned
 from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
+from service_hub.domain.policies import heartbeat_for
 from service_hub.domain.protection import ENDING_STATES
 from service_hub.domain.records import (
     Alert,
@@ -22,6 +23,7 @@ from service_hub.domain.records import (
     Provider,
     ProviderContact,
     ProviderStream,
+    ReplicationPolicy,
 )
 from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.domain.report_lanes import is_plain, lanes_of
@@ -151,11 +153,16 @@ class ProviderService:
             position = StreamPosition(stream=stream.stream, seq=min(seq, stream.next_seq - 1))
         return SessionAnswer(
             position=position,
-            heartbeat_seconds=int(self._heartbeat.total_seconds()),
+            heartbeat_seconds=await self._heartbeat_seconds(provider),
             authorities=await self._authorities(provider),
             roots_jws=self._roots.statement,
             offered_version=self._offered_version,
         )
+
+    async def _heartbeat_seconds(self, provider: Provider) -> int:
+        found = await self._reader.find(ReplicationPolicy, vault_id=provider.vault_id)
+        beat = heartbeat_for((each.record for each in found), self._heartbeat)
+        return int(beat.total_seconds())
 
     async def heartbeat(self, provider: Provider, beat: Heartbeat) -> HeartbeatAnswer:
         """Renew the lease; the answer says whether the provider is behind."""

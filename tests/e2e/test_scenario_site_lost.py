@@ -1,8 +1,6 @@
 """Shipped scenarios, run by the command line against two real sites and a real hub."""
 
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -10,40 +8,13 @@ from typing import Any
 import pytest
 
 from lab.layout import Layout
-from lab.operator_file import OperatorFile, load_operator_file
+from lab.operator_file import load_operator_file
 from lab.waiting import wait_for
-from tests.support.lab_world import ROOT, World, opened_world, raised_estate
+from tests.support.lab_commands import command, logged_in
+from tests.support.lab_world import World, opened_world, raised_estate
 
-PROGRAM = str(Path(sys.executable).with_name("site-recovery"))
 SECONDS_MAX = 400
 SITE = "vmm01.tokyo.contoso.example"
-
-
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Give a command of the operator's, with profiles of its own."""
-    return subprocess.run(
-        [PROGRAM, *words],
-        cwd=ROOT,
-        env={"SITE_RECOVERY_CONFIG_DIRECTORY": str(folder / "profiles"), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
-
-
-def logged_in(folder: Path, file: OperatorFile) -> None:
-    """Log in as the estate's operator."""
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(file.token)
-    done = command(
-        folder,
-        *("login", "--hub", file.base_url, "--ca-file", file.ca_file),
-        *("--token-file", str(token), "--vault", file.vault),
-        *("--subscription", file.subscription_id, "--resource-group", file.resource_group),
-    )
-    assert done.returncode == 0, done.stderr
 
 
 async def cut_and_healed(folder: Path, world: World) -> None:

@@ -113,3 +113,24 @@ async def test_a_plan_is_a_tree_and_waits_for_a_person(tmp_path: Path) -> None:
         assert done.properties.tasks[2].custom_details.observation == "it is locked"
         listed = [each.name async for each in jobs.list(*VAULT_NAME)]
         assert listed == [begun.id]
+
+
+async def test_a_policy_that_would_stop_healthy_guests_is_refused(tmp_path: Path) -> None:
+    def wanted(name: str, seconds: int) -> Any:
+        own = {"instanceType": "HyperVReplica2012R2", "selfFenceSeconds": seconds}
+        return {"properties": {name: own}}
+
+    async with desk(tmp_path) as hub:
+        policies = hub.client.replication_policies
+        body = wanted("providerSpecificInput", 179)
+        # Heartbeats come every minute here.
+        with pytest.raises(HttpResponseError) as refused:
+            await policies.begin_create(*VAULT_NAME, "quick", body, polling=False)
+        assert refused.value.status_code == 400
+        assert "at least 180: 3 heartbeats of 60 s" in refused.value.message
+        body = wanted("providerSpecificInput", 180)
+        await policies.begin_create(*VAULT_NAME, "slow", body, polling=False)
+        body = wanted("replicationProviderSettings", 90)
+        with pytest.raises(HttpResponseError) as refused:
+            await policies.begin_update(*VAULT_NAME, "slow", body, polling=False)
+        assert "at least 180" in refused.value.message

@@ -16,13 +16,13 @@ from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionStat
 from service_hub.domain.records import ProtectedItem
 from tests.support.item_walk import (
     ERROR,
-    MOVES,
     NOW,
     Fate,
     Reflect,
     Run,
     check_whole,
     item_in,
+    moves,
     new_job,
     run_job,
 )
@@ -100,7 +100,7 @@ def test_success_reaches_the_end_of_the_arc(
     run = run_job(before, operation, Fate())
     check_whole(before, operation, run)
     assert run.item.state is TRANSITIONS[state][operation].done
-    assert (run.item.active_location is not active) == (operation in MOVES)
+    assert (run.item.active_location is not active) == moves(operation, state)
 
 
 @pytest.mark.parametrize(("state", "operation", "active"), list(starts()))

@@ -121,7 +121,14 @@ async def test_every_operation_is_foreseen_as_it_then_happens(tmp_path: Path) ->
             await agree(tmp_path, parts, world, operation)
             done.append(operation)
         await observe(world, "tokyo", ReplicationState.REPLICATING)
-        await agree(tmp_path, parts, world, Operation.UNPLANNED_FAILOVER, failover_direction=BACK)
+        for _ in range(2):
+            await agree(
+                tmp_path, parts, world, Operation.UNPLANNED_FAILOVER, failover_direction=BACK
+            )
+            if Operation.OVERRIDE_FENCE in done:
+                break
+            await agree(tmp_path, parts, world, Operation.OVERRIDE_FENCE, comments="needed")
+            done.append(Operation.OVERRIDE_FENCE)
         await agree(tmp_path, parts, world, Operation.REVERSE_REPLICATE, failover_direction=AWAY)
         await completed(world)
         await observe(world, "tokyo", ReplicationState.CRITICAL)

@@ -16,7 +16,7 @@ from service_hub.domain.planning import ItemPlan, JobIdentity, plan_item_job
 from service_hub.domain.plans import PlanGroup, PlannedAction, PlanRequest, plan_job
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
 from service_hub.domain.records import ProtectedItem, ReplicationPolicy
-from service_hub.domain.scenarios import SCENARIOS, ScriptSpec, plan_key
+from service_hub.domain.scenarios import OTHER_COPY_LOST, SCENARIOS, ScriptSpec, plan_key
 from tests.support.item_walk import NOW, UNPLANNED, item_in, provider
 from tests.support.job_plans import scenario_job
 from wire_contract.vocabulary import Side
@@ -48,6 +48,13 @@ COMMANDS: Final = {
     ),
     "reverse_keeping": (
         "POST …/replicationProtectedItems/web01/reProtect, what the source wrote is kept"
+    ),
+    "override_fence": "site-recovery authority override web01 --reason …",
+    "override_fence_committed": (
+        "site-recovery authority override web01 --reason …, after the commit"
+    ),
+    "override_fence with the other copy lost": (
+        "site-recovery authority override web01 --reason … --other-copy-lost"
     ),
     "pair_clouds": "PUT …/replicationProtectionContainerMappings/m",
     "unpair_clouds": "POST …/replicationProtectionContainerMappings/m/remove",
@@ -89,6 +96,11 @@ COMMANDS: Final = {
 
 STATES: Final = (ProtectionState.PROTECTED, *TRANSITIONS)
 """Where operations begin; of those with several beginnings, from the usual one."""
+
+OVERRIDDEN_FROM: Final = (
+    ProtectionState.UNPLANNED_FAILED_OVER,
+    ProtectionState.UNPLANNED_COMMITTED,
+)
 
 ARGUMENTS: Final[tuple[dict[str, JsonValue], ...]] = (
     {},
@@ -189,6 +201,12 @@ def _variants() -> Iterator[Beginning]:
     resting = _item(ProtectionState.PROTECTED)
     removal = _job(resting, Operation.DISABLE, {}, replica_deletion_required=True)
     yield Beginning("disable with its replica", removal, resting)
+    # Told from where it is of use; it may be repeated from where it leads.
+    moved, kept = (_item(state) for state in OVERRIDDEN_FROM)
+    yield Beginning("override_fence", _job(moved, Operation.OVERRIDE_FENCE, {}), moved)
+    yield Beginning("override_fence_committed", _job(kept, Operation.OVERRIDE_FENCE, {}), kept)
+    lost = _job(moved, Operation.OVERRIDE_FENCE, {OTHER_COPY_LOST: True})
+    yield Beginning("override_fence with the other copy lost", lost, moved)
     half = _item(ProtectionState.PLANNED_UNDO_FAILED)
     again = _job(half, Operation.PLANNED_FAILOVER, {})
     yield Beginning("planned_failover after a failed undo", again, half)

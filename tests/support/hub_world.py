@@ -82,6 +82,7 @@ __all__ = [
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT_SECONDS_MAX = 30
+HEARTBEAT = timedelta(seconds=60)
 SITES = ("tokyo", "osaka")
 
 
@@ -280,10 +281,20 @@ async def hub_world(
         requests = RequestLedger(reader=store, clock=clock)
         pairs = PairReader(reader=store, fabrics=fabrics)
         changes = PolicyChanges(
-            reader=store, runner=engine, clock=clock, requests=requests, pairs=pairs
+            reader=store,
+            runner=engine,
+            clock=clock,
+            requests=requests,
+            pairs=pairs,
+            heartbeat=HEARTBEAT,
         )
         policies = PolicyService(
-            reader=store, runner=engine, clock=clock, requests=requests, changes=changes
+            reader=store,
+            runner=engine,
+            clock=clock,
+            requests=requests,
+            changes=changes,
+            heartbeat=HEARTBEAT,
         )
         pairing = PairingService(
             reader=store,
@@ -325,7 +336,7 @@ async def hub_world(
             runner=engine,
             observers=completion,
             resigner=resigner or NoSignatures(),
-            heartbeat=timedelta(seconds=60),
+            heartbeat=HEARTBEAT,
             fabrics_seen=added,
         )
         vault, providers = await _furnish(store, committer, clock, sites)

@@ -34,7 +34,12 @@ from service_hub.domain.jobs import (
 )
 from service_hub.domain.planning import ItemPlan, JobIdentity, begin_on_item, plan_item_job
 from service_hub.domain.planning import reflect_on_item as reflect
-from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
+from service_hub.domain.protection import (
+    FAILED_OVER_STATES,
+    TRANSITIONS,
+    Operation,
+    ProtectionState,
+)
 from service_hub.domain.records import ProtectedItem, Provider, ReplicationPolicy
 from wire_contract.vocabulary import Side
 
@@ -50,6 +55,14 @@ UNPLANNED: Final = {
 AHEAD: Final = {Operation.PLANNED_FAILOVER, Operation.UNPLANNED_FAILOVER}
 MOVES: Final = AHEAD | {Operation.CANCEL_FAILOVER}
 EVENTS_MAX: Final = 300
+
+
+def moves(operation: Operation, state: ProtectionState) -> bool:
+    """Whether an operation that begins in this state leads the machine to its other end."""
+    if operation is Operation.OVERRIDE_FENCE:
+        return state in FAILED_OVER_STATES
+    return operation in MOVES
+
 
 Reflect = Callable[[ProtectedItem, Job], ProtectedItem]
 
@@ -151,7 +164,7 @@ def check_whole(before: ProtectedItem, operation: Operation, run: Run) -> None:
     assert TRANSITIONS.get(after.state), f"{fate}: {after.state} leads nowhere"
     assert after.authority is after.active_location, f"{fate}: another copy runs than may run"
     moved = after.active_location is not before.active_location
-    assert moved <= (operation in MOVES), f"{fate}: the machine moved"
+    assert moved <= moves(operation, before.state), f"{fate}: the machine moved"
     failed_over = {ProtectionState.PLANNED_FAILED_OVER, ProtectionState.UNPLANNED_FAILED_OVER}
     if operation is Operation.CANCEL_FAILOVER:
         assert moved == (after.state not in failed_over), f"{fate}: it is back and says otherwise"

@@ -48,9 +48,11 @@ def _check_authority(job: Job) -> None:
     if not raising:
         assert not job.authority_moved, "nothing moves the authority"
         return
-    (task,) = raising
-    begun = task.may_hold and task.state not in {TaskState.NOT_STARTED, TaskState.SKIPPED}
-    taking_back = any(step.task_id == task.task_id and step.attempt for step in job.undo)
+    unbegun = {TaskState.NOT_STARTED, TaskState.SKIPPED}
+    # Where several raise it, the first that begins does.
+    begun = any(task.may_hold and task.state not in unbegun for task in raising)
+    named = {task.task_id for task in raising}
+    taking_back = any(step.task_id in named and step.attempt for step in job.undo)
     assert job.authority_moved == (begun and not taking_back and not _given_back(job)), (
         "the authority is not where the machine is"
     )

@@ -28,9 +28,10 @@ from service_hub.domain.jobs import (
     TaskRun,
 )
 from service_hub.domain.protection import Operation
+from service_hub.domain.records import ReplicationPolicy
 from service_hub.domain.scenarios import TaskSpec
 from service_hub.injection_ports import InjectionRequest, Injector
-from service_hub.ports import Change
+from service_hub.ports import Change, Save
 from tests.support.hub_stories import (
     Answer,
     ask,
@@ -127,6 +128,26 @@ async def _points(world: HubWorld) -> None:
     await _done(world, await ask(world, Operation.UNPLANNED_FAILOVER, recovery_point="p1"))
     await _done(world, await ask(world, Operation.CHANGE_RECOVERY_POINT, recovery_point="p2"))
     await _done(world, await ask(world, Operation.CANCEL_FAILOVER))
+
+
+async def _overridden(world: HubWorld) -> None:
+    """The former source starts again by an operator's word: before a commit, and after one."""
+    await protected(world)
+    why = "the other site burns"
+    for committed in (False, True):
+        await _done(world, await ask(world, Operation.UNPLANNED_FAILOVER))
+        if committed:
+            await _done(world, await ask(world, Operation.COMMIT))
+        await _done(world, await ask(world, Operation.OVERRIDE_FENCE, comments=why))
+
+
+async def _self_fenced(world: HubWorld) -> None:
+    """An unplanned failover that waits until its source has stopped by itself."""
+    await protected(world)
+    (policy,) = await world.store.find(ReplicationPolicy, vault_id=world.vault.id)
+    changed = policy.record.model_copy(update={"self_fence_seconds": 180})
+    await world.committer.commit(Change(saves=(Save(changed, policy.version),)))
+    await _done(world, await ask(world, Operation.UNPLANNED_FAILOVER))
 
 
 async def _kept(world: HubWorld) -> None:
@@ -387,6 +408,8 @@ STORIES: Final[Mapping[str, Story]] = {
     "planned": _planned,
     "unplanned": _unplanned,
     "points": _points,
+    "overridden": _overridden,
+    "self_fenced": _self_fenced,
     "kept": _kept,
     "drilled": _drilled,
     "tested": _tested,

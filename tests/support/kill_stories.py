@@ -13,6 +13,7 @@ from datetime import timedelta
 from pydantic import JsonValue
 
 from service_hub.domain.injections import InjectionKind
+from service_hub.domain.item_life import TAKEN_BACK_LATER
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import (
     TRANSITIONS,
@@ -58,6 +59,7 @@ UNPLANNED_STATES = {
     ProtectionState.UNPLANNED_COMMITTED,
     ProtectionState.UNPLANNED_COMMIT_FAILED,
 }
+SELF_FENCE_SECONDS = 180
 QUICK_WATCH_SECONDS = 0.03
 WATCH_SECONDS = 2.0
 """How often agents look at their fabrics, in time that is played."""
@@ -212,6 +214,23 @@ async def _change_policy(world: KillWorld) -> None:
     await world.call(lambda hub: hub.policies.change(hub.vault, "p", settings, identity))
 
 
+async def _let_sources_stop(world: KillWorld) -> None:
+    """Have sources stop by themselves that hear from nobody."""
+    identity = world.identity()
+    settings = {"self_fence_seconds": SELF_FENCE_SECONDS}
+    await world.call(lambda hub: hub.policies.change(hub.vault, "p", settings, identity))
+
+
+async def _gone_past(world: KillWorld) -> None:
+    """Fail over without asking the source, which is told besides, and waited for."""
+    identity, operation = world.identity(), Operation.UNPLANNED_FAILOVER.value
+    await world.call(
+        lambda hub: hub.protection.request(
+            hub.vault, MACHINE, operation, {"source_operations_required": False}, identity
+        )
+    )
+
+
 async def _add_host(world: KillWorld) -> None:
     """Let a pair be one that was prepared before a host came, and its inventory come again."""
 
@@ -268,7 +287,11 @@ def rest_of(arc: Arc) -> tuple[ProtectionState, list[Operation]]:
 
 
 def _key(operation: Operation, state: ProtectionState) -> str:
-    return scenario_key(operation, unplanned=state in UNPLANNED_STATES)
+    return scenario_key(
+        operation,
+        unplanned=state in UNPLANNED_STATES,
+        committed=state not in TAKEN_BACK_LATER,
+    )
 
 
 def asking(operation: Operation, machine: str = MACHINE) -> Callable[[KillWorld], Awaitable[None]]:
@@ -296,6 +319,7 @@ def asking(operation: Operation, machine: str = MACHINE) -> Callable[[KillWorld]
                 "source_operations_required": True,
                 # Kills may have kept the source from sending what it had.
                 "source_changes": "Discard",
+                "comments": "the former source is needed",
             }
             return await hub.protection.request(
                 hub.vault, machine, operation.value, arguments, identity
@@ -551,6 +575,21 @@ AFTERWARDS = (
         frozenset({"update_policy"}),
         _change_policy,
         no_job_runs,
+    ),
+    Story(
+        "sources stop by themselves",
+        PROTECTED,
+        frozenset(),
+        _let_sources_stop,
+        no_job_runs,
+        is_ground=True,
+    ),
+    Story(
+        "unplanned_failover past a source that stops",
+        "sources stop by themselves",
+        frozenset({"unplanned_failover"}),
+        _gone_past,
+        rests_in(ProtectionState.UNPLANNED_FAILED_OVER),
     ),
     Story(
         "refused planned_failover",

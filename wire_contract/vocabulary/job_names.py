@@ -30,6 +30,7 @@ _RECOVERY_DONE = "Finalize protection on the recovery virtual machine"
 _REGISTER = "Register the Azure Site Recovery Provider"
 _REVERSE = JobRow("ReverseReplication", "Reverse replication", _ENTITY, _ASR, "recorded.md 7")
 _CANCEL = JobRow("CancelFailover", "Cancel failover", _ENTITY, _FAILOVER, "ours")
+_OVERRIDE = JobRow("OverrideFence", "Override a fence", _ENTITY, _FAILOVER, "ours")
 _CLEANUP = "Test failover cleanup"
 
 JOBS: Final[Mapping[str, JobRow]] = {
@@ -60,6 +61,8 @@ JOBS: Final[Mapping[str, JobRow]] = {
     "reverse_after_planned": _REVERSE,
     "reverse_after_unplanned": _REVERSE,
     "reverse_keeping": _REVERSE,
+    "override_fence": _OVERRIDE,
+    "override_fence_committed": _OVERRIDE,
     # Tests of failovers.
     "test_failover": JobRow("TestFailover", "Test failover", _ENTITY, _TEST, "recorded.md 2"),
     "test_failover_with_networks": JobRow(

@@ -138,6 +138,11 @@ TASKS: Final[Mapping[str, TaskRow]] = {
         "VmCancelFailoverOnSource", "Go on replicating from the source", "ours"
     ),
     "StartSourceTask": TaskRow("VmStartSource", "Start the virtual machine", "ours"),
+    "OverrideFencePreflightChecksTask": TaskRow(
+        "VmOverrideFencePrerequisitesCheck", "Prerequisites check for overriding a fence", "ours"
+    ),
+    "FenceOtherCopyTask": TaskRow("VmFenceOtherCopy", "Stop and fence the other copy", "ours"),
+    "LiftFenceTask": TaskRow("VmLiftFence", "Lift the fence of the former source", "ours"),
     # Tests of failovers.
     "TestFailoverPreflightChecksTask": TaskRow(
         "VmTfoPrerequisitesCheck", "Prerequisites check for test failover", "recorded.md 2"

@@ -23,6 +23,9 @@ from service_hub.domain.scenarios.failovers import (
     CHANGE_RECOVERY_POINT,
     COMMIT,
     FINAL_CHANGES_SECONDS_MAX,
+    OTHER_COPY_LOST,
+    OVERRIDE_FENCE,
+    OVERRIDE_FENCE_COMMITTED,
     PLANNED_FAILOVER,
     REVERSE_AFTER_PLANNED,
     REVERSE_AFTER_UNPLANNED,
@@ -112,6 +115,9 @@ __all__ = [
     "NO_CERTIFICATES",
     "NO_RETRY",
     "OFFLINE_SPECS",
+    "OTHER_COPY_LOST",
+    "OVERRIDE_FENCE",
+    "OVERRIDE_FENCE_COMMITTED",
     "PAIR_CLOUDS",
     "PLANNED_FAILOVER",
     "PLANS",
@@ -171,6 +177,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "reverse_after_planned": REVERSE_AFTER_PLANNED,
     "reverse_after_unplanned": REVERSE_AFTER_UNPLANNED,
     "reverse_keeping": REVERSE_KEEPING,
+    "override_fence": OVERRIDE_FENCE,
+    "override_fence_committed": OVERRIDE_FENCE_COMMITTED,
     "pair_clouds": PAIR_CLOUDS,
     "create_policy": CREATE_POLICY,
     "create_plan": CREATE_PLAN,
@@ -229,9 +237,16 @@ def plan_key(operation: Operation) -> str:
 
 
 def scenario_key(
-    operation: Operation, *, unplanned: bool, keeps: bool = False, networks: bool = False
+    operation: Operation,
+    *,
+    unplanned: bool,
+    keeps: bool = False,
+    networks: bool = False,
+    committed: bool = False,
 ) -> str:
     """Return the plan of an operation; some depend on the kind of failover before them."""
+    if operation is Operation.OVERRIDE_FENCE:
+        return "override_fence_committed" if committed else "override_fence"
     if networks and operation in _WITH_NETWORKS:
         return _WITH_NETWORKS[operation]
     if operation is Operation.REVERSE_REPLICATE and unplanned and keeps:

@@ -19,7 +19,7 @@ from service_hub.domain.scenarios.specs import (
     TaskSpec,
     update_states,
 )
-from wire_contract.vocabulary import Verb
+from wire_contract.vocabulary import Side, Verb
 from wire_contract.vocabulary.job_names import job_names
 from wire_contract.vocabulary.task_names import task_names
 
@@ -196,6 +196,45 @@ CANCEL_PLANNED_FAILOVER: Final = _cancel(
 CANCEL_UNPLANNED_FAILOVER: Final = _cancel(
     "cancel_unplanned_failover", ProtectionState.UNPLANNED_UNDO_FAILED
 )
+
+
+OTHER_COPY_LOST: Final = "other_copy_lost"
+"""Flag of an override: an operator has said that nothing of the other copy can run any more."""
+
+
+def _override(key: str, leaves: ProtectionState) -> Scenario:
+    """Return how a fence is overridden: PRIMARY is the other copy, RECOVERY the one to be started.
+
+    The authority moves with the new epoch under which the other copy is fenced, or is declared
+    lost. The copy that was fenced is started last: never beside one that can still be told.
+    """
+
+    def tells(task_id: str, sides: tuple[Side, ...], skipped_if: str | None = None) -> TaskSpec:
+        return TaskSpec(
+            *task_names(task_id),
+            sides,
+            Verb.CONFIRM_EPOCH,
+            # Whichever comes first raises it: the other copy may be one that nobody can tell.
+            raises_epoch=True,
+            no_way_back=True,
+            leaves=leaves,
+            leaves_once_begun=True,
+            skipped_if=skipped_if,
+        )
+
+    return Scenario(
+        *job_names(key),
+        (
+            TaskSpec(*task_names("OverrideFencePreflightChecksTask")),
+            tells("FenceOtherCopyTask", PRIMARY, OTHER_COPY_LOST),
+            tells("LiftFenceTask", RECOVERY),
+            TaskSpec(*task_names("StartSourceTask"), RECOVERY, Verb.START),
+        ),
+    )
+
+
+OVERRIDE_FENCE: Final = _override("override_fence", ProtectionState.UNPLANNED_UNDO_FAILED)
+OVERRIDE_FENCE_COMMITTED: Final = _override("override_fence_committed", ProtectionState.OVERRIDDEN)
 
 
 def _reverse(*, planned: bool, keeping: bool = False) -> tuple[TaskSpec, ...]:

@@ -16,7 +16,7 @@ from service_hub.ports import ItemFacts
 from tests.unit.arm.arm_estate import NOW
 from tests.unit.arm.conftest import Surface
 from tests.unit.arm.test_arm_item_health import item_facts, seen
-from wire_contract.vocabulary import ReplicationMode, Side
+from wire_contract.vocabulary import ReplicationMode, RunState, Side
 
 LONG_AGO = NOW - timedelta(days=400)
 
@@ -77,6 +77,29 @@ def test_a_source_that_may_still_run_is_warned_about_until_it_is_fenced() -> Non
     (fenced,) = split_brain_errors(replace(facts, primary_machine=late), NOW)
     assert fenced["errorCode"] == "90042"
     assert "holds 50 records" in fenced["errorMessage"]
+
+
+@pytest.mark.parametrize(
+    ("update", "codes"),
+    [
+        ({"run_state": RunState.RUNNING}, ["90118"]),
+        ({"run_state": RunState.PAUSED}, ["90118"]),
+        ({"run_state": RunState.OFF}, []),
+        ({"run_state": RunState.RUNNING, "fenced": True}, []),
+    ],
+)
+@pytest.mark.parametrize(
+    "state", [ProtectionState.UNPLANNED_UNDO_FAILED, ProtectionState.OVERRIDDEN]
+)
+def test_a_copy_that_lost_the_authority_is_warned_about_while_it_may_run(
+    state: ProtectionState, update: dict[str, Any], codes: list[str]
+) -> None:
+    facts = facts_with(state=state)
+    left = seen(facts.recovery_machine, mode=ReplicationMode.REPLICA)
+    left = left.model_copy(update={"machine": left.machine.model_copy(update=update)})
+    errors = split_brain_errors(replace(facts, recovery_machine=left), NOW)
+    assert [each["errorCode"] for each in errors] == codes
+    assert all("may still run" in each["errorMessage"] for each in errors)
 
 
 async def test_the_item_shows_both_healths(surface: Surface) -> None:

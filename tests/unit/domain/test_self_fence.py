@@ -5,7 +5,12 @@ from datetime import timedelta
 import pytest
 
 from service_hub.domain.jobs import Job, TaskRun, TaskState
-from service_hub.domain.policies import policy_problem, relationship_settings
+from service_hub.domain.policies import (
+    heartbeat_for,
+    policy_problem,
+    relationship_settings,
+    self_fence_problem,
+)
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ReplicationPolicy
 from service_hub.domain.self_fence import (
@@ -91,6 +96,33 @@ def test_a_policy_says_how_long(seconds: int, *, wrong: bool) -> None:
     problem = policy_problem(POLICY.model_copy(update={"self_fence_seconds": seconds}))
     assert (problem is not None) is wrong
     assert problem is None or problem.target == "selfFenceSeconds"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "heartbeat", "least"),
+    [(0, 60, None), (180, 60, None), (179, 60, 180), (1, 1, 3), (3, 1, None), (3, 1.1, 4)],
+)
+def test_a_time_that_would_stop_healthy_guests_is_refused(
+    seconds: int, heartbeat: float, least: int | None
+) -> None:
+    policy = POLICY.model_copy(update={"self_fence_seconds": seconds})
+    problem = self_fence_problem(policy, timedelta(seconds=heartbeat))
+    if least is None:
+        assert problem is None
+        return
+    assert problem is not None
+    assert problem.target == "selfFenceSeconds"
+    assert f"at least {least}: 3 heartbeats of {heartbeat:g} s" in problem.message
+    assert "heartbeat_seconds" in problem.message, "the remedy is said"
+
+
+def test_who_was_promised_a_time_is_heard_of_often_enough() -> None:
+    minute = timedelta(seconds=60)
+    off = POLICY.model_copy(update={"self_fence_seconds": 0})
+    assert heartbeat_for([], minute) == minute
+    assert heartbeat_for([off], 100 * minute) == 100 * minute
+    assert heartbeat_for([off, POLICY], minute) == timedelta(seconds=20)
+    assert heartbeat_for([POLICY], timedelta(seconds=5)) == timedelta(seconds=5)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ RECORDED = {
         "UnplannedFailover",
         "DisableProtection",
     },
+    ProtectionState.OVERRIDDEN: {"DisableProtection"},
 }
 
 

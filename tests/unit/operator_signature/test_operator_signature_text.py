@@ -189,7 +189,7 @@ def test_every_scenario_that_destroys_is_signed_and_its_signature_allows_its_ver
 
 def test_jobs_that_no_operation_begins_destroy_nothing() -> None:
     of_operations = {
-        scenario_key(each, unplanned=unplanned, keeps=keeps, networks=keeps)
+        scenario_key(each, unplanned=unplanned, keeps=keeps, networks=keeps, committed=keeps)
         for each in Operation
         for unplanned in (False, True)
         for keeps in (False, True)

@@ -1,0 +1,89 @@
+"""The hub's own route that lets a fenced copy start again (architecture, decision 4)."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from pydantic import JsonValue
+
+from service_hub.domain.access import Right
+from service_hub.domain.errors import InvalidRequestError
+from service_hub.domain.protection import Operation
+from service_hub.domain.scenarios import OTHER_COPY_LOST
+from service_hub.hub_api.server_routes import OperatorCall, ServersApi
+from service_hub.operator_door import GuardedRoute
+from service_hub.ports import ProtectionUseCases, RequestIdentity
+
+OVERRIDE: Final = "/hub/v1/vaults/{vault_id}/items/{item_id}/override-fence"
+
+REASON_CHARACTERS_MAX: Final = 1_000
+
+_LOST: Final = "otherCopyLost"
+_PROPERTIES: Final = frozenset({"reason", _LOST})
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideApi:
+    """What this route needs; `door` lets operators in and renders refusals."""
+
+    door: ServersApi
+    protection: ProtectionUseCases
+
+    async def override(self, call: OperatorCall) -> web.Response:
+        """Give the authority back to the former source: 202 with the job that does it.
+
+        A refusal that the state or a server is the cause of is a job that failed, as of any other
+        operation; a body without a reason is refused at once.
+        """
+        unknown = set(call.body) - _PROPERTIES
+        if unknown:
+            raise InvalidRequestError(f"The property '{min(unknown)}' is not known.", min(unknown))
+        lost = call.body.get(_LOST, False)
+        if not isinstance(lost, bool):
+            raise InvalidRequestError(f"The property '{_LOST}' must be true or false.", _LOST)
+        arguments: dict[str, JsonValue] = {"comments": _reason(call), OTHER_COPY_LOST: lost}
+        item_id = call.names["item_id"]
+        job = await self.protection.request(
+            call.vault, item_id, Operation.OVERRIDE_FENCE, arguments, self._identity(call, item_id)
+        )
+        told = {"itemId": job.item_id, "jobId": job.id, "state": job.state.value}
+        return web.Response(
+            status=HTTPStatus.ACCEPTED,
+            body=json.dumps(told).encode(),
+            content_type="application/json",
+            headers=_HEADERS,
+        )
+
+    def _identity(self, call: OperatorCall, item_id: str) -> RequestIdentity:
+        clock = self.door.clock
+        body = json.dumps(call.body, sort_keys=True).encode()
+        return RequestIdentity(
+            principal=call.principal,
+            client_request_id=call.request_id or clock.new_id(),
+            correlation_id=clock.new_id(),
+            method="POST",
+            path=OVERRIDE.format(vault_id=call.vault.id, item_id=item_id).lower(),
+            body_digest=hashlib.sha256(body).hexdigest(),
+            operator_signature=call.operator_signature,
+        )
+
+
+def override_routes(api: OverrideApi) -> list[GuardedRoute]:
+    """Return the whole surface; read this to know it."""
+    return [api.door.route("POST", OVERRIDE, api.override, Right.OPERATE)]
+
+
+def _reason(call: OperatorCall) -> str:
+    reason = call.body.get("reason")
+    fits = isinstance(reason, str) and reason.strip() and len(reason) <= REASON_CHARACTERS_MAX
+    if not fits or not str(reason).isprintable():
+        raise InvalidRequestError(
+            "The property 'reason' must say why, in a printable text of at most"
+            f" {REASON_CHARACTERS_MAX} characters.",
+            "reason",
+        )
+    return str(reason).strip()

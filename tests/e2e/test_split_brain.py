@@ -96,8 +96,10 @@ async def told_in(world: World, code: str) -> str:
 
     async def look() -> str | None:
         events = world.operator.recovery.replication_events.list(*world.operator.scope)
-        found = [each async for each in events if each.properties.event_code == code]
-        return str(found[0].properties.description) if found else None
+        async for each in events:
+            if each.properties is not None and each.properties.event_code == code:
+                return str(each.properties.description)
+        return None
 
     return await wait_for(f"an event {code}", look, SECONDS_MAX)
 

@@ -17,6 +17,7 @@ from service_hub.domain.item_life import TAKEN_BACK_LATER
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import (
     TRANSITIONS,
+    UNDO_FAILED_STATES,
     Arc,
     Operation,
     ProtectionState,
@@ -352,7 +353,8 @@ def item_stories() -> Iterator[Story]:
                 is_repeat=keys <= told,
             )
             told |= keys
-            if rest not in reached:
+            # What is not fully taken back has stories of its own (kill_undo).
+            if rest not in reached and rest not in UNDO_FAILED_STATES:
                 reached[rest] = name
                 waiting.append(rest)
 
@@ -575,6 +577,14 @@ AFTERWARDS = (
         frozenset({"update_policy"}),
         _change_policy,
         no_job_runs,
+    ),
+    Story(
+        "failed over after an override",
+        "OverrideFence of UnplannedFailoverCommitPendingStatesBegin",
+        frozenset({"planned_failover"}),
+        asking(Operation.PLANNED_FAILOVER),
+        rests_in(ProtectionState.PLANNED_FAILED_OVER),
+        is_repeat=True,
     ),
     Story(
         "sources stop by themselves",

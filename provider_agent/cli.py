@@ -1,6 +1,7 @@
 """The command line of provider-agent."""
 
 import asyncio
+import getpass
 import os
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from provider_agent.operator_signature_command import add_operator_signature
 from provider_agent.proxy import custom_proxy
 from provider_agent.register_command import Dialogue, RegisterOptions, run_registration
 from provider_agent.setup.command import SetupOptions, Surface, run_setup
+from provider_agent.start_without_hub import LocalWord, start_without_hub
 from provider_agent.unregister import run_unregistration
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
@@ -160,6 +162,26 @@ def unregister_command(
     async def main(_: asyncio.Event) -> None:
         asked = None if yes else ask
         await run_unregistration(settings, typer.echo, SystemClock(), ask=asked)
+
+    raise typer.Exit(run_program(main, require_uvloop=False))
+
+
+@application.command("start-without-hub")
+def start_without_hub_command(
+    config: Config,
+    machine: Annotated[str, typer.Option(help="The machine, by its id.")],
+    reason: Annotated[str, typer.Option(help="Why; the hub is told.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+) -> None:
+    """Let a protected machine start that waits for a hub which is away."""
+    settings = load_configuration(config, AgentSettings)
+    configure_logging(settings.log, PROGRAM)
+    word = LocalWord(machine, reason, getpass.getuser())
+
+    async def main(_: asyncio.Event) -> None:
+        asked = None if yes else ask
+        await start_without_hub(settings, word, typer.echo, SystemClock(), ask=asked)
 
     raise typer.Exit(run_program(main, require_uvloop=False))
 

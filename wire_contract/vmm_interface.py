@@ -278,6 +278,19 @@ class ReplicationView(WireModel):
     last_error: str | None = None
 
 
+class WithoutHub(WireModel):
+    """An operator at the site let a copy start while the hub was away: who, and why."""
+
+    by: str = Field(max_length=256)
+    reason: str = Field(min_length=1, max_length=1_000)
+
+
+class StartedWithoutHub(WithoutHub):
+    """The same as it was noted, at `at`."""
+
+    at: Moment
+
+
 class MachineView(WireModel):
     """A machine as its host sees it now; `hyperv_id` is the same on both ends, `machine_id` is not.
 
@@ -287,7 +300,7 @@ class MachineView(WireModel):
     or null.
     `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
     `recovery_points`: how many additional ones an administrator has set at the machine in VMM;
-    null: none set.
+    null: none set. `started_without_hub`: the newest time that somebody let it start on his own.
     """
 
     machine_id: Name
@@ -312,6 +325,7 @@ class MachineView(WireModel):
     processors: int = 1
     memory_megabytes: int = 1024
     recovery_points: int | None = None
+    started_without_hub: StartedWithoutHub | None = None
 
 
 class VmmView(WireModel):

@@ -12,6 +12,7 @@ from service_hub.domain.replication_events import (
     PROVIDER_RETURNED,
     SOURCE_RETURNED,
     SPLIT_BRAIN_FOUND,
+    STARTED_WITHOUT_HUB,
     EventHealth,
     EventPlace,
     ReplicationEvent,
@@ -36,6 +37,8 @@ def tells_something(before: MachineView | None, after: MachineView, at: datetime
         return False
     if after.fenced or replication.mode is ReplicationMode.PRIMARY:
         return True
+    if _started_alone(before, after):
+        return True
     return before is not None and _codes(before, at) != _codes(after, at)
 
 
@@ -47,6 +50,8 @@ def may_tell(
 ) -> bool:
     """Whether the view of one copy of this item may tell something: the other is read then."""
     if item.state in FAILED_OVER_UNPLANNED and item.authority is not side:
+        return True
+    if _started_alone(None if before is None else before.machine, after.machine):
         return True
     return before is not None and _codes(before.machine, before.observed_at) != _codes(
         after.machine, after.observed_at
@@ -70,6 +75,8 @@ def events_of_observation(
         events += _of_former_source(item, before, after, holder)
     if before is not None:
         events += _of_health(item, before, after)
+    if _started_alone(None if before is None else before.machine, after.machine):
+        events.append(_started_event(item, after))
     return [
         each.model_copy(
             update={
@@ -80,6 +87,33 @@ def events_of_observation(
         )
         for each in events
     ]
+
+
+def _started_alone(before: MachineView | None, after: MachineView) -> bool:
+    """Whether somebody at the site has let this copy start without the hub since it was seen."""
+    word = after.started_without_hub
+    return word is not None and (before is None or before.started_without_hub != word)
+
+
+def _started_event(item: ProtectedItem, after: MachineObservation) -> ReplicationEvent:
+    word = after.machine.started_without_hub
+    assert word is not None, "asked for such views alone"
+    words = (
+        f"'{item.friendly_name}' was started without the hub by {word.by} at"
+        f" {word.at:%Y-%m-%dT%H:%M:%SZ}, under epoch {after.machine.epoch}: {word.reason}"
+    )
+    action = "Look whether a copy ran at the other site meanwhile."
+    return ReplicationEvent(
+        id=event_id(STARTED_WITHOUT_HUB, after.id, word.at.isoformat()),
+        vault_id=item.vault_id,
+        code=STARTED_WITHOUT_HUB,
+        event_type="VmHealth",
+        severity="Warning",
+        description=words,
+        occurred_at=after.observed_at,
+        health=(EventHealth(code="90119", level="Warning", message=words, action=action),),
+        principal=word.by,
+    )
 
 
 def _of_former_source(

@@ -26,6 +26,7 @@ SOURCE_MAY_RUN: Final = "SRHSourceMayRun"
 SPLIT_BRAIN_FOUND: Final = "SRHSplitBrainFound"
 SOURCE_RETURNED: Final = "SRHSourceReturned"
 COPY_FENCED: Final = "SRHCopyFenced"
+STARTED_WITHOUT_HUB: Final = "SRHStartedWithoutHub"
 PROVIDER_LOST: Final = "SRHProviderLost"
 PROVIDER_RETURNED: Final = "SRHProviderReturned"
 

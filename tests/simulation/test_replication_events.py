@@ -17,6 +17,7 @@ from service_hub.domain.replication_events import (
     PROVIDER_RETURNED,
     SOURCE_MAY_RUN,
     SPLIT_BRAIN_FOUND,
+    STARTED_WITHOUT_HUB,
     ReplicationEvent,
 )
 from service_hub.services.replication_events import EventPruning, LostProviders
@@ -30,7 +31,12 @@ from wire_contract.reports import (
     ReportBatch,
     StreamPosition,
 )
-from wire_contract.vmm_interface import InventoryView, MachineView, ReplicationView
+from wire_contract.vmm_interface import (
+    InventoryView,
+    MachineView,
+    ReplicationView,
+    StartedWithoutHub,
+)
 from wire_contract.vocabulary import Health, ReplicationMode, ReplicationState, RunState
 
 LEASE = timedelta(minutes=5)
@@ -200,3 +206,18 @@ async def test_old_events_are_forgotten(world: HubWorld) -> None:
     world.clock.time += timedelta(days=91)
     assert await pruning.prune() == count > 0
     assert await told(world) == []
+
+
+async def test_who_was_started_without_the_hub_is_told_once(world: HubWorld) -> None:
+    item = await world.item()
+    word = StartedWithoutHub(by="anna", reason="the line is cut", at=world.clock.now())
+    alone = source(item.primary_machine_id, started_without_hub=word)
+    for view in (source(item.primary_machine_id), alone, alone):
+        world.clock.time += timedelta(seconds=1)
+        await observed(world, view)
+    (event,) = [each for each in await told(world) if each.code == STARTED_WITHOUT_HUB]
+    assert event.principal == "anna"
+    assert event.description.endswith("under epoch 1: the line is cut")
+    again = word.model_copy(update={"at": world.clock.now()})
+    await observed(world, alone.model_copy(update={"started_without_hub": again}))
+    assert (await codes(world)).count(STARTED_WITHOUT_HUB) == 2

@@ -11,6 +11,7 @@ from vmm_simulator.hyperv.schedule import Window
 from vmm_simulator.vmm.estate_records import AddressType
 from wire_contract.model import Moment, WireModel
 from wire_contract.reports import HostCertificate
+from wire_contract.vmm_interface import WithoutHub
 from wire_contract.vocabulary import Side
 
 HOSTS_MAX: Final = 256
@@ -309,7 +310,8 @@ class KeepCopy(WireModel):
 
 
 class ConfirmEpoch(WireModel):
-    """Whether this copy is the active one."""
+    """Whether this copy is the active one; `without_hub`: by whose word, where no hub says so."""
 
     authoritative: bool
     item: Identity
+    without_hub: WithoutHub | None = None

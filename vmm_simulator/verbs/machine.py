@@ -9,6 +9,7 @@ from vmm_simulator.verbs.arguments import ConfirmEpoch, NoArguments, ShutDown, U
 from vmm_simulator.verbs.call import Call, Result, refuse_present_fence
 from vmm_simulator.vmm.records import MachineRecord
 from vmm_simulator.vmm.transitions import position
+from wire_contract.vmm_interface import StartedWithoutHub
 from wire_contract.vocabulary import RunState
 
 log = structlog.get_logger(__name__)
@@ -121,7 +122,13 @@ async def confirm_epoch(call: Call[ConfirmEpoch]) -> Result:
 
 
 async def _confirm_active(call: Call[ConfirmEpoch]) -> Result:
-    machine = await call.change(lambda each: each.model_copy(update={"fenced": False}))
+    update: dict[str, object] = {"fenced": False}
+    word = call.arguments.without_hub
+    if word is not None:
+        noted = StartedWithoutHub(by=word.by, reason=word.reason, at=call.fabric.clock.now())
+        update["started_without_hub"] = noted
+        log.warning("confirmed_without_hub", machine_id=call.target, by=word.by, reason=word.reason)
+    machine = await call.change(lambda each: each.model_copy(update=update))
     call.fabric.confirmed.add(machine.machine_id)
     call.reached("confirmed")
     startable = start_blocked_by(call.fabric.claim(machine), call.command.epoch) is None

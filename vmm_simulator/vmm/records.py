@@ -25,6 +25,7 @@ from vmm_simulator.vmm.partner_clusters import PartnerCluster, brokers_of
 from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.replication_ports import PairPort
+from wire_contract.vmm_interface import StartedWithoutHub
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
 
 
@@ -224,6 +225,7 @@ class MachineRecord(Record):
     saved: bool = False
     migrating_to: str | None = None
     recovery_points: int | None = None
+    started_without_hub: StartedWithoutHub | None = None
 
     @property
     def mode(self) -> ReplicationMode:

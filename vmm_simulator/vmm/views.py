@@ -186,6 +186,7 @@ def machine_view(
         processors=machine.processors,
         memory_megabytes=machine.memory_megabytes,
         recovery_points=machine.recovery_points,
+        started_without_hub=machine.started_without_hub,
     )
 
 

@@ -2,6 +2,8 @@
 
 The job is the one that a real request would make, and `decide` is what really runs it: a preview
 cannot differ from the job by having a table of its own. Every task is taken to succeed.
+
+Over 400 lines because the tasks, the effects and the loss are told from one run in thought.
 """
 
 from collections import deque

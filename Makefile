@@ -10,21 +10,26 @@ DISK ?=
 PROCESS ?=
 SIGNAL ?= 9
 TESTS ?=
+PROTECT ?=
+SITE ?= all
+DOES ?=
+CARRIES ?=
 
 # $$PPID is this make: the lab ends with it, even when it is killed with -9.
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start test test-long test-az bench-channel bench-engine bench-replication bench-failover format lint \
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start lab-line test test-long test-az bench-channel bench-engine bench-replication bench-failover format lint \
 	set-up set-up-test set-up-bench clean
 
 help:
 	@echo 'make lab          build two sites on loopback, fail over, fail back, lose a site, report'
 	@echo '                  ESTATE=file.yaml another estate   DISK=/path/image also protect this raw image'
-	@echo 'make lab-up       start the same estate and leave it running (ESTATE=, DISK=)'
+	@echo 'make lab-up       start the same estate and leave it running (ESTATE=, DISK=; PROTECT=1: its machines protected)'
 	@echo 'make lab-status   what runs, with process ids and logs'
 	@echo 'make lab-kill     PROCESS=hub|SITE/agent|SITE/vmm SIGNAL=9'
 	@echo 'make lab-start    PROCESS=hub|SITE/agent|SITE/vmm'
+	@echo 'make lab-line     SITE=tokyo|all DOES=cut|heal  a site and its hub; CARRIES=https|mqtt: that alone'
 	@echo 'make lab-down     stop the estate'
 	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
 	@echo 'make test-long    the longer proofs: the whole kill matrix, many seeds, the lab again and again (hours)'
@@ -49,7 +54,7 @@ lab: set-up
 	@exec $(LAB) run --ends-with $$PPID $(STORY_ARGUMENTS)
 
 lab-up: set-up
-	@exec $(LAB) up $(STORY_ARGUMENTS)
+	@exec $(LAB) up $(STORY_ARGUMENTS) $(if $(PROTECT),--protect)
 
 lab-status: set-up
 	@exec $(LAB) status
@@ -62,6 +67,9 @@ lab-kill: set-up
 
 lab-start: set-up
 	@exec $(LAB) start "$(PROCESS)"
+
+lab-line: set-up
+	@exec $(LAB) line "$(SITE)" "$(DOES)" $(if $(CARRIES),--carries "$(CARRIES)")
 
 test: set-up-test
 	@exec .venv/bin/python tests/suites.py $(TESTS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from lab.site_files import (
     SitePorts,
     agent_configuration,
     hub_configuration,
+    relay_configuration,
     simulator_configuration,
     write_configuration,
     write_hosts,
@@ -52,7 +54,8 @@ TOKEN_HOURS: Final = 48
 TOKEN_BYTES_MAX: Final = 65_536
 RESOURCE_GROUP: Final = "site-recovery-lab"
 PORTS_OF_HUB: Final = 3
-PORTS_OF_SITE: Final = 2
+RELAY: Final = "relay"
+PORTS_OF_SITE: Final = 3
 
 
 @dataclass(slots=True)
@@ -95,6 +98,8 @@ class EstateBuilder:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.launcher.wait_ready(keeper))
             group.create_task(self._start_hub())
+            if self.estate.lines == "relayed":
+                group.create_task(self.launcher.wait_ready(self._start_relay()))
             making = group.create_task(make_disks(self.estate, self.layout, self.own_image))
         self.disks = making.result()
         for name, plan in self.plans.items():
@@ -204,6 +209,7 @@ class EstateBuilder:
     def _plan(self) -> None:
         sites = self.estate.sites
         address = self.network.hub_address
+        relayed = self.estate.lines == "relayed"
         ports = free_ports(address, PORTS_OF_HUB + PORTS_OF_SITE * len(sites))
         self.ports = HubPorts(*ports[:PORTS_OF_HUB])
         for number, site in enumerate(sites):
@@ -213,7 +219,9 @@ class EstateBuilder:
                 site=site,
                 folder=self.layout.site(site.name),
                 address=address,
-                ports=SitePorts(ports[first], ports[first + 1]),
+                ports=SitePorts(
+                    ports[first], ports[first + 1], ports[first + 2] if relayed else None
+                ),
                 disk_images={},
                 extra_disks={},
             )
@@ -244,6 +252,20 @@ class EstateBuilder:
     def _start_keeper(self) -> ProcessRecord:
         self.layout.ledger.mkdir(parents=True, exist_ok=True)
         return self._start(keeper_plan(self.layout, self.network.descriptor))
+
+    def _start_relay(self) -> ProcessRecord:
+        config = self.layout.relay / "relay.yaml"
+        plans = self.plans.values()
+        content = relay_configuration(self.layout, self.network.hub_address, self.ports, plans)
+        write_configuration(config, content)
+        return self._start(
+            ProcessPlan(
+                name=RELAY,
+                command=(sys.executable, "-m", "lab.relay", "--config", str(config)),
+                config=config,
+                ready_file=self.layout.relay / "ready.json",
+            )
+        )
 
     async def _start_hub(self) -> None:
         hub, config = program("service-hub"), str(self.hub_config)

@@ -19,6 +19,8 @@ from lab.commands import (
 )
 from lab.estate import load_estate
 from lab.layout import Layout
+from lab.line_control import change_line
+from lab.line_orders import Carried, LineDoes, LineOrder
 from lab.process_table import process_facts
 from service_shell.configuration import LogSettings
 from service_shell.errors import ProgramError
@@ -46,7 +48,7 @@ EstateOption = Annotated[Path, typer.Option("--estate", help="The estate file.")
 DiskOption = Annotated[
     Path | None, typer.Option("--disk", help="A raw image of your own to protect a copy of.")
 ]
-ProcessArgument = Annotated[str, typer.Argument(help="hub, SITE/agent or SITE/vmm.")]
+ProcessArgument = Annotated[str, typer.Argument(help="hub, relay, SITE/agent or SITE/vmm.")]
 
 
 def main() -> None:
@@ -83,12 +85,18 @@ def run_command(
 
 @application.command("up")
 def up_command(
-    estate: EstateOption = DEFAULT_ESTATE, disk: DiskOption = None, lab: FolderOption = LAB_FOLDER
+    *,
+    estate: EstateOption = DEFAULT_ESTATE,
+    disk: DiskOption = None,
+    protect: Annotated[
+        bool, typer.Option("--protect", help="Protect the machines of the first pairing too.")
+    ] = False,
+    lab: FolderOption = LAB_FOLDER,
 ) -> None:
     """Build the estate and leave it running once every provider is connected."""
     from lab.story_commands import raise_estate  # noqa: PLC0415 -- as in `run`
 
-    _run(lab, raise_estate(Layout.at(lab), estate.absolute(), disk))
+    _run(lab, raise_estate(Layout.at(lab), estate.absolute(), disk, protects=protect))
 
 
 @application.command("down")
@@ -125,6 +133,21 @@ def kill_command(
 def start_command(process: ProcessArgument, lab: FolderOption = LAB_FOLDER) -> None:
     """Start one process again."""
     _run(lab, start_process(Layout.at(lab), process))
+
+
+@application.command("line")
+def line_command(
+    site: Annotated[str, typer.Argument(help="Name of a site of the estate, or all.")],
+    does: Annotated[LineDoes, typer.Argument(help="cut or heal.")],
+    carries: Annotated[
+        list[Carried] | None,
+        typer.Option("--carries", help="https or mqtt alone; both without it."),
+    ] = None,
+    lab: FolderOption = LAB_FOLDER,
+) -> None:
+    """Cut a site off from its hub, or heal its line; an estate with `lines: relayed` can."""
+    order = LineOrder(site=site, does=does, carries=frozenset(carries or Carried))
+    _run(lab, change_line(Layout.at(lab), order))
 
 
 @estates.command("check")

@@ -280,12 +280,14 @@ class Estate(Settings):
     """A whole estate: one hub, its sites, and what the story protects.
 
     `guests`: whether each guest is a process, or a task of its simulator (more than 50 machines).
+    `lines`: whether sites reach the hub directly, or through a relay that can be cut.
     """
 
     name: SiteName
     region: str = Field(default="japaneast", pattern=r"^[a-z0-9]+$")
     replication_interval_seconds: int = Field(default=30, ge=1, le=900)
     guests: Literal["process", "task"] = "process"
+    lines: Literal["direct", "relayed"] = "direct"
     sites: tuple[Site, ...] = Field(min_length=1, max_length=SITES_MAX)
     pairings: tuple[Pairing, ...] = ()
 

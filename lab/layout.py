@@ -75,6 +75,11 @@ class Layout:
         """The ledger's folder: outside all sites."""
         return self.root / "ledger"
 
+    @property
+    def relay(self) -> Path:
+        """The relay's folder: its configuration, control socket, and what is cut."""
+        return self.root / "relay"
+
     def site(self, name: str) -> Path:
         """Return the folder of one site."""
         return self.root / "sites" / name

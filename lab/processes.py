@@ -166,15 +166,20 @@ class Launcher:
         return False
 
 
-async def run_to_end(layout: Layout, command: Sequence[str], seconds: float) -> str:
-    """Run one short program and return its output; a failure shows what it said."""
+async def run_to_end(
+    layout: Layout, command: Sequence[str], seconds: float, more: Mapping[str, str] | None = None
+) -> str:
+    """Run one short program and return its output; a failure shows what it said.
+
+    `more`: variables of its environment beyond ours.
+    """
     arguments = [sys.executable, "-I", "-S", bound_process.__file__, str(os.getpid()), *command]
     child = await asyncio.create_subprocess_exec(
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env=environment(layout),
+        env=environment(layout) | dict(more or {}),
     )
     try:
         async with asyncio.timeout(seconds):

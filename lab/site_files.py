@@ -11,6 +11,7 @@ import yaml
 
 from lab.estate import Estate, Machine, Network, Site, Store, Subnet
 from lab.layout import Layout
+from lab.line_orders import Carried
 from service_shell.atomic_files import write_atomically
 from service_shell.secret_files import write_secret
 
@@ -26,6 +27,8 @@ class SitePorts:
 
     vmm_interface: int
     management: int
+    line: int | None = None
+    """Where the relay listens for the site; None: its way to the hub is direct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,13 @@ def _vmm_cluster(site: Site) -> dict[str, Any] | None:
 
 def agent_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:
     """Return the configuration of one site's provider agent."""
+    way: dict[str, Any] = {"proxy": {"mode": "none"}}
+    if plan.ports.line is not None:
+        way = {
+            "proxy": {"mode": "custom", "address": plan.address, "port": plan.ports.line},
+            # Else events would come over the HTTPS port where MQTT alone is cut.
+            "mqtt": {"transport": "tls"},
+        }
     return {
         "data_directory": str(plan.folder / "agent"),
         "ready_file": str(plan.folder / "agent.ready"),
@@ -142,8 +152,23 @@ def agent_configuration(plan: SitePlan, layout: Layout) -> dict[str, Any]:
             "ca_file": str(layout.ca_bundle),
             "token_file": str(plan.token_file("vmm")),
         },
-        "proxy": {"mode": "none"},
+        **way,
         "watch_seconds": WATCH_SECONDS,
+    }
+
+
+def relay_configuration(
+    layout: Layout, address: str, ports: HubPorts, plans: Iterable[SitePlan]
+) -> dict[str, Any]:
+    """Return the configuration of the relay in front of the hub."""
+    return {
+        "host": address,
+        "sites": {plan.site.name: plan.ports.line for plan in plans},
+        "hub": {Carried.HTTPS.value: ports.provider, Carried.MQTT.value: ports.mqtt},
+        "control_socket": str(layout.relay / "control"),
+        "cuts_file": str(layout.relay / "cuts.json"),
+        "ready_file": str(layout.relay / "ready.json"),
+        "log": {"file": str(layout.log("relay"))},
     }
 
 

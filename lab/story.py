@@ -1,10 +1,11 @@
-"""The guided story: eleven steps from an empty vault to a site that was lost and came back."""
+"""The guided story: twelve steps from an empty vault to a site that was lost and came back."""
 
 import asyncio
 import contextlib
 import platform
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Final
 
@@ -16,6 +17,7 @@ from lab.operator_file import OperatorFile
 from lab.report import OperationName, Report, build_report
 from lab.situation import Situation
 from lab.story_disaster import fail_over_all, lose_site, site_comes_back
+from lab.story_drill import drill
 from lab.story_failover import planned, rehearse
 from lab.story_protection import make_policy, pair, protect, watch_deltas
 from service_shell.atomic_files import write_atomically
@@ -44,11 +46,11 @@ async def open_estate(builder: EstateBuilder) -> OperatorFile:
         return await builder.write_operator_file(providers)
 
 
-async def tell_story(builder: EstateBuilder, file: OperatorFile) -> Report:
-    """Steps 3 to 11; the report is written and returned, whatever it says."""
+@contextlib.asynccontextmanager
+async def opened_situation(builder: EstateBuilder, file: OperatorFile) -> AsyncIterator[Situation]:
+    """Open what steps work with, on the first pairing; ProgramError where there is none."""
     if not builder.estate.pairings:
         raise ProgramError("the story needs a pairing of two clouds; add `pairings` to the estate")
-    seconds: dict[str, float] = {}
     async with contextlib.AsyncExitStack() as stack:
         operator = await stack.enter_async_context(builder.operator())
         management = {
@@ -57,7 +59,19 @@ async def tell_story(builder: EstateBuilder, file: OperatorFile) -> Report:
             )
             for name, site in file.sites.items()
         }
-        situation = Situation(builder, operator, file, builder.estate.pairings[0], management)
+        yield Situation(builder, operator, file, builder.estate.pairings[0], management)
+
+
+async def protect_estate(builder: EstateBuilder, file: OperatorFile) -> None:
+    """Steps 3 to 5: the machines of the first pairing are protected."""
+    async with opened_situation(builder, file) as situation:
+        await _protected(situation)
+
+
+async def tell_story(builder: EstateBuilder, file: OperatorFile) -> Report:
+    """Steps 3 to 12; the report is written and returned, whatever it says."""
+    seconds: dict[str, float] = {}
+    async with opened_situation(builder, file) as situation:
         try:
             await _steps(situation, seconds)
         except Exception as error:
@@ -65,20 +79,25 @@ async def tell_story(builder: EstateBuilder, file: OperatorFile) -> Report:
             cause = str(known) if known is not None else f"{type(error).__name__}: {error}"
             await _write_report(situation, seconds, cause)
             raise
-    builder.console.step(11, "The report")
+    builder.console.step(12, "The report")
     return await _write_report(situation, seconds)
 
 
-async def _steps(situation: Situation, seconds: dict[str, float]) -> None:
-    console, loop = situation.console, asyncio.get_running_loop()
-    first = situation.pairing.protect[0]
-    other = situation.pairing.protect[-1]
+async def _protected(situation: Situation) -> None:
+    console = situation.console
     console.step(3, "A replication policy")
     await make_policy(situation)
     console.step(4, f"{situation.pairing.primary} is paired with {situation.pairing.recovery}")
     await pair(situation)
     console.step(5, f"Protection of {', '.join(situation.pairing.protect)}")
     await protect(situation)
+
+
+async def _steps(situation: Situation, seconds: dict[str, float]) -> None:
+    console, loop = situation.console, asyncio.get_running_loop()
+    first = situation.pairing.protect[0]
+    other = situation.pairing.protect[-1]
+    await _protected(situation)
     console.step(6, "Changes flow")
     await watch_deltas(situation)
     console.step(7, f"Test failover of {other}, without a network")
@@ -88,7 +107,9 @@ async def _steps(situation: Situation, seconds: dict[str, float]) -> None:
     seconds["seconds_to_first_failover"] = loop.time() - situation.builder.started_at
     console.step(9, f"Failback of {first}, and replication onward")
     await planned(situation, first, Direction.RECOVERY_TO_PRIMARY)
-    console.step(10, f"Disaster: {situation.primary_site} is lost")
+    console.step(10, f"Drill with {other}: the broker is away")
+    await drill(situation, other)
+    console.step(11, f"Disaster: {situation.primary_site} is lost")
     lost_at = await lose_site(situation)
     await fail_over_all(situation, lost_at)
     console.say(f"{situation.primary_site} comes back")

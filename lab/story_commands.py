@@ -13,7 +13,7 @@ from lab.estate import load_estate
 from lab.estate_record import EstateRecord, save_record
 from lab.layout import Layout
 from lab.processes import Launcher, exclusive
-from lab.story import open_estate, tell_story
+from lab.story import open_estate, protect_estate, tell_story
 from lab.teardown import clear_for_new, end_estate, remove_disks
 from service_shell.clock import SystemClock
 
@@ -35,11 +35,18 @@ async def run_story(layout: Layout, estate_file: Path, own_image: Path | None) -
     return report.green
 
 
-async def raise_estate(layout: Layout, estate_file: Path, own_image: Path | None) -> None:
-    """Build the estate and leave it running; on failure nothing is left."""
+async def raise_estate(
+    layout: Layout, estate_file: Path, own_image: Path | None, *, protects: bool = False
+) -> None:
+    """Build the estate and leave it running; on failure nothing is left.
+
+    `protects`: with the machines of its first pairing protected.
+    """
     async with _building(layout, estate_file, own_image, "up") as builder:
         try:
-            await open_estate(builder)
+            file = await open_estate(builder)
+            if protects:
+                await protect_estate(builder, file)
         except BaseException:
             _show_ended(builder)
             await end_estate(layout, builder.launcher, builder.record)

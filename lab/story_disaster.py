@@ -1,4 +1,4 @@
-"""Step 10: a whole site is lost, all its machines come up at the other, and it comes back."""
+"""Step 11: a whole site is lost, all its machines come up at the other, and it comes back."""
 
 import asyncio
 from datetime import datetime

@@ -12,7 +12,7 @@ async def end_estate(layout: Layout, launcher: Launcher, record: EstateRecord | 
     """End all processes of the lab and return how many there were; none is left afterwards."""
     living = [each for each in (record.processes if record else {}).values() if each.alive]
     # Agents first, so that they say farewell; the keeper last, so that the network stays ours.
-    order = ("agent", "vmm", "hub", "keeper")
+    order = ("agent", "vmm", "hub", "relay", "keeper")
     for part in order:
         await launcher.end([each for each in living if each.name.rpartition("/")[2] == part])
     await launcher.end_leftovers()

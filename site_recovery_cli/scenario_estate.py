@@ -11,6 +11,7 @@ from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, explained
 from site_recovery_cli.job_progress import read_job
 from site_recovery_cli.job_report import properties_of
+from site_recovery_cli.job_tree import tree
 from site_recovery_cli.scenario_files import Inject, Target
 
 
@@ -38,7 +39,7 @@ class HubEstate:
         return str(told["jobId"])
 
     async def item(self, name: str) -> Mapping[str, Any]:
-        """Return state, active, health and allows (a list) of a protected machine."""
+        """Return state, active, health, allows and reasons (lists) of a protected machine."""
         found = await self._named("item", name)
         properties = found.properties or models.ReplicationProtectedItemProperties()
         return {
@@ -46,19 +47,24 @@ class HubEstate:
             "active": properties.active_location,
             "health": properties.replication_health,
             "allows": list(properties.allowed_operations or []),
+            "reasons": [str(each.error_code) for each in properties.health_errors or []],
         }
 
     async def job(self, job_id: str) -> Mapping[str, Any]:
-        """Return state, failed (names of tasks) and codes of a job."""
+        """Return state, failed and doing (names of tasks, in both spellings), codes of a job."""
         job = await read_job(self.connection, self.connection.scope(self.vault), job_id)
         properties = properties_of(job)
-        failed = [task.name for task in properties.tasks or [] if task.state == "Failed"]
-        codes = [
-            str(each.service_error_details.code)
-            for each in properties.errors or []
-            if each.service_error_details is not None
-        ]
-        return {"state": properties.state, "failed": failed, "codes": codes}
+        codes = []
+        for each in properties.errors or []:
+            service, provider = each.service_error_details, each.provider_error_details
+            codes += [str(service.code)] if service is not None else []
+            codes += [str(provider.error_code)] if provider is not None else []
+        return {
+            "state": properties.state,
+            "failed": _tasks(properties, "Failed"),
+            "doing": _tasks(properties, "InProgress"),
+            "codes": codes,
+        }
 
     async def connected(self, server: str) -> bool:
         """Return whether a server's provider is connected."""
@@ -95,6 +101,13 @@ class HubEstate:
                 ExitCode.USAGE if found else ExitCode.NOT_FOUND,
             )
         return found[0]
+
+
+def _tasks(properties: models.JobProperties, state: str) -> list[str]:
+    """Return the tasks in this state, those of groups too, each by name and as people read it."""
+    found = [line.task for line in tree(properties.tasks) if line.task.state == state]
+    names = (name for task in found for name in (task.name, task.friendly_name) if name)
+    return list(dict.fromkeys(names))
 
 
 def _names(resource: Any) -> set[str]:

@@ -78,6 +78,7 @@ class Item(_Part):
     health: Name | None = None
     allows: tuple[Name, ...] = ()
     refuses: tuple[Name, ...] = ()
+    reasons: tuple[Name, ...] = Field(default=(), description="Codes among its health errors.")
 
 
 class Ended(_Part):
@@ -89,6 +90,13 @@ class Ended(_Part):
     code: Name | None = Field(default=None, description="A code among its errors.")
 
 
+class Begun(_Part):
+    """The job of an earlier step is at this task now."""
+
+    job: Name
+    doing: Name = Field(description="The task that is in progress, by name or as people read it.")
+
+
 class Server(_Part):
     """Whether a server's provider is connected."""
 
@@ -96,7 +104,7 @@ class Server(_Part):
     connected: bool
 
 
-Condition = Item | Ended | Server
+Condition = Item | Begun | Ended | Server
 
 
 class Process(_Part):
@@ -106,8 +114,19 @@ class Process(_Part):
     does: Literal["kill", "stop", "continue", "start"]
 
 
+class Line(_Part):
+    """What is done to the line between a site of a laboratory and its hub; needs `--laboratory`.
+
+    Without `carries` all of it: HTTPS and MQTT.
+    """
+
+    site: Name = Field(description="The site's name in the estate file, or all.")
+    does: Literal["cut", "heal"]
+    carries: Literal["https", "mqtt"] | None = None
+
+
 class Step(_Part):
-    """One step: it injects, waits, expects, or does something to a process of a laboratory.
+    """One step: it injects, waits, expects, or does something to a part of a laboratory.
 
     `always`: also when something before it failed, to leave behind what was found.
     """
@@ -118,14 +137,15 @@ class Step(_Part):
     wait: Seconds | None = Field(default=None, description="Seconds that just go by.")
     expect: Condition | None = None
     process: Process | None = None
+    line: Line | None = None
     seconds: Seconds = Field(default=300, description="The longest that wait_for takes.")
     always: bool = False
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> Self:
-        things = (self.inject, self.wait_for, self.wait, self.expect, self.process)
+        things = (self.inject, self.wait_for, self.wait, self.expect, self.process, self.line)
         if sum(each is not None for each in things) != 1:
-            raise ValueError("give one of inject, wait_for, wait, expect and process")
+            raise ValueError("give one of inject, wait_for, wait, expect, process and line")
         return self
 
 
@@ -144,7 +164,7 @@ class Scenario(_Part):
             if step.name in seen:
                 raise ValueError(f"two steps are named '{step.name}'")
             condition = step.wait_for or step.expect
-            if isinstance(condition, Ended) and condition.job not in seen:
+            if isinstance(condition, Ended | Begun) and condition.job not in seen:
                 raise ValueError(f"'{step.name}' asks for the job of no earlier step")
             seen.add(step.name)
         return self

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from typing import Any, Final, Protocol
 
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
+from site_recovery_cli.job_report import FINISHED
 from site_recovery_cli.scenario_files import (
+    Begun,
     Condition,
     Ended,
     Inject,
     Item,
+    Line,
     Process,
     Scenario,
     Server,
@@ -33,10 +37,10 @@ class Estate(Protocol):
         """Inject an event; the id of its job."""
 
     async def item(self, name: str) -> Mapping[str, Any]:
-        """Return state, active, health and allows (a list) of a protected machine."""
+        """Return state, active, health, allows and reasons (lists) of a protected machine."""
 
     async def job(self, job_id: str) -> Mapping[str, Any]:
-        """Return state, failed (names of tasks) and codes of a job."""
+        """Return state, failed and doing (names of tasks), and codes of a job."""
 
     async def connected(self, server: str) -> bool:
         """Return whether a server's provider is connected."""
@@ -62,6 +66,8 @@ class ScenarioRun:
     tell: Callable[[StepOutcome], None] = lambda _outcome: None
     clock: Callable[[], float] = time.monotonic
     jobs: dict[str, str] = field(default_factory=dict)
+    _over: bool = False
+    """Whether the job that was looked at last has ended."""
 
     async def run(self, scenario: Scenario) -> list[StepOutcome]:
         """Return the outcome of every step; after a failure only those that are done always."""
@@ -94,12 +100,15 @@ class ScenarioRun:
             return None, ""
         if step.process is not None:
             return await self._process(step.process), ""
+        if step.line is not None:
+            return await self._line(step.line), ""
         if step.expect is not None:
             return await self._against(step.expect), ""
         assert step.wait_for is not None, "the model lets nothing else through"
         return await self._awaited(step.wait_for, step.seconds), ""
 
     async def _awaited(self, condition: Condition, seconds: float) -> str | None:
+        self._over = False
         until, against = self.clock() + seconds, "it was not looked at"
         while self.clock() < until:
             try:
@@ -112,6 +121,9 @@ class ScenarioRun:
             if found is None:
                 return None
             against = found
+            if isinstance(condition, Ended) and self._over:
+                # A job that has ended otherwise will not end again.
+                return found
             await asyncio.sleep(POLL_SECONDS)
         return f"not within {seconds:g} s: {against}"
 
@@ -122,13 +134,26 @@ class ScenarioRun:
             return _differs("connected", condition.connected, seen)
         if isinstance(condition, Ended):
             return await self._against_job(condition)
+        if isinstance(condition, Begun):
+            return await self._against_task(condition)
         return await self._against_item(condition)
+
+    async def _against_task(self, wanted: Begun) -> str | None:
+        job_id = self.jobs.get(wanted.job)
+        if job_id is None:
+            return f"the step '{wanted.job}' began no job"
+        job = await self.estate.job(job_id)
+        if wanted.doing in job["doing"]:
+            return None
+        at = _words(job["doing"])
+        return f"the job {job_id} ({job['state']}) is not at {wanted.doing}, but {at}"
 
     async def _against_job(self, wanted: Ended) -> str | None:
         job_id = self.jobs.get(wanted.job)
         if job_id is None:
             return f"the step '{wanted.job}' began no job"
         job = await self.estate.job(job_id)
+        self._over = job["state"] in FINISHED
         against = _differs(f"the job {job_id}", wanted.state, job["state"])
         if against is None and wanted.task is not None and wanted.task not in job["failed"]:
             against = f"the task {wanted.task} has not failed, but {_words(job['failed'])}"
@@ -148,16 +173,36 @@ class ScenarioRun:
             return f"{_words(sorted(set(wanted.allows) - allowed))} is not allowed"
         if set(wanted.refuses) & allowed:
             return f"{_words(sorted(set(wanted.refuses) & allowed))} is allowed"
+        missing = set(wanted.reasons) - set(item["reasons"])
+        if missing:
+            told = _words(item["reasons"])
+            return f"the health error {_words(sorted(missing))} is not there, but {told}"
         return None
 
     async def _process(self, process: Process) -> str | None:
-        if self.laboratory is None:
-            return "a process can be reached in a laboratory alone: name it with --laboratory"
         signals = {"kill": "9", "stop": "19", "continue": "18"}
         words = ["start", process.name]
         if process.does in signals:
             words = ["kill", process.name, "--signal", signals[process.does]]
-        return await _run(["site-recovery-lab", *words, "--lab", str(self.laboratory)])
+        return await self._in_laboratory(words)
+
+    async def _line(self, line: Line) -> str | None:
+        words = ["line", line.site, line.does]
+        if line.carries is not None:
+            words += ["--carries", line.carries]
+        return await self._in_laboratory(words)
+
+    async def _in_laboratory(self, words: Sequence[str]) -> str | None:
+        """Give a command of the laboratory's; why it failed, or None."""
+        if self.laboratory is None:
+            return (
+                "processes and lines can be reached in a laboratory alone: name it with"
+                " --laboratory"
+            )
+        # Beside this program: a command line that was called by its path finds its sibling.
+        beside = Path(sys.executable).with_name("site-recovery-lab")
+        program = str(beside) if beside.exists() else beside.name
+        return await _run([program, *words, "--lab", str(self.laboratory)])
 
 
 async def _run(words: Sequence[str]) -> str | None:

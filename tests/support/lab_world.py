@@ -82,13 +82,13 @@ def lab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def raised_estate(place: Path) -> Iterator[Path]:
+def raised_estate(place: Path, content: str = ESTATE, *words: str) -> Iterator[Path]:
     """Raise the estate below a folder; give the lab's folder; take everything down again."""
     estate = place / "estate.yaml"
-    estate.write_text(ESTATE)
+    estate.write_text(content)
     path = place / ".lab"
     try:
-        done = lab(path, "up", "--estate", str(estate))
+        done = lab(path, "up", "--estate", str(estate), *words)
         assert done.returncode == 0, done.stdout + done.stderr
         yield path
     finally:
@@ -148,7 +148,8 @@ async def opened_world(folder: Path) -> AsyncIterator[World]:
         places = {
             name: Place.of(operator, site.fabric, site.cloud) for name, site in file.sites.items()
         }
-        item = ItemOperations(operator, places["tokyo"], machines[0]["hyperv_id"], "web01")
+        (web01,) = (each["hyperv_id"] for each in machines if each["name"] == "web01")
+        item = ItemOperations(operator, places["tokyo"], web01, "web01")
         await protect_once(operator, places, item)
         yield World(folder, file, operator, sites, item)
 

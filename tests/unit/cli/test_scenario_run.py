@@ -35,16 +35,20 @@ class PlayedEstate:
             self.away -= 1
             raise CommandError("the hub does not answer", ExitCode.NOT_REACHABLE)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return {"state": state, "active": "Primary", "health": "Normal", "allows": ["Commit"]}
+        seen = {"state": state, "active": "Primary", "health": "Normal"}
+        return {**seen, "allows": ["Commit"], "reasons": ["90042"]}
 
     async def job(self, job_id: str) -> Mapping[str, Any]:
         """Return it as it was told."""
-        done = {"state": "Succeeded", "failed": [], "codes": []}
+        done = {"state": "Succeeded", "failed": [], "doing": [], "codes": []}
         return self.jobs.get(job_id, done)
 
     async def connected(self, server: str) -> bool:
         """Tokyo alone is."""
         return server == "tokyo"
+
+
+_FAILED = {"state": "Failed", "failed": ["A"], "doing": ["C"], "codes": ["1"]}
 
 
 def outcomes(
@@ -105,12 +109,14 @@ def test_after_a_failure_only_what_is_always_done_is_done(monkeypatch: pytest.Mo
         ("{job: go, state: Succeeded}", "is Failed, not Succeeded"),
         ("{job: go, state: Failed, task: B}", "the task B has not failed, but A"),
         ("{job: go, state: Failed, code: '2'}", "the error 2 is not there, but 1"),
+        ("{job: go, doing: A}", "(Failed) is not at A, but C"),
+        ("{item: web01, reasons: ['90042', '90041']}", "90041 is not there, but 90042"),
     ],
 )
 def test_an_expectation_that_does_not_hold_says_why(
     condition: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    estate = PlayedEstate(jobs={"job-1": {"state": "Failed", "failed": ["A"], "codes": ["1"]}})
+    estate = PlayedEstate(jobs={"job-1": _FAILED})
     steps = f"""
 - {{name: go, inject: {{kind: commit, target: {{item: web01}}}}}}
 - {{name: holds, expect: {condition}}}
@@ -118,6 +124,19 @@ def test_an_expectation_that_does_not_hold_says_why(
     *_, last = outcomes(estate, steps, monkeypatch)
     assert last.problem is not None
     assert says in last.problem
+
+
+def test_waiting_for_an_end_that_will_not_come_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = """
+- {name: go, inject: {kind: commit, target: {item: web01}}}
+- {name: over, wait_for: {job: go}, seconds: 300}
+"""
+    *_, outcome = outcomes(PlayedEstate(jobs={"job-1": _FAILED}), steps, monkeypatch)
+    assert outcome.problem is not None
+    assert "is Failed, not Succeeded" in outcome.problem
+    assert outcome.seconds == 0.0
 
 
 def test_waiting_for_what_does_not_exist_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +147,13 @@ def test_waiting_for_what_does_not_exist_ends_at_once(monkeypatch: pytest.Monkey
     assert outcome.seconds == 0.0
 
 
-def test_processes_are_reached_in_a_laboratory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = "- {name: k, process: {name: hub, does: kill}}"
+@pytest.mark.parametrize(
+    "does", ["process: {name: hub, does: kill}", "line: {site: all, does: cut}"]
+)
+def test_parts_of_a_laboratory_are_reached_there_alone(
+    does: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = f"- {{name: k, {does}}}"
     (outcome,) = outcomes(PlayedEstate(), steps, monkeypatch)
     assert outcome.problem is not None
     assert "--laboratory" in outcome.problem

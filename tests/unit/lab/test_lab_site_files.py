@@ -7,12 +7,14 @@ import yaml
 from lab.addresses import free_ports
 from lab.estate import Estate, load_estate
 from lab.layout import Layout
+from lab.relay import RelaySettings
 from lab.site_files import (
     HubPorts,
     SitePlan,
     SitePorts,
     agent_configuration,
     hub_configuration,
+    relay_configuration,
     simulator_configuration,
     write_configuration,
     write_tokens,
@@ -125,3 +127,24 @@ def test_every_address_of_the_hub_is_on_the_estates_network(tmp_path: Path) -> N
     assert content["public_url"] == "https://127.64.9.1:1"
     assert content["mqtt"]["port"] == 3
     assert "0.0.0.0" not in text
+
+
+def test_providers_of_a_relayed_estate_reach_the_hub_through_the_relay_alone(
+    tmp_path: Path,
+) -> None:
+    layout = Layout.at(tmp_path)
+    https, mqtt, line = free_ports("127.0.0.1", 3)
+    plan = site_plan(layout, 0)
+    plan = replace(plan, ports=replace(plan.ports, line=line))
+    write_configuration(plan.agent_config, agent_configuration(plan, layout))
+    agent = load_configuration(plan.agent_config, AgentSettings)
+    assert agent.proxy is not None
+    assert (agent.proxy.mode, agent.proxy.port) == ("custom", line)
+    # Over WebSocket events would come all the same where MQTT alone is cut.
+    assert agent.mqtt.transport == "tls"
+    config = layout.relay / "relay.yaml"
+    ports = HubPorts(operator=1, provider=https, mqtt=mqtt)
+    write_configuration(config, relay_configuration(layout, "127.0.0.1", ports, [plan]))
+    relay = load_configuration(config, RelaySettings)
+    assert relay.sites == {"tokyo": line}
+    assert relay.hub == {"https": https, "mqtt": mqtt}

@@ -40,7 +40,7 @@ async def whole(site: RunningSite) -> tuple[Any, ...]:
     ]
     folder = Path(site.site.fabric.store.hosts[f"host1.{site.name}.example"].disks_directory).parent
     # Of the replica, files come and go with each cycle: what a test leaves carries its name.
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    files = [path.relative_to(folder) for path in folder.rglob("*")]
     images = sorted(str(path) for path in files if TEST in str(path))
     kinds = ("networks", "logical_networks", "address_pools", "stores", "hosts")
     return machines, inventory["networks"], *(fabric[kind] for kind in kinds), images
@@ -69,6 +69,21 @@ async def test_a_drill_with_networks_of_its_own_leaves_nothing(estate: Estate) -
         assert await whole(osaka) != before
         await osaka.done(Verb.REMOVE_TEST_MACHINE, TEST)
         await osaka.done(Verb.REMOVE_TEST_NETWORKS, "vmm-osaka", {"test_machine_id": TEST})
+        assert await whole(osaka) == before
+
+
+async def test_a_test_machine_whose_copy_broke_off_leaves_nothing(estate: Estate) -> None:
+    async with estate.both() as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        before = await whole(osaka)
+        await osaka.faults({"verb": "create_test_machine", "kind": "partial", "times": 1})
+        copy = {"replica_machine_id": REPLICA, "name": "SQL-01 - Test", "recovery_point": None}
+        assert (await osaka.verb(Verb.CREATE_TEST_MACHINE, TEST, copy))[0] == 409
+        assert await whole(osaka) != before, "its disks are there"
+        await osaka.done(Verb.REMOVE_TEST_MACHINE, TEST)
+        assert await whole(osaka) == before
+        await osaka.done(Verb.CREATE_TEST_MACHINE, TEST, copy)
+        await osaka.done(Verb.REMOVE_TEST_MACHINE, TEST)
         assert await whole(osaka) == before
 
 

@@ -53,7 +53,7 @@ from tests.support.ring_estate import (
 from tests.support.walk_ways import INJECTED, PLANNED, alike, arguments_for, injected, planned
 from vmm_simulator.faults import Fault
 from vmm_simulator.site import Site
-from vmm_simulator.vmm.records import MachineRecord
+from vmm_simulator.vmm.records import MachineRecord, disk_folder
 from wire_contract.vocabulary import (
     FaultKind,
     ReplicationMode,
@@ -136,6 +136,7 @@ class Walk:
     async def goes(self, operations: int) -> None:
         """Do so many operations, then lead everything home, and compare all books."""
         self.world.switch.arm(self._reached)
+        before = {name: site.fabric.store.fabric for name, site in self.world.sites.items()}
         for _ in range(operations):
             try:
                 await self._step()
@@ -146,6 +147,18 @@ class Walk:
         await asyncio.sleep(SETTLING_SECONDS)  # what was written last is sent
         await self._at_rest()
         await self._books_agree()
+        after = {name: site.fabric.store.fabric for name, site in self.world.sites.items()}
+        assert after == before, "networks, pools or stores are not as they were"
+        self._nothing_left()
+
+    def _nothing_left(self) -> None:
+        """On no host is there a folder of a machine that is no more."""
+        for site in self.world.sites.values():
+            store = site.fabric.store
+            for host in site.fabric.hosts:
+                folder = Path(disk_folder(store.host(host), "any")).parent
+                left = {each.name for each in folder.glob("*")} - store.machines.keys()
+                assert not left, f"on {host} is left of machines that are gone: {sorted(left)}"
 
     # ------------------------------------------------------------------------- while it goes on
 
@@ -202,6 +215,9 @@ class Walk:
             await self._write(machine, item)
             disturbed += await self._cancelled(job.id)
         job = await self._ended(job.id)
+        if self.healing is not None and self.chance.random() < 0.5:
+            # The links stay cut for as long as they were to be, the sources try in vain.
+            await asyncio.sleep(max(0.0, self.healing.when() - _loop().time()))
         self._calm()
         if disturbed and "Restart" in job.allowed_actions and self.chance.random() < 0.4:
             job = await self._restarted(job)
@@ -295,6 +311,7 @@ class Walk:
         self.cut_in = 0
         if self.healing is not None:
             self.healing.cancel()
+            self.healing = None
         _loop().heal()
         self.world.switch.struck = False
         for site in self.world.sites.values():

@@ -377,7 +377,8 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         machine.stop_tracking()
         await run_to_end(machine.close)
         del self._machines[machine_id]
-        await run_to_end(_delete, [disk.path for disk in disks], machine.folder)
+        paths = [disk.path for disk in disks]
+        await run_to_end(_delete, machine_id, paths, machine.folder)
 
 
 def _beside(disks: Sequence[DiskFile], machine_id: str, folder: Path) -> Sequence[DiskFile]:
@@ -391,10 +392,14 @@ def _fits(disk: DiskFile) -> bool:
     return disk.path.is_file() and disk.path.stat().st_size == disk.size_bytes
 
 
-def _delete(paths: Sequence[Path], folder: Path) -> None:
+def _delete(machine_id: str, paths: Sequence[Path], folder: Path) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             sync_folder(path.parent)
+    for own in {path.parent for path in paths if path.parent.name == machine_id}:
+        # The machine's own folder: whatever else somebody has put there keeps it.
+        if own.is_dir() and not any(own.iterdir()):
+            own.rmdir()
     if folder.exists():
         shutil.rmtree(folder)

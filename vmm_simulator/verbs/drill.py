@@ -4,9 +4,10 @@ from pathlib import Path
 
 import structlog
 
-from vmm_simulator.hyperv.backend import BackendStateError, CutKind
+from vmm_simulator.hyperv.backend import BackendStateError, CutKind, DiskFile
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.replication import Operation, advance
+from vmm_simulator.hyperv.threads import run_to_end
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import CreateTestMachine, NoArguments, PrepareTestMachine
 from vmm_simulator.verbs.call import Call, Result, refused_state
@@ -126,6 +127,7 @@ def check_remove(call: Call[NoArguments]) -> None:
 async def remove(call: Call[NoArguments]) -> Result:
     """End the test machine and delete its files; one that is gone is no error."""
     if call.target not in call.fabric.store.machines:
+        await _remove_unfinished(call)
         call.reached("removed")
         return {}
     machine = call.machine
@@ -146,6 +148,29 @@ async def remove(call: Call[NoArguments]) -> Result:
     log.info("test_machine_removed", machine_id=machine.machine_id)
     call.reached("removed")
     return {}
+
+
+async def _remove_unfinished(call: Call[NoArguments]) -> None:
+    """Delete disks that were copied for a test machine which then was never noted."""
+    for fqdn, host in call.fabric.hosts.items():
+        folder = Path(disk_folder(call.fabric.store.host(fqdn), call.target))
+        disks = await run_to_end(_copies_in, folder, call.target)
+        if not disks:
+            continue
+        try:
+            await host.backend.remove_disks(call.target, disks)
+        except (OSError, BackendStateError) as error:
+            raise RefusedError(
+                Code.NOT_AVAILABLE,
+                f"the disks of a test that broke off cannot be deleted from {folder}: {error}",
+                "look at the rights of the host's disks folder",
+            ) from error
+        log.info("unfinished_test_removed", machine_id=call.target, host=fqdn, count=len(disks))
+
+
+def _copies_in(folder: Path, machine_id: str) -> list[DiskFile]:
+    found = sorted(folder.glob(f"{machine_id}-*"))
+    return [DiskFile(path.name, path, path.stat().st_size) for path in found]
 
 
 def _test_machine(call: Call[PrepareTestMachine] | Call[NoArguments]) -> MachineRecord:

@@ -85,8 +85,9 @@ FAULTS: Final[tuple[dict[str, Any], ...]] = (
     {"kind": FaultKind.VANISH_BEFORE},
     {"kind": FaultKind.VANISH_AFTER},
 )
-LINK_SECONDS: Final = (20.0, 300.0, 4_000.0)
-"""For how long hosts do not reach each other: soon tried again, given up after a while."""
+LINK_SECONDS: Final = (20.0, 120.0, 600.0)
+"""For how long hosts do not reach each other: less and more than a cycle."""
+
 LOSING: Final = frozenset(
     {Operation.UNPLANNED_FAILOVER, Operation.CHANGE_RECOVERY_POINT, Operation.CANCEL_FAILOVER}
 )

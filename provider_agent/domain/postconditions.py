@@ -241,12 +241,18 @@ def _peer_as_asked(expected: Expected, machine: MachineView) -> str | None:
     )
 
 
+def _says_where(expected: Expected, _: MachineView) -> str | None:
+    """The primary is told where its replica is: without that, the job could not go on."""
+    host, port = expected.result.get("replica_host"), expected.result.get("replica_port")
+    if isinstance(host, str) and isinstance(port, int):
+        return None
+    return "the answer names no replica_host and replica_port"
+
+
 def _placed(expected: Expected, machine: MachineView) -> str | None:
-    host = expected.result.get("replica_host")
-    if not isinstance(host, str) or not isinstance(expected.result.get("replica_port"), int):
-        return "the answer names no replica_host and replica_port"
     return first(
-        differs("host", host, machine.host),
+        _says_where(expected, machine),
+        differs("host", expected.result.get("replica_host"), machine.host),
         differs("cloud", expected.arguments.get("cloud_id"), machine.cloud_id),
         differs("hyperv_id", expected.arguments.get("hyperv_id"), machine.hyperv_id),
     )
@@ -369,7 +375,8 @@ _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
     Verb.CANCEL_FAILOVER: in_state(S.REPLICATING, S.SUSPENDED, S.CRITICAL),
     Verb.START: _all_of(_run_state(RunState.RUNNING), _guest_answered, _has_epoch),
     Verb.COMMIT: in_state(S.COMMITTED),
-    Verb.PREPARE_REVERSE: _all_of(_in_mode(ReplicationMode.REPLICA), _has_epoch),
+    # A copy that an earlier reversal has prepared already would hide that nothing was done.
+    Verb.PREPARE_REVERSE: _all_of(_in_mode(ReplicationMode.REPLICA), _has_epoch, _says_where),
     Verb.REVERSE_REPLICATE: _all_of(
         _in_mode(ReplicationMode.PRIMARY), _reversed_state, _peer_as_asked
     ),

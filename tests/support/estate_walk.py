@@ -142,7 +142,8 @@ class Walk:
             try:
                 await self._step()
             except (AssertionError, TimeoutError) as error:
-                raise AssertionError("\n".join([*self.told[-TOLD_MAX:], str(error)])) from error
+                lines = [*self.told[-TOLD_MAX:], str(error), *await self._open_jobs()]
+                raise AssertionError("\n".join(lines)) from error
         for site in self.sites:
             await self._home(machine_of(site))
         await asyncio.sleep(SETTLING_SECONDS)  # what was written last is sent
@@ -160,6 +161,16 @@ class Walk:
                 folder = Path(disk_folder(store.host(host), "any")).parent
                 left = {each.name for each in folder.glob("*")} - store.machines.keys()
                 assert not left, f"on {host} is left of machines that are gone: {sorted(left)}"
+
+    async def _open_jobs(self) -> list[str]:
+        """Say of each job that has not ended what it waits for."""
+        found = [each.record for each in await self.world.call(lambda hub: hub.store.find(Job))]
+        return [
+            f"{job.scenario_key} of {job.target_object_name} ({job.state.value}):"
+            f" {job.waiting_for}; {[(each.task_id, each.state.value) for each in job.tasks]}"
+            for job in found
+            if not job.finished
+        ]
 
     # ------------------------------------------------------------------------- while it goes on
 

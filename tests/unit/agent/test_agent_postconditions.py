@@ -525,3 +525,15 @@ def test_a_replica_that_was_to_be_deleted_is_gone() -> None:
     asked = expected(Verb.DISABLE_REPLICATION, {"delete_replica": True})
     assert unmet(asked, ReadBack()) is None
     assert unmet(asked, of()) is not None
+
+
+@pytest.mark.parametrize("verb", [Verb.PLACE_REPLICA, Verb.PREPARE_REVERSE])
+@pytest.mark.parametrize("answer", [{}, {"replica_host": HOST}, {"replica_port": 8084}])
+def test_an_answer_that_does_not_say_where_the_replica_is_is_no_success(
+    verb: Verb, answer: dict[str, Any]
+) -> None:
+    """A reversal that goes on finds the copy prepared: an idle answer would look like success."""
+    arguments, seen = next((case[1], case[2]) for case in CASES if case[0] is verb)
+    said = unmet(expected(verb, arguments, result=answer), seen)
+    assert said is not None
+    assert "replica_host" in said

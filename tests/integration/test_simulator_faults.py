@@ -171,6 +171,22 @@ async def test_a_source_whose_removal_broke_off_is_compared_and_goes_on(estate: 
         await osaka.until(REPLICA, lambda each: each["replication"]["last_cut"] > before)
 
 
+async def test_a_failover_is_cancelled_to_a_source_whose_removal_broke_off(
+    estate: Estate,
+) -> None:
+    async with estate.both() as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        await tokyo.done(Verb.PREPARE_FAILOVER, MACHINE, epoch=1)
+        await tokyo.faults({"verb": "disable_replication", "kind": "partial", "times": 1})
+        removal = {"delete_replica": False}
+        assert (await tokyo.verb(Verb.DISABLE_REPLICATION, MACHINE, removal))[0] == 409
+        await tokyo.done(Verb.CANCEL_FAILOVER, MACHINE, epoch=2)
+        assert (await tokyo.machine(MACHINE))["replication"]["state"] in COMPARING
+        await tokyo.until(MACHINE, lambda each: each["replication"]["state"] == REPLICATING)
+        before = (await osaka.machine(REPLICA))["replication"]["last_cut"]
+        await osaka.until(REPLICA, lambda each: each["replication"]["last_cut"] > before)
+
+
 async def test_faults_are_for_their_verb_and_machine(estate: Estate) -> None:
     async with estate.running("tokyo") as tokyo:
         await tokyo.faults(

@@ -131,16 +131,22 @@ async def cancel_failover(call: Call[NoArguments]) -> Result:
         # Decision 4: the hub makes this copy the active one again, under this command's epoch;
         # a fence ends with it.
         now = call.fabric.clock.now()
-        await call.change(lambda each: _active_again(each, now))
+        noted = call.host.backend.is_tracking(call.target)
+        await call.change(lambda each: _active_again(each, now, noted=noted))
         call.fabric.confirmed.add(call.target)
         call.fabric.cycles.ensure(call.target)
     call.reached("reverted")
     return {}
 
 
-def _active_again(machine: MachineRecord, now: datetime) -> MachineRecord:
-    """Return the source as before the failover; a comparison that it cancelled is due again."""
+def _active_again(machine: MachineRecord, now: datetime, *, noted: bool) -> MachineRecord:
+    """Return the source as before the failover; a comparison that it cancelled is due again.
+
+    So is one where its changes are noted no more, because a removal broke off.
+    """
     back = moved(machine, Operation.REVERT_FAILOVER)
+    if back.state is ReplicationState.REPLICATING and not noted:
+        return requiring_resynchronization(back, now)
     if back.state is ReplicationState.WAITING_TO_START_RESYNCHRONIZE:
         return requiring_resynchronization(back, now)
     return back

@@ -311,9 +311,7 @@ def _already(copy: SeenCopy | None, state: RunState) -> str:
 
 def _without_network(job: Job, copy: SeenCopy | None, *, is_test: bool) -> list[tuple[Action, str]]:
     if is_test:
-        arguments = job.context.get("arguments")
-        made = isinstance(arguments, dict) and arguments.get("drill")
-        if made or job.context.get("network_id"):
+        if "with_networks" in job.scenario_key or job.context.get("network_id"):
             return []
         words = "the test machine is connected to no network, so that the network is not tested"
         return [(Action.DISCONNECTED, words)]

@@ -4,7 +4,8 @@ import ctypes
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -187,3 +188,17 @@ def _copy_piece(reading: int, writing: int, start: int, end: int) -> int:
         raise OSError(errno.EIO, "the disk file became shorter while it was copied")
     write_fully(writing, data, start)
     return len(data)
+
+
+def delete_disks(machine_id: str, paths: Sequence[Path], beside: Path) -> None:
+    """Delete the disks of a machine, what is kept beside them, and its own folder once empty."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
+    for own in {path.parent for path in paths if path.parent.name == machine_id}:
+        # Whatever else somebody has put there keeps it.
+        if own.is_dir() and not any(own.iterdir()):
+            own.rmdir()
+    if beside.exists():
+        shutil.rmtree(beside)

@@ -1,6 +1,5 @@
 """The embedded back end: sparse raw files, 64 KiB change maps, redo logs (design: replication)."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +21,7 @@ from vmm_simulator.hyperv.backend import (
     TransferHeader,
 )
 from vmm_simulator.hyperv.copy_before_write import FrozenCut
-from vmm_simulator.hyperv.disks import copy_sparse, sync_folder
+from vmm_simulator.hyperv.disks import copy_sparse, delete_disks
 from vmm_simulator.hyperv.export_folder import Export, in_loop, write_export
 from vmm_simulator.hyperv.frames import DISKS_MAX
 from vmm_simulator.hyperv.host_client import HostClient
@@ -378,7 +377,7 @@ class EmbeddedBackend(ReceivedBytes, ReplicationBackend):
         await run_to_end(machine.close)
         del self._machines[machine_id]
         paths = [disk.path for disk in disks]
-        await run_to_end(_delete, machine_id, paths, machine.folder)
+        await run_to_end(delete_disks, machine_id, paths, machine.folder)
 
 
 def _beside(disks: Sequence[DiskFile], machine_id: str, folder: Path) -> Sequence[DiskFile]:
@@ -390,16 +389,3 @@ def _beside(disks: Sequence[DiskFile], machine_id: str, folder: Path) -> Sequenc
 
 def _fits(disk: DiskFile) -> bool:
     return disk.path.is_file() and disk.path.stat().st_size == disk.size_bytes
-
-
-def _delete(machine_id: str, paths: Sequence[Path], folder: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync_folder(path.parent)
-    for own in {path.parent for path in paths if path.parent.name == machine_id}:
-        # The machine's own folder: whatever else somebody has put there keeps it.
-        if own.is_dir() and not any(own.iterdir()):
-            own.rmdir()
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -616,8 +616,9 @@ class IssuedPem:
 class RequestIdentity:
     """Who asks, and which request it is (activity id, repeat detection).
 
-    `operator_signature` is the header of that name as it came; it is never logged. `injection_id`
-    is of the injected event whose time has come; None: somebody asks.
+    `operator_signature` is the header of that name as it came, `member_signatures` what stands for
+    it in a plan's body, by item; they are never logged. `injection_id` is of the injected event
+    whose time has come; None: somebody asks.
     """
 
     principal: str
@@ -628,6 +629,7 @@ class RequestIdentity:
     body_digest: str
     operator_signature: str | None = field(default=None, repr=False)
     injection_id: str | None = None
+    member_signatures: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

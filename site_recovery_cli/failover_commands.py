@@ -41,6 +41,7 @@ from site_recovery_cli.options import (
 from site_recovery_cli.output import say
 from site_recovery_cli.preview_command import DIRECTIONS, Direction
 from site_recovery_cli.protected_targets import Target, find_machine, find_plan
+from wire_contract.operator_signature import SignedOperation
 
 commands = typer.Typer(
     help="Failovers of protected machines and of recovery plans.", no_args_is_help=True
@@ -100,6 +101,11 @@ class _Order:
             arguments = target.path if content is None else (*target.path, content)
             method = getattr(target.operations, self.request.method)
             begin = partial(method, *arguments)
+            if target.is_plan and connection.signing is not None:
+                signed = connection.signing.for_plan(
+                    SignedOperation(self.request.operation), target.members, target.direction
+                )
+                begin = partial(begin, raw_request_hook=signed)
             await carry_out(connection, self.vault, what, begin, self.wait_seconds)
 
         connected(self.profile, work)

@@ -7,6 +7,7 @@ signs each request that stops, fences, moves or discards a copy, for that operat
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from site_recovery_cli.failures import CommandError
 from wire_contract.operator_signature import (
     HEADER,
     REQUESTS,
+    UNDIRECTED,
     Order,
     SignedOperation,
     signed_header,
@@ -65,6 +67,41 @@ class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
             order, self._clock.new_id(), now - CLOCK_DIFFERENCE, now + SIGNATURE_LIFE
         )
         return signed_header(unsigned, seal(self._key, unsigned.encode("ascii")))
+
+    def for_plan(
+        self, operation: SignedOperation, items: Sequence[str], away: Direction | None
+    ) -> Callable[[PipelineRequest[Any]], None]:
+        """Return a hook that puts a signature for each machine into the body of a plan's request.
+
+        `away` is the direction of a request that names none though it has one: away from where the
+        machines run.
+        """
+        signed: dict[str, str] = {}
+
+        def sign(request: PipelineRequest[Any]) -> None:
+            http = request.http_request
+            if http.method != "POST":
+                return
+            body = _object(getattr(http, "content", None))
+            properties = {**(body.get("properties") or {})}
+            named = properties.get("failoverDirection")
+            direction = away if named is None else Direction(str(named))
+            way = None if operation in UNDIRECTED else direction
+            if not signed:
+                # Once for all repetitions: a request that is sent again is the same one.
+                signed.update({item: self.header(Order(operation, item, way)) for item in items})
+            properties["operatorSignatures"] = signed
+            http.set_json_body({**body, "properties": properties})
+
+        return sign
+
+
+def _object(content: object) -> dict[str, Any]:
+    """Return the JSON object of a body; an empty one where there is none."""
+    if not isinstance(content, str | bytes) or not content:
+        return {}
+    found = json.loads(content)
+    return found if isinstance(found, dict) else {}
 
 
 def order_of(method: str, url: str, content: object) -> Order | None:

@@ -42,6 +42,8 @@ class Target:
     """The SDK's operation group."""
     path: tuple[str, ...]
     is_plan: bool = False
+    members: tuple[str, ...] = ()
+    """The items of a plan's machines, by which an operator signs for them."""
 
     def require(self, operation: str, what: str) -> None:
         """Do nothing where this is allowed now; CommandError names what is."""
@@ -137,6 +139,7 @@ async def find_plan(connection: Connection, vault: str | None, wanted: str) -> T
         plans,
         (*scope, found.name),
         is_plan=True,
+        members=tuple(str(each.name) for each in members),
     )
 
 

@@ -1,6 +1,7 @@
 """Recovery plans: saved, looked at, deleted, run."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -17,6 +18,7 @@ from service_hub.arm.plan_bodies import (
     PlanCleanupInput,
     PlanFailoverInput,
     PlanInput,
+    PlanSignedInput,
     PlanTestInput,
     PlanUnplannedInput,
     fabric_of,
@@ -28,6 +30,7 @@ from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.plan_ports import PlanContent
+from service_hub.ports import RequestIdentity
 
 Arguments = Mapping[str, JsonValue]
 ReadArguments = Callable[[Call, Vault], Arguments]
@@ -112,10 +115,19 @@ class PlanHandlers:
             vault = await self._api.vault(call)
             name = call.name("plan")
             read_arguments = arguments(call, vault)
-            job = await self._api.plans.run(vault, name, operation, read_arguments, call.identity)
+            who = with_signatures(call.identity, call.body)
+            job = await self._api.plans.run(vault, name, operation, read_arguments, who)
             return accepted(self._api, vault, job, VaultIds(vault).plan(name))
 
         return begin
+
+
+def with_signatures(identity: RequestIdentity, body: bytes) -> RequestIdentity:
+    """Return who asks, with the operator's signatures for the machines of a plan (ours)."""
+    if not body:
+        return identity
+    given = read(body, PlanSignedInput).properties.operator_signatures
+    return replace(identity, member_signatures=given)
 
 
 def planned_arguments(call: Call, vault: Vault) -> Arguments:

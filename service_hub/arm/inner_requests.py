@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.errors import error_answer
+from service_hub.arm.handle_plans import with_signatures
 from service_hub.arm.ids import CONTAINERS, FABRICS, PROTECTED_ITEMS, VaultIds, names_in_id
 from service_hub.arm.item_places import (
     ItemPlace,
@@ -110,6 +111,7 @@ class InnerRequests:
         if (place := item_place(vault, target)) is not None:
             with _as_the_surface_says(asked):
                 members = await self._together(vault, event, place, arguments)
+                asked = with_signatures(asked, _body(arguments))
                 return (await self._api.plans.run_together(vault, members.request, asked)).id
         found = self._found(vault, event, target)
         with _as_the_surface_says(asked):

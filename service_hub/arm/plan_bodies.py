@@ -140,6 +140,18 @@ class PlanCleanupInput(Input):
     properties: CleanupProperties = Field(default_factory=CleanupProperties)
 
 
+class PlanSignedProperties(Input):
+    """What an operator signed: a header (Agent-Authentication) for each machine, by item."""
+
+    operator_signatures: dict[str, str] = Field(default_factory=dict, max_length=_ENTRIES_MAX)
+
+
+class PlanSignedInput(Input):
+    """POST of any operation of a plan; ours, the recorded service has nothing of the kind."""
+
+    properties: PlanSignedProperties = Field(default_factory=PlanSignedProperties)
+
+
 def groups_of(groups: list[GroupInput], vault: Vault) -> tuple[RecoveryGroup, ...]:
     """Return the groups of a body; InvalidRequestError names the property that is wrong."""
     return tuple(_group(each, vault, f"groups[{at}]") for at, each in enumerate(groups))

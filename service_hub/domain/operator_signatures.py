@@ -4,8 +4,11 @@ The hub has no ChannelIntegrityKey. It refuses what the provider would refuse an
 be seen without the key, and hands the header on as it came.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, Literal
+
+from pydantic import JsonValue
 
 from service_hub.domain.errors import (
     InvalidRequestError,
@@ -28,6 +31,8 @@ from wire_contract.operator_signature import (
 from wire_contract.vocabulary import Direction
 
 _CONTEXT: Final = "operator_signature"
+_OF_MEMBERS: Final = "member_signatures"
+"""Where a plan's job keeps what its members' jobs carry, by item."""
 
 JobRequest = Literal["restart", "cancel"]
 """What is asked of a job so that more follows which an operator signs."""
@@ -58,6 +63,38 @@ def check_signature(
             " one, its Direction.",
             HEADER,
         )
+
+
+def check_each(
+    vault: Vault,
+    operation: Operation,
+    members: Iterable[str],
+    direction: Direction | None,
+    texts: Mapping[str, str],
+) -> None:
+    """Refuse a plan whose machines were not all signed for, each by a header of its own."""
+    if not needs_signature(vault, operation):
+        return
+    undirected = operation.value in {each.value for each in UNDIRECTED}
+    signed = {name.lower(): text for name, text in texts.items()}
+    for member in members:
+        text = signed.get(member.lower())
+        check_signature(vault, operation, member, None if undirected else direction, text)
+
+
+def with_member_signatures(job: Job, texts: Mapping[str, str]) -> Job:
+    """Return a plan's job with what the jobs of its members carry."""
+    if not texts:
+        return job
+    kept: dict[str, JsonValue] = {name.lower(): text for name, text in texts.items()}
+    return job.model_copy(update={"context": {**job.context, _OF_MEMBERS: kept}})
+
+
+def member_signature(job: Job, member: str) -> str | None:
+    """Return what the job of one member of a plan carries."""
+    kept = job.context.get(_OF_MEMBERS)
+    text = kept.get(member.lower()) if isinstance(kept, dict) else None
+    return text if isinstance(text, str) else None
 
 
 def needs_signature(vault: Vault, operation: Operation) -> bool:

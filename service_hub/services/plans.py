@@ -10,12 +10,16 @@ from service_hub.domain.checks import refusal_of_state, refusal_when_busy
 from service_hub.domain.errors import (
     JobRequestRefusedError,
     NotFoundError,
-    SignatureRequiredError,
     StaleVersionError,
 )
 from service_hub.domain.job_requests import held_again
 from service_hub.domain.jobs import Job, RestartRequested
-from service_hub.domain.operator_signatures import needs_signature
+from service_hub.domain.operator_signatures import (
+    check_each,
+    member_signature,
+    with_member_signatures,
+    with_signature,
+)
 from service_hub.domain.planning import (
     INJECTED_BY,
     JobIdentity,
@@ -91,12 +95,13 @@ class PlanService:
         plan: Versioned[RecoveryPlan] | None = None,
     ) -> Job:
         """Decide on a run once, for who asks the ledger himself; `plan` is held by the job too."""
-        if needs_signature(vault, request.operation):
-            # An operator signs for one item; a plan has none for each of its own.
-            raise SignatureRequiredError(request.operation.value, vault.name)
+        signatures = identity.member_signatures
+        members = [member for group in request.groups for member in group.members]
+        check_each(vault, request.operation, members, _direction(request), signatures)
         now = self._clock.now()
         planned = JobIdentity(self._clock.new_id(), activity(identity), now, identity.injection_id)
         job = _with_test_machines(plan_job(vault.id, request, planned), request.operation)
+        job = with_member_signatures(job, signatures)
         remembered = self._requests.remember(identity, job)
         present = await gather(*(self._plans.item(vault, each) for each in members_of(job)))
         items = [each.record for each in present]
@@ -137,6 +142,7 @@ class PlanService:
             arguments,
             JobIdentity(child_id, parent.activity_id, now, parent.affected.get(INJECTED_BY)),
         ).model_copy(update={"parent_id": parent.id, "parent_task": task_id})
+        job = with_signature(job, member_signature(parent, member))
         busy = refusal_when_busy(item, now, for_plan=parent.id)
         if busy is not None:
             return refused(job, busy, now), Change()
@@ -199,6 +205,12 @@ class PlanService:
             if item is not None and (after := let_go(item.record, job)) is not item.record:
                 saves.append(Save(after, item.version))
         return saves
+
+
+def _direction(request: PlanRequest) -> Direction | None:
+    """Return where a run goes, as the requests of its machines would name it."""
+    named = request.arguments.get("failover_direction")
+    return request.direction if named is None else Direction(str(named))
 
 
 def _with_test_machines(job: Job, operation: Operation) -> Job:

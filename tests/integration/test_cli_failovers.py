@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from certs.channel_integrity import holds, new_key
+from service_hub.domain.operator_signatures import member_signature
 from service_hub.domain.protection import ProtectionState
 from service_hub.domain.recovery_plans import GroupType, RecoveryGroup, RecoveryPlan, arranged
 from site_recovery_cli.exit_codes import ExitCode
 from tests.support.cli_world import Shell, cli_hub
 from tests.unit.arm.arm_estate import MACHINE, NETWORK, POINT
-from wire_contract.vocabulary import Side
+from wire_contract.operator_signature import Order, SignedOperation, read_signature
+from wire_contract.vocabulary import Direction, Side
 
 S = ProtectionState
 
@@ -143,6 +146,46 @@ def test_a_plan_goes_away_from_where_its_machines_run(shell: Shell) -> None:
     refused = shell.run("failover", "test", "O'Neil", "--plan", code=ExitCode.REFUSED)
     name = shlex.quote("O'Neil")
     assert f"site-recovery failover commit {name} --plan" in refused
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "order"),
+    [
+        ("test", S.PROTECTED, (SignedOperation.TEST_FAILOVER, Direction.PRIMARY_TO_RECOVERY)),
+        ("cleanup", S.TEST_OPEN, (SignedOperation.TEST_FAILOVER_CLEANUP, None)),
+        ("planned", S.PROTECTED, (SignedOperation.PLANNED_FAILOVER, Direction.PRIMARY_TO_RECOVERY)),
+        ("commit", S.PLANNED_FAILED_OVER, (SignedOperation.COMMIT, None)),
+        ("cancel", S.PLANNED_FAILED_OVER, (SignedOperation.CANCEL_FAILOVER, None)),
+        (
+            "reverse",
+            S.PLANNED_COMMITTED,
+            (SignedOperation.REVERSE_REPLICATE, Direction.RECOVERY_TO_PRIMARY),
+        ),
+    ],
+)
+def test_a_plan_is_signed_for_machine_by_machine(
+    shell: Shell,
+    tmp_path: Path,
+    command: str,
+    state: ProtectionState,
+    order: tuple[SignedOperation, Direction | None],
+) -> None:
+    key, file = new_key(), tmp_path / "prod.key"
+    file.touch(mode=0o600)
+    file.write_text(f"{key}\n")
+    shell.login("--channel-integrity-key-file", str(file))
+    make_plan(shell)
+    active = Side.PRIMARY if state in {S.PROTECTED, S.TEST_OPEN} else Side.RECOVERY
+    put(shell, state, active)
+    yes = [] if command == "test" else ["--yes"]
+    shell.run("failover", command, "O'Neil", "--plan", *yes)
+    (job,) = shell.hub.hub.jobs.values()
+    item = shell.hub.hub.items[MACHINE].id
+    text = member_signature(job, item)
+    assert text is not None
+    signature = read_signature(text)
+    assert holds(key, signature.signed_text, signature.hmac)
+    assert signature.order == Order(order[0], item, order[1])
 
 
 def test_options_that_are_of_machines_alone_are_refused_for_plans(shell: Shell) -> None:

@@ -17,6 +17,7 @@ from service_hub.domain.errors import (
 )
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.operator_signatures import order_of, signature_for
+from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import Operation
 from service_hub.ports import RequestIdentity
 from site_recovery_cli.operator_signature import OperatorSignaturePolicy
@@ -51,6 +52,33 @@ def signed(world: HubWorld, order: Order = ORDER) -> RequestIdentity:
 def refusing(assignment: Assignment) -> ProviderError | None:
     """Fail at the last command of a planned failover."""
     return ProviderError(code=32768, message="no") if assignment.verb == "start" else None
+
+
+async def test_a_plan_is_signed_for_machine_by_machine(world: HubWorld) -> None:
+    await furnish(world, an_item(2))
+    members = tuple(item_id(number) for number in (1, 2))
+    plan = PlanRequest(
+        "plan", "Payroll", Operation.PLANNED_FAILOVER, (PlanGroup("Group 1", members),), FORWARD
+    )
+    clock: Any = world.clock
+    policy = OperatorSignaturePolicy(KEY, clock)
+    texts = {each: policy.header(replace(ORDER, item=each)) for each in members}
+    for wrong in (
+        {},
+        {members[0]: texts[members[0]]},
+        {members[0]: texts[members[0]], members[1]: texts[members[0]]},
+    ):
+        who = replace(world.identity(), member_signatures=wrong)
+        with pytest.raises((SignatureRequiredError, InvalidRequestError)):
+            await world.plans.start_plan(world.vault, plan, who)
+    who = replace(world.identity(), member_signatures=texts)
+    job = await world.plans.start_plan(world.vault, plan, who)
+    done = await Sites(world).ended(job.id)
+    assert done.state is JobState.SUCCEEDED
+    sent = [each for site in ("tokyo", "osaka") for each in await world.assignments(site)]
+    assert {each.item for each in sent} == set(members)
+    # Each machine's orders carry its own signature, and nothing else.
+    assert all(each.operator_signature == texts[str(each.item)] for each in sent)
 
 
 async def failed(world: HubWorld, sites: Sites, *, by: RequestIdentity | None = None) -> Job:

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job, TaskRun
+from service_hub.domain.operator_signatures import with_member_signatures
 from service_hub.domain.plan_runs import run_request
 from service_hub.domain.planning import JobIdentity, direction_of
 from service_hub.domain.plans import PlanRequest, plan_job
@@ -77,7 +78,8 @@ class MemoryPlans:
     ) -> Job:
         """Begin a run."""
         request = await self.request_of(vault, name, operation, arguments)
-        return self.hub.start(plan_job(vault.id, request, self.hub.identity(identity)))
+        job = plan_job(vault.id, request, self.hub.identity(identity))
+        return self.hub.start(with_member_signatures(job, identity.member_signatures))
 
     async def run_together(
         self, vault: Vault, request: PlanRequest, identity: RequestIdentity

@@ -4,7 +4,8 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
@@ -35,6 +36,13 @@ CURVE: Final = "secp256r1"
 P256_BYTES: Final = 32
 CHAIN_LENGTH_MAX: Final = 2
 """Leaf and issuing authority; the root is pinned and never taken from the message."""
+
+CHAIN_TRUSTED_FOR: Final = timedelta(minutes=1)
+"""How long a chain that was verified is not verified anew: a hub signs thousands of events with it.
+"""
+
+CHAINS_KEPT_MAX: Final = 8
+"""A hub has one signer, two while it is replaced; who sends others only has them verified again."""
 
 
 class UnverifiableError(Exception):
@@ -94,15 +102,30 @@ class EventSigner:
         return compact.decode("ascii")
 
 
+@dataclass(frozen=True, slots=True)
+class _TrustedChain:
+    """A signer's key, and when its chain was verified; `until`: the chain's own end."""
+
+    key: ec.EllipticCurvePublicKey
+    verified_at: datetime
+    until: datetime
+
+    def holds(self, now: datetime) -> bool:
+        """Whether the chain need not be verified again at this moment."""
+        return self.verified_at <= now <= self.until and now - self.verified_at <= CHAIN_TRUSTED_FOR
+
+
 class EventVerifier:
     """Verifies events against the pinned root, or against two while a root is replaced."""
 
     def __init__(self, root_pem: str) -> None:
         self._store = _store(root_pem)
+        self._trusted: dict[tuple[str, ...], _TrustedChain] = {}
 
     def trust(self, root_pem: str) -> None:
         """Verify against these roots from now on."""
         self._store = _store(root_pem)
+        self._trusted.clear()
 
     def verify(self, jws_compact: str, now: datetime) -> dict[str, Any]:
         """Return the payload of an event that a signer of this hub has signed, valid at `now`.
@@ -130,6 +153,16 @@ class EventVerifier:
 
     def _trusted_key(self, header: Mapping[str, Any], now: datetime) -> ec.EllipticCurvePublicKey:
         """Return the signer's key, after its chain has been verified up to the root."""
+        words = _words_of(header)
+        known = self._trusted.pop(words, None)
+        if known is None or not known.holds(now):
+            known = self._verified_chain(header, now)
+        self._trusted[words] = known
+        if len(self._trusted) > CHAINS_KEPT_MAX:
+            del self._trusted[next(iter(self._trusted))]
+        return known.key
+
+    def _verified_chain(self, header: Mapping[str, Any], now: datetime) -> _TrustedChain:
         chain = _chain_in(header)
         leaf = chain[0]
         if header.get("kid") != thumbprint(leaf):
@@ -152,7 +185,7 @@ class EventVerifier:
         key = leaf.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise UnverifiableError(f"its certificate's key does not fit {ALGORITHM}")
-        return key
+        return _TrustedChain(key, now, min(each.not_valid_after_utc for each in chain))
 
 
 def _store(root_pem: str) -> verification.Store:
@@ -187,6 +220,13 @@ def _require_event_signing(
 def _x5c_entry(certificate: x509.Certificate) -> str:
     # RFC 7515, section 4.1.6: standard base64, not base64url.
     return base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode("ascii")
+
+
+def _words_of(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return all of a header that the trust in its signer depends on."""
+    entries = header.get("x5c")
+    listed = entries if isinstance(entries, list) else []
+    return (repr(header.get("kid")), *(repr(each) for each in listed[: CHAIN_LENGTH_MAX + 1]))
 
 
 def _chain_in(header: Mapping[str, Any]) -> list[x509.Certificate]:

@@ -91,29 +91,41 @@ class Executor:
         self._clock = clock
         self._signals = signals
         self._limits = limits
-        self._busy: dict[str, str] = {}
+        self._busy: set[str] = set()
+        self._waiting: list[Work] = []
 
     async def run(self) -> None:
         """Execute for ever; a command that was interrupted by a restart is executed again."""
         # Only after the first session: what has been withdrawn meanwhile is then on its way.
         await self._session.confirmed.wait()
         async with asyncio.TaskGroup() as group:
+            last = 0
             while True:
-                waiting = await self._journal.unfinished(besides=frozenset(self._busy.values()))
-                for work in self._startable(waiting):
-                    self._busy[_lane(work.assignment)] = work.assignment.command_id
+                for work in await self._journal.unfinished(after=last):
+                    self._waiting.append(work)
+                    last = work.place
+                for work in self._startable():
+                    self._busy.add(_lane(work.assignment))
                     group.create_task(self._carry_out(work))
                 await self._signals.work.wait()
 
-    def _startable(self, unfinished: tuple[Work, ...]) -> list[Work]:
-        """Return the first command of each free item, as many as the limit leaves room for."""
+    def _startable(self) -> list[Work]:
+        """Return the first command of each free item, as many as the limit leaves room for.
+
+        One that was withdrawn while it waited is among them: the journal does not let it begin.
+        """
+        room = self._limits.parallel_max - len(self._busy)
         taken = set(self._busy)
         chosen: list[Work] = []
-        for work in unfinished:
+        waiting: list[Work] = []
+        for number, work in enumerate(self._waiting):
+            if len(chosen) >= room:
+                waiting += self._waiting[number:]
+                break
             lane = _lane(work.assignment)
-            if lane not in taken and len(self._busy) + len(chosen) < self._limits.parallel_max:
-                chosen.append(work)
+            (waiting if lane in taken else chosen).append(work)
             taken.add(lane)
+        self._waiting = waiting
         return chosen
 
     async def _carry_out(self, work: Work) -> None:
@@ -133,7 +145,7 @@ class Executor:
             if outcome.succeeded and assignment.verb == Verb.CLEAN_UP:
                 self._signals.leaving.set()
         finally:
-            del self._busy[_lane(assignment)]
+            self._busy.discard(_lane(assignment))
             self._signals.work.set()
 
     async def _attempt(self, work: Work) -> TaskOutcome | None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -99,13 +99,12 @@ class Journal:
 
         return await self.run(write)
 
-    async def unfinished(self, besides: Collection[str] = ()) -> tuple[Work, ...]:
+    async def unfinished(self, after: int = 0) -> tuple[Work, ...]:
         """Return the commands without an outcome, in the order of their events.
 
-        `besides`: ids of commands that are known already; a thousand of them are not read anew.
+        `after`: the place of the last one that is known already; those up to it are not read anew.
         """
-        known = frozenset(besides)
-        return await self.run(lambda connection: _unfinished(connection, known))
+        return await self.run(lambda connection: _unfinished(connection, after))
 
     async def begin(self, command_id: str) -> bool:
         """Mark a command as begun; false when it has been finished (withdrawn) meanwhile."""
@@ -350,19 +349,20 @@ def _known(connection: sqlite3.Connection, event: VerifiedEvent) -> Known:
     )
 
 
-def _unfinished(connection: sqlite3.Connection, known: Collection[str]) -> tuple[Work, ...]:
+def _unfinished(connection: sqlite3.Connection, after: int) -> tuple[Work, ...]:
     rows = connection.execute(
-        "SELECT command_id, assignment, expires_at, state FROM inbox"
-        " WHERE state != 'finished' ORDER BY place"
+        "SELECT place, assignment, expires_at, state FROM inbox"
+        " WHERE state != 'finished' AND place > ? ORDER BY place",
+        (after,),
     )
     return tuple(
         Work(
             assignment=Assignment.model_validate_json(assignment),
             expires_at=datetime.fromisoformat(until),
             state=CommandState(state),
+            place=place,
         )
-        for command_id, assignment, until, state in rows
-        if command_id not in known
+        for place, assignment, until, state in rows
     )
 
 

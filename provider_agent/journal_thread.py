@@ -1,5 +1,8 @@
 """The one thread that works on the journal, and what happens when the disk does not take more.
 
+What is asked for while a transaction is written becomes the next one, together: a thousand commands
+at a time cost some dozens of syncs instead of thousands.
+
 A full disk, a disk that became read-only, an input/output error: nothing of the transaction is
 stored, and it is tried again until the disk takes it. Whoever asked waits meanwhile, so that no
 event is acknowledged, no verb begun and no outcome told that is not in the journal; what needs no
@@ -9,14 +12,15 @@ writing, heartbeats among it, goes on.
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from provider_agent.journal_errors import unusable
+from service_shell.gathered_work import Done, GatheredWork
 
 RETRY_SECONDS: Final = 1.0
 """How long a transaction that the disk did not take waits before it is tried again."""
@@ -37,26 +41,28 @@ ResultT = TypeVar("ResultT")
 log = structlog.get_logger(__name__)
 
 
+Action = Callable[[sqlite3.Connection], Any]
+
+
 class JournalThread:
-    """Runs transactions one after another, each durable when it returns."""
+    """Runs actions one after another, each whole or not at all, durable when it returns."""
 
     def __init__(
         self, pool: ThreadPoolExecutor, connection: sqlite3.Connection, path: Path
     ) -> None:
-        self._pool = pool
         self._connection = connection
         self._path = path
         self._takes = True
+        self._gathered = GatheredWork[Action](pool, self._transact)
 
     async def run(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         """Do an action as one transaction; JournalError when the file itself is no good.
 
         An action may run several times: what an earlier try wrote has been rolled back.
         """
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                result, wrote = await loop.run_in_executor(self._pool, self._transact, action)
+                result, wrote = await self._gathered.ask(action)
             except sqlite3.Error as error:
                 problem = unusable(self._path, str(error))
                 if not _is_of_the_disk(error):
@@ -67,12 +73,33 @@ class JournalThread:
             if wrote:
                 # Reading works on a full disk too: only what was written shows that there is room.
                 self._note(takes=True)
-            return result
+            found: ResultT = result
+            return found
 
-    def _transact(self, action: Callable[[sqlite3.Connection], ResultT]) -> tuple[ResultT, bool]:
-        before = self._connection.total_changes
+    def _transact(self, actions: Sequence[Action]) -> list[Done]:
+        """Do the actions as one transaction; each gives its result and whether it wrote."""
+        if len(actions) == 1:
+            with transaction(self._connection):
+                return [Done(self._do(actions[0]))]
         with transaction(self._connection):
-            result = action(self._connection)
+            return [self._apart(each) for each in actions]
+
+    def _apart(self, action: Action) -> Done:
+        """Do an action among others: what it raises is its own, as long as the others stand."""
+        self._connection.execute("SAVEPOINT action")
+        try:
+            done = Done(self._do(action))
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite has rolled all of them back (disk full, input/output error).
+            self._connection.execute("ROLLBACK TO action")
+            done = Done(error=error)
+        self._connection.execute("RELEASE action")
+        return done
+
+    def _do(self, action: Action) -> tuple[Any, bool]:
+        before = self._connection.total_changes
+        result = action(self._connection)
         return result, self._connection.total_changes > before
 
     def _note(self, *, takes: bool, cause: str = "") -> None:

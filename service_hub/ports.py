@@ -633,11 +633,17 @@ class RequestIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class FabricFacts:
-    """A registered VMM server as operators see it."""
+class ServerFacts:
+    """A VMM server, and what it manages as it was last told."""
 
     provider: Provider
     inventory: FabricInventory | None
+
+
+@dataclass(frozen=True, slots=True)
+class FabricFacts(ServerFacts):
+    """A registered VMM server as operators see it."""
+
     last_contact_at: datetime | None
     connected: bool
     protected_item_count: int

@@ -24,7 +24,7 @@ from vmm_simulator.vmm.transitions import with_epoch
 from wire_contract.vmm_interface import Command, VerbAnswer, VerbRequest
 from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, FaultKind, Verb
 
-IN_FLIGHT_MAX: Final = 1000
+IN_FLIGHT_MAX: Final = 2048
 """Commands that may be under way at a time; more are told to come back."""
 
 log = structlog.get_logger(__name__)

@@ -1,7 +1,8 @@
 """The simulator's only persistence beside the disks: inventory, epochs, ledger of effects.
 
 SQLite in WAL mode with synchronous=FULL: what was answered survives a power cut, and a change is
-seen whole or not at all. All statements run on one thread of their own, in the order of the calls.
+seen whole or not at all. All statements run on one thread of their own, in the order of the calls;
+what is asked for while the thread is busy is written in one transaction.
 """
 
 import asyncio
@@ -13,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from service_shell.errors import ProgramError
+from service_shell.gathered_work import Done, GatheredWork
 from vmm_simulator.problems import Code, RefusedError
 
 FORMAT: Final = 1
@@ -45,6 +47,7 @@ _DISK_ERRORS: Final = frozenset(
 """Primary result codes that say nothing of the file itself (sqlite.org/rescode.html)."""
 
 ResultT = TypeVar("ResultT")
+Work = Callable[[sqlite3.Connection], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._gathered = GatheredWork[Work](self._thread, self._transact)
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = None
 
@@ -125,13 +129,12 @@ class Journal:
         """Note that an effect is about to happen; a second time changes nothing but `outcome`."""
 
         def write(database: sqlite3.Connection) -> None:
-            with database:
-                database.execute(
-                    "INSERT INTO effects (command_id, verb, target, epoch, digest, began_at)"
-                    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (command_id) DO UPDATE SET"
-                    " done_at = NULL, outcome = NULL, result = NULL",
-                    (command_id, verb, target, epoch, digest, now.isoformat()),
-                )
+            database.execute(
+                "INSERT INTO effects (command_id, verb, target, epoch, digest, began_at)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (command_id) DO UPDATE SET"
+                " done_at = NULL, outcome = NULL, result = NULL",
+                (command_id, verb, target, epoch, digest, now.isoformat()),
+            )
 
         await self._run(write)
 
@@ -141,11 +144,10 @@ class Journal:
         """Note how it ended."""
 
         def write(database: sqlite3.Connection) -> None:
-            with database:
-                database.execute(
-                    "UPDATE effects SET done_at = ?, outcome = ?, result = ? WHERE command_id = ?",
-                    (now.isoformat(), outcome, result, command_id),
-                )
+            database.execute(
+                "UPDATE effects SET done_at = ?, outcome = ?, result = ? WHERE command_id = ?",
+                (now.isoformat(), outcome, result, command_id),
+            )
 
         await self._run(write)
 
@@ -203,22 +205,20 @@ class Journal:
             row = database.execute("SELECT fence FROM fences WHERE job = ?", (job,)).fetchone()
             highest = 0 if row is None else int(row[0])
             if fence > highest:
-                with database:
-                    database.execute(
-                        "INSERT INTO fences VALUES (?, ?)"
-                        " ON CONFLICT (job) DO UPDATE SET fence = excluded.fence",
-                        (job, fence),
-                    )
+                database.execute(
+                    "INSERT INTO fences VALUES (?, ?)"
+                    " ON CONFLICT (job) DO UPDATE SET fence = excluded.fence",
+                    (job, fence),
+                )
             return max(fence, highest)
 
         return await self._run(write)
 
     async def _run(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         """Run on the journal's thread; a cancelled caller still waits for what is being written."""
-        loop = asyncio.get_running_loop()
-        pending = loop.run_in_executor(self._thread, lambda: work(self._database()))
+        pending = self._gathered.ask(work)
         try:
-            return await asyncio.shield(pending)
+            found: ResultT = await asyncio.shield(pending)
         except asyncio.CancelledError:
             await asyncio.wait([pending])
             raise
@@ -229,6 +229,21 @@ class Journal:
                 f"the VMM server cannot write its journal {self._path} ({error})",
                 "free space on its disk and make it writable, then ask again",
             ) from error
+        return found
+
+    def _transact(self, works: Sequence[Work]) -> list[Done]:
+        """Do the works as one transaction, which is on disk when this returns."""
+        database = self._database()
+        # Without a write in it nothing is locked and nothing is synced.
+        database.execute("BEGIN")
+        try:
+            outcomes = [_apart(database, each) for each in works]
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+        return outcomes
 
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -254,19 +269,32 @@ class Journal:
 
 
 def _save(database: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    with database:
-        for change in changes:
-            if change.body is None:
-                database.execute(
-                    "DELETE FROM documents WHERE kind = ? AND id = ?",
-                    (change.kind, change.identity),
-                )
-            else:
-                database.execute(
-                    "INSERT INTO documents VALUES (?, ?, ?)"
-                    " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
-                    (change.kind, change.identity, change.body),
-                )
+    for change in changes:
+        if change.body is None:
+            database.execute(
+                "DELETE FROM documents WHERE kind = ? AND id = ?",
+                (change.kind, change.identity),
+            )
+        else:
+            database.execute(
+                "INSERT INTO documents VALUES (?, ?, ?)"
+                " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
+                (change.kind, change.identity, change.body),
+            )
+
+
+def _apart(database: sqlite3.Connection, work: Work) -> Done:
+    """Do a work among others: what it raises is its own, as long as the others stand."""
+    database.execute("SAVEPOINT work")
+    try:
+        done = Done(work(database))
+    except Exception as error:
+        if not database.in_transaction:
+            raise  # SQLite has rolled all of them back (disk full, input/output error).
+        database.execute("ROLLBACK TO work")
+        done = Done(error=error)
+    database.execute("RELEASE work")
+    return done
 
 
 def _take_lock(path: Path) -> int:
@@ -289,7 +317,7 @@ def _take_lock(path: Path) -> int:
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
-        connection = sqlite3.connect(path, check_same_thread=False)
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     except sqlite3.Error as error:
         raise _damaged(path, error) from error
     try:

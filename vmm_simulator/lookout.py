@@ -132,11 +132,7 @@ class Lookout:
         return _Around(
             networks={each.network_id: each for each in store.fabric.networks},
             stores=tuple(each for each in store.fabric.stores if each.classification_id),
-            tested=frozenset(
-                each.test_machine_of
-                for each in store.machines.values()
-                if each.test_machine_of is not None
-            ),
+            tested=store.inventory.machine_index.tested,
         )
 
 

@@ -49,9 +49,9 @@ class SelfFencing:
                 watched = [each for each in machines if _is_watched(each)]
                 for machine in watched:
                     await self._look_at(machine, group)
-                if watched:
-                    await asyncio.sleep(LOOK_SECONDS)
-                else:
+                # Not at each of a plan's thousands of changes: a look goes through all machines.
+                await asyncio.sleep(LOOK_SECONDS)
+                if not watched:
                     # Nobody is to stop by himself: a change of settings is news.
                     await store.wait_for_change(number)
 

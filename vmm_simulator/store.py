@@ -12,6 +12,7 @@ from vmm_simulator.problems import unknown
 from vmm_simulator.vmm.clusters import with_broker_of_vmm
 from vmm_simulator.vmm.estate_records import ClusterRecord, GrantRecord
 from vmm_simulator.vmm.inventory import AnyRecord, Edit, Inventory, id_of, worth_telling
+from vmm_simulator.vmm.machine_index import MachineIndex
 from vmm_simulator.vmm.record import Record
 from vmm_simulator.vmm.records import (
     CloudRecord,
@@ -73,7 +74,9 @@ class InventoryStore:
         machines = {each.machine_id: each for each in await self._load(_MACHINE, MachineRecord)}
         grants = {each.grant_id: each for each in await self._load(_GRANT, GrantRecord)}
         fabric = _with_named_clusters(fabrics[0], hosts.values())
-        self._inventory = Inventory(fabric, clouds, hosts, machines, grants)
+        self._inventory = Inventory(
+            fabric, clouds, hosts, machines, grants, MachineIndex.of(machines)
+        )
         numbers = await self._load(_CHANGES, ChangeNumber)
         self.change_number = numbers[0].number if numbers else 0
         return True

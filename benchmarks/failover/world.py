@@ -7,7 +7,7 @@ their real listeners and stores. What a VMM server takes for a verb is a delay o
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -35,10 +35,13 @@ from service_shell.clock import SystemClock
 
 POLICY_SECONDS: Final = 900
 ENABLING_AT_A_TIME: Final = 16
-PROTECTED_SECONDS_MAX: Final = 1800.0
+PROTECTED_SECONDS_MAX: Final = 1200.0
 PLAN_SECONDS_MAX: Final = 900.0
 LOOK_SECONDS: Final = 2.0
-PARALLEL_MAX: Final = 10_000
+MACHINES_PER_LOOK_SECOND: Final = 250
+"""A look at all items, or at a plan with all its jobs, is work for the hub: for many machines it is
+taken less often, as an operator's long-running operation is asked every ten or thirty seconds."""
+
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 Delays = Mapping[str, float]
@@ -60,38 +63,51 @@ class PlanRun:
 
 @dataclass(slots=True)
 class FailoverWorld:
-    """A protected estate; each failover is taken back afterwards, so that all runs begin alike."""
+    """An estate whose machines are protected bit by bit, and failed over by plans."""
 
     builder: EstateBuilder
     operator: Operator
     management: Mapping[str, ManagementClient]
     places: Mapping[str, Place]
+    say: Callable[[str], None]
+    policy: str = ""
     machines: list[str] = field(default_factory=list)
     plans: int = 0
+    failed_over: str | None = None
+    """The plan whose failover was not taken back yet."""
+
+    async def pair(self) -> None:
+        """Pair the two clouds under the policy that all machines get."""
+        self.policy = await create_policy(self.operator, "bench", POLICY_SECONDS)
+        await pair_clouds(self.operator, self.places[PRIMARY], self.places[RECOVERY], self.policy)
 
     async def protect(self, machines: int) -> None:
-        """Protect all machines; return when each of them is."""
-        policy = await create_policy(self.operator, "bench", POLICY_SECONDS)
-        await pair_clouds(self.operator, self.places[PRIMARY], self.places[RECOVERY], policy)
+        """Protect machines until there are so many; return when each of them is."""
         names = [
             self.builder.estate.identity(PRIMARY, "machine", machine_name(number))
-            for number in range(machines)
+            for number in range(len(self.machines), machines)
         ]
         room = asyncio.Semaphore(ENABLING_AT_A_TIME)
 
         async def enable(name: str) -> None:
             async with room:
-                await self._enable(name, policy)
+                await self._enable(name, self.policy)
 
         async with asyncio.TaskGroup() as group:
             for name in names:
                 group.create_task(enable(name))
 
-        async def look() -> bool | None:
-            return True if await self._protected() == machines else None
+        await self._all_protected("all machines to be protected", machines)
+        self.machines += names
 
-        await wait_for("all machines to be protected", look, PROTECTED_SECONDS_MAX, LOOK_SECONDS)
-        self.machines = names
+    async def _all_protected(self, what: str, machines: int) -> None:
+        async def look() -> bool | None:
+            count = await self._protected()
+            if count < machines:
+                self.say(f"    {count} of {machines} are protected")
+            return True if count == machines else None
+
+        await wait_for(what, look, PROTECTED_SECONDS_MAX, look_seconds(machines))
 
     async def _enable(self, name: str, policy: str) -> None:
         place = self.places[PRIMARY]
@@ -147,27 +163,29 @@ class FailoverWorld:
         before, place, asked_at = self._processor(), JobPlace(), self.builder.clock.now()
         await begin(polling=False, raw_response_hook=place.note)
         await asyncio.sleep(expected_seconds)
-        job = await self._ended(place.name(name))
+        job = await self._ended(place.name(name), look_seconds(machines))
         used = {part: seconds - before[part] for part, seconds in self._processor().items()}
-        run = _plan_run(job, asked_at, used)
-        await self._delay({})
-        await self._take_back(name)
-        return run
+        self.failed_over = name
+        return _plan_run(job, asked_at, used)
 
-    async def _take_back(self, name: str) -> None:
-        """Cancel the plan's failover; return when all machines are protected as before."""
+    async def take_back(self) -> bool:
+        """Cancel the last failover, without delays; whether there was one.
+
+        All machines are then protected as before, so that all runs begin alike.
+        """
+        name, self.failed_over = self.failed_over, None
+        if name is None:
+            return False
+        await self._delay({})
         place, plans = JobPlace(), self.operator.recovery.replication_recovery_plans
         await plans.begin_failover_cancel(
             *self.operator.scope, name, polling=False, raw_response_hook=place.note
         )
-        await self._ended(place.name(name))
+        await self._ended(place.name(name), look_seconds(len(self.machines)))
+        await self._all_protected("all to be taken back", len(self.machines))
+        return True
 
-        async def look() -> bool | None:
-            return True if await self._protected() == len(self.machines) else None
-
-        await wait_for("all to be taken back", look, PROTECTED_SECONDS_MAX, LOOK_SECONDS)
-
-    async def _ended(self, name: str) -> models.Job:
+    async def _ended(self, name: str, pause_seconds: float) -> models.Job:
         """Return the plan's job once it has ended; each look has the hub read all its children."""
         async with asyncio.timeout(PLAN_SECONDS_MAX):
             while True:
@@ -177,7 +195,7 @@ class FailoverWorld:
                     return job
                 if state in FINISHED_STATES:
                     raise NotMeasuredError(failure_text(job))
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(pause_seconds)
 
     async def _save(self, name: str, chosen: Sequence[str]) -> None:
         place = self.places[PRIMARY].arm_id
@@ -234,6 +252,11 @@ class FailoverWorld:
         return used
 
 
+def look_seconds(machines: int) -> float:
+    """Return how often it is looked at so many machines."""
+    return max(LOOK_SECONDS, machines / MACHINES_PER_LOOK_SECOND)
+
+
 def _plan_run(job: models.Job, asked_at: datetime, processor: Mapping[str, float]) -> PlanRun:
     assert job.properties is not None, "an ended job has them"
     recoveries = [
@@ -247,8 +270,13 @@ def _plan_run(job: models.Job, asked_at: datetime, processor: Mapping[str, float
 
 
 @contextlib.asynccontextmanager
-async def failover_world(folder: Path, machines: int) -> AsyncIterator[FailoverWorld]:
-    """Raise an estate below a folder; all machines are protected; nothing runs afterwards."""
+async def failover_world(
+    folder: Path, machines: int, say: Callable[[str], None]
+) -> AsyncIterator[FailoverWorld]:
+    """Raise an estate below a folder, with two paired clouds; nothing runs afterwards.
+
+    `say` is told how far long waits are.
+    """
     layout = Layout.at(folder)
     layout.root.mkdir(parents=True, exist_ok=True)
     with exclusive(layout):
@@ -269,14 +297,16 @@ async def failover_world(folder: Path, machines: int) -> AsyncIterator[FailoverW
             )
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    world = await _opened(stack, builder)
-                    await world.protect(machines)
+                    world = await _opened(stack, builder, say)
+                    await world.pair()
                     yield world
             finally:
                 await end_estate(layout, launcher, builder.record)
 
 
-async def _opened(stack: contextlib.AsyncExitStack, builder: EstateBuilder) -> FailoverWorld:
+async def _opened(
+    stack: contextlib.AsyncExitStack, builder: EstateBuilder, say: Callable[[str], None]
+) -> FailoverWorld:
     file = await open_estate(builder)
     operator = await stack.enter_async_context(builder.operator())
     management = {
@@ -288,7 +318,7 @@ async def _opened(stack: contextlib.AsyncExitStack, builder: EstateBuilder) -> F
     places = {
         name: Place.of(operator, site.fabric, site.cloud) for name, site in file.sites.items()
     }
-    return FailoverWorld(builder, operator, management, places)
+    return FailoverWorld(builder, operator, management, places, say)
 
 
 @contextlib.contextmanager

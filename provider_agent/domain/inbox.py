@@ -103,11 +103,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A command that is not finished; `state` says whether it was begun before."""
+    """A command that is not finished; `state` says whether it was begun before.
+
+    `place`: its place in the journal, which is the order of the events.
+    """
 
     assignment: Assignment
     expires_at: datetime
     state: CommandState
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from service_hub.domain.records import (
     ProviderContact,
     Vault,
 )
-from service_hub.ports import Clock, FabricFacts, FabricPresence, WideReader
+from service_hub.ports import Clock, FabricFacts, FabricPresence, ServerFacts, WideReader
 
 
 class FabricService:
@@ -56,6 +56,17 @@ class FabricService:
         if found is None:
             raise NotFoundError(provider_id)
         return await self.facts(found.record)
+
+    async def server(self, provider_id: str) -> ServerFacts:
+        """Return a server and what it manages; NotFoundError.
+
+        For each job of a plan: whether it is there, and what is protected on it, is not asked.
+        """
+        found = await self._reader.get(Provider, provider_id)
+        if found is None:
+            raise NotFoundError(provider_id)
+        inventory = await self._reader.get(FabricInventory, provider_id)
+        return ServerFacts(found.record, None if inventory is None else inventory.record)
 
     async def presence(self, provider_id: str) -> FabricPresence:
         """Return who a provider is and whether it is there; NotFoundError.

@@ -11,7 +11,7 @@ from service_hub.domain.records import (
     Vault,
 )
 from service_hub.domain.taking_over import relationship_to_take_over, taking_over
-from service_hub.ports import FabricFacts, Reader, Versioned
+from service_hub.ports import Reader, ServerFacts, Versioned
 from service_hub.services.fabrics import FabricService
 from service_hub.services.mapping_facts import MappingReader
 from wire_contract.cluster_names import broker_of
@@ -61,7 +61,7 @@ class ItemPlans:
         vault: Vault,
         machine: MachineView,
         mapping: ContainerMapping,
-        facts: FabricFacts,
+        facts: ServerFacts,
         ids: tuple[str, str],
     ) -> ProtectedItem:
         """Return the item of a machine that is not protected; one that replicates is taken over.
@@ -71,7 +71,7 @@ class ItemPlans:
         former = await self._reader.get(FormerItem, machine.machine_id)
         known = None if former is None else former.record
         item = new_item(vault, machine, mapping, facts, ids, former=known)
-        recovery = await self._fabrics.facts_by_id(mapping.recovery_provider_id)
+        recovery = await self._fabrics.server(mapping.recovery_provider_id)
         view = None if recovery.inventory is None else recovery.inventory.view
         present = relationship_to_take_over(machine, view, mapping.recovery_cloud_id)
         if known is not None and not _seen_since(known, facts, recovery):
@@ -84,8 +84,8 @@ class ItemPlans:
         Its machines are on the hosts that their servers tell of now: they move live.
         """
         policy = await self._reader.get(ReplicationPolicy, item.policy_id)
-        primary = await self._fabrics.facts_by_id(item.primary_provider_id)
-        recovery = await self._fabrics.facts_by_id(item.recovery_provider_id)
+        primary = await self._fabrics.server(item.primary_provider_id)
+        recovery = await self._fabrics.server(item.recovery_provider_id)
         if policy is None:
             raise NotFoundError(item.policy_id)
         item = _where_it_is(item, primary, recovery)
@@ -114,7 +114,7 @@ class ItemPlans:
         )
 
 
-def _where_it_is(item: ProtectedItem, primary: FabricFacts, recovery: FabricFacts) -> ProtectedItem:
+def _where_it_is(item: ProtectedItem, primary: ServerFacts, recovery: ServerFacts) -> ProtectedItem:
     """Return the item with the hosts of its machines, as far as their servers tell of them."""
     return item.model_copy(
         update={
@@ -124,14 +124,14 @@ def _where_it_is(item: ProtectedItem, primary: FabricFacts, recovery: FabricFact
     )
 
 
-def _host(facts: FabricFacts, machine_id: str) -> str | None:
+def _host(facts: ServerFacts, machine_id: str) -> str | None:
     if facts.inventory is None:
         return None
     machines = facts.inventory.view.machines
     return next((each.host for each in machines if each.machine_id == machine_id), None)
 
 
-def _broker(facts: FabricFacts, fqdn: str) -> str | None:
+def _broker(facts: ServerFacts, fqdn: str) -> str | None:
     """Return the replica broker of the cluster that a host is a node of; None: of none."""
     if facts.inventory is None:
         return None
@@ -140,7 +140,7 @@ def _broker(facts: FabricFacts, fqdn: str) -> str | None:
     return None if host is None else broker_of(host, view.clusters)
 
 
-def _seen_since(former: FormerItem, *ends: FabricFacts) -> bool:
+def _seen_since(former: FormerItem, *ends: ServerFacts) -> bool:
     """Whether both ends have shown what there is after the protection of before had ended.
 
     What they showed until then is the relationship that was ended.
@@ -155,7 +155,7 @@ def new_item(
     vault: Vault,
     machine: MachineView,
     mapping: ContainerMapping,
-    facts: FabricFacts,
+    facts: ServerFacts,
     ids: tuple[str, str],
     *,
     former: FormerItem | None = None,

@@ -8,37 +8,37 @@ from service_hub.domain.item_mappings import MappingFacts
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.network_mapping import NetworkFacts
 from service_hub.domain.records import ContainerMapping, MachineObservation, ProtectedItem, Vault
-from service_hub.ports import FabricFacts, FabricUseCases, Reader, Versioned
+from service_hub.ports import FabricFacts, FabricUseCases, Reader, ServerFacts, Versioned
 from wire_contract.vmm_interface import ClassificationView, MachineView, NetworkView
 from wire_contract.vocabulary import Side
 
 M = TypeVar("M", NetworkMapping, StorageMapping)
 
 
-def networks_of(facts: FabricFacts) -> tuple[NetworkView, ...]:
+def networks_of(facts: ServerFacts) -> tuple[NetworkView, ...]:
     """Return the VM networks of a server."""
     return () if facts.inventory is None else facts.inventory.view.networks
 
 
-def classifications_of(facts: FabricFacts) -> tuple[ClassificationView, ...]:
+def classifications_of(facts: ServerFacts) -> tuple[ClassificationView, ...]:
     """Return the storage classifications of a server."""
     return () if facts.inventory is None else facts.inventory.view.classifications
 
 
-def network_in(facts: FabricFacts, network_id: str) -> NetworkView | None:
+def network_in(facts: ServerFacts, network_id: str) -> NetworkView | None:
     """Return a network of a server; ids are compared without case."""
     found = (each for each in networks_of(facts) if each.network_id.lower() == network_id.lower())
     return next(found, None)
 
 
-def classification_in(facts: FabricFacts, classification_id: str) -> ClassificationView | None:
+def classification_in(facts: ServerFacts, classification_id: str) -> ClassificationView | None:
     """Return a classification of a server; ids are compared without case."""
     wanted = classification_id.lower()
     known = classifications_of(facts)
     return next((each for each in known if each.classification_id.lower() == wanted), None)
 
 
-def found_network(facts: FabricFacts, network_id: str) -> NetworkView:
+def found_network(facts: ServerFacts, network_id: str) -> NetworkView:
     """Return a network of a server; NotFoundError."""
     found = network_in(facts, network_id)
     if found is None:
@@ -46,7 +46,7 @@ def found_network(facts: FabricFacts, network_id: str) -> NetworkView:
     return found
 
 
-def found_classification(facts: FabricFacts, classification_id: str) -> ClassificationView:
+def found_classification(facts: ServerFacts, classification_id: str) -> ClassificationView:
     """Return a classification of a server; NotFoundError."""
     found = classification_in(facts, classification_id)
     if found is None:
@@ -117,8 +117,8 @@ class MappingReader:
     async def of_item(
         self,
         item: ProtectedItem,
-        primary: FabricFacts,
-        recovery: FabricFacts,
+        primary: ServerFacts,
+        recovery: ServerFacts,
         machine: MachineView | None,
     ) -> MappingFacts:
         """Return what a job on an item is decided on; `machine` is what enabling protects."""

@@ -1,7 +1,7 @@
 """Figures of protected items: taken from what providers report, and shown over time."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -37,6 +37,10 @@ TRIES_MAX: Final = 20
 
 PORTION_MAX: Final = 100
 """Samples of one inventory that are counted in one transaction."""
+
+ASKED_BY_ID_MAX: Final = 8
+"""Views whose items are read one by one; for more, and where ids do not tell all, each item of the
+server is looked at."""
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
@@ -141,28 +145,24 @@ class RollUpService:
         views = {view.machine_id.lower(): view for view in machines if view.replication is not None}
         if not views:
             return []
-        pairs = []
-        for side, column in (
-            (Side.PRIMARY, "primary_provider_id"),
-            (Side.RECOVERY, "recovery_provider_id"),
-        ):
-            items = await self._candidates(provider, views.values(), column)
-            for item in items:
-                view = views.get(item.machine_at(side).lower())
-                if view is not None and item.provider_at(side) == provider.id:
-                    pairs.append((item, view))
-        return pairs
+        if len(views) <= ASKED_BY_ID_MAX:
+            named = [await self._reader.get(ProtectedItem, each) for each in _item_ids(views)]
+            known = [(side, each.record) for side in Side for each in named if each is not None]
+            found = _seen_in(views, known, provider)
+            if len(found) == len(views):
+                return found
+        return _seen_in(views, await self._all_items(provider), provider)
 
-    async def _candidates(
-        self, provider: Provider, views: Iterable[MachineView], column: str
-    ) -> list[ProtectedItem]:
-        """Return the items that views may belong to: one by its name, many from the server's."""
-        named = [view.protected_item for view in views]
-        if len(named) == 1 and named[0] is not None:
-            found = await self._reader.get(ProtectedItem, named[0].lower())
-            return [] if found is None else [found.record]
-        items = await self._reader.find(ProtectedItem, **{column: provider.id})
-        return [each.record for each in items]
+    async def _all_items(self, provider: Provider) -> list[tuple[Side, ProtectedItem]]:
+        """Return the items that have an end on this server."""
+        return [
+            (side, each.record)
+            for side, column in (
+                (Side.PRIMARY, "primary_provider_id"),
+                (Side.RECOVERY, "recovery_provider_id"),
+            )
+            for each in await self._reader.find(ProtectedItem, **{column: provider.id})
+        ]
 
     async def _chunk(
         self, item: ProtectedItem, sample: Sample, resolution: Resolution
@@ -178,3 +178,32 @@ class RollUpService:
         chunks = await self._reader.find(FigureChunk, series=series)
         gone = [each.record.id for each in chunks if outlived(each.record, resolution, now)]
         return Change(deletes=tuple(Delete(FigureChunk, each) for each in gone))
+
+
+def _seen_in(
+    views: Mapping[str, MachineView],
+    items: Iterable[tuple[Side, ProtectedItem]],
+    provider: Provider,
+) -> list[tuple[ProtectedItem, MachineView]]:
+    """Return the items whose copy on this server is among the views."""
+    return [
+        (item, view)
+        for side, item in items
+        if item.provider_at(side) == provider.id
+        and (view := views.get(item.machine_at(side).lower())) is not None
+    ]
+
+
+def _item_ids(views: Mapping[str, MachineView]) -> list[str]:
+    """Return the ids that items of these views mostly have: an item has its first machine's id.
+
+    A replica names that machine as its peer; the item itself is named only from the first word of
+    the hub about the copy on.
+    """
+    ids: dict[str, None] = {}
+    for view in views.values():
+        peer = None if view.replication is None else view.replication.peer_machine_id
+        ids |= dict.fromkeys(
+            each.lower() for each in (view.protected_item, view.machine_id, peer) if each
+        )
+    return list(ids)

@@ -17,6 +17,14 @@ _ROW: Final[Mapping[type[Record], str]] = {
     kind: f"SELECT version, document FROM {kind.kind} WHERE id = ?"  # noqa: S608 -- names of our own tables
     for kind in TABLES
 }
+_CHANGE: Final[Mapping[type[Record], str]] = {
+    kind: f"SELECT change FROM {kind.kind} WHERE id = ?"  # noqa: S608 -- as above
+    for kind in TABLES
+}
+_ROW_AND_CHANGE: Final[Mapping[type[Record], str]] = {
+    kind: f"SELECT version, document, change FROM {kind.kind} WHERE id = ?"  # noqa: S608 -- as above
+    for kind in TABLES
+}
 
 
 class RowsAtHand:
@@ -30,6 +38,16 @@ class RowsAtHand:
         """Return (version, document) as committed now; any error: ask in another way."""
         # All rows are fetched: a statement that is not done would keep its moment for ever.
         rows: list[Any] = self._line().execute(_ROW[kind], (record_id,)).fetchall()
+        return rows[0] if rows else None
+
+    def change(self, kind: type[Record], record_id: str) -> int | None:
+        """Return the number of the change that wrote a row; the row itself is not read."""
+        rows: list[Any] = self._line().execute(_CHANGE[kind], (record_id,)).fetchall()
+        return int(rows[0][0]) if rows else None
+
+    def row_and_change(self, kind: type[Record], record_id: str) -> tuple[int, str, int] | None:
+        """Return (version, document, number of the change that wrote it)."""
+        rows: list[Any] = self._line().execute(_ROW_AND_CHANGE[kind], (record_id,)).fetchall()
         return rows[0] if rows else None
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.records import Record
 from service_hub.ports import NO_FAULTS, Applied, Change, FaultPoints, Lease, Versioned
-from service_hub.store.parsed_records import ParsedRecords
+from service_hub.store.parsed_records import KEPT, ParsedRecords
 from service_hub.store.record_store import RecordStore
 from service_hub.store.rows_at_hand import RowsAtHand
 from service_hub.store.sqlite_writer import NOW_MS, BatchWriter
@@ -78,13 +78,27 @@ class SqliteStore(RecordStore):
         # Others have their turn first, as with every other read.
         await asyncio.sleep(0)
         try:
+            if kind in KEPT:
+                return self._parsed_once(kind, record_id)
             row = self._at_hand.row(kind, record_id)
         except (sqlite3.Error, sa.exc.SQLAlchemyError, StorageUnavailableError, UnicodeError):
             # Whatever stands in the way: the threads can wait for it, and say what it is.
             return await super().get(kind, record_id)
-        return (
-            None if row is None else Versioned(self._parsed.record(kind, record_id, row[1]), row[0])
-        )
+        return None if row is None else Versioned(kind.model_validate_json(row[1]), row[0])
+
+    def _parsed_once(self, kind: type[R], record_id: str) -> Versioned[R] | None:
+        change = self._at_hand.change(kind, record_id)
+        if change is None:
+            return None
+        known = self._parsed.known(kind, record_id, change)
+        if known is not None:
+            return known
+        row = self._at_hand.row_and_change(kind, record_id)
+        if row is None:
+            return None
+        found = Versioned(kind.model_validate_json(row[1]), row[0])
+        self._parsed.keep(kind, record_id, row[2], found)
+        return found
 
     async def _write(self, act: Callable[[sa.Connection], T]) -> T:
         def answer() -> T:

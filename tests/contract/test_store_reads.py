@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from service_hub.domain.jobs import Job, JobState
-from service_hub.domain.records import OutboxEvent, RequestKey, Vault
+from service_hub.domain.records import FabricInventory, OutboxEvent, RequestKey, Vault
 from service_hub.ports import NEW, Change, Changed, Delete, Guard, Lease, Save
 from service_hub.store import postgres_writer, sqlite_writer
 from service_hub.store.record_store import RecordStore
+from tests.support.mapped_estate import furnished
 from tests.support.store_world import (
     BOTH,
     NOW,
@@ -209,3 +210,31 @@ async def test_jobs_are_listed_newest_first_page_by_page(store: RecordStore) -> 
     behind = await store.listed_jobs(VAULT_ID, first.last, 5)
     assert [each.id for each in behind.jobs] == ["three", "four", "one"]
     assert (await store.listed_jobs("nobody", None, 5)).jobs == []
+
+
+async def test_a_record_that_is_parsed_once_is_read_anew_after_each_change(
+    store: RecordStore,
+) -> None:
+    async def read() -> tuple[bool, int] | None:
+        found = await store.get(FabricInventory, "provider")
+        return None if found is None else (found.record == inventory(found.version), found.version)
+
+    def inventory(number: int) -> FabricInventory:
+        at = NOW + timedelta(seconds=number)
+        return FabricInventory(
+            id="provider", vault_id=VAULT_ID, observed_at=at, view=furnished("tokyo").view
+        )
+
+    assert await read() is None
+    await store.apply([Change(saves=[Save(inventory(1), NEW)])])
+    assert await read() == await read() == (True, 1)
+    await store.apply([Change(saves=[Save(inventory(2), 1)])])
+    assert await read() == (True, 2)
+    await store.apply([Change(deletes=[Delete(FabricInventory, "provider")])])
+    assert await read() is None
+    # Made anew it has the version of the first one, and is another record.
+    await store.apply([Change(saves=[Save(inventory(5), NEW)])])
+    assert await read() == (False, 1)
+    found = await store.get(FabricInventory, "provider")
+    assert found is not None
+    assert found.record == inventory(5)

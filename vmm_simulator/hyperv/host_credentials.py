@@ -34,6 +34,8 @@ FILE_BYTES_MAX: Final = 65_536
 CHAIN_MAX: Final = 8
 _END: Final = "-----END CERTIFICATE-----"
 
+_FileMarks = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class InstalledCertificate:
@@ -51,6 +53,7 @@ class HostCredentials:
         self._key = folder / "key.pem"
         self._chain = folder / "chain.pem"
         self._root = folder / "root.pem"
+        self._made: tuple[_FileMarks, tuple[ssl.SSLContext, ssl.SSLContext]] | None = None
 
     def request(self, broker: str | None = None) -> str:
         """Return a certificate request (PKCS#10, PEM) for this host; its key stays the same.
@@ -101,7 +104,31 @@ class HostCredentials:
             path.unlink(missing_ok=True)
 
     def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        """Return the TLS contexts (listening, connecting) made from the files as they are now."""
+        """Return the TLS contexts (listening, connecting) made from the files as they are now.
+
+        Those of before, as long as no file was replaced: each transfer asks for them.
+        """
+        marks = self._marks()
+        if self._made is None or marks is None or self._made[0] != marks:
+            self._made = None
+            made = self._new_contexts()
+            if marks is None:
+                return made
+            self._made = (marks, made)
+        return self._made[1]
+
+    def _marks(self) -> "_FileMarks | None":
+        """Return what tells the files from those that take their places; None where one lacks."""
+        try:
+            stats = [path.stat() for path in (self._chain, self._root, self._key)]
+        except OSError:
+            return None
+        return tuple(
+            (each.st_ino, each.st_mtime_ns, each.st_ctime_ns, each.st_size, each.st_mode)
+            for each in stats
+        )
+
+    def _new_contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         if not self._chain.exists():
             raise RefusedError(
                 Code.INVALID_STATE,

@@ -29,7 +29,7 @@ def replica_for(inventory: Inventory, fqdn: str, relationship_id: str, peer: Pee
     A replica on another node of the same cluster is refused with 91013: ask the broker.
     """
     host = inventory.hosts[fqdn]
-    copies = _copies(inventory, relationship_id)
+    copies = inventory.copies_of(relationship_id)
     here = [each for each in copies if each.host == fqdn]
     for machine in here:
         if machine.relationship is not None and _same(machine.relationship.peer_host, peer.fqdn):
@@ -52,7 +52,7 @@ def replica_machine(
 ) -> MachineRecord:
     """Return a replica on the node that it is on now, as the broker of this host's cluster does."""
     host = inventory.hosts[fqdn]
-    copies = _copies(inventory, relationship_id)
+    copies = inventory.copies_of(relationship_id)
     here = [each for each in copies if each.host == fqdn and each.mode is ReplicationMode.REPLICA]
     found = here[0] if here else _moved_replica(inventory, host, copies)
     if found is None or not trusts(inventory.hosts[found.host], found, peer):
@@ -76,14 +76,6 @@ def _settled(machine: MachineRecord) -> MachineRecord:
             "ask again in a moment",
         )
     return machine
-
-
-def _copies(inventory: Inventory, relationship_id: str) -> list[MachineRecord]:
-    return [
-        each
-        for each in inventory.machines.values()
-        if each.relationship is not None and each.relationship.relationship_id == relationship_id
-    ]
 
 
 def _moved_replica(

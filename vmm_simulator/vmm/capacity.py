@@ -29,6 +29,8 @@ def host_short_of(host: HostRecord, machines: Iterable[MachineRecord], needs: Ne
 
     Placement rates hosts by what all machines on them may take, running or not (behaviour 2.3).
     """
+    if host.processors is None and host.memory_megabytes is None:
+        return None  # Nobody counts: thousands of machines are not added up for it.
     present = [Needs.of(each) for each in machines if each.host == host.fqdn]
     rows = (
         ("processors", host.processors, [each.processors for each in present], needs.processors),

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from vmm_simulator.hyperv.statistics import Statistics
 from vmm_simulator.vmm.estate_records import GrantRecord
+from vmm_simulator.vmm.machine_index import MachineIndex
 from vmm_simulator.vmm.placement import hosts_of
 from vmm_simulator.vmm.records import (
     CloudRecord,
@@ -41,6 +42,20 @@ class Inventory:
     hosts: Mapping[str, HostRecord] = field(default_factory=dict)
     machines: Mapping[str, MachineRecord] = field(default_factory=dict)
     grants: Mapping[str, GrantRecord] = field(default_factory=dict)
+    index: MachineIndex | None = field(default=None, compare=False, repr=False)
+    """Of these machines; an inventory without one, or with that of others, goes through all."""
+
+    @property
+    def machine_index(self) -> MachineIndex:
+        """What is asked of all machines again and again."""
+        if self.index is not None and self.index.machines is self.machines:
+            return self.index
+        return MachineIndex.of(self.machines)
+
+    def copies_of(self, relationship_id: str) -> list[MachineRecord]:
+        """Return the machines that are an end of this relationship."""
+        found = self.machine_index.related.get(relationship_id, ())
+        return [self.machines[each] for each in found]
 
     def hosts_of(self, cloud: CloudRecord) -> tuple[HostRecord, ...]:
         """Return the hosts of a cloud, ordered by FQDN."""
@@ -68,12 +83,15 @@ class Inventory:
     def after(self, edit: "Edit") -> "Inventory":
         """Return the inventory as it is once the edit is done."""
         fabrics = [each for each in edit.put if isinstance(each, FabricRecord)]
+        machines = _changed(self.machines, MachineRecord, edit)
+        touched = [e for e in (*edit.put, *edit.removed) if isinstance(e, MachineRecord)]
         return Inventory(
             fabrics[-1] if fabrics else self.fabric,
             _changed(self.clouds, CloudRecord, edit),
             _changed(self.hosts, HostRecord, edit),
-            _changed(self.machines, MachineRecord, edit),
+            machines,
             _changed(self.grants, GrantRecord, edit),
+            self.machine_index.after(machines, touched),
         )
 
 
@@ -111,7 +129,12 @@ def _changed(
     removed = {id_of(each) for each in edit.removed if isinstance(each, kind)}
     if not put and not removed:
         return present
-    return {name: each for name, each in {**present, **put}.items() if name not in removed}
+    # A copy as a whole: a step for each of thousands of machines would be paid at every change.
+    changed = dict(present)
+    changed.update(put)
+    for name in removed:
+        changed.pop(name, None)
+    return changed
 
 
 def worth_telling(before: AnyRecord | None, after: AnyRecord | None) -> bool:

@@ -269,3 +269,39 @@ def test_any_changed_character_is_refused(
 def test_arbitrary_text_is_refused(verifier: EventVerifier, now: datetime, text: str) -> None:
     with pytest.raises(UnverifiableError):
         verifier.verify(text, now)
+
+
+def test_a_chain_that_was_verified_is_believed_until_it_ends_and_not_longer(
+    verifier: EventVerifier, signed: str, chain_pem: str, now: datetime
+) -> None:
+    ends = min(
+        each.not_valid_after_utc for each in x509.load_pem_x509_certificates(chain_pem.encode())
+    )
+    assert verifier.verify(signed, ends - timedelta(seconds=1)) == PAYLOAD
+    with pytest.raises(UnverifiableError, match="not trusted"):
+        verifier.verify(signed, ends + timedelta(seconds=1))
+    # Neither does a clock that is set back find it trusted before it began.
+    assert verifier.verify(signed, now) == PAYLOAD
+    with pytest.raises(UnverifiableError, match="not trusted"):
+        verifier.verify(signed, now - timedelta(days=400))
+
+
+def test_a_chain_of_a_root_that_is_no_longer_pinned_is_not_believed(
+    trust: TrustChain, signed: str, now: datetime
+) -> None:
+    replaced = EventVerifier(trust.root_pem)
+    assert replaced.verify(signed, now) == PAYLOAD
+    replaced.trust(TrustChain.create(now - timedelta(minutes=5), "another").root_pem)
+    with pytest.raises(UnverifiableError, match="not trusted"):
+        replaced.verify(signed, now)
+
+
+def test_a_header_that_borrows_a_verified_chain_still_needs_its_key(
+    verifier: EventVerifier, signed: str, now: datetime
+) -> None:
+    assert verifier.verify(signed, now) == PAYLOAD
+    header = _header(signed)
+    with pytest.raises(UnverifiableError):
+        verifier.verify(_sign_with(header, new_private_key()), now)
+    with pytest.raises(UnverifiableError, match="key id"):
+        verifier.verify(_sign_with({**header, "kid": "other"}, new_private_key()), now)

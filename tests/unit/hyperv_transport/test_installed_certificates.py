@@ -55,6 +55,19 @@ def test_a_good_certificate_is_installed_and_used(tmp_path: Path) -> None:
     assert connecting.check_hostname
 
 
+def test_contexts_are_made_anew_only_when_a_file_was_replaced(tmp_path: Path) -> None:
+    credentials = HostCredentials(HOST, tmp_path)
+    credentials.install(issued(credentials), trust("estate").root_pem, NOW)
+    first = credentials.contexts()
+    assert credentials.contexts() is first
+    credentials.install(issued(credentials, authority="other"), trust("other").root_pem, NOW)
+    again = credentials.contexts()
+    assert again[1].get_ca_certs() != first[1].get_ca_certs()
+    credentials.forget()
+    with pytest.raises(RefusedError, match="no certificate"):
+        credentials.contexts()
+
+
 def test_a_node_asks_for_its_brokers_name_and_notes_that_it_has_it(tmp_path: Path) -> None:
     credentials = HostCredentials(HOST, tmp_path)
     asked = check_request(credentials.request("Broker.example").encode())

@@ -109,7 +109,7 @@ class TaskGuest:
         self._number = 0 if top is None else top.number
         self._previous = genesis(layout.seed) if top is None else top.checksum
         self._ledger = None if spec.ledger_socket is None else TaskLedger(spec.ledger_socket)
-        self._check = HostCheck(spec)
+        self._check = HostCheck(spec, layout)
         self._stopping = False
         self._called = asyncio.Event()
         self._freeze: _Freeze | None = None

@@ -20,6 +20,12 @@ _libc.fallocate.restype = ctypes.c_int
 _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _libc.sync_file_range.restype = ctypes.c_int
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_int64),
+)
+_MAP_FIXED: Final = 0x10  # Of Linux's sys/mman.h; Python names it nowhere.
 
 
 def punch_hole(descriptor: int, offset: int, length: int) -> None:
@@ -119,9 +125,29 @@ def map_file(path: Path, length: int) -> mmap.mmap:
         # A file that a kill left short is completed with zeros: nothing was marked in it. Its room
         # is taken now: where there is none, a store into the map would end the process.
         os.posix_fallocate(descriptor, 0, length)
-        return mmap.mmap(descriptor, length, mmap.MAP_SHARED)
+        return _mapped(descriptor, length)
     finally:
         os.close(descriptor)
+
+
+def _mapped(descriptor: int, length: int) -> mmap.mmap:
+    """Return a file's bytes as shared memory that keeps no descriptor of the file.
+
+    Python's own map of a file keeps one as long as it lives: a site of five thousand machines
+    would need more than a process may have. So the file takes the place of anonymous memory of the
+    same length, at the same address (mmap(2), MAP_FIXED).
+    """
+    memory = mmap.mmap(-1, length, mmap.MAP_SHARED)
+    first = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(first)
+    del first  # Held any longer it would keep the map from being closed.
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    flags = mmap.MAP_SHARED | _MAP_FIXED
+    found = _libc.mmap(address, length, protection, flags, descriptor, 0)
+    if found != address:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return memory
 
 
 def make_empty(path: Path, size_bytes: int) -> None:

@@ -37,7 +37,7 @@ help:
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
 	@echo 'make bench-replication  how fast disks are replicated, beside nbdcopy, rsync, QEMU and a bare pump'
-	@echo 'make bench-failover  how fast plans of 100 and 1,000 machines are failed over, beside their critical path'
+	@echo 'make bench-failover  how fast plans of 100, 1,000 and 5,000 machines are failed over, beside their critical path'
 	@echo 'make format lint  rewrite the form; check form, types and imports'
 	@echo 'make clean        remove .venv, .lab and all caches'
 

@@ -15,6 +15,9 @@ from pydantic.alias_generators import to_camel
 from service_hub.domain.errors import InvalidRequestError
 
 BODY_BYTES_MAX: Final = 1_048_576
+PLAN_BODY_BYTES_MAX: Final = 4 * BODY_BYTES_MAX
+"""Of a plan, which may have 5,000 machines: each is named by its whole ARM id, some 450 bytes."""
+
 NESTING_MAX: Final = 32
 """Levels of a body; the deepest request of the dialect has six."""
 

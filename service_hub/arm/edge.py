@@ -18,7 +18,7 @@ from aiohttp.web import RequestPayloadError
 from multidict import CIMultiDict
 
 from service_hub.arm.api import ArmApi
-from service_hub.arm.bodies import BODY_BYTES_MAX, storable_text
+from service_hub.arm.bodies import BODY_BYTES_MAX, PLAN_BODY_BYTES_MAX, storable_text
 from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.errors import (
     BodyTooLargeError,
@@ -40,7 +40,7 @@ from service_hub.services.audit import asked_in, correlation
 from wire_contract.operator_signature import HEADER
 
 BODY_SECONDS_MAX: Final = 30
-"""Longest for a body of at most BODY_BYTES_MAX to arrive."""
+"""Longest for a body of at most PLAN_BODY_BYTES_MAX to arrive."""
 
 CLIENT_REQUEST_ID_CHARACTERS_MAX: Final = 256
 NAME_CHARACTERS_MAX: Final = 260
@@ -108,7 +108,8 @@ async def _call(api: ArmApi, request: web.Request, identity: RequestIdentity, ri
             )
         storable_text(name, segment)
     await _check_scope(api, operator, right, names)
-    body = b"" if request.method in READING else await _body(request)
+    limit = PLAN_BODY_BYTES_MAX if "plan" in names else BODY_BYTES_MAX
+    body = b"" if request.method in READING else await _body(request, limit)
     return Call(
         identity=replace(
             identity,
@@ -154,17 +155,15 @@ def _client_request_id(request: web.Request) -> str | None:
     return text if fits else None
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.Request, bytes_max: int) -> bytes:
     """Return the body; it may be compressed, so the limit counts what comes out."""
     collected = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
                 collected += chunk
-                if len(collected) > BODY_BYTES_MAX:
-                    raise BodyTooLargeError(
-                        f"The request body is longer than {BODY_BYTES_MAX} bytes."
-                    )
+                if len(collected) > bytes_max:
+                    raise BodyTooLargeError(f"The request body is longer than {bytes_max} bytes.")
     except (RequestPayloadError, HttpProcessingError, ConnectionError, TimeoutError):
         raise BrokenRequestError(
             "The request body was cut off, came too slowly, or its encoding is broken."

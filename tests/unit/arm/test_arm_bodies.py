@@ -30,6 +30,14 @@ async def test_a_body_above_one_mebibyte_is_413(surface: Surface) -> None:
     assert (status, error["code"]) == (413, "RequestEntityTooLarge")
 
 
+async def test_a_plan_may_name_five_thousand_machines_by_their_ids(surface: Surface) -> None:
+    path = f"{surface.vault}/replicationRecoveryPlans/large"
+    for length, expected in ((4_000_000, 400), (4 * 1_048_576, 413)):
+        data = b'{"properties": {"comment": "' + b"x" * length + b'"}}'
+        status, _ = await error_of(surface, "PUT", path, data=data)
+        assert status == expected
+
+
 async def test_a_compressed_body_counts_unpacked(surface: Surface) -> None:
     data = gzip.compress(b" " * 50_000_000)
     response = await surface.ask(

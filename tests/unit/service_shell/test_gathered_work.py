@@ -35,6 +35,14 @@ def returning(value: int) -> Work:
     return lambda: value
 
 
+def noting(order: list[int], value: int) -> Work:
+    def work() -> object:
+        order.append(value)
+        return value
+
+    return work
+
+
 def raising(error: Exception) -> Work:
     def work() -> object:
         raise error
@@ -46,7 +54,7 @@ async def test_what_is_asked_for_while_the_thread_is_busy_is_one_visit_in_order(
     with ThreadPoolExecutor(1) as pool:
         thread = Thread(pool)
         order: list[int] = []
-        asked = [thread.gathered.ask(lambda n=n: order.append(n) or n) for n in range(5)]  # type: ignore[misc]
+        asked = [thread.gathered.ask(noting(order, number)) for number in range(5)]
         thread.may_visit.set()
         assert await asyncio.gather(*asked) == [0, 1, 2, 3, 4]
         assert order == [0, 1, 2, 3, 4]

@@ -33,7 +33,7 @@ from benchmarks.failover.catalogue import (
     sizes_of,
 )
 from benchmarks.failover.world import Delays, FailoverWorld, PlanRun, failover_world
-from service_shell.errors import ProgramError
+from service_shell.errors import ProgramError, program_error_in
 from wire_contract.vocabulary import Verb
 
 RESULT: Final = Path(".bench/failover.json")
@@ -168,8 +168,9 @@ async def main(bench: Bench) -> int:
             ):
                 say(f"{bench.elapsed():.0f} s: it runs, and its clouds are paired")
                 await measure(bench, world)
-        except (NotMeasuredError, ProgramError, AzureError, TimeoutError) as error:
-            bench.problems.append(str(error) or f"not done after {bench.elapsed():.0f} s")
+        except (NotMeasuredError, ProgramError, AzureError, TimeoutError, ExceptionGroup) as error:
+            known = program_error_in(error) or error
+            bench.problems.append(str(known) or f"not done after {bench.elapsed():.0f} s")
     metrics = list(bench.metrics.values())
     save(metrics, RESULT)
     say(f"\n{table(metrics)}\n")

@@ -26,7 +26,7 @@ from lab.operator_file import (
     save_operator_file,
 )
 from lab.process_table import ProcessRecord
-from lab.processes import Launcher, ProcessPlan, program, run_to_end
+from lab.processes import READY_SECONDS_MAX, Launcher, ProcessPlan, program, run_to_end
 from lab.registration import (
     ConnectedProvider,
     create_vault,
@@ -50,6 +50,9 @@ from service_shell.clock import Clock
 from service_shell.secret_files import read_secret
 
 COMMAND_SECONDS_MAX: Final = 60.0
+MACHINES_READ_PER_SECOND: Final = 25
+"""How long a VMM server may take, beside what every program may, to read its first inventory."""
+
 TOKEN_HOURS: Final = 48
 TOKEN_BYTES_MAX: Final = 65_536
 RESOURCE_GROUP: Final = "site-recovery-lab"
@@ -120,9 +123,11 @@ class EstateBuilder:
             )
             for plan in self.plans.values()
         ]
+        machines = sum(len(plan.site.machines) for plan in self.plans.values())
+        seconds = READY_SECONDS_MAX + machines / MACHINES_READ_PER_SECOND
         async with asyncio.TaskGroup() as group:
             for record in records:
-                group.create_task(self.launcher.wait_ready(record))
+                group.create_task(self.launcher.wait_ready(record, seconds))
 
     @contextlib.asynccontextmanager
     async def operator(self) -> AsyncIterator[Operator]:

@@ -119,6 +119,9 @@ def refusal_of_state(
         code = _CODE_OF_OPERATION.get(operation, errors.NOT_ALLOWED)
         detail = f"its state is '{DESCRIPTIONS[item.state]}'"
         return job_error(code, now, name=item.friendly_name, detail=detail)
+    if operation is Operation.OVERRIDE_FENCE and item.authority_questioned_at is not None:
+        detail = "which copy may run is in question since a restore: decide that first"
+        return job_error(errors.NOT_ALLOWED, now, name=item.friendly_name, detail=detail)
     expected = expected_direction(operation, item.active_location)
     if requested is not None and requested is not expected:
         detail = (

@@ -8,8 +8,9 @@ import pytest
 from service_hub.domain.errors import SignatureRequiredError
 from service_hub.domain.jobs import JobState
 from service_hub.domain.protection import Operation, ProtectionState
-from service_hub.domain.records import Alert
+from service_hub.domain.records import Alert, ProtectedItem
 from service_hub.domain.replication_events import JOB_STATUS, ReplicationEvent
+from service_hub.ports import Change, Save
 from tests.support.hub_stories import ask, protected, until_done, well
 from tests.support.hub_world import HubWorld, hub_world
 from wire_contract.events import Assignment
@@ -140,3 +141,14 @@ async def test_an_insisting_vault_wants_it_signed(tmp_path: Path) -> None:
         world.vault = world.vault.model_copy(update={"requires_operator_signature": True})
         with pytest.raises(SignatureRequiredError):
             await override(world)
+
+
+async def test_where_authority_is_in_question_that_is_decided_first(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, LEASE) as world:
+        await failed_over(world)
+        (found,) = await world.store.find(ProtectedItem, vault_id=world.vault.id)
+        asked = found.record.model_copy(update={"authority_questioned_at": world.clock.now()})
+        await world.committer.commit(Change(saves=(Save(asked, found.version),)))
+        job = await world.job(await override(world))
+        assert [error.code for error in job.errors] == ["90010"]
+        assert "decide that first" in job.errors[0].message + job.errors[0].possible_causes

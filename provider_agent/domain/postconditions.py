@@ -372,7 +372,15 @@ _MACHINE_CHECKS: Final[Mapping[Verb, Check]] = {
     Verb.CHANGE_RECOVERY_POINT: _all_of(
         in_state(S.RECOVERED), _run_state(RunState.OFF), _has_epoch, at_point
     ),
-    Verb.CANCEL_FAILOVER: in_state(S.REPLICATING, S.SUSPENDED, S.CRITICAL),
+    # A source that was gone on without may have to be compared, or be at it, by then.
+    Verb.CANCEL_FAILOVER: in_state(
+        S.REPLICATING,
+        S.SUSPENDED,
+        S.CRITICAL,
+        S.WAITING_TO_START_RESYNCHRONIZE,
+        S.RESYNCHRONIZING,
+        S.RESYNCHRONIZATION_SUSPENDED,
+    ),
     Verb.START: _all_of(_run_state(RunState.RUNNING), _guest_answered, _has_epoch),
     Verb.COMMIT: in_state(S.COMMITTED),
     # A copy that an earlier reversal has prepared already would hide that nothing was done.

@@ -484,6 +484,13 @@ def test_an_unplanned_failover_asks_for_no_cut() -> None:
     assert unmet(expected(Verb.FAIL_OVER, {"planned": False, "expected_cut": None}), seen) is None
 
 
+@pytest.mark.parametrize(("state", "holds"), [(9, True), (10, True), (11, True), (4, False)])
+def test_a_source_may_have_to_be_compared_once_its_failover_is_cancelled(
+    state: int, *, holds: bool
+) -> None:
+    assert (unmet(expected(Verb.CANCEL_FAILOVER, {}), replicating(state=state)) is None) is holds
+
+
 def test_reversal_with_resynchronization_may_still_have_to_begin() -> None:
     ordered = expected(Verb.REVERSE_REPLICATE, {**PEER, "resynchronize": True})
     assert unmet(ordered, replicating(state=1)) is None

@@ -579,14 +579,6 @@ AFTERWARDS = (
         no_job_runs,
     ),
     Story(
-        "failed over after an override",
-        "OverrideFence of UnplannedFailoverCommitPendingStatesBegin",
-        frozenset({"planned_failover"}),
-        asking(Operation.PLANNED_FAILOVER),
-        rests_in(ProtectionState.PLANNED_FAILED_OVER),
-        is_repeat=True,
-    ),
-    Story(
         "sources stop by themselves",
         PROTECTED,
         frozenset(),

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from vmm_simulator.hyperv.replica_finding import other_end
 from vmm_simulator.hyperv.silence import Act, Heard, act_now, stands_by
 from vmm_simulator.problems import RefusedError
 from vmm_simulator.verbs.call import Fabric
@@ -87,8 +88,7 @@ class SelfFencing:
         host = self._fabric.host_of(machine)
         try:
             async with asyncio.timeout(ASKING_SECONDS_MAX):
-                peer = host.peer_of(relationship)
-                other = await host.ask(peer, relationship.relationship_id)
+                other = await other_end(host, relationship)
         except (RefusedError, OSError, TimeoutError) as error:
             log.info("replica_not_reached", machine_id=machine.machine_id, cause=repr(error))
             return

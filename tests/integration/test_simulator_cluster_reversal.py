@@ -133,6 +133,29 @@ async def test_a_prepared_replica_takes_no_offer_of_another_machine_or_of_a_stra
             await reversed_to(there, here, found, epoch=2)
 
 
+async def test_a_primary_that_moved_unseen_is_found_before_its_replica_is_failed_over(
+    estate: Estate,
+) -> None:
+    (east, other_east), (_, other_west) = estate.fqdns("tokyo"), estate.fqdns("osaka")
+    asking = {"planned": False, "recovery_point": None, "ask_primary": True}
+    async with both(estate) as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        # Nothing is sent any more: neither end hears from the other where it is now.
+        await tokyo.done(Verb.PAUSE_REPLICATION, MACHINE)
+        await move(tokyo, MACHINE, other_east)
+        await move(osaka, REPLICA, other_west)
+        assert peer((osaka, REPLICA))[0] == east
+        with pytest.raises(AssertionError, match="runs on"):
+            await osaka.done(Verb.FAIL_OVER, REPLICA, asking, epoch=2)
+        # The node that it was on is gone: the broker knows.
+        status, answer = await tokyo.manage("DELETE", f"/hosts/{east}")
+        assert status == 200, answer
+        with pytest.raises(AssertionError, match="runs on"):
+            await osaka.done(Verb.FAIL_OVER, REPLICA, asking, epoch=2)
+        await tokyo.done(Verb.SHUT_DOWN, MACHINE, {"seconds": 30})
+        await osaka.done(Verb.FAIL_OVER, REPLICA, asking, epoch=2)
+
+
 async def test_a_ticket_of_a_node_counts_for_its_brokers_entry_where_the_pairing_tells_of_it(
     estate: Estate, kerberos_realm: KerberosCentre
 ) -> None:

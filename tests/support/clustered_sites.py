@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.kerberos_centre import REALM, KerberosCentre
 from tests.support.simulator_estate import MACHINE, REPLICA, Estate, RunningSite
 
 REPLICATING: Final = 3
@@ -15,13 +17,23 @@ def clustered(estate: Estate, site: str, **changes: Any) -> dict[str, Any]:
     return _in_cluster(estate.configuration(site)["inventory"], site, estate.folder, **changes)
 
 
+@dataclass
 class ClusteredEstate(Estate):
-    """Two sites, each with one cluster that all its hosts are nodes of."""
+    """Two sites, each with one cluster that all its hosts are nodes of; all in a realm, or none."""
+
+    realm: KerberosCentre | None = None
 
     def configuration(self, site: str, **changes: Any) -> dict[str, Any]:
         """Return a site's configuration as it stands in a file."""
         told = super().configuration(site, **changes)
         told["inventory"] = _in_cluster(told["inventory"], site, self.folder)
+        if self.realm is not None:
+            told["kerberos"] = {
+                "realm": REALM,
+                "configuration_file": str(self.realm.configuration_file),
+            }
+            for host in told["inventory"]["hosts"]:
+                host["keytab_file"] = str(self.realm.node_keytab(host["fqdn"], self.broker(site)))
         return told
 
 

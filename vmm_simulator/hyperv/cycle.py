@@ -21,6 +21,7 @@ from vmm_simulator.hyperv.fencing import fence
 from vmm_simulator.hyperv.groups import Groups
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_guests import disk_files
+from vmm_simulator.hyperv.replica_finding import other_end
 from vmm_simulator.hyperv.replication import Operation, allowed
 from vmm_simulator.hyperv.schedule import log_is_too_large, pause_seconds
 from vmm_simulator.hyperv.shipping import Progress, Shipping
@@ -190,8 +191,7 @@ class ReplicationCycle:
             log.info("initial_copy_exported", machine_id=self._machine_id)
             return
         await self.shipping.ship_until_held(CutKind.DELTA)
-        peer = self._host.peer_of(relationship)
-        other = await self._host.ask(peer, relationship.relationship_id)
+        other = await other_end(self._host, relationship)
         if other.state == S.REPLICATING:
             await self._move(Operation.COMPLETE_INITIAL_REPLICATION)
 

@@ -1,16 +1,39 @@
-"""Finding a replica that was moved to another node of its cluster (behaviour 1.5, 1.10)."""
+"""Finding the other end's copy when it was moved to another node (behaviour 1.5, 1.10)."""
 
 import structlog
 
 from vmm_simulator.hyperv.backend import PeerAddress
 from vmm_simulator.hyperv.host import Host
 from vmm_simulator.hyperv.host_control import ReplicaLocation
-from vmm_simulator.problems import RefusedError
+from vmm_simulator.hyperv.host_questions import OtherEnd
+from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import with_relationship
 
 log = structlog.get_logger(__name__)
+
+
+async def other_end(host: Host, relationship: RelationshipRecord) -> OtherEnd:
+    """Return how the other end of a relationship is, on whichever node of its cluster.
+
+    Refused where neither the host that it was on nor its broker can say.
+    """
+    known = host.peer_of(relationship)
+    try:
+        return await host.ask(known, relationship.relationship_id)
+    except RefusedError as refusal:
+        broker = host.broker_of(relationship)
+        if refusal.code == Code.NO_CONNECTION and broker is not None:
+            # Its node may be down, and the copy on another one by now.
+            asked = broker
+        elif refusal.code == Code.MACHINE_MOVED:
+            asked = broker or known
+        else:
+            raise
+    place = await host.replica_location(asked, relationship.relationship_id)
+    way = host.peer(place.host, place.port, relationship)
+    return await host.ask(way, relationship.relationship_id)
 
 
 class ReplicaFinder:

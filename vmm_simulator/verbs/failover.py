@@ -15,6 +15,7 @@ from vmm_simulator.hyperv.backend import (
 )
 from vmm_simulator.hyperv.host_guests import disk_files
 from vmm_simulator.hyperv.point_keeping import keep_planned_point
+from vmm_simulator.hyperv.replica_finding import other_end
 from vmm_simulator.hyperv.replication import Operation, advance
 from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.adapters import check_adapters, connect
@@ -216,9 +217,7 @@ async def ask_primary(call: Call[FailOver]) -> None:
         return
     try:
         async with asyncio.timeout(ASK_SECONDS_MAX):
-            other = await call.host.ask(
-                call.host.peer_of(relationship), relationship.relationship_id
-            )
+            other = await other_end(call.host, relationship)
     except (RefusedError, TimeoutError) as error:
         log.warning("primary_not_asked", machine_id=call.target, cause=str(error))
         return

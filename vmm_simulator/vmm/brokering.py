@@ -1,9 +1,10 @@
-"""Which copy a host may receive for, and where a replica went; what a replica broker knows; pure.
+"""Which copy a host may be asked about, and where it went; what a replica broker knows; pure.
 
 Behaviour 1.5 and 1.10: after a live migration of the replica the primary asks the broker for its
-new node; a machine that migrates among the members of a trust group keeps replicating (1.4). The
-partners that one pairing authorises on a host are a trust group. The node that the broker is on
-answers for it, and any other node in its place, where the cluster has one.
+new node, and so does the replica that has a question to the primary; a machine that migrates among
+the members of a trust group keeps replicating (1.4). The partners that one pairing authorises on a
+host are a trust group. The node that the broker is on answers for it, and any other node in its
+place, where the cluster has one.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.vmm.clusters import share_cluster
 from vmm_simulator.vmm.inventory import Inventory
 from vmm_simulator.vmm.records import HostRecord, MachineRecord
-from wire_contract.vocabulary import ReplicationMode
 
 
 class Peer(NamedTuple):
@@ -24,9 +24,9 @@ class Peer(NamedTuple):
 
 
 def replica_for(inventory: Inventory, fqdn: str, relationship_id: str, peer: Peer) -> MachineRecord:
-    """Return the copy on this host that a peer sends to; refused when it is not here, or not its.
+    """Return the copy on this host that a peer means; refused when it is not here, or not its.
 
-    A replica on another node of the same cluster is refused with 91013: ask the broker.
+    A copy on another node of the same cluster is refused with 91013: ask the broker.
     """
     host = inventory.hosts[fqdn]
     copies = inventory.copies_of(relationship_id)
@@ -35,13 +35,13 @@ def replica_for(inventory: Inventory, fqdn: str, relationship_id: str, peer: Pee
         if machine.relationship is not None and _same(machine.relationship.peer_host, peer.fqdn):
             return _settled(machine)
     for machine in here:
-        if machine.mode is ReplicationMode.REPLICA and trusts(host, machine, peer):
+        if trusts(host, machine, peer):
             return _settled(machine)
-    moved = _moved_replica(inventory, host, copies)
+    moved = _moved_copy(inventory, host, copies)
     if moved is not None and trusts(inventory.hosts[moved.host], moved, peer):
         raise RefusedError(
             Code.MACHINE_MOVED,
-            f"the replica of relationship {relationship_id} was moved from {fqdn} to {moved.host}",
+            f"the copy of relationship {relationship_id} was moved from {fqdn} to {moved.host}",
             "ask the replica broker of the cluster where it is, and send there",
         )
     raise unknown("relationship", relationship_id)
@@ -50,11 +50,11 @@ def replica_for(inventory: Inventory, fqdn: str, relationship_id: str, peer: Pee
 def replica_machine(
     inventory: Inventory, fqdn: str, relationship_id: str, peer: Peer
 ) -> MachineRecord:
-    """Return a replica on the node that it is on now, as the broker of this host's cluster does."""
+    """Return a copy on the node that it is on now, as the broker of this host's cluster does."""
     host = inventory.hosts[fqdn]
     copies = inventory.copies_of(relationship_id)
-    here = [each for each in copies if each.host == fqdn and each.mode is ReplicationMode.REPLICA]
-    found = here[0] if here else _moved_replica(inventory, host, copies)
+    here = [each for each in copies if each.host == fqdn]
+    found = here[0] if here else _moved_copy(inventory, host, copies)
     if found is None or not trusts(inventory.hosts[found.host], found, peer):
         raise unknown("relationship", relationship_id)
     cluster = inventory.fabric.cluster(host.cluster)
@@ -78,12 +78,11 @@ def _settled(machine: MachineRecord) -> MachineRecord:
     return machine
 
 
-def _moved_replica(
+def _moved_copy(
     inventory: Inventory, host: HostRecord, copies: list[MachineRecord]
 ) -> MachineRecord | None:
     for machine in copies:
-        other = inventory.hosts[machine.host]
-        if machine.mode is ReplicationMode.REPLICA and share_cluster(host, other):
+        if share_cluster(host, inventory.hosts[machine.host]):
             return machine
     return None
 

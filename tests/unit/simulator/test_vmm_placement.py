@@ -334,14 +334,20 @@ def test_a_stranger_is_told_nothing() -> None:
         replica_for(before, ALONE, "r", Peer(PARTNER))
 
 
-def test_a_primary_that_moved_within_its_trust_group_is_taken() -> None:
+def test_the_other_end_may_have_moved_within_its_trust_group() -> None:
     both = {"cloud": (PARTNER, "partner2.example")}
     node = host(NODES[1], cluster=CLUSTER, allowed_primaries=both)
     before = with_records(inventory(replicating("m1", NODES[1])), node)
     assert replica_for(before, NODES[1], "r", Peer("partner2.example")).machine_id == "m1"
+    # A replica that moved asks its primary, which may be somewhere else by now too.
     primary = with_records(inventory(replicating("m1", NODES[1], "Primary")), node)
+    assert replica_for(primary, NODES[1], "r", Peer("partner2.example")).machine_id == "m1"
+    with pytest.raises(RefusedError, match="was moved") as refusal:
+        replica_for(primary, NODES[0], "r", Peer("partner2.example"))
+    assert refusal.value.code == Code.MACHINE_MOVED
+    assert replica_machine(primary, NODES[0], "r", Peer("partner2.example")).host == NODES[1]
     with pytest.raises(RefusedError, match="relationship r"):
-        replica_for(primary, NODES[1], "r", Peer("partner2.example"))
+        replica_for(primary, NODES[1], "r", Peer("partner3.example"))
 
 
 def test_without_a_broker_nobody_says_where_a_replica_went() -> None:

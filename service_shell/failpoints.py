@@ -51,6 +51,17 @@ POINTS: Final[Mapping[str, bool]] = {
     "agent.read_back": True,
     "agent.before_report": True,
     "agent.after_report": True,
+    "simulator.before_cut": True,
+    "simulator.cut": True,
+    "simulator.before_send": True,
+    "simulator.sent": True,
+    "simulator.acknowledged": True,
+    "simulator.opened": True,
+    "simulator.received": True,
+    "simulator.committed": True,
+    "simulator.noted": True,
+    "simulator.answered": True,
+    "simulator.applied": True,
 }
 """Every failpoint of all programs, and whether it can wait there (delay, hang)."""
 

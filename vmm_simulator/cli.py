@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib.metadata
+import os
 from typing import Final
 
+from service_shell.failpoints import from_environment
 from service_shell.logs import configure_logging
 from service_shell.program import build_cli, run_program
 from vmm_simulator.config import SimulatorSettings
@@ -15,9 +17,10 @@ PROGRAM: Final = "vmm-simulator"
 def run(settings: SimulatorSettings) -> int:
     """Run one site until it is told to stop; the exit code."""
     configure_logging(settings.log, PROGRAM)
+    faults = from_environment(os.environ)
 
     async def main(stop: asyncio.Event) -> None:
-        await run_site(settings, stop)
+        await run_site(settings, stop, faults)
 
     return run_program(main, require_uvloop=True)
 

@@ -8,6 +8,7 @@ import structlog
 
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
+from service_shell.failpoints import NONE, FaultPoints
 from vmm_simulator.config import KerberosSettings
 from vmm_simulator.hyperv.addresses import read_hosts
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
@@ -78,10 +79,12 @@ class HostMaker:
         clock: Clock,
         *,
         kerberos: KerberosSettings | None = None,
+        faults: FaultPoints = NONE,
     ) -> None:
         if kerberos is not None:
             use_configuration(kerberos.configuration_file)
         self._kerberos = kerberos
+        self._faults = faults
         self._data_directory = data_directory
         self._hosts_file = hosts_file
         self._surroundings = surroundings
@@ -116,6 +119,7 @@ class HostMaker:
             guests=HostGuests(backend, self._surroundings),
             receiver=ReplicaReceiver(record.fqdn, self._store, backend, self._clock),
             tickets=tickets,
+            faults=self._faults,
         )
 
     def _tickets(self, record: HostRecord) -> Tickets | None:

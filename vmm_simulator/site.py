@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from pydantic import JsonValue
 
 from service_shell.clock import Clock, SystemClock
 from service_shell.errors import ProgramError
+from service_shell.failpoints import NONE, Failpoints, FaultPoints
 from service_shell.readiness import ready
 from vmm_simulator import seed
 from vmm_simulator.broker_roles import BrokerRoles
@@ -76,13 +78,16 @@ def guest_programs(kind: GuestKind, clock: Clock) -> GuestPrograms:
     return GuestPrograms()
 
 
-async def run_site(settings: SimulatorSettings, stop: asyncio.Event) -> None:
+async def run_site(
+    settings: SimulatorSettings, stop: asyncio.Event, faults: Failpoints = NONE
+) -> None:
     """Run the site until `stop` is set."""
-    async with open_site(settings, SystemClock()) as site:
-        facts = {
+    async with open_site(settings, SystemClock(), points=faults) as site:
+        facts: dict[str, JsonValue] = {
             "site": settings.site,
             "vmm_port": site.vmm_port,
             "management_port": site.management_port,
+            **({"failpoints": [*faults.described()]} if faults.described() else {}),
         }
         with ready(settings.ready_file, facts):
             log.info("site_ready", **facts)
@@ -91,9 +96,13 @@ async def run_site(settings: SimulatorSettings, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def open_site(
-    settings: SimulatorSettings, clock: Clock, programs: GuestPrograms | None = None
+    settings: SimulatorSettings,
+    clock: Clock,
+    programs: GuestPrograms | None = None,
+    *,
+    points: FaultPoints = NONE,
 ) -> AsyncIterator[Site]:
-    """Bring a site up, and down in reverse; guests end with it."""
+    """Bring a site up, and down in reverse; guests end with it. `points`: its failpoints."""
     async with AsyncExitStack() as stack:
         journal = await stack.enter_async_context(
             Journal(settings.data_directory / "journal.sqlite")
@@ -102,7 +111,8 @@ async def open_site(
         service = VmmService(store, RunAsStore(settings.data_directory / "run-as.json"))
         if store.service.running:
             await service.run_as.service_started()
-        maker = _maker(settings, store, clock, programs or guest_programs(settings.guests, clock))
+        programs = programs or guest_programs(settings.guests, clock)
+        maker = _maker(settings, store, clock, programs, points)
         await finish_migrations(store, maker)
         hosts = maker.make_all()
         stack.push_async_callback(_close_all, hosts)
@@ -212,7 +222,11 @@ async def _site_tasks() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 def _maker(
-    settings: SimulatorSettings, store: InventoryStore, clock: Clock, programs: GuestPrograms
+    settings: SimulatorSettings,
+    store: InventoryStore,
+    clock: Clock,
+    programs: GuestPrograms,
+    points: FaultPoints,
 ) -> HostMaker:
     surroundings = GuestSurroundings(
         start=programs.start,
@@ -228,6 +242,7 @@ def _maker(
         store,
         clock,
         kerberos=settings.kerberos,
+        faults=points,
     )
 
 

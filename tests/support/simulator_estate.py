@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import random
 import socket
 import ssl
@@ -23,6 +24,7 @@ from certs.identity import new_private_key, private_key_pem
 from certs.profiles import Profile
 from certs.tls import client_context
 from service_shell.clock import Clock, SystemClock
+from service_shell.failpoints import VARIABLE
 from service_shell.secret_files import write_secret
 from tests.support.small_guest import SmallGuest
 from vmm_simulator.config import SimulatorSettings
@@ -326,8 +328,7 @@ class Estate:
         """Have the program itself play one site; whatever happens, it is gone afterwards."""
         file = self.folder / f"{name}.yaml"
         ready = self.folder / f"{name}.ready"
-        log = {"file": str(self.folder / f"{name}.log"), "level": "debug"}
-        extras = {"ready_file": str(ready), "log": log}
+        extras = {"ready_file": str(ready), "log": {"file": f"{file}.log", "level": "debug"}}
         file.write_text(json.dumps(self.configuration(name, **extras, **changes)))
         async with client_session() as session:
             process = SiteProcess(name, file, ready, session)
@@ -353,20 +354,21 @@ class SiteProcess:
     session: aiohttp.ClientSession
     running: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> RunningSite:
+    async def start(self, failpoint: str = "") -> RunningSite:
         """Start it and return when it says that it is ready."""
         self.ready.unlink(missing_ok=True)
         program = Path(sys.executable).with_name("vmm-simulator")
         self.running = await asyncio.create_subprocess_exec(
-            program, "run", "--config", self.file, stderr=asyncio.subprocess.PIPE
+            *(program, "run", "--config", self.file),
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, VARIABLE: failpoint},
         )
         async with asyncio.timeout(WAIT_SECONDS):
             while not self.ready.exists():
                 assert self.running.returncode is None, await self.complaint()
                 await asyncio.sleep(0.02)
         facts = json.loads(self.ready.read_text())
-        ports = (facts["vmm_port"], facts["management_port"])
-        return RunningSite(self.name, *ports, self.session)
+        return RunningSite(self.name, facts["vmm_port"], facts["management_port"], self.session)
 
     async def kill(self) -> None:
         """Kill it with -9."""

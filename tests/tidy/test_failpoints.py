@@ -1,6 +1,7 @@
 """Every failpoint that stands in the programs is in the table of names, and the other way round."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from service_shell.failpoints import POINTS, VARIABLE
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("service_hub", "provider_agent", "vmm_simulator")
+PROGRAM_OF = {"agent": "provider_agent", "simulator": "vmm_simulator"}
 CALLS = {"reach": True, "reach_now": False}
 
 
+@cache
 def placed() -> list[tuple[str, str, bool]]:
     """Return file, name and whether it may wait, of every failpoint in the programs."""
     found = []
@@ -41,7 +44,7 @@ def test_every_placed_failpoint_is_in_the_table_with_what_it_can_do() -> None:
 def test_every_failpoint_of_the_table_stands_in_its_program(name: str) -> None:
     files = {file for file, each, _ in placed() if each == name}
     assert files, f"{name} stands nowhere"
-    program = "provider_agent" if name.startswith("agent.") else "service_hub"
+    program = PROGRAM_OF.get(name.partition(".")[0], "service_hub")
     assert all(file.startswith(program) for file in files)
 
 
@@ -53,7 +56,12 @@ def test_only_the_command_lines_read_the_environment_for_failpoints() -> None:
         for path in (ROOT / package).rglob("*.py")
         if "from_environment" in path.read_text() or VARIABLE in path.read_text()
     }
-    assert readers == {"service_shell/failpoints.py", "service_hub/cli.py", "provider_agent/cli.py"}
+    assert readers == {
+        "service_shell/failpoints.py",
+        "service_hub/cli.py",
+        "provider_agent/cli.py",
+        "vmm_simulator/cli.py",
+    }
 
 
 def test_the_page_names_every_failpoint() -> None:

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from service_shell.failpoints import NONE, FaultPoints
 from vmm_simulator.hyperv.backend import Authentication, PeerAddress
 from vmm_simulator.hyperv.embedded import EmbeddedBackend
 from vmm_simulator.hyperv.host_client import HostClient
@@ -58,8 +59,10 @@ class Host:
         guests: HostGuests,
         receiver: ReplicaReceiver,
         tickets: Tickets | None = None,
+        faults: FaultPoints = NONE,
     ) -> None:
         self.fqdn = fqdn
+        self.faults = faults
         self.credentials = credentials
         self.backend = backend
         self.guests = guests
@@ -122,6 +125,7 @@ class Host:
             authorize_transfer=self.receiver.authorize_transfer,
             applied=self.receiver.applied,
             failed=self.receiver.failed,
+            faults=self.faults,
         )
 
     async def stop_listening(self) -> None:

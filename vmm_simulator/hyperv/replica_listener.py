@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from service_shell.failpoints import NONE, FaultPoints
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
     BackendStateError,
@@ -121,6 +122,7 @@ class ReplicaListener:
         applied: Callable[[str, AppliedCut], Awaitable[None]],
         failed: Callable[[str, str], Awaitable[None]],
         idle_seconds: float = IDLE_SECONDS_MAX,
+        faults: FaultPoints = NONE,
     ) -> None:
         self._backend = backend
         self._control = control
@@ -128,6 +130,7 @@ class ReplicaListener:
         self._applied = applied
         self._failed = failed
         self._idle_seconds = idle_seconds
+        self._faults = faults
         self._proof: PeerProof | None = None
         self._listening: socket.socket | None = None
         self._server: asyncio.Task[None] | None = None
@@ -303,6 +306,7 @@ class ReplicaListener:
             try:
                 async with self._disks_of(machine_id):
                     opened = await self._backend.open_transfer(machine_id, header)
+                    await self._faults.reach("simulator.opened")
                     if isinstance(opened, AppliedCut):
                         applied = opened
                     else:
@@ -318,10 +322,14 @@ class ReplicaListener:
                 log.error("transfer_failed", cause=str(error) or type(error).__name__)  # noqa: TRY400 -- the cause says it
                 await _answer(connection, failure_answer(error))
                 return
+            await self._faults.reach("simulator.committed")
             await _bounded(self._applied(machine_id, applied))
+            await self._faults.reach("simulator.noted")
             await _answer(connection, (HTTPStatus.OK, encode_applied(applied), JSON))
+            await self._faults.reach("simulator.answered")
             if isinstance(opened, Incoming):
                 await self._apply(machine_id)
+                await self._faults.reach("simulator.applied")
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -364,6 +372,7 @@ class ReplicaListener:
         try:
             async with incoming.droppable():
                 await incoming.receive(body)
+                await self._faults.reach("simulator.received")
                 # The epoch may have passed this sender by while its bytes were on their way.
                 await _bounded(self._authorize_transfer(peer, header))
             return await self._backend.commit_transfer(machine_id, incoming)

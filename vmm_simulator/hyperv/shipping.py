@@ -133,10 +133,13 @@ class Shipping:
         """Cut, send and return once the replica holds it; the record then says so durably."""
         async with self._sending:
             machine, relationship = self.sender()
-            backend = self._host.backend
+            backend, faults = self._host.backend, self._host.faults
+            await faults.reach("simulator.before_cut")
             change_set = await self._cut(kind)
+            await faults.reach("simulator.cut")
             header = self._header(machine, relationship, change_set)
             await self._note_attempt(header)
+            await faults.reach("simulator.before_send")
             began = asyncio.get_running_loop().time()
             self.progress = Progress(change_set.bytes_total)
             sent = self.progress
@@ -151,7 +154,9 @@ class Shipping:
                 self._lost = None if sent.begun else header.transfer_id
                 await backend.release(change_set, acknowledged=acknowledged)
             took = asyncio.get_running_loop().time() - began
+            await faults.reach("simulator.sent")
             await self._acknowledged(applied, header, sent.bytes_done, took)
+            await faults.reach("simulator.acknowledged")
             self.forgive()
             return applied
 

@@ -168,11 +168,13 @@ class HubRoutes:
             await self._send("POST", _place(vault_id, PREVIEW), what, question), what
         )
 
-    async def inject(self, vault_id: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Inject an event, or with `dryRun` return what it would do."""
+    async def inject(
+        self, vault_id: str, event: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        """Inject an event, or with `dryRun` return what it would do; `headers`: a signature."""
         what = f"inject {event['kind']}"
         return self._object(
-            await self._send("POST", _place(vault_id, INJECTIONS), what, event), what
+            await self._send("POST", _place(vault_id, INJECTIONS), what, event, headers), what
         )
 
     async def injections(self, vault_id: str) -> list[dict[str, Any]]:

@@ -107,8 +107,9 @@ def schedule(
         event["dryRun"] = True
 
     async def work(connection: Connection) -> Row:
-        event["target"] = await HubEstate(connection, vault).id_of(Target.model_validate(given))
-        return await connection.routes.inject(await connection.vault_id(vault), event)
+        estate = HubEstate(connection, vault)
+        event["target"] = await estate.id_of(Target.model_validate(given))
+        return await estate.send(event)
 
     told = connected(profile, work)
     if dry_run and output is Format.TABLE:

@@ -43,6 +43,9 @@ CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 
 KEY_FILE_BYTES_MAX: Final = 4096
 
+SIGNATURES: Final = "operatorSignatures"
+"""The property of a plan's request that has them."""
+
 _ITEMS: Final = "replicationprotecteditems"
 
 
@@ -68,6 +71,13 @@ class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
         )
         return signed_header(unsigned, seal(self._key, unsigned.encode("ascii")))
 
+    def of_each(
+        self, operation: SignedOperation, items: Sequence[str], direction: Direction | None
+    ) -> dict[str, str]:
+        """Return a signed header for each of these machines, by item."""
+        way = None if operation in UNDIRECTED else direction
+        return {item: self.header(Order(operation, item, way)) for item in items}
+
     def for_plan(
         self, operation: SignedOperation, items: Sequence[str], away: Direction | None
     ) -> Callable[[PipelineRequest[Any]], None]:
@@ -86,11 +96,10 @@ class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
             properties = {**(body.get("properties") or {})}
             named = properties.get("failoverDirection")
             direction = away if named is None else Direction(str(named))
-            way = None if operation in UNDIRECTED else direction
             if not signed:
                 # Once for all repetitions: a request that is sent again is the same one.
-                signed.update({item: self.header(Order(operation, item, way)) for item in items})
-            properties["operatorSignatures"] = signed
+                signed.update(self.of_each(operation, items, direction))
+            properties[SIGNATURES] = signed
             http.set_json_body({**body, "properties": properties})
 
         return sign

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from azure.mgmt.recoveryservicessiterecovery import models
 
@@ -12,7 +12,26 @@ from site_recovery_cli.failures import CommandError, explained
 from site_recovery_cli.job_progress import read_job
 from site_recovery_cli.job_report import properties_of
 from site_recovery_cli.job_tree import tree
+from site_recovery_cli.operator_signature import SIGNATURES, OperatorSignaturePolicy
+from site_recovery_cli.protected_targets import find_plan
 from site_recovery_cli.scenario_files import Inject, Target
+from wire_contract.operator_signature import HEADER, Order, SignedOperation
+from wire_contract.vocabulary import Direction
+
+ITEMS: Final = "replicationprotecteditems"
+PLANS: Final = "replicationrecoveryplans"
+
+_SIGNED: Final[Mapping[str, SignedOperation]] = {
+    "test_failover": SignedOperation.TEST_FAILOVER,
+    "test_failover_cleanup": SignedOperation.TEST_FAILOVER_CLEANUP,
+    "planned_failover": SignedOperation.PLANNED_FAILOVER,
+    "unplanned_failover": SignedOperation.UNPLANNED_FAILOVER,
+    "change_recovery_point": SignedOperation.CHANGE_RECOVERY_POINT,
+    "cancel_failover": SignedOperation.CANCEL_FAILOVER,
+    "commit": SignedOperation.COMMIT,
+    "reverse_replicate": SignedOperation.REVERSE_REPLICATE,
+}
+"""Kinds that an operator signs; what goes to a laboratory's sites needs no signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +48,41 @@ class HubEstate:
             "target": await self.id_of(inject.target),
             "arguments": inject.arguments,
         }
-        vault_id = await self.connection.vault_id(self.vault)
-        told = await self.connection.routes.inject(vault_id, event)
+        told = await self.send(event)
         if not told.get("jobId"):
             raise CommandError(
                 f"{inject.kind} began no job yet; look: site-recovery inject list",
                 ExitCode.REFUSED,
             )
         return str(told["jobId"])
+
+    async def send(self, event: dict[str, Any]) -> Mapping[str, Any]:
+        """Inject what is told, signed where the login has the operators' key."""
+        headers: Mapping[str, str] = {}
+        # What waits for its time outlives any signature, and a dry run does nothing.
+        begins = not event.keys() & {"at", "cron", "dryRun"}
+        operation = _SIGNED.get(str(event["kind"])) if begins else None
+        if self.connection.signing is not None and operation is not None:
+            headers = await self._signed(event, operation, self.connection.signing)
+        vault_id = await self.connection.vault_id(self.vault)
+        return await self.connection.routes.inject(vault_id, event, headers)
+
+    async def _signed(
+        self, event: dict[str, Any], operation: SignedOperation, signing: OperatorSignaturePolicy
+    ) -> Mapping[str, str]:
+        """Return the header for an event of a machine; an event of a plan has them put in."""
+        kind, name = str(event["target"]).rstrip("/").split("/")[-2:]
+        arguments = dict(event["arguments"])
+        named = arguments.get("failoverDirection")
+        if kind.lower() == PLANS:
+            plan = await find_plan(self.connection, self.vault, name)
+            away = plan.direction if named is None else Direction(str(named))
+            arguments[SIGNATURES] = signing.of_each(operation, plan.members, away)
+            event["arguments"] = arguments
+        if kind.lower() != ITEMS:
+            return {}
+        direction = None if named is None else Direction(str(named))
+        return {HEADER: signing.header(Order(operation, name, direction))}
 
     async def item(self, name: str) -> Mapping[str, Any]:
         """Return state, active, health, allows and reasons (lists) of a protected machine."""

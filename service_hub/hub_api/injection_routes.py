@@ -27,6 +27,7 @@ TARGET_MAX: Final = 1_024
 CRON_MAX: Final = 100
 
 _PROPERTIES: Final = frozenset({"kind", "target", "at", "cron", "arguments", "dryRun"})
+SIGNATURES: Final = "operatorSignatures"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -151,7 +152,8 @@ def _body(injection: Injection) -> dict[str, Any]:
         "injectionId": injection.id,
         "kind": injection.event.value,
         "target": injection.target,
-        "arguments": injection.arguments,
+        # Whoever may look needs no operator's signatures.
+        "arguments": {k: v for k, v in injection.arguments.items() if k != SIGNATURES},
         "state": injection.state.value,
         "cron": injection.cron,
         "nextAt": None if injection.next_at is None else injection.next_at.isoformat(),

@@ -1,10 +1,12 @@
 """`site-recovery failover ...` against the ARM surface: sent, refused before sending, followed."""
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from certs.channel_integrity import holds, new_key
 from service_hub.domain.operator_signatures import member_signature
@@ -186,6 +188,32 @@ def test_a_plan_is_signed_for_machine_by_machine(
     signature = read_signature(text)
     assert holds(key, signature.signed_text, signature.hmac)
     assert signature.order == Order(order[0], item, order[1])
+
+
+def test_injected_events_are_signed_as_the_operations_themselves(
+    shell: Shell, tmp_path: Path
+) -> None:
+    key, file = new_key(), tmp_path / "prod.key"
+    file.touch(mode=0o600)
+    file.write_text(f"{key}\n")
+    shell.login("--channel-integrity-key-file", str(file))
+    make_plan(shell)
+    told = {"injectionId": "i", "jobId": "j"}
+    shell.hub.answers["POST", "/hub/v1/vaults/v/injections"] = web.json_response(told)
+    ahead = '{"failoverDirection": "PrimaryToRecovery"}'
+    inject = ("inject", "schedule", "planned_failover", "--arguments", ahead)
+    shell.run(*inject, "--item", "VM1")
+    shell.run(*inject, "--plan", "O'Neil")
+    shell.run(*inject, "--item", "VM1", "--cron", "30 2 * * 6")
+    (of_machine, _), (of_plan, body), (later, _) = shell.hub.signed
+    item = shell.hub.hub.items[MACHINE].id
+    assert (of_plan, later) == (None, None)
+    texts = json.loads(body)["arguments"]["operatorSignatures"]
+    for text in (of_machine, texts[item]):
+        signature = read_signature(str(text))
+        assert holds(key, signature.signed_text, signature.hmac)
+        ahead_order = Order(SignedOperation.PLANNED_FAILOVER, item, Direction.PRIMARY_TO_RECOVERY)
+        assert signature.order == ahead_order
 
 
 def test_options_that_are_of_machines_alone_are_refused_for_plans(shell: Shell) -> None:

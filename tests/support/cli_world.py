@@ -31,6 +31,7 @@ from tests.integration.arm_server import Address, Identity, drop_connections
 from tests.unit.arm.arm_estate import GROUP, SUBSCRIPTION, VAULT
 from tests.unit.arm.arm_hub import MemoryHub, prepared_hub
 from tests.unit.arm.arm_use_cases import arm_api
+from wire_contract.operator_signature import HEADER
 
 HOST = "127.0.0.1"
 SECONDS_MAX = 20
@@ -51,6 +52,8 @@ class CliHub:
     other_ca_file: Path = Path()
     asked: list[tuple[str, str]] = field(default_factory=list)
     answers: dict[tuple[str, str], web.Response] = field(default_factory=dict)
+    signed: list[tuple[str | None, bytes]] = field(default_factory=list)
+    """The operator's signature and the body of each request that one of the answers was for."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return what stands before the ARM surface."""
@@ -78,6 +81,7 @@ class CliHub:
         prepared = self.answers.get((request.method, request.path))
         if prepared is None:
             return _problem(404, "InvalidResourceType", "No operation has this path.")
+        self.signed.append((request.headers.get(HEADER), await request.read()))
         return web.Response(
             status=prepared.status, body=prepared.body, content_type=prepared.content_type
         )

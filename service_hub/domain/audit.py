@@ -77,8 +77,12 @@ def entry_of(
     code: str | None = None,
     job_id: str | None = None,
     unrecorded: int = 0,
+    injection_id: str | None = None,
 ) -> AuditEntry:
-    """Return a line; `unrecorded`: refusals of strangers before it that were only counted."""
+    """Return a line; `unrecorded`: refusals of strangers before it that were only counted.
+
+    `injection_id`: of the injected event by which the hub itself made the request.
+    """
     told: dict[str, Any] = {
         "at": now.isoformat(),
         "event": event.value,
@@ -93,6 +97,8 @@ def entry_of(
         "correlation_id": asked.correlation_id,
         "client_request_id": _cut(asked.client_request_id),
     }
+    if injection_id is not None:
+        told["injection_id"] = injection_id
     if unrecorded:
         told["refusals_not_recorded"] = unrecorded
     # ASCII alone: whatever a stranger put into a path can be stored and printed.

@@ -91,7 +91,9 @@ def job_stored(identity: RequestIdentity, vault_id: str, job_id: str, now: datet
     else:
         asked, found.job_id, found.stored = found.asked, job_id, True
     asked = replace(asked, vault_id=vault_id)
-    return entry_of(AuditEvent.CHANGE_STORED, asked, now, job_id=job_id)
+    return entry_of(
+        AuditEvent.CHANGE_STORED, asked, now, job_id=job_id, injection_id=identity.injection_id
+    )
 
 
 class AuditedCommitter:

@@ -1,3 +1,4 @@
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -77,6 +78,14 @@ async def test_an_injection_waits_for_its_moment_and_begins_once(tmp_path: Path)
         (job,) = await jobs_of(world, "PlannedFailover")
         found = await injections.find(world.vault, waiting.id)
         assert (found.state, found.job_id) == (InjectionState.INJECTED, job.id)
+        # The audit log says whose it is, and that nobody asked at that moment.
+        lines = [
+            json.loads(each.text)
+            for each in await world.store.audit_lines(world.vault.id, None, 100)
+        ]
+        (line,) = [each for each in lines if each["job_id"] == job.id]
+        assert (line["injection_id"], line["principal"]) == (waiting.id, ANNA.principal)
+        assert line["address"] == "hub"
 
 
 async def test_a_kill_after_the_request_was_made_begins_nothing_twice(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from vmm_simulator.vmm.machine_edits import (
     create_machine,
     put_disk,
     remove_machine,
+    take_as_replica,
 )
 from vmm_simulator.vmm.records import DiskRecord, HostRecord, MachineRecord
 from wire_contract.vocabulary import ReplicationMode, RunState
@@ -157,6 +158,22 @@ class EstateControl:
                 checked(lambda inventory: remove_machine(inventory, machine_id))
             )
             await host.backend.remove_disks(machine_id, ())
+
+    async def take_as_replica(self, machine_id: str, *, wanted: bool) -> None:
+        """Have a machine that is off wait for a primary of the same id, or no longer."""
+        async with (
+            self._history.job("Enable replication as replica", machine_id),
+            self._holding([machine_id]),
+        ):
+            machine = self._fabric.store.machine(machine_id)
+            run_state = self._fabric.host_of(machine).guests.run_state(machine)
+            if wanted and (run_state is not RunState.OFF or machine.saved):
+                raise RefusedError(
+                    Code.INVALID_STATE, f"machine {machine.name} is not off", "turn it off first"
+                )
+            await self._fabric.store.edit(
+                checked(lambda inventory: take_as_replica(inventory, machine_id, wanted=wanted))
+            )
 
     async def set_state(self, machine_id: str, state: Status) -> None:
         """Start a machine or let it go on, pause it, save it, or shut it down."""

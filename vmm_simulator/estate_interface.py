@@ -72,6 +72,8 @@ class EstateInterface:
             ("PUT", f"{_MACHINE}/state", self.set_state),
             ("PUT", f"{_MACHINE}/recovery-points", self.set_recovery_points),
             ("POST", f"{_MACHINE}/protection", self.ask_for_protection),
+            ("PUT", f"{_MACHINE}/as-replica", self.take_as_replica),
+            ("DELETE", f"{_MACHINE}/as-replica", self.take_as_replica),
             ("PUT", f"{_MACHINE}/disks/{{disk_id}}", self.put_disk),
             ("PUT", f"{_MACHINE}/nics/{{nic_id}}", self.put_nic),
             ("DELETE", f"{_MACHINE}/nics/{{nic_id}}", self.remove_nic),
@@ -238,6 +240,12 @@ class EstateInterface:
         """Ask for protection in the machine's "Datacenter Recovery" property."""
         machine_id = _id(request, "machine_id")
         await self._control.ask_for_protection(machine_id)
+        return await self._machine_answer(machine_id)
+
+    async def take_as_replica(self, request: web.Request) -> web.Response:
+        """Have an existing machine wait for its primary as a replica, or no longer."""
+        machine_id = _id(request, "machine_id")
+        await self._control.take_as_replica(machine_id, wanted=request.method == "PUT")
         return await self._machine_answer(machine_id)
 
     async def set_recovery_points(self, request: web.Request) -> web.Response:

@@ -1,12 +1,21 @@
 """A replica's site that goes down: what it holds, where it stands, and what was done meanwhile."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.moved_clock import MovedClock
-from tests.support.simulator_estate import MACHINE, REPLICA, SHARE, Estate, make_estate
+from tests.support.simulator_estate import (
+    MACHINE,
+    REPLICA,
+    SHARE,
+    WAIT_SECONDS,
+    Estate,
+    make_estate,
+)
 from tests.support.simulator_steps import POLICY, digest, enable, fail_over_planned, protect
 from wire_contract.vocabulary import Verb
 
@@ -23,6 +32,37 @@ def restore(path: Path) -> None:
     with path.open("r+b") as disk:
         disk.seek(5 * BLOCK)
         disk.write(b"restored")
+
+
+async def test_a_first_copy_that_is_paused_goes_on_with_what_was_written_meanwhile(
+    estate: Estate,
+) -> None:
+    async with estate.both() as (tokyo, osaka):
+        await enable(estate, tokyo, osaka)
+        backend = tokyo.site.fabric.hosts[estate.fqdns("tokyo")[0]].backend
+        send, begun = backend.send, asyncio.Event()
+
+        async def on_its_way(*_: Any) -> Any:
+            begun.set()
+            await asyncio.Event().wait()
+
+        backend.send = on_its_way  # type: ignore[method-assign, assignment]
+        await tokyo.done(Verb.START_INITIAL_REPLICATION, MACHINE)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await begun.wait()
+        await tokyo.done(Verb.PAUSE_REPLICATION, MACHINE)
+        assert (await tokyo.machine(MACHINE))["replication"]["state"] == 7
+        assert (await osaka.machine(REPLICA))["replication"]["state"] == 2
+        await tokyo.guests[MACHINE].write(1, BLOCK, b"while paused", 31)
+        backend.send = send  # type: ignore[method-assign]
+        await tokyo.done(Verb.RESUME_REPLICATION, MACHINE)
+        await tokyo.done(Verb.COMPLETE_INITIAL_REPLICATION, MACHINE)
+        await osaka.done(Verb.COMPLETE_INITIAL_REPLICATION, REPLICA)
+        await tokyo.done(Verb.SYNCHRONIZE, MACHINE)
+        held = (await osaka.machine(REPLICA))["replication"]["last_cut_record"]
+        assert held == 31
+        await osaka.site.fabric.hosts[estate.fqdns("osaka")[0]].backend.apply_committed(REPLICA)
+        assert digest(osaka.disks(REPLICA)) == digest(tokyo.disks(MACHINE))
 
 
 async def test_changes_that_await_their_import_complete_no_copy_by_a_restart(

@@ -309,6 +309,7 @@ PATHS = st.sampled_from(
         "/clouds/x",
         "/machines/x",
         f"/machines/{MACHINE}/state",
+        f"/machines/{MACHINE}/as-replica",
         f"/machines/{MACHINE}/disks/x",
         f"/machines/{MACHINE}/nics/x",
         "/planets/x",

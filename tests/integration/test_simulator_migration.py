@@ -62,6 +62,7 @@ async def test_a_primary_moves_under_writes_and_its_replica_follows(estate: Esta
     async with both(estate) as (tokyo, osaka):
         await protect(estate, tokyo, osaka)
         guest = tokyo.guests[MACHINE]
+        counted = (await tokyo.machine(MACHINE))["replication"]["statistics"]
         async with writing(tokyo) as written:
             for host in (two, one, two):
                 await more_written(written)
@@ -73,6 +74,10 @@ async def test_a_primary_moves_under_writes_and_its_replica_follows(estate: Esta
         assert (await osaka.machine(REPLICA))["replication"]["peer_host"] == two
         await tokyo.done(Verb.SYNCHRONIZE, MACHINE)
         assert digest(osaka.disks(REPLICA)) == digest(tokyo.disks(MACHINE))
+        # Its figures travel along, and are counted on.
+        figures = (await tokyo.machine(MACHINE))["replication"]["statistics"]
+        assert figures["begins_at"] == counted["begins_at"]
+        assert figures["success_count"] > counted["success_count"] > 0
         # Where nothing was written there is nothing to send: no copy, and nothing compared.
         sent = (await tokyo.machine(MACHINE))["replication"]["transferred_bytes"]
         for host in (one, two):

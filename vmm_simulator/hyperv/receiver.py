@@ -1,5 +1,6 @@
 """The replica's end: who may create a relationship here, and who may send into it."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +28,11 @@ from vmm_simulator.hyperv.host_questions import Asked, OtherEnd, Question, quest
 from vmm_simulator.hyperv.known_peers import KnownPeers
 from vmm_simulator.hyperv.point_keeping import keep_point
 from vmm_simulator.hyperv.replica_location import location_of, offer_elsewhere
+from vmm_simulator.hyperv.replica_making import (
+    as_replica,
+    check_may_become_replica,
+    require_disks_of_its_own,
+)
 from vmm_simulator.hyperv.replica_refusals import (
     check_offered,
     check_room,
@@ -44,7 +50,6 @@ from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.store import InventoryStore
 from vmm_simulator.vmm.brokering import Peer, replica_for, replica_machine, trusts
 from vmm_simulator.vmm.records import HostRecord, MachineRecord
-from vmm_simulator.vmm.relationship_records import RelationshipRecord
 from vmm_simulator.vmm.transitions import moved, position, with_epoch, with_relationship
 from wire_contract.model import WireModel
 from wire_contract.vocabulary import ReplicationMode, ReplicationState
@@ -248,6 +253,7 @@ class ReplicaReceiver:
         refuse_lower(machine, offer.epoch)
         check_same_relationship(machine, offer, trusted=trusts(self._host, machine, peer))
         if machine.relationship is None:
+            check_may_become_replica(machine, runs=self.runs(machine))
             check_room(self._host, self._store.machines.values(), machine, offer)
         advance(position(machine), Operation.CREATE_REPLICA)
         await self._take_epoch(machine, offer.epoch)
@@ -269,9 +275,10 @@ class ReplicaReceiver:
         )
 
     async def _create(self, machine: MachineRecord, offer: Offer, peer: Peer) -> MachineRecord:
-        machine_id = machine.machine_id
+        machine_id, disks = machine.machine_id, disk_files(machine)
+        await asyncio.to_thread(require_disks_of_its_own, machine, disks)
         try:
-            await self._backend.create_replica_disks(machine_id, disk_files(machine))
+            await self._backend.create_replica_disks(machine_id, disks)
             await self._backend.forget_applied_cut(machine_id)
         except (OSError, BackendStateError) as error:
             raise RefusedError(
@@ -279,36 +286,10 @@ class ReplicaReceiver:
                 f"the disks of the replica cannot be made: {error}",
                 "look at the space and the rights of the host's disks folder",
             ) from error
-        relationship = RelationshipRecord(
-            relationship_id=offer.relationship_id,
-            mode=ReplicationMode.NONE,
-            state=ReplicationState.DISABLED,
-            peer_host=offer.primary_host,
-            peer_port=offer.primary_port,
-            peer_broker=next(iter(peer.brokers), None),
-            peer_machine_id=offer.primary_machine_id,
-            interval_seconds=offer.interval_seconds,
-            recovery_points=offer.recovery_points,
-            application_consistent_hours=offer.application_consistent_hours,
-            compression=offer.compression,
-            authentication=offer.authentication,
-            bypass_proxy=offer.bypass_proxy,
-            established_at=self._clock.now(),
+        now, broker = self._clock.now(), next(iter(peer.brokers), None)
+        created = await self._store.change_machine(
+            machine_id, lambda present: as_replica(present, offer, broker, now)
         )
-
-        def create(present: MachineRecord) -> MachineRecord:
-            shell = present.model_copy(
-                update={
-                    "relationship": relationship,
-                    "reserved": False,
-                    "records_per_second": offer.records_per_second,
-                    "processors": offer.processors,
-                    "memory_megabytes": offer.memory_megabytes,
-                }
-            )
-            return moved(shell, Operation.CREATE_REPLICA)
-
-        created = await self._store.change_machine(machine_id, create)
         log.info("replica_created", machine_id=machine_id, primary_host=offer.primary_host)
         return created
 

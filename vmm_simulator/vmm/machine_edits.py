@@ -66,6 +66,37 @@ def set_recovery_points(inventory: Inventory, machine_id: str, points: int | Non
     return Edit(put=(machine.model_copy(update={"recovery_points": points}),))
 
 
+def take_as_replica(inventory: Inventory, machine_id: str, *, wanted: bool) -> Edit:
+    """Return the edit that lets a primary of the same id take a machine for its replica, or not.
+
+    Its adapters are connected to nothing then, as a replica's are (behaviour 1.3).
+    """
+    machine = _machine(inventory, machine_id)
+    if not wanted:
+        return Edit(put=(machine.model_copy(update={"as_replica": False}),))
+    if machine.protected or machine.test_machine_of is not None or machine.reserved:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"machine {machine.name} is protected, is placed as a replica, or is a test machine",
+            "end its protection, or clean up its test failover, first",
+        )
+    host = inventory.hosts[machine.host]
+    if host.port_of(machine.cloud_id) is None:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"host {host.fqdn} takes no replicas for cloud {machine.cloud_id}",
+            "pair the cloud first: that enables its hosts as replica servers",
+        )
+    adapters = {nic.nic_id for nic in machine.nics}
+    released = (each for each in inventory.grants.values() if each.nic_id in adapters)
+    apart = tuple(
+        NicRecord(nic_id=each.nic_id, mac=each.mac, synthetic=each.synthetic)
+        for each in machine.nics
+    )
+    taken = machine.model_copy(update={"as_replica": True, "nics": apart})
+    return Edit(put=(taken,), removed=tuple(released))
+
+
 def remove_machine(inventory: Inventory, machine_id: str) -> Edit:
     """Return the edit that takes an unprotected machine away, and releases its addresses."""
     machine = _machine(inventory, machine_id)

@@ -196,6 +196,7 @@ class MachineRecord(Record):
     before the first step. `saved`: off with its memory saved, neither Running nor PowerOff.
     `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
     `recovery_points`: how many additional ones were set at the machine in VMM, null: none.
+    `as_replica`: there before its primary, which is to compare with it; not yet related.
     """
 
     machine_id: str
@@ -226,6 +227,7 @@ class MachineRecord(Record):
     migrating_to: str | None = None
     recovery_points: int | None = None
     started_without_hub: StartedWithoutHub | None = None
+    as_replica: bool = False
 
     @property
     def mode(self) -> ReplicationMode:

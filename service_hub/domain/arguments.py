@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from service_hub.domain.drill_networks import network_of_each_nic, networks_to_make
 from service_hub.domain.item_life import REMOVALS
 from service_hub.domain.jobs import UNDO_SUFFIX, Dispatch, Job
+from service_hub.domain.policies import server_of
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import Target
 from service_hub.domain.script_arguments import script_arguments
@@ -97,7 +98,13 @@ def _start_initial_replication(job: Job, side: Side) -> Arguments:
     return arguments
 
 
-def _offline_folder(job: Job, side: Side) -> Arguments:
+def _export(job: Job, side: Side) -> Arguments:
+    servers = job.context.get("further_servers")
+    further: Arguments = {} if servers is None else {"further_servers": servers}
+    return {**_import(job, side), **further}
+
+
+def _import(job: Job, side: Side) -> Arguments:
     del side
     return {"folder": job.context["offline_folder"]}
 
@@ -233,11 +240,26 @@ def _prepare_cloud(job: Job, side: Side) -> Arguments:
         "replica_port": job.context["replica_port"],
         "authentication": job.context.get("authentication", "certificate"),
         "allowed_primaries": _look(job, "cloud_hosts", side.other),
+        **_offline_copies(job, side),
     }
     if "clusters" in job.context:
         # A ticket names a node alone: which broker it stands for, each end knows from here.
         arguments["partner_clusters"] = _look(job, "clusters", side.other)
     return arguments
+
+
+def _offline_copies(job: Job, side: Side) -> Arguments:
+    """Return by which folder of this site first copies travel, if they do.
+
+    Hosts that export are to trust the computer that is imported from, too (seed, step 4).
+    """
+    if "offline_folders" not in job.context:
+        return {}
+    wanted: Arguments = {"offline_folder": _look(job, "offline_folders", side)}
+    if side is Side.PRIMARY:
+        other = _look(job, "offline_folders", side.other)
+        wanted["further_servers"] = [server_of(str(other))]
+    return wanted
 
 
 def _update_replication(job: Job, side: Side) -> Arguments:
@@ -266,8 +288,8 @@ _ARGUMENTS: Final[Mapping[Verb, Callable[[Job, Side], Arguments]]] = {
     Verb.PLACE_REPLICA: _place_replica,
     Verb.ENABLE_REPLICATION: _enable_replication,
     Verb.START_INITIAL_REPLICATION: _start_initial_replication,
-    Verb.EXPORT_INITIAL_REPLICATION: _offline_folder,
-    Verb.IMPORT_INITIAL_REPLICATION: _offline_folder,
+    Verb.EXPORT_INITIAL_REPLICATION: _export,
+    Verb.IMPORT_INITIAL_REPLICATION: _import,
     Verb.UPDATE_PROTECTION: _update_protection,
     Verb.DISABLE_REPLICATION: _disable_replication,
     Verb.RESYNCHRONIZE: _resynchronize,

@@ -14,7 +14,11 @@ from service_hub.domain import errors
 from service_hub.domain.checks import job_error
 from service_hub.domain.jobs import Job, JobError, JobState, TaskRun
 from service_hub.domain.planning import JobIdentity, plan_policy_job
-from service_hub.domain.policies import authentication_of, relationship_settings
+from service_hub.domain.policies import (
+    authentication_of,
+    is_offline,
+    relationship_settings,
+)
 from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
 from service_hub.domain.scenarios import NO_CERTIFICATES, NOT_PAIRED, SCENARIOS, STILL_PAIRED
 from wire_contract.cluster_names import ClusterNodes
@@ -72,6 +76,7 @@ def plan_pair_job(
             Side.PRIMARY.value: mapping.primary_cloud_id,
             Side.RECOVERY.value: mapping.recovery_cloud_id,
         },
+        **_offline_folders(policy),
         "cloud_hosts": {side.value: list(facts.clouds[side].host_fqdns) for side in Side},
     }
     if any(facts.clusters.values()):
@@ -97,6 +102,17 @@ def plan_pair_job(
         affected=dict(facts.affected),
         created_at=identity.now,
     )
+
+
+def _offline_folders(policy: ReplicationPolicy) -> dict[str, JsonValue]:
+    """Return the folders that first copies travel by, which both sites look at beforehand."""
+    if not is_offline(policy):
+        return {}
+    folders: dict[str, JsonValue] = {
+        Side.PRIMARY.value: policy.offline_export_path,
+        Side.RECOVERY.value: policy.offline_import_path,
+    }
+    return {"offline_folders": folders}
 
 
 def plan_policy_change(

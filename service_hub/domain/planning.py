@@ -36,6 +36,7 @@ from service_hub.domain.policies import (
     initial_replication_at,
     is_offline,
     relationship_settings,
+    server_of,
 )
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import (
@@ -297,7 +298,10 @@ def _offline_folders(plan: ItemPlan, operation: Operation) -> dict[str, JsonValu
     if not _is_offline(plan, operation):
         return {}
     if operation is Operation.ENABLE:
-        return {"offline_folder": policy.offline_export_path}
+        return {
+            "offline_folder": policy.offline_export_path,
+            "further_servers": [server_of(policy.offline_import_path)],
+        }
     below = policy.offline_import_path.rstrip("\\")
     return {"offline_folder": f"{below}\\{item.offline_folder}"}
 

@@ -14,6 +14,8 @@ from aiohttp import web
 from service_hub.domain.access import Right
 from service_hub.domain.errors import DomainError, InvalidRequestError
 from service_hub.domain.jobs import JobState
+from service_hub.domain.plan_drills import TEST_NETWORK
+from service_hub.domain.protection import Operation
 from service_hub.domain.rollups import Metric, Resolution
 from service_hub.hub_api.looker_bodies import (
     EXPORTED,
@@ -54,6 +56,7 @@ TASK_RECEIPTS: Final = f"{VAULT}/jobs/{{job_id}}/receipts/{{task_id}}"
 PREVIEW: Final = f"{VAULT}/preview"
 
 PLAN: Final = "plan"
+LOGICAL_NETWORK: Final = "logical_network_id"
 
 NUMBER_MAX: Final = 2**62
 PAGE: Final = 500
@@ -155,6 +158,11 @@ class LookerApi:
         if operation is None or target is None:
             missing = "target" if operation else "operation"
             raise InvalidRequestError(f"The property '{missing}' must be a text.", missing)
+        if plan is None and LOGICAL_NETWORK in body:
+            raise InvalidRequestError(
+                "Networks are made for the test of a saved plan: name it in 'plan'.",
+                LOGICAL_NETWORK,
+            )
         if plan is not None and ("target" in body or GROUPS in body):
             raise InvalidRequestError(
                 "Name a saved plan in 'plan', or groups of machines in 'target' and 'groups'.", PLAN
@@ -165,6 +173,7 @@ class LookerApi:
             if (value := _argument(body, each)) is not None
         }
         if plan is not None:
+            arguments = _of_plan(operation, arguments)
             told = await self.previews.preview_saved_plan(call.vault, operation, plan, arguments)
         elif GROUPS in body:
             groups = plan_groups(body[GROUPS])
@@ -234,6 +243,7 @@ _ARGUMENTS: Final = {
     "direction": "failover_direction",
     "source_operations_required": "source_operations_required",
     "network_id": "network_id",
+    LOGICAL_NETWORK: LOGICAL_NETWORK,
     "policy": "policy",
     "reason": "comments",
     "other_copy_lost": "other_copy_lost",
@@ -242,6 +252,28 @@ _ARGUMENTS: Final = {
 
 
 _SWITCHES: Final = frozenset({"source_operations_required", "other_copy_lost"})
+
+
+def _of_plan(operation: str, arguments: dict[str, str | bool]) -> dict[str, Any]:
+    """Return the arguments of a plan: its test takes place in one network, or in ones made on it.
+
+    The network is looked at as when the test begins: 7004 and 25080 are the preview's refusal too.
+    """
+    network_id, logical_id = arguments.get("network_id"), arguments.get(LOGICAL_NETWORK)
+    if operation.lower() != Operation.TEST_FAILOVER.value.lower() or not (network_id or logical_id):
+        return arguments
+    if network_id and logical_id:
+        raise InvalidRequestError(
+            f"Name a VM network in 'network_id' or a logical network in '{LOGICAL_NETWORK}'.",
+            LOGICAL_NETWORK,
+        )
+    rest = {
+        name: value
+        for name, value in arguments.items()
+        if name not in {"network_id", LOGICAL_NETWORK}
+    }
+    named = {"network_id": network_id or logical_id, "logical": logical_id is not None}
+    return {**rest, TEST_NETWORK: named}
 
 
 def _argument(body: Mapping[str, Any], name: str) -> str | bool | None:

@@ -293,6 +293,7 @@ class PreviewWanted(Shape):
     direction: str | None = Field(default=None, max_length=256)
     source_operations_required: bool | None = None
     network_id: str | None = Field(default=None, max_length=256)
+    logical_network_id: str | None = Field(default=None, max_length=256)
     policy: str | None = Field(default=None, max_length=256)
     reason: str | None = Field(default=None, max_length=256)
     other_copy_lost: bool | None = None

@@ -31,7 +31,9 @@ class PlanDrills:
             return arguments
         ends = {Side.PRIMARY: facts.primary, Side.RECOVERY: facts.recovery}
         server = ends[direction.place(Side.RECOVERY)]
-        if server is None or server.fabric_name.lower() != str(wanted["fabric"]).lower():
+        # A preview names the network alone: it is looked for at that server.
+        fabric = wanted.get("fabric", "" if server is None else server.fabric_name)
+        if server is None or server.fabric_name.lower() != str(fabric).lower():
             raise InvalidRequestError(
                 "The network must be one of the server on which the test machines start.",
                 "properties.networkId",

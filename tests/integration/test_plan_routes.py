@@ -196,6 +196,20 @@ async def test_a_saved_plan_is_previewed_by_name_with_its_groups_and_actions(pla
         await plans.refused(f"{V}/preview", wrong, status)
 
 
+async def test_a_plans_test_is_previewed_with_its_network_as_it_would_begin(plans: Plans) -> None:
+    asked = {"operation": "TestFailover", "plan": "Payroll", "direction": "PrimaryToRecovery"}
+    told = await plans.answered("POST", f"{V}/preview", asked)
+    assert told["allowed"], told["refusal"]
+    for named, said in (
+        ({"network_id": "nowhere"}, "7004: The server has no VM network 'nowhere'."),
+        ({"logical_network_id": "nowhere"}, "No machine of the plan is connected to a network"),
+        ({"network_id": "a", "logical_network_id": "b"}, "Name a VM network in 'network_id' or"),
+    ):
+        assert said in await plans.refused(f"{V}/preview", {**asked, **named})
+    alone = {"operation": "TestFailover", "target": "x", "logical_network_id": "b"}
+    assert "name it in 'plan'" in await plans.refused(f"{V}/preview", alone)
+
+
 async def test_an_injection_into_a_plan_is_told_before_it_is_made(plans: Plans) -> None:
     root = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/v"
     target = f"{root}/replicationRecoveryPlans/Payroll"

@@ -384,6 +384,38 @@ async def test_a_wrong_change_is_refused_and_changes_nothing(world: HubWorld) ->
     assert (await policy(world)).recovery_points == 0
 
 
+async def test_both_sites_look_at_the_folders_that_first_copies_travel_by(world: HubWorld) -> None:
+    """At the pairing, at each change of the policy, and for hosts that come later."""
+    await paired(world)
+    medium = {
+        "initial_replication_method": "Offline",
+        "offline_export_path": r"\\files-tokyo\out",
+        "offline_import_path": r"\\files-osaka\in",
+    }
+    job = await world.policies.change(world.vault, "p", medium, world.identity())
+    asked: dict[str, Any] = {}
+
+    def unfit(assignment: Any) -> ProviderError | None:
+        looked = ("offline_folder", "further_servers")
+        asked[assignment.target] = {key: assignment.arguments.get(key) for key in looked}
+        is_tokyo = assignment.target == "tokyo-cloud"
+        return ProviderError(code=91012, message="the folder lacks X") if is_tokyo else None
+
+    await until_done(world, job.id, unfit)
+    assert asked == {
+        "tokyo-cloud": {
+            "offline_folder": r"\\files-tokyo\out",
+            "further_servers": ["files-osaka"],
+        },
+        "osaka-cloud": {"offline_folder": r"\\files-osaka\in", "further_servers": None},
+    }
+    failed = await world.job(job.id)
+    assert (failed.state, failed.errors[0].provider_code) == (JobState.FAILED, 91012)
+    await world.jobs.restart(world.vault, job.id, world.identity())
+    await until_done(world, job.id)
+    assert (await world.job(job.id)).state is JobState.SUCCEEDED
+
+
 async def test_a_policy_is_not_changed_while_a_job_works_on_a_pair(world: HubWorld) -> None:
     await paired(world)
     await world.pairing.remove(world.vault, UNDER_TOKYO, "m", world.identity())

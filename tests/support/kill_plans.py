@@ -12,7 +12,9 @@ from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
 from service_hub.domain.scenarios import plan_key
+from tests.support.kill_first_copies import first_copy_stories
 from tests.support.kill_stories import (
+    DRILL,
     Story,
     asking,
     create_policy,
@@ -39,6 +41,22 @@ AHEAD: dict[str, JsonValue] = {
     "failover_direction": "PrimaryToRecovery",
     "source_operations_required": True,
 }
+_IN_TURN = (PlanGroup("Group 1", (MACHINE,)), PlanGroup("Group 2", (FURTHER,)))
+"""Side by side, who comes first gets the first address of the networks' pool: a kill changes it."""
+
+IN_NETWORKS = "plan tested in networks of its own"
+WITHOUT_NETWORKS = "plan's own networks cleaned up"
+_DRILL: dict[str, JsonValue] = {
+    "failover_direction": "PrimaryToRecovery",
+    "network_id": None,
+    "drill": {
+        "logical_network_id": DRILL["logical_network_id"],
+        "networks": DRILL["networks"],
+        "sources": ["network"],
+    },
+}
+"""What a plan's test asks for whose machines are all connected to one network."""
+
 Told = tuple[Operation, ProtectionState, dict[str, JsonValue], Groups]
 TOLD: tuple[Told, ...] = (
     (Operation.PLANNED_FAILOVER, ProtectionState.PROTECTED, AHEAD, ONE_BY_ONE),
@@ -110,7 +128,27 @@ def plan_stories() -> Iterator[Story]:
         reached.setdefault(rest, key)
 
 
+def plans_in_networks() -> Iterator[Story]:
+    """Return the stories of a plan's test in networks that are made for it, and of its clean-up."""
+    further = (FURTHER,)
+    asked: tuple[tuple[str, str, Operation, dict[str, JsonValue], ProtectionState], ...] = (
+        (IN_NETWORKS, GROUND, Operation.TEST_FAILOVER, _DRILL, ProtectionState.TEST_OPEN),
+        (
+            WITHOUT_NETWORKS,
+            IN_NETWORKS,
+            Operation.TEST_FAILOVER_CLEANUP,
+            {},
+            ProtectionState.PROTECTED,
+        ),
+    )
+    for name, after, operation, arguments, rest in asked:
+        request = PlanRequest("plan-id", "Payroll", operation, _IN_TURN, arguments)
+        covers = frozenset({plan_key(operation)})
+        yield Story(name, after, covers, _planned(request), rests_in(rest), further, is_repeat=True)
+
+
 def every_story() -> dict[str, Story]:
     """Return every story by its name, of operations and of plans."""
-    found = (*stories().values(), *undo_stories(), *plan_stories())
+    items = (*stories().values(), *first_copy_stories(), *undo_stories())
+    found = (*items, *plan_stories(), *plans_in_networks())
     return {story.name: story for story in found}

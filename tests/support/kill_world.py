@@ -559,7 +559,7 @@ async def kill_world(
     """
     (root / "estate").mkdir(parents=True, exist_ok=True)
     more = tuple(_further_machine(root / "estate", name) for name in further)
-    estate = Estate(root / "estate", disk_bytes=DISK_BYTES, further=more)
+    estate = Estate(root / "estate", disk_bytes=DISK_BYTES, further=more, offline=True)
     async with estate_world(root, estate, SITES, watch_seconds=watch_seconds, absent=absent) as it:
         yield it
 

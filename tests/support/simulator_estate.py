@@ -281,9 +281,11 @@ class Estate:
         }
 
     def _share(self) -> dict[str, Any]:
+        # Absolute, and yet of the process's own working directory, which a copy of it has too.
+        here = self.folder if self.folder.is_absolute() else "/proc/self/cwd" / self.folder
         return {
             "unc": SHARE,
-            "folder": str(self.folder / "share"),
+            "folder": str(here / "share"),
             "server": FILE_SERVER,
             "full_control": ["vmm-service"],
             "share_full_control": ["vmm-service"],

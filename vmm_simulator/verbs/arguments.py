@@ -45,12 +45,18 @@ class ClusterOfPartners(WireModel):
 
 
 class PrepareCloud(WireModel):
-    """How every host of the cloud listens, and to whom; `partner_clusters`: theirs."""
+    """How every host of the cloud listens, and to whom; `partner_clusters`: theirs.
+
+    `offline_folder`: where first copies are written here, or brought in from; it is looked whether
+    it is fit, and whether the hosts trust `further_servers` too.
+    """
 
     replica_port: Port
     authentication: Authentication
     allowed_primaries: tuple[Fqdn, ...] = Field(max_length=HOSTS_MAX)
     partner_clusters: tuple[ClusterOfPartners, ...] = Field(default=(), max_length=HOSTS_MAX)
+    offline_folder: str | None = Field(default=None, min_length=1, max_length=1024)
+    further_servers: tuple[Name, ...] = Field(default=(), max_length=16)
 
 
 class PairCloud(WireModel):
@@ -175,9 +181,10 @@ class StartInitialReplication(WireModel):
 
 
 class InOfflineFolder(WireModel):
-    """UNC name of a folder on a share that VMM knows."""
+    """UNC name of a folder on a share that VMM knows, and further computers to be trusted."""
 
     folder: str = Field(min_length=1, max_length=1024)
+    further_servers: tuple[Name, ...] = Field(default=(), max_length=16)
 
 
 class Resynchronize(WireModel):

@@ -12,6 +12,7 @@ from vmm_simulator.verbs.call import Call, Result
 from vmm_simulator.vmm.clusters import with_broker_of_vmm
 from vmm_simulator.vmm.estate_edits import put_part
 from vmm_simulator.vmm.inventory import Edit, Inventory
+from vmm_simulator.vmm.offline_folders import offline_folder
 from vmm_simulator.vmm.partner_clusters import PartnerCluster
 from vmm_simulator.vmm.placement import hosts_of
 from vmm_simulator.vmm.records import CloudRecord, HostRecord
@@ -65,7 +66,11 @@ async def configure_hosts(call: Call[ConfigureHosts]) -> Result:
 
 
 def check_prepare(call: Call[PrepareCloud]) -> None:
-    """Refuse while a host of the cloud has nothing to prove itself with, or the port is taken."""
+    """Refuse while a host of the cloud has nothing to prove itself with, or the port is taken.
+
+    Where first copies travel, also as long as their folder is not fit for any of the hosts.
+    """
+    _check_offline(call)
     certificates = call.arguments.authentication is Authentication.CERTIFICATE
     for record in _hosts(call):
         require_one_way(_ports(record, call))
@@ -77,6 +82,21 @@ def check_prepare(call: Call[PrepareCloud]) -> None:
                 f"host {record.fqdn} has no certificate",
                 "have one issued and installed (configure_hosts) first",
             )
+
+
+def _check_offline(call: Call[PrepareCloud]) -> None:
+    """Refuse a folder of this site that first copies cannot travel by (seed, step 4)."""
+    arguments, store = call.arguments, call.fabric.store
+    if arguments.offline_folder is None:
+        return
+    offline_folder(
+        arguments.offline_folder,
+        store.fabric.file_shares,
+        service_account=store.service.service_account,
+        using_hosts=_hosts(call),
+        all_hosts=(*store.hosts, *arguments.allowed_primaries),
+        further_servers=arguments.further_servers,
+    )
 
 
 async def prepare_cloud(call: Call[PrepareCloud]) -> Result:

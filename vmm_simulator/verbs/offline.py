@@ -152,6 +152,7 @@ def _folder(call: Call[Any], machine: MachineRecord) -> Path:
         service_account=store.service.service_account,
         using_hosts=(store.host(machine.host),),
         all_hosts=tuple(store.hosts),
+        further_servers=call.arguments.further_servers,
     )
     return Path(real_folder(call.arguments.folder, share))
 

@@ -27,12 +27,14 @@ def offline_folder(
     service_account: str,
     using_hosts: Iterable[HostRecord],
     all_hosts: Iterable[str],
+    further_servers: Iterable[str] = (),
 ) -> FileShareRecord:
     """Return the share that a path names, fit for export or import, or refuse (91012).
 
     `path` is the UNC name of a share or a folder below one; `using_hosts` are the hosts whose
-    machines are exported or imported, `all_hosts` the names of every Hyper-V host. The refusal
-    names everything that is missing, each with its remedy.
+    machines are exported or imported, `all_hosts` the names of every Hyper-V host, and
+    `further_servers` the other computers that these hosts are to trust: the one that the copy is
+    imported from. The refusal names everything that is missing, each with its remedy.
     """
     share = share_of(path, shares)
     if share is None:
@@ -47,6 +49,7 @@ def offline_folder(
             service_account=service_account,
             using_hosts=using_hosts,
             all_hosts=all_hosts,
+            further_servers=further_servers,
         )
     )
     if problems:
@@ -84,6 +87,7 @@ def offline_problems(
     service_account: str,
     using_hosts: Iterable[HostRecord],
     all_hosts: Iterable[str],
+    further_servers: Iterable[str] = (),
 ) -> Iterator[str]:
     """Give what is missing for a share, one sentence each with its remedy."""
     account = service_account.lower()
@@ -102,13 +106,14 @@ def offline_problems(
             f"{share.server} is a Hyper-V host, and Hyper-V has no loopback: put the share on a"
             " computer that is none"
         )
+    servers = dict.fromkeys(name.lower() for name in (share.server, *further_servers))
     for host in sorted(using_hosts, key=lambda each: each.fqdn):
         run_as = host.run_as_account
         if run_as is not None and run_as.lower() not in _lower(share.read_write):
             yield f"give RunAs account {run_as} (host {host.fqdn}) read and write on {share.unc}"
-        service = f"cifs/{share.server}"
-        if service.lower() not in _lower(host.delegations):
-            yield f"trust host {host.fqdn} for constrained delegation to {service}"
+        for server in servers:
+            if f"cifs/{server}" not in _lower(host.delegations):
+                yield f"trust host {host.fqdn} for constrained delegation to cifs/{server}"
 
 
 def _parts(path: str) -> tuple[str, ...]:

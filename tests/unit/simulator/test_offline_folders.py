@@ -79,12 +79,19 @@ def test_one_of_four_groups_is_enough(group: str) -> None:
             {"delegations": ("http/files.example", "cifs/else.example")},
             f"trust host {ALONE} for constrained delegation to cifs/files.example",
         ),
+        (
+            {},
+            {"delegations": ("cifs/files.example",), "further": ("Else.example",)},
+            f"trust host {ALONE} for constrained delegation to cifs/else.example",
+        ),
     ],
 )
 def test_each_precondition_is_missed_alone(
     changed: dict[str, Any], using: dict[str, Any], said: str
 ) -> None:
-    assert problems(share(**changed), HOST.model_copy(update=using)) == (said,)
+    further = using.pop("further", ()) if "further" in using else ()
+    own = HOST.model_copy(update=using)
+    assert problems(share(**changed), own, further_servers=further) == (said,)
 
 
 def test_a_host_that_no_run_as_account_added_needs_none() -> None:

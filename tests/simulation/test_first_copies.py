@@ -1,0 +1,146 @@
+"""First copies by a medium and at a time: hub, agents and simulated sites, all real but the wires.
+
+What a kill at any moment of them changes is told by the kill matrix (kill_first_copies).
+"""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service_hub.domain.jobs import Job, JobState
+from service_hub.domain.protection import Operation
+from service_hub.domain.records import ContainerMapping
+from tests.support.kill_first_copies import (
+    BY_MEDIUM,
+    MEDIUM,
+    POLICY,
+    first_copy_stories,
+)
+from tests.support.kill_stories import (
+    QUICK_WATCH_SECONDS,
+    asking,
+    create_policy,
+    no_job_runs,
+    pair,
+)
+from tests.support.kill_world import DISK_BYTES, KillWorld, kill_world, light_world
+from tests.support.simulator_estate import MACHINE
+from vmm_simulator.vmm.inventory import Edit, Inventory
+from vmm_simulator.vmm.records import MachineRecord
+from wire_contract.vocabulary import ReplicationMode, ReplicationState
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[KillWorld]:
+    with light_world():
+        async with kill_world(tmp_path, watch_seconds=QUICK_WATCH_SECONDS) as running:
+            yield running
+
+
+def copy_at(world: KillWorld, site: str, mode: ReplicationMode) -> MachineRecord:
+    """Return the copy of this role at a site."""
+    machines = world.sites[site].fabric.store.machines.values()
+    (found,) = (each for each in machines if each.mode is mode)
+    return found
+
+
+def content(machine: MachineRecord) -> list[bytes]:
+    """Return what is on the disks of a copy."""
+    return [Path(disk.path).read_bytes() for disk in machine.disks]
+
+
+def lies_there(folder: str) -> bool:
+    """Return whether something is in a folder."""
+    return any(Path(folder).iterdir())
+
+
+async def test_a_copy_that_travels_is_brought_in_and_crosses_no_network(world: KillWorld) -> None:
+    known = {story.name: story for story in first_copy_stories()}
+    story = known[BY_MEDIUM]
+    assert story.after is not None
+    for each in (known[story.after], story):
+        await each.ask(world)
+        await world.settled(each.over)
+    primary = copy_at(world, "tokyo", ReplicationMode.PRIMARY)
+    replica = copy_at(world, "osaka", ReplicationMode.REPLICA)
+    assert content(primary) == content(replica)
+    relationship = primary.relationship
+    assert relationship is not None
+    assert relationship.state is ReplicationState.REPLICATING
+    assert relationship.transferred_bytes < sum(DISK_BYTES) // 8, "half of it does not shrink"
+    assert relationship.exported_to is not None
+    assert lies_there(relationship.exported_to), "the medium has the copy"
+
+
+async def test_a_pairing_waits_for_a_folder_that_is_fit(world: KillWorld) -> None:
+    """The importing site's VMM service account may not write: both are told, nothing is paired."""
+    store, identity = world.sites["osaka"].fabric.store, world.identity()
+
+    def may_write(accounts: tuple[str, ...]) -> Any:
+        def change(inventory: Inventory) -> Edit:
+            shares = tuple(
+                each.model_copy(update={"share_full_control": accounts})
+                for each in inventory.fabric.file_shares
+            )
+            return Edit(put=(inventory.fabric.model_copy(update={"file_shares": shares}),))
+
+        return change
+
+    await store.edit(may_write(()))
+    settings = POLICY | MEDIUM
+    await world.call(lambda hub: hub.policies.create(hub.vault, "p", settings, identity))
+    await world.settled(no_job_runs)
+    await pair(world)
+    job = await ended(world, "pair_clouds")
+    assert job.state is JobState.FAILED
+    (error,) = job.errors
+    assert error.provider_code == 91012
+    assert "full control of the share" in str(error.provider_message)
+    assert await mapping_state(world) == "PairingFailed"
+    await store.edit(may_write(("vmm-service",)))
+    again = world.identity()
+    await world.call(lambda hub: hub.jobs.restart(hub.vault, job.id, again))
+    await world.settled(no_job_runs)
+    assert await mapping_state(world) == "Paired"
+
+
+async def test_a_copy_waits_for_the_time_of_its_policy(world: KillWorld) -> None:
+    for ask in (create_policy, pair):
+        await ask(world)
+        await world.settled(no_job_runs)
+    at, identity = datetime.now(UTC) + timedelta(hours=2), world.identity()
+    settings = {"online_start_time": f"{at:%H:%M:%S}"}
+    await world.call(lambda hub: hub.policies.change(hub.vault, "p", settings, identity))
+    await world.settled(no_job_runs)
+    await asking(Operation.ENABLE)(world)
+    await world.settled(no_job_runs)
+    relationship = world.sites["tokyo"].fabric.store.machines[MACHINE].relationship
+    assert relationship is not None
+    assert relationship.scheduled_at == at.replace(microsecond=0)
+    assert (relationship.state, relationship.transferred_bytes) == (ReplicationState.READY, 0)
+
+
+async def ended(world: KillWorld, key: str) -> Job:
+    """Return the one job of this scenario once it has ended."""
+
+    async def found() -> Job | None:
+        jobs: Any = await world.call(lambda hub: hub.store.find(Job))
+        mine = [each.record for each in jobs if each.record.scenario_key == key]
+        return mine[0] if mine and mine[0].finished else None
+
+    async def holds() -> bool:
+        return await found() is not None
+
+    await world.until(holds, f"{key} has ended")
+    job = await found()
+    assert job is not None
+    return job
+
+
+async def mapping_state(world: KillWorld) -> str:
+    """Return how the one pairing stands."""
+    (found,) = await world.call(lambda hub: hub.store.find(ContainerMapping))
+    return str(found.record.mapping_state)

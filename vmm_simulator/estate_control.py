@@ -22,6 +22,7 @@ from vmm_simulator.vmm.estate_edits import checked
 from vmm_simulator.vmm.fitness import Status
 from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.machine_edits import (
+    ask_for_end_of_protection,
     ask_for_protection,
     create_machine,
     put_disk,
@@ -82,6 +83,15 @@ class EstateControl:
             "Change properties of virtual machine",
             machine_id,
             lambda each: ask_for_protection(each, machine_id, now),
+        )
+
+    async def ask_for_end_of_protection(self, machine_id: str) -> None:
+        """Note that an administrator wants a machine's protection to end; its provider tells."""
+        now = self._fabric.clock.now()
+        await self.edit_machine(
+            "Change properties of virtual machine",
+            machine_id,
+            lambda each: ask_for_end_of_protection(each, machine_id, now),
         )
 
     async def put_host(self, record: HostRecord) -> None:

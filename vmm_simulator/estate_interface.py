@@ -74,6 +74,7 @@ class EstateInterface:
             ("POST", f"{_MACHINE}/protection", self.ask_for_protection),
             ("PUT", f"{_MACHINE}/as-replica", self.take_as_replica),
             ("DELETE", f"{_MACHINE}/as-replica", self.take_as_replica),
+            ("DELETE", f"{_MACHINE}/protection", self.ask_for_end_of_protection),
             ("PUT", f"{_MACHINE}/disks/{{disk_id}}", self.put_disk),
             ("PUT", f"{_MACHINE}/nics/{{nic_id}}", self.put_nic),
             ("DELETE", f"{_MACHINE}/nics/{{nic_id}}", self.remove_nic),
@@ -246,6 +247,12 @@ class EstateInterface:
         """Have an existing machine wait for its primary as a replica, or no longer."""
         machine_id = _id(request, "machine_id")
         await self._control.take_as_replica(machine_id, wanted=request.method == "PUT")
+        return await self._machine_answer(machine_id)
+
+    async def ask_for_end_of_protection(self, request: web.Request) -> web.Response:
+        """Ask for the end of protection in the same property."""
+        machine_id = _id(request, "machine_id")
+        await self._control.ask_for_end_of_protection(machine_id)
         return await self._machine_answer(machine_id)
 
     async def set_recovery_points(self, request: web.Request) -> web.Response:

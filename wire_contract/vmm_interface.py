@@ -296,7 +296,8 @@ class MachineView(WireModel):
 
     `fenced`: a higher epoch was seen elsewhere or the hub said that this copy is not the active
     one; it cannot be started. `protection_asked_at`: when an administrator asked for protection in
-    VMM; null once it has begun or ended. `start_blocked_by`: why a start would be refused now,
+    VMM; null once it has begun or ended; `protection_end_asked_at`: when one asked for its end.
+    `start_blocked_by`: why a start would be refused now,
     or null.
     `kept_of`: the copy whose disks were set aside in this machine before it was overwritten.
     `recovery_points`: how many additional ones an administrator has set at the machine in VMM;
@@ -316,6 +317,7 @@ class MachineView(WireModel):
     start_blocked_by: str | None
     protected_item: str | None
     protection_asked_at: Moment | None = None
+    protection_end_asked_at: Moment | None = None
     test_machine_of: str | None = None
     kept_of: str | None = None
     disks: tuple[DiskView, ...]

@@ -71,6 +71,7 @@ def _significant(machine: MachineView) -> tuple[object, ...]:
         machine.protected_item,
         machine.protection_asked_at,
         machine.started_without_hub,
+        machine.protection_end_asked_at,
         machine.nics,
         replication and (replication.mode, replication.state, replication.health),
         replication and (replication.relationship_id, replication.peer_machine_id),

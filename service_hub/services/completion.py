@@ -51,7 +51,10 @@ class CompletionService:
         Its items are read once, not once for each of thousands of machines.
         """
         for machine in machines:
-            if machine.protection_asked_at is not None:
+            if (
+                machine.protection_asked_at is not None
+                or machine.protection_end_asked_at is not None
+            ):
                 await self._asked.observed(provider_id, machine.machine_id)
         present = {f"{provider_id}/{machine.machine_id}" for machine in machines}
         for column in ("primary_provider_id", "recovery_provider_id"):

@@ -17,3 +17,11 @@ async def test_an_administrator_asks_and_the_answer_ends_it(tmp_path: Path) -> N
         await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, item)
         view = await tokyo.machine(MACHINE)
         assert (view["protected_item"], view["protection_asked_at"]) == (MACHINE, None)
+        path = f"/machines/{MACHINE}/protection"
+        await tokyo.manage("DELETE", path)
+        assert (await tokyo.machine(MACHINE))["protection_end_asked_at"] is not None
+        await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, {"item": None})
+        view = await tokyo.machine(MACHINE)
+        assert (view["protected_item"], view["protection_end_asked_at"]) == (None, None)
+        status, problem = await tokyo.manage("DELETE", path)
+        assert (status, problem["code"]) == (409, 32775)

@@ -35,6 +35,7 @@ async def update_protection(call: Call[UpdateProtection]) -> Result:
                 "protected_item": arguments.item,
                 # Answered, whichever it was.
                 "protection_asked_at": None,
+                "protection_end_asked_at": None,
                 "protected_role": role,
                 "protected_active": arguments.active and arguments.item is not None,
             }

@@ -53,6 +53,19 @@ def ask_for_protection(inventory: Inventory, machine_id: str, now: datetime) -> 
     return Edit(put=(machine.model_copy(update={"protection_asked_at": now}),))
 
 
+def ask_for_end_of_protection(inventory: Inventory, machine_id: str, now: datetime) -> Edit:
+    """Return the edit that asks for its end there; a machine that is not protected is refused."""
+    machine = _machine(inventory, machine_id)
+    if machine.protected_item is None or not machine.protected_active:
+        raise RefusedError(
+            Code.INVALID_STATE,
+            f"machine {machine.name} is not protected, or is not the active copy",
+            "look at its Datacenter Recovery property; a replica's protection is ended at its"
+            " source, or at the hub",
+        )
+    return Edit(put=(machine.model_copy(update={"protection_end_asked_at": now}),))
+
+
 def set_recovery_points(inventory: Inventory, machine_id: str, points: int | None) -> Edit:
     """Return the edit that sets a machine's additional recovery points; null: as its cloud has.
 

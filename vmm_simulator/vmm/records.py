@@ -217,6 +217,7 @@ class MachineRecord(Record):
     protected_role: str | None = None
     protected_active: bool = False
     protection_asked_at: datetime | None = None
+    protection_end_asked_at: datetime | None = None
     test_machine_of: str | None = None
     kept_of: str | None = None
     relationship: RelationshipRecord | None = None

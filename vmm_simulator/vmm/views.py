@@ -154,6 +154,7 @@ def machine_view(
         start_blocked_by=None if block is None else block.reason,
         protected_item=machine.protected_item,
         protection_asked_at=machine.protection_asked_at,
+        protection_end_asked_at=machine.protection_end_asked_at,
         test_machine_of=machine.test_machine_of,
         kept_of=machine.kept_of,
         disks=tuple(

@@ -1,7 +1,10 @@
-"""Reversing where the old disks are there: changes move, or what differs, and no other copy."""
+"""Reversing where the old disks are there: changes move, and no other copy.
+
+What a comparison moves, after an unplanned failover, tests/contract/test_replication_comparisons.py
+measures on the wire.
+"""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +19,6 @@ CHANGES_BYTES_MAX = 4 * BLOCK
 
 FULL_BYTES = sum(DISK_BYTES) // 4
 """Far less than a first copy, whose random half does not shrink, and far more than a change."""
-
-UNPLANNED: dict[str, Any] = {"planned": False, "expected_cut": None, "recovery_point": None}
 
 
 @pytest.fixture
@@ -86,24 +87,3 @@ async def test_there_and_back_again_moves_changes_alone(estate: Estate) -> None:
         await tokyo.done(Verb.SHUT_DOWN, MACHINE, {"seconds": 30}, epoch=3)
         await tokyo.done(Verb.PREPARE_FAILOVER, MACHINE, epoch=3)
         assert digest(tokyo.disks(MACHINE)) == digest(osaka.disks(REPLICA))
-
-
-async def test_after_an_unplanned_failover_what_differs_moves(estate: Estate) -> None:
-    async with estate.both() as (tokyo, osaka):
-        await protect(estate, tokyo, osaka)
-        await osaka.done(Verb.FAIL_OVER, REPLICA, UNPLANNED, epoch=2)
-        await osaka.done(Verb.START, REPLICA, epoch=2)
-        await tokyo.done(
-            Verb.CONFIRM_EPOCH, MACHINE, {"authoritative": False, "item": MACHINE}, epoch=2
-        )
-        before = await sent(osaka, REPLICA)
-        await reverse(
-            (osaka, REPLICA),
-            (tokyo, MACHINE),
-            primary_host=await host_of(osaka, REPLICA),
-            resynchronize=True,
-            epoch=2,
-        )
-        await osaka.done(Verb.START_INITIAL_REPLICATION, REPLICA, {"resynchronize": True}, epoch=2)
-        moved = await moved_by_a_block(osaka, REPLICA, 500) - before
-        assert 0 < moved < FULL_BYTES, "compared: blocks that differ"

@@ -44,7 +44,7 @@ AHEAD: dict[str, JsonValue] = {
 _IN_TURN = (PlanGroup("Group 1", (MACHINE,)), PlanGroup("Group 2", (FURTHER,)))
 """Side by side, who comes first gets the first address of the networks' pool: a kill changes it."""
 
-IN_NETWORKS = "plan tested in networks of its own"
+IN_NETWORKS = "plan tested in its own networks"
 WITHOUT_NETWORKS = "plan's own networks cleaned up"
 _DRILL: dict[str, JsonValue] = {
     "failover_direction": "PrimaryToRecovery",

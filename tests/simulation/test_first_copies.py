@@ -1,7 +1,4 @@
-"""First copies by a medium and at a time: hub, agents and simulated sites, all real but the wires.
-
-What a kill at any moment of them changes is told by the kill matrix (kill_first_copies).
-"""
+"""First copies by a medium and at a time: hub, agents and simulated sites, all real but the wires."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""First copies by a medium and at a time: hub, agents and simulated sites, all real but the wires."""
+"""First copies by a medium and at a time: hub, agents and sites are real, but for the wires."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -2,7 +2,7 @@
 
 Enabling, both completions and what the hosts do between them are one story, as for the copy that
 begins at once. Nobody is killed in them yet (`is_ground`): after some kills of the copy by a medium
-its end is not the undisturbed one (the export's source in state 8), others outlast the matrix' wait.
+its end is not the undisturbed one (the export's source in state 8), others outlast the wait.
 """
 
 from collections.abc import Iterator

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmm_simulator.hyperv.source_origin import ORIGIN_FILE
+
 SECONDS_MAX = 120
 """Longest a copy may take by the clock on the wall; most take a tenth of a second."""
 
@@ -156,6 +158,14 @@ def _copy(old: Path, new: Path) -> None:
             descriptor = os.open(new / entry.name, os.O_WRONLY | os.O_CREAT, entry.stat().st_mode)
             os.write(descriptor, content)
             os.close(descriptor)
+            if entry.name == ORIGIN_FILE:
+                make_its_own(new / entry.name)
+
+
+def make_its_own(origin: Path) -> None:
+    """Have a copied source's name count in its new place: a world moved there, none was cloned."""
+    name = origin.read_bytes().split()[0]
+    origin.write_bytes(name + f" {_identity(origin)}\n".encode("ascii"))
 
 
 def _identity(path: Path) -> int:

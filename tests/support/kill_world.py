@@ -37,6 +37,7 @@ from service_hub.store import database
 from service_hub.store.schema import bring_up_to_date, newer_schema, present_schema
 from service_shell.clock import SystemClock
 from tests.support.hub_world import HubWorld
+from tests.support.kill_forks import make_its_own
 from tests.support.kill_programs import (
     AgentPlace,
     Program,
@@ -55,6 +56,7 @@ from vmm_simulator.hyperv import host_credentials, incoming, sender
 from vmm_simulator.hyperv.backend import DiskFile
 from vmm_simulator.hyperv.frames import FRAME_BYTES_MAX
 from vmm_simulator.hyperv.replica_record import FileGuard
+from vmm_simulator.hyperv.source_origin import ORIGIN_FILE
 from vmm_simulator.journal import Effect
 from vmm_simulator.site import GuestPrograms, Site, open_site
 from wire_contract.vocabulary import Verb
@@ -616,6 +618,8 @@ def restore(snapshot: Path, root: Path) -> None:
     """Make `root` what it was when the snapshot was taken."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(snapshot, root)
+    for origin in root.rglob(ORIGIN_FILE):
+        make_its_own(origin)
 
 
 def settle_files(root: Path) -> None:

@@ -1,4 +1,7 @@
-"""Two simulated sites on loopback for tests: real journals, disks, TLS and ports."""
+"""Two simulated sites on loopback for tests: real journals, disks, TLS and ports.
+
+Over 400 lines because every test that asks a simulator begins with this one estate.
+"""
 
 import asyncio
 import itertools

@@ -190,6 +190,10 @@ class RecordedFiles:
             self._changed(descriptor, offset, None, length)
             return int(_libc.fallocate(descriptor, mode, offset, length))
 
+    def mmap(self, *wanted: int) -> int:
+        """Map as asked: what is written through a map is noted when it is flushed."""
+        return int(_libc.mmap(*wanted))
+
     def sync_file_range(self, *_: int) -> int:
         """Stand before the C library's: it promises nothing."""
         return 0

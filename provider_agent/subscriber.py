@@ -90,6 +90,7 @@ class Subscriber:
             try:
                 await self._converse()
             except (aiomqtt.MqttError, HubError, OSError) as error:
+                _end_if_cancelled()
                 transport = self._choice.present.value
                 if self.connected.is_set():
                     failures = 0

@@ -61,7 +61,8 @@ def test_a_kill_at_any_boundary_changes_nothing(tell: Callable[[str], None]) -> 
     tally = all_told(SEED, SHARES, names_to_kill_in(), SECONDS_MAX)
     words = f"{tally}; bystanders and repeats by seed {SEED}, all of them in test-long"
     tell(f"kill matrix: {words}")
-    assert tally.points == set(POINTS)
+    # Those of the simulator lie between two bytes of a transfer: test_simulator_kills goes there.
+    assert tally.points == {point for point in POINTS if not point.startswith("simulator.")}
     assert not tally.failures, "\n".join([*tally.failures, words])
     assert tally.tried == tally.converged
 

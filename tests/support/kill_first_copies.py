@@ -1,8 +1,7 @@
 """First copies by a medium, and over the network at a time: stories of their own.
 
 Enabling, both completions and what the hosts do between them are one story, as for the copy that
-begins at once. Nobody is killed in them yet (`is_ground`): after some kills of the copy by a medium
-its end is not the undisturbed one (the export's source in state 8), others outlast the wait.
+begins at once; its tasks are those of that one.
 """
 
 from collections.abc import Iterator
@@ -74,5 +73,5 @@ def first_copy_stories() -> Iterator[Story]:
     yield Story(_GROUND, None, nothing, _paired_for_a_medium, no_job_runs, is_ground=True)
     covered = frozenset({"enable", "complete_primary", "complete_recovery"})
     enable = asking(Operation.ENABLE)
-    yield Story(BY_MEDIUM, _GROUND, covered, enable, _IN_STEP, is_ground=True)
-    yield Story(AT_A_TIME, "pair_clouds", covered, _enabled_at_a_time, _at_rest, is_ground=True)
+    yield Story(BY_MEDIUM, _GROUND, covered, enable, _IN_STEP, is_repeat=True)
+    yield Story(AT_A_TIME, "pair_clouds", covered, _enabled_at_a_time, _at_rest, is_repeat=True)

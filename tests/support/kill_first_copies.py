@@ -1,7 +1,9 @@
 """First copies by a medium, and over the network at a time: stories of their own.
 
 Enabling, both completions and what the hosts do between them are one story, as for the copy that
-begins at once; its tasks are those of that one.
+begins at once; its tasks are those of that one. They are told and killed in one by one, and not
+with the others (`is_ground`): where the copy's time has gone by when the machine is enabled, it
+begins a day later, which no story waits for.
 """
 
 from collections.abc import Iterator
@@ -73,5 +75,5 @@ def first_copy_stories() -> Iterator[Story]:
     yield Story(_GROUND, None, nothing, _paired_for_a_medium, no_job_runs, is_ground=True)
     covered = frozenset({"enable", "complete_primary", "complete_recovery"})
     enable = asking(Operation.ENABLE)
-    yield Story(BY_MEDIUM, _GROUND, covered, enable, _IN_STEP, is_repeat=True)
-    yield Story(AT_A_TIME, "pair_clouds", covered, _enabled_at_a_time, _at_rest, is_repeat=True)
+    yield Story(BY_MEDIUM, _GROUND, covered, enable, _IN_STEP, is_ground=True)
+    yield Story(AT_A_TIME, "pair_clouds", covered, _enabled_at_a_time, _at_rest, is_ground=True)

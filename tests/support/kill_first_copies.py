@@ -1,9 +1,7 @@
 """First copies by a medium, and over the network at a time: stories of their own.
 
 Enabling, both completions and what the hosts do between them are one story, as for the copy that
-begins at once; its tasks are those of that one. They are told and killed in one by one, and not
-with the others (`is_ground`): where the copy's time has gone by when the machine is enabled, it
-begins a day later, which no story waits for.
+begins at once; its tasks are those of that one.
 """
 
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import ReplicationPolicy
 from tests.support.hub_world import HubWorld
+from tests.support.kill_programs import clock_of
 from tests.support.kill_stories import Story, asking, no_job_runs, pair, rests_in
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import SHARE
@@ -46,7 +45,7 @@ async def _paired_for_a_medium(world: KillWorld) -> None:
 
 async def _enabled_at_a_time(world: KillWorld) -> None:
     """Have first copies begin a little later than now, and enable the machine."""
-    at = world.begun_at + _BEGINS_AFTER
+    at = clock_of("first copies").now() + _BEGINS_AFTER
     identity = world.identity()
     settings = {"online_start_time": f"{at:%H:%M:%S}"}
     job: Job = await world.call(lambda hub: hub.policies.change(hub.vault, "p", settings, identity))
@@ -75,5 +74,5 @@ def first_copy_stories() -> Iterator[Story]:
     yield Story(_GROUND, None, nothing, _paired_for_a_medium, no_job_runs, is_ground=True)
     covered = frozenset({"enable", "complete_primary", "complete_recovery"})
     enable = asking(Operation.ENABLE)
-    yield Story(BY_MEDIUM, _GROUND, covered, enable, _IN_STEP, is_ground=True)
-    yield Story(AT_A_TIME, "pair_clouds", covered, _enabled_at_a_time, _at_rest, is_ground=True)
+    yield Story(BY_MEDIUM, _GROUND, covered, enable, _IN_STEP, is_repeat=True)
+    yield Story(AT_A_TIME, "pair_clouds", covered, _enabled_at_a_time, _at_rest, is_repeat=True)

@@ -30,7 +30,8 @@ from service_hub.channel.mosquitto_files import (
 )
 from service_hub.config import BrokerSettings
 from service_hub.domain.records import ManagementCertificate
-from service_hub.ports import Clock, Reader
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.rotation import due_at
 from service_hub.trust import HubTrust
 from service_shell.atomic_files import write_atomically

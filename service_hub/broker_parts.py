@@ -26,7 +26,9 @@ from service_hub.channel.mosquitto_files import (
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import BrokerKind, BrokerSettings, HubSettings
 from service_hub.database_parts import database_exists, open_database_readers
-from service_hub.ports import Clock, PresenceSink, Reader
+from service_hub.ports.channel import PresenceSink
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.trust import HubTrust, load
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration

@@ -27,7 +27,7 @@ from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
 from service_hub.looker_parts import LookerParts, looker_parts
 from service_hub.operator_parts import operator_application
-from service_hub.ports import PresenceSink
+from service_hub.ports.channel import PresenceSink
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
 from service_hub.root_files import settle

@@ -11,7 +11,7 @@ from service_hub.domain.errors import DomainError
 from service_hub.domain.injections import Injection, InjectionKind
 from service_hub.domain.records import Vault
 from service_hub.looker_ports import Preview
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,9 @@ from service_hub.hub_api.looker_routes import LookerApi
 from service_hub.hub_api.server_routes import ServersApi
 from service_hub.job_archive import FileArchive
 from service_hub.plan_ports import RecoveryPlanUseCases
-from service_hub.ports import Checker, Clock, Committer, WideReader
+from service_hub.ports.running import Checker
+from service_hub.ports.stores import Committer, WideReader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.changes import ChangeService
 from service_hub.services.durations import DurationService, Learning
 from service_hub.services.fabrics import FabricService

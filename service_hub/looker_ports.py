@@ -13,7 +13,7 @@ from service_hub.domain.plans import PlanGroup
 from service_hub.domain.preview import ExpectedLoss, ForeseenEffect, ForeseenTask
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.domain.rollups import Figure, Metric, Resolution
-from service_hub.ports import Changed
+from service_hub.ports.stores import Changed
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
 

@@ -6,7 +6,7 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.network_mapping import NetworkOffer
 from service_hub.domain.records import Vault
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 
 
 class NetworkMappingUseCases(Protocol):

@@ -20,7 +20,8 @@ from service_hub.domain.errors import (
     StorageUnavailableError,
     UnauthenticatedError,
 )
-from service_hub.ports import Clock, OperatorTokens
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import OperatorTokens
 from service_hub.services.audit import AuditTrail, OpenRequest, asked_by, request_open
 
 READING: Final = frozenset({"GET", "HEAD"})

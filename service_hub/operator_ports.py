@@ -10,7 +10,9 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.liveness import Stamp
 from service_hub.domain.records import ProtectedItem, Provider, RegistrationKey, Vault
 from service_hub.domain.waiting import Waiting
-from service_hub.ports import Change, FabricFacts, RequestIdentity, UploadedCertificate
+from service_hub.ports.changes import Change
+from service_hub.ports.channel import UploadedCertificate
+from service_hub.ports.use_cases import FabricFacts, RequestIdentity
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
 

@@ -11,7 +11,7 @@ from service_hub.domain.plans import PlanRequest
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Provider, Vault
 from service_hub.domain.recovery_plans import RecoveryGroup, RecoveryPlan
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from wire_contract.plan_documents import PlanDocument
 
 

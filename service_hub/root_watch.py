@@ -24,7 +24,10 @@ from service_hub.domain.records import (
     Provider,
     RegistrationKey,
 )
-from service_hub.ports import NEW, Change, Clock, Committer, Connections, Reader, Save
+from service_hub.ports.changes import NEW, Change, Save
+from service_hub.ports.channel import Connections
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.root_files import settle, stamp
 from service_hub.rotation import Rotation
 from service_shell.errors import ProgramError

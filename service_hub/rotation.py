@@ -18,7 +18,7 @@ from cryptography import x509
 from certs.signing import EventSigner
 from certs.tls import load_certificate_chain
 from service_hub.channel.event_source import SignedEvents
-from service_hub.ports import Clock
+from service_hub.ports.surroundings import Clock
 
 LIFE_USED: Final = 2 / 3
 """A certificate is replaced when this part of its life is over (design: channel, trust)."""

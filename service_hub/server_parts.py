@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 from certs.profiles import LIFETIMES, Profile
-from service_hub.ports import Checker, Clock, Committer, Connections, FabricUseCases, Reader
+from service_hub.ports.channel import Connections
+from service_hub.ports.running import Checker
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricUseCases
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.services.authority import AuthorityService
 from service_hub.services.registration_keys import RegistrationKeyService

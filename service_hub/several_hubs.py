@@ -15,7 +15,9 @@ from service_hub.channel.delivery import Delivery
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderContact
 from service_hub.engine.runner import Engine
-from service_hub.ports import Bell, Change, Committer, Connections, PresenceSink, Reader, Ring
+from service_hub.ports.changes import Change, Ring
+from service_hub.ports.channel import Connections, PresenceSink
+from service_hub.ports.stores import Bell, Committer, Reader
 from wire_contract.events import Presence
 
 WATCH_SECONDS: Final = 5.0

@@ -11,7 +11,9 @@ from certs.tls import provider_listener_context, server_context
 from service_hub.channel.event_source import SignedEvents
 from service_hub.config import HubSettings
 from service_hub.domain.records import RegistrationKey
-from service_hub.ports import Clock, Committer, Connections, Reader
+from service_hub.ports.channel import Connections
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.provider_api.certificate_office import TrustOffice
 from service_hub.root_watch import RootWatch
 from service_hub.rotation import Rotation

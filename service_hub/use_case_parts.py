@@ -12,7 +12,7 @@ from service_hub.domain.root_rotation import NewRoot
 from service_hub.engine.chores import Chore
 from service_hub.engine.runner import Engine, Terms
 from service_hub.laboratory import LaboratorySites
-from service_hub.ports import Committer
+from service_hub.ports.stores import Committer
 from service_hub.provider_api.certificate_office import TrustOffice, UploadedRegistrations
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.server_parts import ServerParts, server_parts

@@ -19,7 +19,9 @@ from service_hub.channel.delivery import Publication
 from service_hub.channel.mqtt_endpoint import MqttEndpoint
 from service_hub.config import HubSettings
 from service_hub.engine.committer import GroupCommitter
-from service_hub.ports import Change, NewEvent, Outbox, Store
+from service_hub.ports.changes import Change, NewEvent
+from service_hub.ports.running import Outbox
+from service_hub.ports.stores import Store
 from service_shell.clock import SystemClock
 from service_shell.configuration import load_configuration
 from service_shell.logs import configure_logging

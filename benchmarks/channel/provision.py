@@ -15,7 +15,7 @@ from certs.profiles import Profile
 from certs.tokens import issue_provider_token
 from service_hub.config import HubSettings
 from service_hub.domain.records import ManagementCertificate, Provider, ProviderStream, Vault
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.store.database import open_store
 from service_hub.trust import HubTrust, initialise, load
 from service_shell.clock import Clock

@@ -35,7 +35,7 @@ from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.portions import in_portions
 from service_hub.engine.runner import Engine, Terms
 from service_hub.engine.tenure import LEASE_SECONDS
-from service_hub.ports import Change
+from service_hub.ports.changes import Change
 from service_hub.store.record_store import RecordStore
 from service_shell.clock import SystemClock
 from service_shell.configuration import LogSettings

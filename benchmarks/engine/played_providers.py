@@ -14,16 +14,10 @@ from typing import Any, Final
 from pydantic import JsonValue
 
 from service_hub.domain.jobs import PartSucceeded
-from service_hub.ports import (
-    Applied,
-    Change,
-    Clock,
-    Committer,
-    EventReceipt,
-    JobRunner,
-    NewEvent,
-    Store,
-)
+from service_hub.ports.changes import Applied, Change, EventReceipt, NewEvent
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Committer, Store
+from service_hub.ports.surroundings import Clock
 from wire_contract.events import parse_assignment_task
 from wire_contract.vocabulary import EventType
 

@@ -17,7 +17,7 @@ from service_hub.domain.planning import ItemPlan, JobIdentity, begin_on_item, pl
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import ProtectedItem, Provider, ProviderStream, ReplicationPolicy
 from service_hub.domain.scenarios import PLANNED_FAILOVER, SCENARIOS, Scenario, TaskSpec
-from service_hub.ports import NEW, Save
+from service_hub.ports.changes import NEW, Save
 from wire_contract.vocabulary import Side, Verb
 
 SEED: Final = 7

@@ -7,8 +7,8 @@ from service_hub.domain.records import Vault
 from service_hub.mapping_ports import NetworkMappingUseCases, StorageMappingUseCases
 from service_hub.operator_ports import ServerUseCases
 from service_hub.plan_ports import RecoveryPlanUseCases
-from service_hub.ports import (
-    Clock,
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import (
     EventUseCases,
     FabricUseCases,
     JobUseCases,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service_hub.domain.access import OperatorIdentity
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 
 Json = Mapping[str, Any]
 """A JSON object on its way out."""

@@ -13,7 +13,7 @@ from service_hub.arm.render_items import item_id, recovery_points
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.records import Vault
 from service_hub.domain.recovery_points import newest_application_consistent
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 
 _IN_DETAILS = "properties.providerSpecificDetails.recoveryPointId"
 _TYPE = "properties.providerSpecificDetails.recoveryPointType"

@@ -35,7 +35,7 @@ from service_hub.operator_door import (
     check_vault,
     identified,
 )
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.audit import asked_in, correlation
 from wire_contract.operator_signature import HEADER
 

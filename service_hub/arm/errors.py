@@ -19,7 +19,7 @@ from service_hub.domain.errors import (
     StorageUnavailableError,
     UnauthenticatedError,
 )
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 
 
 class NotImplementedHereError(DomainError):

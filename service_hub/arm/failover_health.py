@@ -12,7 +12,7 @@ from typing import Any, Final
 from service_hub.arm.times import fine_time
 from service_hub.domain.protection import ProtectionState
 from service_hub.domain.split_brain import FAILED_OVER_UNPLANNED, left_behind
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 from wire_contract.vocabulary import RunState, Side
 
 NEVER_TESTED_AFTER: Final = timedelta(hours=4)

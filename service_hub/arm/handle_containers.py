@@ -26,7 +26,7 @@ from service_hub.arm.render_containers import (
 from service_hub.arm.surroundings import Surroundings, clouds, surroundings
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import ContainerMapping
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 from wire_contract.vmm_interface import CloudView
 
 

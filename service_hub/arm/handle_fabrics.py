@@ -16,7 +16,7 @@ from service_hub.arm.render_fabrics import (
 from service_hub.arm.surroundings import networks
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import Vault
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 
 Rendering = Callable[[Vault, FabricFacts], list[dict[str, Any]]]
 """What of one kind lies in a fabric."""

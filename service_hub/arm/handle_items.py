@@ -42,7 +42,7 @@ from service_hub.domain.drill_networks import environment, unfit
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 from wire_contract.vocabulary import Direction, Side
 
 Arguments = Mapping[str, JsonValue]

@@ -21,7 +21,7 @@ from service_hub.arm.render_mappings import (
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.records import Vault
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 
 M = TypeVar("M", NetworkMapping, StorageMapping)
 

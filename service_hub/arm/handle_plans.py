@@ -30,7 +30,7 @@ from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.plan_ports import PlanContent
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 
 Arguments = Mapping[str, JsonValue]
 ReadArguments = Callable[[Call, Vault], Arguments]

@@ -38,7 +38,7 @@ from service_hub.domain.injections import ARM_VERBS, InjectionKind
 from service_hub.domain.records import Vault
 from service_hub.injection_ports import SurfaceRefusalError
 from service_hub.looker_ports import Preview, PreviewUseCases
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 
 TARGET: Final = "target"
 ITEM: Final = "item"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from service_hub.arm.times import fine_time
 from service_hub.domain.machine_health import HealthEntry, health_entries
 from service_hub.domain.records import MachineObservation
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 from wire_contract.vocabulary import Health, ReplicationMode
 
 ON_PRIMARY: Final = "ReplicationUnitProviderErrorOnPrimary"

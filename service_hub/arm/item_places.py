@@ -17,7 +17,7 @@ from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Vault
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 from wire_contract.vocabulary import Direction
 
 LEFT_OUT_NAMED_MAX: Final = 5

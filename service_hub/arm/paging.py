@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from service_hub.arm.calls import Answer, Call
 from service_hub.domain.errors import InvalidRequestError
-from service_hub.ports import EventPlace, JobPlace
+from service_hub.ports.stores import EventPlace, JobPlace
 
 PAGE_ENTRIES_MAX: Final = 200
 """Entries of one page; some 60 jobs were recorded in one."""

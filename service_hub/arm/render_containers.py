@@ -14,7 +14,7 @@ from service_hub.arm.ids import (
 from service_hub.arm.render_fabrics import FABRIC_TYPE
 from service_hub.arm.surroundings import Surroundings, machines, title_of
 from service_hub.domain.records import ContainerMapping
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 from wire_contract.vmm_interface import CloudView, DiskView, MachineView
 from wire_contract.vocabulary import ReplicationMode
 

@@ -15,7 +15,7 @@ from service_hub.arm.surroundings import networks, title_of
 from service_hub.arm.times import fine_time
 from service_hub.domain.errors import CATALOGUE, NOT_CONNECTED
 from service_hub.domain.records import Vault
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 from wire_contract.vmm_interface import ClassificationView, NetworkView
 
 FABRIC_TYPE: Final = "VMM"

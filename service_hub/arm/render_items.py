@@ -34,7 +34,7 @@ from service_hub.domain.protection import (
 )
 from service_hub.domain.records import MachineObservation, ProtectedItem, Vault
 from service_hub.domain.recovery_points import APPLICATION_CONSISTENT
-from service_hub.ports import FabricFacts, ItemFacts
+from service_hub.ports.use_cases import FabricFacts, ItemFacts
 from wire_contract.vmm_interface import NicView, RecoveryPointView
 from wire_contract.vocabulary import ReplicationMode, Side
 

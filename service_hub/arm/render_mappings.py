@@ -6,7 +6,7 @@ from service_hub.arm.ids import CLASSIFICATIONS, FABRICS, NETWORKS, VaultIds, re
 from service_hub.arm.surroundings import title_of
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.records import Vault
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 from wire_contract.vmm_interface import NetworkView
 
 NETWORK_MAPPINGS: Final = "replicationNetworkMappings"

@@ -12,7 +12,7 @@ from service_hub.arm.ids import PROVIDER_NAMESPACE, VaultIds
 from service_hub.arm.times import fine_time
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import Vault
-from service_hub.ports import UploadedKey
+from service_hub.ports.use_cases import UploadedKey
 
 EXTENDED_INFO: Final = "vaultExtendedInfo"
 AUTHENTICATION_TYPE: Final = "AzureActiveDirectory"

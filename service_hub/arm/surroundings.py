@@ -6,7 +6,7 @@ from typing import Final
 from service_hub.arm.api import ArmApi
 from service_hub.arm.ids import VaultIds
 from service_hub.domain.records import ContainerMapping, ReplicationPolicy, Vault
-from service_hub.ports import FabricFacts, ItemFacts
+from service_hub.ports.use_cases import FabricFacts, ItemFacts
 from wire_contract.vmm_interface import CloudView, MachineView, NetworkView
 
 _NO_NAME: Final = ""

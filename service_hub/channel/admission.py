@@ -10,7 +10,8 @@ from certs.peers import PeerCertificate
 from service_hub.channel.session import read_presence
 from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.errors import UnauthenticatedError
-from service_hub.ports import Clock, EnrolmentUseCases, ProviderTokens
+from service_hub.ports.channel import EnrolmentUseCases, ProviderTokens
+from service_hub.ports.surroundings import Clock
 from wire_contract.topics import presence_topic
 
 

@@ -19,7 +19,7 @@ from service_hub.channel.delivery import Publication
 from service_hub.channel.mosquitto_files import HUB_IDENTITY
 from service_hub.channel.session import read_presence
 from service_hub.channel.wakeups import Wakeups
-from service_hub.ports import PresenceSink
+from service_hub.ports.channel import PresenceSink
 from wire_contract.events import Presence
 from wire_contract.topics import HINT_TOPIC, event_topic, presence_topic
 

@@ -20,7 +20,7 @@ from service_hub.channel.packets import MalformedPacketError, PacketReader, Pack
 from service_hub.channel.registry import ConnectionRegistry, Peer
 from service_hub.channel.session import End, Outcome, ProviderSession, Reply
 from service_hub.channel.wakeups import Wakeups
-from service_hub.ports import PresenceSink
+from service_hub.ports.channel import PresenceSink
 from wire_contract.events import Presence
 from wire_contract.topics import RETRY_AFTER
 

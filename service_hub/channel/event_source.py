@@ -14,7 +14,9 @@ from service_hub.channel.signatures import Signatures, Signer
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import NO_FAULTS, FaultPoints, NumberedEvent, OutboxReader, StreamPage
+from service_hub.ports.changes import NumberedEvent
+from service_hub.ports.stores import OutboxReader, StreamPage
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 
 POLL_SECONDS: Final = 2.0
 """A wake may be missed (another hub process committed): the database is asked this often."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import NumberedEvent, Stored
+from service_hub.ports.changes import NumberedEvent, Stored
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from service_hub.channel.limits import EndpointLimits
 from service_hub.channel.registry import ConnectionRegistry
 from service_hub.channel.session import End
 from service_hub.channel.wakeups import Wakeups
-from service_hub.ports import PresenceSink
+from service_hub.ports.channel import PresenceSink
 
 TLS_BUFFER_BYTES: Final = 16_384
 """One TLS record: what a connection needs at least under plain asyncio, which takes 256 KiB."""

@@ -17,14 +17,10 @@ from service_hub.channel.flight import IN_FLIGHT_MAX, FlightLog, Hint, Publish, 
 from service_hub.channel.handed_over import HandedOver, handed_over
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import (
-    NO_FAULTS,
-    NOTHING_STORED,
-    EventSource,
-    FaultPoints,
-    OutboxReader,
-    Stored,
-)
+from service_hub.ports.changes import NOTHING_STORED, Stored
+from service_hub.ports.channel import EventSource
+from service_hub.ports.stores import OutboxReader
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from wire_contract.topics import EVENT_BYTES_MAX
 
 POLL_SECONDS: Final = 2.0

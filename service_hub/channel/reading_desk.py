@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from service_hub.ports import OutboxReader, StreamPage
+from service_hub.ports.stores import OutboxReader, StreamPage
 
 PROVIDERS_MAX: Final = 200
 """Providers in one read: more would hold the loop up."""

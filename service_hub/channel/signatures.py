@@ -12,7 +12,7 @@ import structlog
 from pydantic_core import to_json
 
 from service_hub.domain.records import OutboxEvent
-from service_hub.ports import NewEvent, NumberedEvent
+from service_hub.ports.changes import NewEvent, NumberedEvent
 from wire_contract.vocabulary import EventType
 
 SIGNATURES_MAX: Final = 4096

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from service_hub.ports import NOTHING_STORED, Stored
+from service_hub.ports.changes import NOTHING_STORED, Stored
 
 STORED_MAX: Final = 20_000
 """Streams and events that may wait to be taken; beyond that they are read from the database."""

@@ -41,16 +41,10 @@ from service_hub.engine.consequences import Step
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
 from service_hub.engine.timers import Timers
 from service_hub.engine.unreachable import Unreachable
-from service_hub.ports import (
-    Change,
-    Checker,
-    Clock,
-    Committer,
-    Followers,
-    Guard,
-    Message,
-    Save,
-)
+from service_hub.ports.changes import Change, Guard, Message, Save
+from service_hub.ports.running import Checker, Followers
+from service_hub.ports.stores import Committer
+from service_hub.ports.surroundings import Clock
 from wire_contract.events import assignment_task
 
 LOOKED_AT_ONCE: Final = 1000

@@ -23,7 +23,10 @@ from service_hub.domain.jobs import (
 )
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
 from service_hub.engine.portions import in_portions
-from service_hub.ports import NOTHING, Change, ChildPlanner, Clock, JobRunner, Reader
+from service_hub.ports.changes import NOTHING, Change
+from service_hub.ports.running import ChildPlanner, JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.child_jobs import child_id
 
 TRIES_MAX: Final = 20

@@ -13,7 +13,9 @@ from typing import Final
 import structlog
 
 from service_hub.domain.errors import StaleVersionError
-from service_hub.ports import Applied, Change, Outbox, Store
+from service_hub.ports.changes import Applied, Change
+from service_hub.ports.running import Outbox
+from service_hub.ports.stores import Store
 
 BATCH_MAX: Final = 100
 """Changes in one transaction: more would stall the loop (design: engine, group commit)."""

@@ -26,18 +26,18 @@ from service_hub.domain.records import ContainerMapping, ProtectedItem, Record
 from service_hub.domain.replication_events import events_of_job
 from service_hub.domain.self_fence import SELF_FENCE_TASK
 from service_hub.engine.held_jobs import Fed, HeldJob, Related
-from service_hub.ports import (
+from service_hub.ports.changes import (
     NOTHING,
     Change,
-    Clock,
     Delete,
     Guard,
     LogEntry,
     NewEvent,
-    Reader,
     Save,
     Versioned,
 )
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from wire_contract.events import Withdrawal, assignment_task
 from wire_contract.vocabulary import EventType
 

@@ -18,7 +18,9 @@ from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.engine.consequences import Consequences, Step, related_to
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs, Taken
-from service_hub.ports import NOTHING, Committer, FaultPoints, Reader
+from service_hub.ports.changes import NOTHING
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import FaultPoints
 
 DECISIONS_MAX: Final = 100
 """Events in one batch: 500 stalled the loop for 112 ms (design: engine)."""

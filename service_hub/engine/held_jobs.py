@@ -14,7 +14,7 @@ from enum import Enum
 from service_hub.domain.job_document import JobDocument
 from service_hub.domain.jobs import Event, Job, Tick
 from service_hub.domain.records import ContainerMapping, ProtectedItem
-from service_hub.ports import NOTHING, Change, Lease, Versioned
+from service_hub.ports.changes import NOTHING, Change, Lease, Versioned
 
 
 class Taken(Enum):

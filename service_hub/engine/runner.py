@@ -29,27 +29,20 @@ from service_hub.engine.takeover import Takeover
 from service_hub.engine.tenure import LEASE_SECONDS, Tenure
 from service_hub.engine.unreachable import Unreachable
 from service_hub.engine.work import Work
-from service_hub.ports import (
+from service_hub.ports.changes import (
     NEW,
-    NO_FAULTS,
     NOTHING,
     Change,
-    Checker,
-    ChildPlanner,
-    Clock,
-    Committer,
-    FaultPoints,
-    Followers,
     Lease,
-    Leases,
-    Liveness,
     LogEntry,
     Message,
     NewEvent,
-    Reader,
     Save,
     Versioned,
 )
+from service_hub.ports.running import Checker, ChildPlanner, Followers, Liveness
+from service_hub.ports.stores import Committer, Leases, Reader
+from service_hub.ports.surroundings import NO_FAULTS, Clock, FaultPoints
 
 RETRIES_MAX: Final = 20
 """How often an event is handed on anew because its job changed hands or was stored meanwhile."""

@@ -16,7 +16,8 @@ from service_hub.domain.job_steps import running
 from service_hub.domain.work_spread import Load, surplus
 from service_hub.engine.held_jobs import HeldJob, HeldJobs
 from service_hub.engine.tenure import DATABASE_SECONDS_MAX, Tenure
-from service_hub.ports import Change, Committer, Ring
+from service_hub.ports.changes import Change, Ring
+from service_hub.ports.stores import Committer
 
 LOAD: Final = "load"
 """The topic of "so many jobs are held here": key is hub id and count."""

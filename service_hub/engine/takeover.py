@@ -16,7 +16,8 @@ from service_hub.domain.jobs import Job, TakenUp
 from service_hub.engine.aftermath import AfterDecisions
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs, Taken
 from service_hub.engine.tenure import DATABASE_SECONDS_MAX, Tenure
-from service_hub.ports import Change, Committer, Lease, Leases, Message, Reader
+from service_hub.ports.changes import Change, Lease, Message
+from service_hub.ports.stores import Committer, Leases, Reader
 
 PORTION: Final = 200
 """Jobs claimed at once."""

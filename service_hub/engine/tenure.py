@@ -11,7 +11,8 @@ from typing import Final
 
 import structlog
 
-from service_hub.ports import Lease, Leases
+from service_hub.ports.changes import Lease
+from service_hub.ports.stores import Leases
 
 LEASE_SECONDS: Final = 15.0
 RENEWALS_PER_LEASE: Final = 3

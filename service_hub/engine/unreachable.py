@@ -13,7 +13,8 @@ import structlog
 from service_hub.domain.checks import given_up
 from service_hub.domain.jobs import Job, PartGivenUp, TaskState
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
-from service_hub.ports import Clock, Liveness
+from service_hub.ports.running import Liveness
+from service_hub.ports.surroundings import Clock
 from wire_contract.vocabulary import Side
 
 JUMP_SECONDS: Final = 60.0

@@ -14,7 +14,8 @@ from service_hub.domain.errors import DomainError, InvalidRequestError
 from service_hub.domain.service_accounts import DAYS_MAX, AccountGrant, ServiceAccount
 from service_hub.hub_api.server_routes import json_body, refusal_of
 from service_hub.operator_door import GuardedRoute, identified
-from service_hub.ports import Clock, OperatorTokens
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import OperatorTokens
 from service_hub.services.service_accounts import NewSecret, ServiceAccounts
 
 ACCOUNTS: Final = "/hub/v1/service-accounts"

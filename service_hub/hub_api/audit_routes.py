@@ -12,7 +12,7 @@ from service_hub.domain.audit import HUB, AuditPlace, exported
 from service_hub.domain.errors import DomainError, InvalidRequestError
 from service_hub.hub_api.server_routes import ServersApi, refusal_of
 from service_hub.operator_door import GuardedRoute, identified
-from service_hub.ports import AuditReader
+from service_hub.ports.stores import AuditReader
 
 VAULT_AUDIT: Final = "/hub/v1/vaults/{vault_id}/audit"
 HUB_AUDIT: Final = "/hub/v1/audit"

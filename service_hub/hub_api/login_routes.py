@@ -21,7 +21,8 @@ from service_hub.domain.errors import DomainError, StorageUnavailableError, Unau
 from service_hub.domain.service_accounts import ServiceAccount, identity_of
 from service_hub.hub_api.server_routes import refusal_of
 from service_hub.operator_door import GuardedRoute, check_anywhere, identified
-from service_hub.ports import Clock, OperatorTokens, VaultUseCases
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import OperatorTokens, VaultUseCases
 from service_hub.services.audit import asked_by
 from service_hub.services.service_accounts import ServiceAccounts
 

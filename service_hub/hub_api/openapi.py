@@ -18,7 +18,8 @@ from service_hub.hub_api.described import JSON, OPENAPI, OPERATIONS, OWN, Descri
 from service_hub.hub_api.server_routes import refusal_of
 from service_hub.hub_api.shapes import Refusal
 from service_hub.operator_door import GuardedRoute, check_anywhere, identified
-from service_hub.ports import Clock, OperatorTokens
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import OperatorTokens
 
 VERSION: Final = "3.1.0"
 DISTRIBUTION: Final = "site-recovery-hub"

@@ -8,7 +8,7 @@ from certs.tokens import TokenRefusedError, verify_operator_token
 from service_hub.domain.access import OperatorIdentity, with_role
 from service_hub.domain.errors import UnauthenticatedError
 from service_hub.domain.service_accounts import RevokedToken, ServiceAccount, identity_of
-from service_hub.ports import Reader
+from service_hub.ports.stores import Reader
 
 
 class SignedOperatorTokens:

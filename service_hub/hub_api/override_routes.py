@@ -15,7 +15,7 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import OTHER_COPY_LOST
 from service_hub.hub_api.server_routes import OperatorCall, ServersApi
 from service_hub.operator_door import GuardedRoute
-from service_hub.ports import ProtectionUseCases, RequestIdentity
+from service_hub.ports.use_cases import ProtectionUseCases, RequestIdentity
 
 OVERRIDE: Final = "/hub/v1/vaults/{vault_id}/items/{item_id}/override-fence"
 

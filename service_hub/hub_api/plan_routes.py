@@ -21,7 +21,7 @@ from service_hub.hub_api.plan_files import (
 from service_hub.hub_api.server_routes import OperatorCall, ServersApi
 from service_hub.operator_door import GuardedRoute
 from service_hub.plan_ports import PlanDocumentUseCases
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from wire_contract.plan_documents import DOCUMENT_BYTES_MAX
 
 PLAN: Final = "/hub/v1/vaults/{vault_id}/plans/{name}"

@@ -13,7 +13,8 @@ from service_hub.domain.access import Right
 from service_hub.domain.errors import DomainError
 from service_hub.hub_api.server_routes import refusal_of
 from service_hub.operator_door import GuardedRoute, check_anywhere, identified
-from service_hub.ports import Clock, OperatorTokens, VaultUseCases
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import OperatorTokens, VaultUseCases
 
 HEALTH: Final = "/health"
 VAULTS: Final = "/hub/v1/vaults"

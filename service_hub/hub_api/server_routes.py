@@ -34,7 +34,8 @@ from service_hub.operator_ports import (
     ServerFacts,
     ServerUseCases,
 )
-from service_hub.ports import Clock, OperatorTokens, VaultUseCases
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import OperatorTokens, VaultUseCases
 from service_hub.services.audit import asked_in
 from wire_contract.operator_signature import HEADER
 

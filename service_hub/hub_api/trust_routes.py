@@ -14,13 +14,9 @@ from service_hub.domain.records import Alert, PendingApproval
 from service_hub.hub_api.server_routes import refusal_of
 from service_hub.operator_door import GuardedRoute, check_anywhere, check_vault, identified
 from service_hub.operator_ports import SignatureUseCases
-from service_hub.ports import (
-    ApprovalUseCases,
-    CertificateUseCases,
-    Clock,
-    OperatorTokens,
-    VaultUseCases,
-)
+from service_hub.ports.channel import CertificateUseCases
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import ApprovalUseCases, OperatorTokens, VaultUseCases
 from service_hub.services.audit import asked_in
 
 APPROVALS: Final = "/hub/v1/vaults/{vault_id}/approvals"

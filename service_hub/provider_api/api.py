@@ -14,16 +14,14 @@ from certs.identity import check_request, load_certificate, thumbprint
 from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import Provider, RegistrationKey
-from service_hub.ports import (
-    NO_FAULTS,
+from service_hub.ports.channel import (
     CertificateOffice,
-    Clock,
     EnrolmentUseCases,
     EventSource,
-    FaultPoints,
     ProviderTokens,
     ProviderUseCases,
 )
+from service_hub.ports.surroundings import NO_FAULTS, Clock, FaultPoints
 from service_hub.provider_api.bodies import answer, parse
 from service_hub.provider_api.callers import (
     Caller,

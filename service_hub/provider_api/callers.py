@@ -13,7 +13,8 @@ from aiohttp import web
 from certs.peers import PeerCertificate, PeerCertificates
 from service_hub.domain.errors import KeyRefusedError
 from service_hub.domain.records import Provider, RegistrationKey
-from service_hub.ports import Clock, EnrolmentUseCases, ProviderTokens
+from service_hub.ports.channel import EnrolmentUseCases, ProviderTokens
+from service_hub.ports.surroundings import Clock
 from service_hub.provider_api.problems import forbidden, unauthenticated
 from wire_contract.paths import VAULT_HEADER
 

@@ -35,7 +35,7 @@ from certs.trusted_chains import TrustedChains
 from certs.verified_tokens import VerifiedTokens
 from service_hub.domain.errors import InvalidRequestError, UnauthenticatedError
 from service_hub.domain.records import Provider
-from service_hub.ports import IssuedPem, UploadedCertificate
+from service_hub.ports.channel import IssuedPem, UploadedCertificate
 
 TOKEN_LIFETIME: Final = timedelta(hours=1)
 """Life of a provider's token (channel.md, access token)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import EventSource
+from service_hub.ports.channel import EventSource
 from service_hub.provider_api.problems import invalid
 from wire_contract.events import EventPage, SignedEvent
 

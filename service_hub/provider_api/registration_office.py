@@ -12,7 +12,7 @@ from certs.trusted_chains import TrustedChains
 from certs.vault_credentials import VaultCredentials, make_pfx, render
 from service_hub.domain.records import Vault
 from service_hub.operator_ports import IssuedRegistration
-from service_hub.ports import UploadedCertificate
+from service_hub.ports.channel import UploadedCertificate
 
 
 class RegistrationOffice:

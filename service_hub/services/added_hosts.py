@@ -6,7 +6,10 @@ from service_hub.domain.errors import NotFoundError, StaleVersionError
 from service_hub.domain.pairs import CONFIGURE, added_hosts, held_by, plan_pair_job
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.records import ContainerMapping, Provider
-from service_hub.ports import Change, Clock, JobRunner, Reader, Save, Versioned
+from service_hub.ports.changes import Change, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.pair_facts import PairReader
 
 log = structlog.get_logger(__name__)

@@ -13,18 +13,10 @@ from service_hub.domain.records import (
     Provider,
     ProviderStream,
 )
-from service_hub.ports import (
-    NEW,
-    CertificateOffice,
-    Change,
-    Clock,
-    Committer,
-    Connections,
-    Delete,
-    Reader,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import NEW, Change, Delete, Save, Versioned
+from service_hub.ports.channel import CertificateOffice, Connections
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.certificates import revocations
 from service_hub.services.enrolment import management_certificate
 

@@ -21,7 +21,10 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
-from service_hub.ports import Change, Clock, Committer, Reader, RequestIdentity, Save
+from service_hub.ports.changes import Change, Save
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.protection import ProtectionService
 from wire_contract.vmm_interface import MachineView
 

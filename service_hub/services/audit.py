@@ -15,7 +15,10 @@ from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.access import OperatorIdentity
 from service_hub.domain.audit import AskedRequest, AuditEntry, AuditEvent, entry_of
 from service_hub.domain.errors import StaleVersionError
-from service_hub.ports import Change, Clock, Committer, RequestIdentity
+from service_hub.ports.changes import Change
+from service_hub.ports.stores import Committer
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 
 STRANGERS_PER_SECOND: Final = 2.0
 STRANGERS_AT_ONCE: Final = 100

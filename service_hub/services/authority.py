@@ -10,7 +10,9 @@ from service_hub.domain.liveness import Stamp
 from service_hub.domain.records import Alert, MachineObservation, ProtectedItem, Provider
 from service_hub.domain.servers import title_of
 from service_hub.operator_ports import AuthorityQuestion, ShownCopy
-from service_hub.ports import NEW, Change, Clock, Committer, NewEvent, Reader, Save, Versioned
+from service_hub.ports.changes import NEW, Change, NewEvent, Save, Versioned
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from wire_contract.vocabulary import EventType, Side
 
 log = structlog.get_logger(__name__)

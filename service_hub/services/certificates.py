@@ -4,7 +4,10 @@ import structlog
 
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import Alert, ManagementCertificate, Provider, ProviderContact
-from service_hub.ports import NEW, Change, Clock, Committer, Connections, Reader, Save
+from service_hub.ports.changes import NEW, Change, Save
+from service_hub.ports.channel import Connections
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,8 @@ import structlog
 
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.looker_ports import ChangePage
-from service_hub.ports import CHANGES_REMEMBERED, WideReader
+from service_hub.ports.changes import CHANGES_REMEMBERED
+from service_hub.ports.stores import WideReader
 
 POLL_SECONDS: Final = 0.5
 """How often the database is asked while somebody waits: another hub may have changed it."""

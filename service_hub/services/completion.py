@@ -6,7 +6,8 @@ from typing import Final
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import MachineObservation, ProtectedItem
-from service_hub.ports import Clock, Committer, Reader
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.asked_in_vmm import AskedInVmm
 from service_hub.services.protection import ProtectionService
 from wire_contract.vmm_interface import MachineView

@@ -16,7 +16,8 @@ from service_hub.domain.jobs import Job, TaskState
 from service_hub.domain.looker_records import DurationSample, LearningPlace, UsualDuration
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.domain.rollups import recovery_of
-from service_hub.ports import NEW, Change, Committer, Reader, Save, Versioned, WideReader
+from service_hub.ports.changes import NEW, Change, Save, Versioned
+from service_hub.ports.stores import Committer, Reader, WideReader
 from service_hub.services.rollups import RollUpService
 
 PAGE_MAX: Final = 200

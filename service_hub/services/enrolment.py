@@ -25,17 +25,10 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.servers import refusal_of_certificate, refusal_of_key
 from service_hub.operator_ports import RegistrationJobs
-from service_hub.ports import (
-    NEW,
-    CertificateOffice,
-    Change,
-    Clock,
-    Committer,
-    Delete,
-    IssuedPem,
-    Reader,
-    Save,
-)
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.channel import CertificateOffice, IssuedPem
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from wire_contract.cluster_names import broker_of
 from wire_contract.reports import Registration, RegistrationAnswer
 

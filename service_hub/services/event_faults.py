@@ -6,16 +6,11 @@ from service_hub.domain.checks import provider_error
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Job, PartFailed
 from service_hub.domain.records import OutboxEvent, Provider
-from service_hub.ports import (
-    Change,
-    Clock,
-    Committer,
-    JobRunner,
-    Reader,
-    Resigner,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import Change, Save, Versioned
+from service_hub.ports.channel import Resigner
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from wire_contract.events import parse_assignment_task
 from wire_contract.reports import ProviderError, Receipt, Unverifiable
 from wire_contract.vocabulary import EventType, RefusalReason, Side

@@ -10,7 +10,9 @@ from service_hub.domain.records import (
     ProviderContact,
     Vault,
 )
-from service_hub.ports import Clock, FabricFacts, FabricPresence, ServerFacts, WideReader
+from service_hub.ports.stores import WideReader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts, FabricPresence, ServerFacts
 
 
 class FabricService:

@@ -10,7 +10,7 @@ from typing import Final
 
 from service_hub.domain.errors import NOT_CONNECTED
 from service_hub.domain.jobs import Job, JobError
-from service_hub.ports import Checker, Liveness
+from service_hub.ports.running import Checker, Liveness
 
 HEARD_SECONDS_MAX: Final = 45.0
 """By then who is there has come back: 30 s between two tries (channel.md), then it greets."""

@@ -5,7 +5,8 @@ from service_hub.domain.checks import job_error
 from service_hub.domain.injections import INJECT, event_of
 from service_hub.domain.jobs import Job, JobError
 from service_hub.injection_ports import Laboratory, LaboratoryError
-from service_hub.ports import Checker, Clock
+from service_hub.ports.running import Checker
+from service_hub.ports.surroundings import Clock
 
 
 class InjectionTasks:

@@ -42,18 +42,11 @@ from service_hub.injection_ports import (
     OperationRequests,
 )
 from service_hub.looker_ports import Preview
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    Committer,
-    FabricUseCases,
-    JobRunner,
-    Reader,
-    RequestIdentity,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import NEW, Change, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricUseCases, RequestIdentity
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
 

@@ -11,7 +11,9 @@ from service_hub.domain.records import (
     Vault,
 )
 from service_hub.domain.taking_over import relationship_to_take_over, taking_over
-from service_hub.ports import Reader, ServerFacts, Versioned
+from service_hub.ports.changes import Versioned
+from service_hub.ports.stores import Reader
+from service_hub.ports.use_cases import ServerFacts
 from service_hub.services.fabrics import FabricService
 from service_hub.services.mapping_facts import MappingReader
 from wire_contract.cluster_names import broker_of

@@ -13,7 +13,9 @@ from service_hub.domain.records import (
     ReplicationPolicy,
 )
 from service_hub.domain.servers import title_of
-from service_hub.ports import Change, Clock, Reader, Save
+from service_hub.ports.changes import Change, Save
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.plan_locks import held_again_by_plan
 from service_hub.services.server_jobs import leaving_by
 

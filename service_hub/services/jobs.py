@@ -12,15 +12,10 @@ from service_hub.domain.jobs import CancelRequested, Job, JobState, Resumed
 from service_hub.domain.operator_signatures import signature_for
 from service_hub.domain.plans import members_of
 from service_hub.domain.records import Vault
-from service_hub.ports import (
-    Clock,
-    JobLists,
-    JobPage,
-    JobPlace,
-    JobRunner,
-    Reader,
-    RequestIdentity,
-)
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import JobLists, JobPage, JobPlace, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.job_restarts import Restarts
 from service_hub.services.requests import RequestLedger
 

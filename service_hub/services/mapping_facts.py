@@ -8,7 +8,9 @@ from service_hub.domain.item_mappings import MappingFacts
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.network_mapping import NetworkFacts
 from service_hub.domain.records import ContainerMapping, MachineObservation, ProtectedItem, Vault
-from service_hub.ports import FabricFacts, FabricUseCases, Reader, ServerFacts, Versioned
+from service_hub.ports.changes import Versioned
+from service_hub.ports.stores import Reader
+from service_hub.ports.use_cases import FabricFacts, FabricUseCases, ServerFacts
 from wire_contract.vmm_interface import ClassificationView, MachineView, NetworkView
 from wire_contract.vocabulary import Side
 

@@ -12,7 +12,10 @@ from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.mapping_jobs import MAP_NETWORK, MAP_STORAGE, MAPPING_JOBS, UNMAP_NETWORK
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.records import Record
-from service_hub.ports import NEW, Change, Checker, Clock, Committer, Delete, Reader, Save
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.running import Checker
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.fabrics import FabricService
 from service_hub.services.mapping_facts import MappingReader, classification_in, network_in
 

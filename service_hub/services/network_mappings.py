@@ -18,7 +18,10 @@ from service_hub.domain.network_mapping import (
 )
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.records import ProtectedItem, Vault
-from service_hub.ports import Clock, FabricFacts, FabricUseCases, JobRunner, Reader, RequestIdentity
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts, FabricUseCases, RequestIdentity
 from service_hub.services.mapping_facts import (
     MappingReader,
     found_network,

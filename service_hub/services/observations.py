@@ -24,7 +24,8 @@ from service_hub.looker_ports import (
     SeenServer,
     TaskProgress,
 )
-from service_hub.ports import Clock, Reader
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.durations import DurationService
 from wire_contract.vocabulary import Side
 

@@ -11,7 +11,9 @@ from service_hub.domain.records import (
     Provider,
     ProviderContact,
 )
-from service_hub.ports import NEW, Clock, Save, WideReader
+from service_hub.ports.changes import NEW, Save
+from service_hub.ports.stores import WideReader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.witnessing import Witnessing
 from wire_contract.reports import TaskOutcome
 from wire_contract.vmm_interface import InventoryView, MachineView

@@ -9,16 +9,10 @@ from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.open_tests import OPEN_MAX, OPERATION, OverdueTest, overdue
 from service_hub.domain.operator_signatures import needs_signature
 from service_hub.domain.records import Alert, ProtectedItem, Vault
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    Committer,
-    ProtectionUseCases,
-    Reader,
-    RequestIdentity,
-    Save,
-)
+from service_hub.ports.changes import NEW, Change, Save
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import ProtectionUseCases, RequestIdentity
 
 PRINCIPAL: Final = "system:open-tests"
 """Who asks for these clean-ups, in jobs and alerts."""

@@ -6,7 +6,8 @@ import structlog
 
 from service_hub.domain.errors import NotFoundError, StaleVersionError
 from service_hub.domain.records import Vault
-from service_hub.ports import Change, Committer, Reader, Save
+from service_hub.ports.changes import Change, Save
+from service_hub.ports.stores import Committer, Reader
 
 TRIES_MAX: Final = 20
 """How often the setting is made while something else changes the vault."""

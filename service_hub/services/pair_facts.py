@@ -7,7 +7,8 @@ from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.pairs import PairFacts
 from service_hub.domain.records import ContainerMapping, ReplicationPolicy
-from service_hub.ports import FabricFacts, Reader
+from service_hub.ports.stores import Reader
+from service_hub.ports.use_cases import FabricFacts
 from wire_contract.cluster_names import ClusterNodes, clusters_of
 from wire_contract.vmm_interface import CloudView, InventoryView
 from wire_contract.vocabulary import Side

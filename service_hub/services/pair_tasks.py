@@ -18,7 +18,10 @@ from service_hub.domain.records import (
     ReplicationPolicy,
 )
 from service_hub.domain.scenarios import MAPPING_REMOVAL_TASK, POLICY_REMOVAL_TASK
-from service_hub.ports import Change, Checker, Clock, Committer, Delete, Reader
+from service_hub.ports.changes import Change, Delete
+from service_hub.ports.running import Checker
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.pair_facts import cloud_in
 from wire_contract.vocabulary import Side
 

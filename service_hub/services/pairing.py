@@ -34,19 +34,11 @@ from service_hub.domain.records import (
     Vault,
 )
 from service_hub.domain.servers import plan_partner_job, title_of
-from service_hub.ports import (
-    Change,
-    Clock,
-    Delete,
-    FabricFacts,
-    FabricUseCases,
-    JobRunner,
-    PolicyUseCases,
-    Reader,
-    RequestIdentity,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import Change, Delete, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts, FabricUseCases, PolicyUseCases, RequestIdentity
 from service_hub.services.pair_facts import PairReader, affected, cloud_of, clusters_at
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger

@@ -8,7 +8,8 @@ from service_hub.domain.plan_documents import document_of, groups_of_document
 from service_hub.domain.records import ProtectedItem, Provider, Vault
 from service_hub.domain.servers import title_of
 from service_hub.plan_ports import PlanContent, RecoveryPlanUseCases
-from service_hub.ports import Reader, RequestIdentity
+from service_hub.ports.stores import Reader
+from service_hub.ports.use_cases import RequestIdentity
 from wire_contract.plan_documents import PlanDocument
 from wire_contract.vocabulary import Side
 

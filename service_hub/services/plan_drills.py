@@ -9,7 +9,7 @@ from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.plan_drills import TEST_NETWORK, TestedMachine, with_network
 from service_hub.domain.records import FabricInventory, ProtectedItem
 from service_hub.plan_ports import PlanFacts
-from service_hub.ports import Reader
+from service_hub.ports.stores import Reader
 from service_hub.services.mapping_facts import MappingReader
 from wire_contract.vmm_interface import NetworkView
 from wire_contract.vocabulary import Direction, Side

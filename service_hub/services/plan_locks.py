@@ -7,7 +7,8 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.plans import held_by_plan, members_of, refusal_when_any_busy
 from service_hub.domain.records import ProtectedItem
 from service_hub.domain.recovery_plans import RecoveryPlan, begun_on_plan
-from service_hub.ports import Change, Reader, Save
+from service_hub.ports.changes import Change, Save
+from service_hub.ports.stores import Reader
 
 
 async def held_again_by_plan(reader: Reader, job: Job, now: datetime) -> Change:

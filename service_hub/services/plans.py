@@ -41,16 +41,11 @@ from service_hub.domain.plans import (
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.domain.recovery_plans import RecoveryPlan, begun_on_plan, ended_on_plan
-from service_hub.ports import (
-    Change,
-    Clock,
-    Committer,
-    JobRunner,
-    Reader,
-    RequestIdentity,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import Change, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.child_jobs import child_id, machine_id_of_test
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.policies import activity

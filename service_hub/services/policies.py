@@ -12,7 +12,11 @@ from service_hub.domain.pairs import DELETE_POLICY
 from service_hub.domain.planning import JobIdentity, plan_policy_job
 from service_hub.domain.policies import policy_problem, self_fence_problem, with_defaults
 from service_hub.domain.records import ReplicationPolicy, Vault
-from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity, Save
+from service_hub.ports.changes import Change, Save
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.requests import RequestLedger
 
 

@@ -25,7 +25,11 @@ from service_hub.domain.records import (
     ReplicationPolicy,
     Vault,
 )
-from service_hub.ports import Change, Clock, JobRunner, Reader, RequestIdentity, Save, Versioned
+from service_hub.ports.changes import Change, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.pair_facts import PairReader
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger

@@ -23,7 +23,8 @@ from service_hub.domain.records import (
     ReplicationPolicy,
 )
 from service_hub.domain.self_fence import SELF_FENCE_TASK, has_stopped, waits_until
-from service_hub.ports import Clock, Reader
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.fabrics import FabricService
 from wire_contract.vocabulary import Side
 

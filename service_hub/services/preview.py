@@ -28,7 +28,10 @@ from service_hub.domain.servers import (
 )
 from service_hub.looker_ports import ExpectedDuration, Preview
 from service_hub.plan_ports import RecoveryPlanUseCases
-from service_hub.ports import Checker, Clock, FabricFacts, Reader
+from service_hub.ports.running import Checker
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts
 from service_hub.services.durations import DurationService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans

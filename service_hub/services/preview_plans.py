@@ -22,7 +22,7 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.domain.scenarios import GroupSpec
 from service_hub.looker_ports import ExpectedDuration, Preview
-from service_hub.ports import Clock
+from service_hub.ports.surroundings import Clock
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.preview_telling import (
     NOT_MADE,

@@ -27,7 +27,8 @@ from service_hub.domain.preview import Course, SeenCopy
 from service_hub.domain.protection import allowed_operations
 from service_hub.domain.records import ProtectedItem, Vault
 from service_hub.looker_ports import Preview
-from service_hub.ports import Clock, Reader
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.job_restarts import Restarts
 from service_hub.services.preview_plans import PlanPreviews, with_members
 from service_hub.services.preview_telling import Named, PreviewTelling

@@ -31,7 +31,9 @@ from service_hub.domain.self_fence import SELF_FENCE_TASK
 from service_hub.domain.servers import CHECKING_TASKS, title_of
 from service_hub.domain.split_brain import SourceChanges, choice_of
 from service_hub.looker_ports import ExpectedDuration, Preview, PreviewTask
-from service_hub.ports import Checker, Clock, Reader
+from service_hub.ports.running import Checker
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.durations import DurationService
 from wire_contract.vocabulary import Direction, Side
 

@@ -29,18 +29,11 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.servers import title_of
 from service_hub.domain.split_brain import SourceChanges, choice_of
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    FabricFacts,
-    ItemFacts,
-    JobRunner,
-    Reader,
-    RequestIdentity,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import NEW, Change, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts, ItemFacts, RequestIdentity
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.pair_facts import cloud_of

@@ -27,18 +27,11 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.domain.report_lanes import is_plain, lanes_of
-from service_hub.ports import (
-    Change,
-    Clock,
-    Committer,
-    EventReceipt,
-    JobRunner,
-    NewEvent,
-    ObservationFollower,
-    Resigner,
-    Save,
-    WideReader,
-)
+from service_hub.ports.changes import Change, EventReceipt, NewEvent, Save
+from service_hub.ports.channel import Resigner
+from service_hub.ports.running import JobRunner, ObservationFollower
+from service_hub.ports.stores import Committer, WideReader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.event_faults import EventFaults, task_of
 from service_hub.services.observing import Observing
 from service_hub.services.reconnection import Reconnection

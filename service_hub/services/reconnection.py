@@ -23,17 +23,10 @@ from service_hub.domain.records import (
     ProviderStream,
 )
 from service_hub.domain.restore import agrees
-from service_hub.ports import (
-    Change,
-    Clock,
-    Committer,
-    Delete,
-    JobRunner,
-    NewEvent,
-    Reader,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import Change, Delete, NewEvent, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.authority import refresh_event
 from wire_contract.reports import SessionRequest
 from wire_contract.vocabulary import Side

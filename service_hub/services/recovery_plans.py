@@ -25,17 +25,11 @@ from service_hub.domain.recovery_plans import (
 from service_hub.domain.scenarios import SCENARIOS
 from service_hub.domain.servers import title_of
 from service_hub.plan_ports import PlanContent, PlanFacts
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    Delete,
-    JobRunner,
-    Reader,
-    RequestIdentity,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import NEW, Change, Delete, Save, Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.plan_drills import PlanDrills
 from service_hub.services.plans import PlanService
 from service_hub.services.policies import activity

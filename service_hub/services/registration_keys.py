@@ -9,7 +9,9 @@ import structlog
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.records import Provider, RegistrationKey, Vault
 from service_hub.operator_ports import CreatedKey, KeyFacts, KeyState, RegistrationIssuer
-from service_hub.ports import NEW, Change, Clock, Committer, Reader, Save
+from service_hub.ports.changes import NEW, Change, Save
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 
 KEY_NAME: Final = re.compile(r"[\w .=()-]{1,128}")
 KEYS_MAX: Final = 1_000

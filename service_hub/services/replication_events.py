@@ -11,20 +11,17 @@ from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleV
 from service_hub.domain.records import Provider, ProviderContact, Vault
 from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.domain.servers import title_of
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.running import Liveness
+from service_hub.ports.stores import (
     Committer,
-    Delete,
     EventLists,
     EventPage,
     EventPlace,
-    Liveness,
     Reader,
-    Save,
     WantedEvents,
 )
+from service_hub.ports.surroundings import Clock
 
 FORGOTTEN_AT_ONCE: Final = 500
 FORGOTTEN_ROUNDS_MAX: Final = 1000

@@ -11,17 +11,10 @@ from typing import Final
 from service_hub.domain.errors import ConflictError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import RequestKey
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    Committer,
-    Delete,
-    Reader,
-    RequestIdentity,
-    Save,
-    WideReader,
-)
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.stores import Committer, Reader, WideReader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.audit import job_stored
 
 KEPT: Final = timedelta(hours=24)

@@ -18,16 +18,9 @@ from service_hub.looker_ports import (
     ExportFilter,
     JobArchive,
 )
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    Committer,
-    Delete,
-    Save,
-    Versioned,
-    WideReader,
-)
+from service_hub.ports.changes import NEW, Change, Delete, Save, Versioned
+from service_hub.ports.stores import Committer, WideReader
+from service_hub.ports.surroundings import Clock
 
 BATCH_MAX: Final = 50
 """Jobs that are archived together."""

@@ -28,7 +28,9 @@ from service_hub.domain.rollups import (
     with_sample,
 )
 from service_hub.looker_ports import SeenFigures
-from service_hub.ports import NEW, Change, Clock, Committer, Delete, Reader, Save, Versioned
+from service_hub.ports.changes import NEW, Change, Delete, Save, Versioned
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
 

@@ -5,7 +5,9 @@ from datetime import datetime
 from service_hub.domain.jobs import Job, JobState, PartSucceeded, TaskState
 from service_hub.domain.records import Provider
 from service_hub.domain.servers import UNREGISTER
-from service_hub.ports import JobRunner, Reader, Versioned
+from service_hub.ports.changes import Versioned
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
 from wire_contract.vocabulary import Side
 
 

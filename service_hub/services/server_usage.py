@@ -5,7 +5,8 @@ from typing import Final, TypeVar
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Provider
 from service_hub.domain.servers import left_by, title_of, usage_of
-from service_hub.ports import FabricFacts, Reader
+from service_hub.ports.stores import Reader
+from service_hub.ports.use_cases import FabricFacts
 
 UNDER_WAY: Final = frozenset({"PairingInProgress", "UnpairingInProgress"})
 M = TypeVar("M", NetworkMapping, StorageMapping)

@@ -41,21 +41,12 @@ from service_hub.domain.servers import (
     title_of,
 )
 from service_hub.operator_ports import ServerFacts
-from service_hub.ports import (
-    Change,
-    Checker,
-    Clock,
-    Committer,
-    Connections,
-    Delete,
-    FabricFacts,
-    FabricUseCases,
-    JobRunner,
-    Reader,
-    RequestIdentity,
-    Save,
-    Versioned,
-)
+from service_hub.ports.changes import Change, Delete, Save, Versioned
+from service_hub.ports.channel import Connections
+from service_hub.ports.running import Checker, JobRunner
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts, FabricUseCases, RequestIdentity
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
 from service_hub.services.server_jobs import leaving_by

@@ -17,7 +17,9 @@ from service_hub.domain.service_accounts import (
     rotated,
     secret_of,
 )
-from service_hub.ports import NEW, Change, Clock, Committer, Delete, Reader, Save
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 
 ACCOUNTS_MAX: Final = 1_000
 

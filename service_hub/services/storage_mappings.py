@@ -5,7 +5,10 @@ from service_hub.domain.mapping_jobs import MAP_STORAGE, UNMAP_STORAGE, Ends, st
 from service_hub.domain.mapping_records import StorageMapping, mapping_id
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.records import Vault
-from service_hub.ports import Clock, FabricFacts, FabricUseCases, JobRunner, Reader, RequestIdentity
+from service_hub.ports.running import JobRunner
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import FabricFacts, FabricUseCases, RequestIdentity
 from service_hub.services.mapping_facts import (
     MappingReader,
     classification_in,

@@ -27,17 +27,11 @@ from service_hub.domain.records import (
 from service_hub.domain.recovery_plans import RecoveryPlan
 from service_hub.domain.scenarios import SCENARIOS
 from service_hub.domain.servers import refusal_of_vault_deletion, title_of
-from service_hub.ports import (
-    NEW,
-    Change,
-    Clock,
-    Committer,
-    Delete,
-    Reader,
-    RegistrationAuthority,
-    Save,
-    UploadedKey,
-)
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.channel import RegistrationAuthority
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
+from service_hub.ports.use_cases import UploadedKey
 from service_hub.services.servers import Departures
 
 log = structlog.get_logger(__name__)

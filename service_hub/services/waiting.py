@@ -27,7 +27,9 @@ from service_hub.domain.waiting import (
     of_server,
     standing_alert_id,
 )
-from service_hub.ports import Clock, Liveness, Reader
+from service_hub.ports.running import Liveness
+from service_hub.ports.stores import Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.durations import DurationService
 
 OPEN_STATES: Final = (JobState.NOT_STARTED, JobState.IN_PROGRESS, JobState.SUSPENDED)

@@ -11,7 +11,8 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.domain.servers import title_of
-from service_hub.ports import Save, Versioned, WideReader
+from service_hub.ports.changes import Save, Versioned
+from service_hub.ports.stores import WideReader
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import Side
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service_hub.domain.records import ProviderStream, Record
-from service_hub.ports import Change
+from service_hub.ports.changes import Change
 
 Key = tuple[type[Record], str]
 

@@ -13,7 +13,7 @@ from service_hub.domain.audit import AuditEntry
 from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record
-from service_hub.ports import (
+from service_hub.ports.changes import (
     NEW,
     NOTHING_STORED,
     Change,

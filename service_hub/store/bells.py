@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-from service_hub.ports import Ring
+from service_hub.ports.changes import Ring
 
 WAITING_MAX: Final = 10_000
 """Hints that one listener may have before it; more are dropped: the truth is in the tables."""

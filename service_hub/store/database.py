@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from service_hub.domain.errors import StorageUnavailableError
-from service_hub.ports import NO_FAULTS, FaultPoints
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from service_hub.store.errors import DatabaseUnusableError
 from service_hub.store.record_store import RecordStore
 from service_hub.store.schema import bring_up_to_date, newer_schema

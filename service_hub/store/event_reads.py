@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from service_hub.domain.replication_events import ReplicationEvent
-from service_hub.ports import EventPage, EventPlace, WantedEvents
+from service_hub.ports.stores import EventPage, EventPlace, WantedEvents
 from service_hub.store.tables import TABLES, sortable
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import StreamPage
+from service_hub.ports.stores import StreamPage
 from service_hub.store.gathered_reads import AMONG
 
 READ_BYTES_MAX: Final = 64 * 1024 * 1024

@@ -8,7 +8,7 @@ anew, has another one. So its text is not even read.
 from typing import Final, TypeVar
 
 from service_hub.domain.records import FabricInventory, Record
-from service_hub.ports import Versioned
+from service_hub.ports.changes import Versioned
 
 R = TypeVar("R", bound=Record)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service_hub.database_settings import DatabaseSettings
-from service_hub.ports import NO_FAULTS, FaultPoints
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from service_hub.store.errors import DatabaseUnusableError
 from service_hub.store.postgres_connections import (
     Address,

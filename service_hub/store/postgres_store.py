@@ -14,15 +14,8 @@ from service_hub.domain.errors import (
     RefusedChangeError,
     StorageUnavailableError,
 )
-from service_hub.ports import (
-    NO_FAULTS,
-    NOTHING_STORED,
-    Applied,
-    Change,
-    FaultPoints,
-    Lease,
-    Ring,
-)
+from service_hub.ports.changes import NOTHING_STORED, Applied, Change, Lease, Ring
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from service_hub.store.batch_facts import questions
 from service_hub.store.batch_plan import Outcome, plan
 from service_hub.store.postgres_connections import LOST, Address, Connection, told

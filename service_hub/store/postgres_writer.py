@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
-from service_hub.ports import CHANGES_REMEMBERED, Ring
+from service_hub.ports.changes import CHANGES_REMEMBERED, Ring
 from service_hub.store.audit_lines import LAST_HASH, chained
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting
 from service_hub.store.batch_plan import Plan

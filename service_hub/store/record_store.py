@@ -10,20 +10,14 @@ import sqlalchemy as sa
 from service_hub.domain.audit import AuditLine, AuditPlace
 from service_hub.domain.jobs import JobState
 from service_hub.domain.records import OutboxEvent, Record
-from service_hub.ports import (
-    Applied,
-    Change,
+from service_hub.ports.changes import Applied, Change, Lease, LogEntry, Message, Ring, Versioned
+from service_hub.ports.stores import (
     Changed,
     EventPage,
     EventPlace,
     JobPage,
     JobPlace,
-    Lease,
-    LogEntry,
-    Message,
-    Ring,
     StreamPage,
-    Versioned,
     WantedEvents,
 )
 from service_hub.store import event_reads, vault_reads

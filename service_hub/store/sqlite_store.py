@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.records import Record
-from service_hub.ports import NO_FAULTS, Applied, Change, FaultPoints, Lease, Versioned
+from service_hub.ports.changes import Applied, Change, Lease, Versioned
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from service_hub.store.parsed_records import KEPT, ParsedRecords
 from service_hub.store.record_store import RecordStore
 from service_hub.store.rows_at_hand import RowsAtHand

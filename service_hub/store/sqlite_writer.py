@@ -15,14 +15,8 @@ import sqlalchemy as sa
 from service_hub.domain.errors import RefusedChangeError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
-from service_hub.ports import (
-    CHANGES_REMEMBERED,
-    NO_FAULTS,
-    NOTHING_STORED,
-    Applied,
-    Change,
-    FaultPoints,
-)
+from service_hub.ports.changes import CHANGES_REMEMBERED, NOTHING_STORED, Applied, Change
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from service_hub.store.audit_lines import LAST_HASH, chained
 from service_hub.store.batch_facts import Facts, Present, Questions, Waiting, questions
 from service_hub.store.batch_plan import Outcome, Plan, plan

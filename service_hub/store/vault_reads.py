@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import RequestKey, Vault
-from service_hub.ports import Changed, JobPage, JobPlace, LogEntry, Message
+from service_hub.ports.changes import LogEntry, Message
+from service_hub.ports.stores import Changed, JobPage, JobPlace
 from service_hub.store.gathered_reads import AMONG
 from service_hub.store.tables import (
     CHANGE_COUNTER,

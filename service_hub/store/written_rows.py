@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from service_hub.domain.job_document import job_document
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record
-from service_hub.ports import NumberedEvent, Stored
+from service_hub.ports.changes import NumberedEvent, Stored
 from service_hub.store.batch_facts import Present
 
 

@@ -8,7 +8,7 @@ import pytest
 from service_hub.domain.audit import AuditEntry, AuditPlace, exported
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.records import Vault
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.store.record_store import RecordStore
 from tests.support.store_world import BOTH, NOW, opened_store, vault
 from wire_contract.audit_chain import broken_at, hash_of

@@ -14,7 +14,7 @@ from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.job_log import encode_first
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream, Vault
-from service_hub.ports import NEW, Change, Lease, LogEntry, Message, Save
+from service_hub.ports.changes import NEW, Change, Lease, LogEntry, Message, Save
 from service_hub.store import backup as file_backup
 from service_hub.store import postgres_backup
 from service_hub.store.checking import findings

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import Change, Delete, Guard, Lease, Message, NoFaults, Ring, Save
+from service_hub.ports.changes import Change, Delete, Guard, Lease, Message, Ring, Save
+from service_hub.ports.surroundings import NoFaults
 from service_hub.store import sqlite_writer
 from service_hub.store.sqlite_writer import BatchWriter
 from service_hub.store.tables import METADATA

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from service_hub.domain.errors import LeaseLostError, RefusedChangeError, StaleVersionError
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import OutboxEvent, ProviderStream, Vault
-from service_hub.ports import NEW, Change, Delete, Guard, Lease, Message, Save
+from service_hub.ports.changes import NEW, Change, Delete, Guard, Lease, Message, Save
 from service_hub.store.record_store import RecordStore
 from tests.support.store_world import (
     BOTH,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from service_hub.domain.replication_events import ReplicationEvent, Severity
-from service_hub.ports import NEW, Change, Delete, EventPlace, Save, WantedEvents
+from service_hub.ports.changes import NEW, Change, Delete, Save
+from service_hub.ports.stores import EventPlace, WantedEvents
 from service_hub.store.record_store import RecordStore
 from tests.support.store_world import BOTH, NOW, VAULT_ID, opened_store
 

@@ -15,7 +15,7 @@ from service_hub.domain.rollups import Metric, Resolution, Sample
 from service_hub.engine.committer import GroupCommitter
 from service_hub.job_archive import FileArchive
 from service_hub.looker_ports import ExportFilter
-from service_hub.ports import NEW, Change, LogEntry, Save
+from service_hub.ports.changes import NEW, Change, LogEntry, Save
 from service_hub.services.changes import ChangeService
 from service_hub.services.durations import DurationService, Learning
 from service_hub.services.retention import ExportService, Retention

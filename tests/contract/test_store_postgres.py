@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from service_hub.database_settings import DatabaseSettings, DatabaseTls
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.jobs import Job
-from service_hub.ports import NEW, Change, Message, Ring, Save
+from service_hub.ports.changes import NEW, Change, Message, Ring, Save
 from service_hub.store import postgres_store
 from service_hub.store.errors import DatabaseUnusableError
 from service_hub.store.postgres_connections import address

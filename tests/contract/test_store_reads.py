@@ -9,7 +9,8 @@ import pytest
 
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import FabricInventory, OutboxEvent, RequestKey, Vault
-from service_hub.ports import NEW, Change, Changed, Delete, Guard, Lease, Save
+from service_hub.ports.changes import NEW, Change, Delete, Guard, Lease, Save
+from service_hub.ports.stores import Changed
 from service_hub.store import postgres_writer, sqlite_writer
 from service_hub.store.record_store import RecordStore
 from tests.support.mapped_estate import furnished

@@ -11,7 +11,8 @@ from alembic import command
 from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record, Vault
-from service_hub.ports import NEW, Change, Changed, EventReceipt, Save
+from service_hub.ports.changes import NEW, Change, EventReceipt, Save
+from service_hub.ports.stores import Changed
 from service_hub.store import schema
 from service_hub.store.checking import findings
 from service_hub.store.database import open_store

@@ -12,7 +12,7 @@ from service_hub.channel.wakeups import Wakeups
 from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.several_hubs import Neighbours
 from service_hub.store.postgres_database import open_postgres_store
 from service_hub.store.postgres_store import PostgresStore

@@ -10,7 +10,7 @@ from azure.mgmt.recoveryservicessiterecovery import models as m
 
 from service_hub.domain.jobs import Job
 from service_hub.domain.planning import plan_policy_job
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from tests.integration.arm_server import Served, serving
 from tests.unit.arm.arm_estate import GROUP, VAULT
 from tests.unit.arm.arm_hub import prepared_hub

@@ -12,7 +12,7 @@ from aiohttp import web
 from certs.channel_integrity import new_key
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.planning import plan_policy_job
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from site_recovery_cli.exit_codes import ExitCode
 from tests.support.cli_world import CliHub, Shell, cli_hub
 from tests.unit.arm.arm_jobs import plan_with_children, suspended

@@ -20,7 +20,7 @@ from service_hub.hub_api.authority_routes import AuthorityApi, authority_routes
 from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.server_routes import ServersApi, server_routes
 from service_hub.looker_parts import looker_parts
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from service_hub.services.authority import AuthorityService
 from service_hub.services.prerequisites import PrerequisitesService
 from tests.support.hub_stories import ask, protected, until_done

@@ -20,7 +20,7 @@ from service_hub.hub_api.looker_routes import (
     TASK_RECEIPTS,
 )
 from service_hub.hub_api.server_routes import SERVERS
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.integration.test_looker_routes import served
 from tests.support.hub_stories import ask, until_done
 from tests.support.hub_world import MACHINE_ID

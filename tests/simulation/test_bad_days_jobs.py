@@ -13,7 +13,7 @@ from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.jobs import JobState, TaskState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Alert
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import ask, protected, until_done
 from tests.support.hub_world import HubWorld, hub_world
 from tests.support.small_disk import SmallDisk, small_disk

@@ -13,7 +13,7 @@ from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.plan_runs import run_request
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.recovery_plans import GroupType, RecoveryGroup, RecoveryPlan, arranged
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from tests.support.hub_world import HubWorld, hub_world
 from tests.support.many_items import Answer, Sites, an_item, furnish, item_id, stored_item
 from wire_contract.events import Assignment

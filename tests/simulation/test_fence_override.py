@@ -10,7 +10,7 @@ from service_hub.domain.jobs import JobState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Alert, ProtectedItem
 from service_hub.domain.replication_events import JOB_STATUS, ReplicationEvent
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import ask, protected, until_done, well
 from tests.support.hub_world import HubWorld, hub_world
 from wire_contract.events import Assignment

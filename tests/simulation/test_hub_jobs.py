@@ -9,7 +9,7 @@ import pytest
 from service_hub.domain.jobs import Job, JobError, JobState, TaskState
 from service_hub.domain.protection import Operation, ProtectionState, TestState
 from service_hub.domain.records import ProtectedItem
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import (
     ask,
     completed,

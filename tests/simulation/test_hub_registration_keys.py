@@ -17,7 +17,7 @@ from service_hub.domain.errors import InvalidRequestError, KeyRefusedError, NotF
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import FabricInventory, Provider, RegistrationKey
 from service_hub.operator_ports import KeyState
-from service_hub.ports import NEW, Change, Delete, Save
+from service_hub.ports.changes import NEW, Change, Delete, Save
 from service_hub.provider_api.certificate_office import TrustOffice
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.services.enrolment import EnrolmentService

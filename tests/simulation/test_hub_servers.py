@@ -21,7 +21,7 @@ from service_hub.domain.records import (
     Record,
     Vault,
 )
-from service_hub.ports import Change, EventReceipt, Save
+from service_hub.ports.changes import Change, EventReceipt, Save
 from service_hub.services.certificates import CertificateService
 from service_hub.services.vaults import VaultService
 from tests.support.hub_stories import paired, protected, until_done

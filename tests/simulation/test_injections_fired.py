@@ -10,7 +10,7 @@ from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Vault
 from service_hub.injection_ports import InjectionRequest, Injector, SurfaceRefusalError
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
 from tests.support.injecting import FABRIC, injecting, stored

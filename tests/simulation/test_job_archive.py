@@ -23,7 +23,7 @@ from service_hub.looker_ports import (
     ArchiveUnusableError,
     ExportFilter,
 )
-from service_hub.ports import NEW, Change, LogEntry, Save
+from service_hub.ports.changes import NEW, Change, LogEntry, Save
 from service_hub.services.retention import ExportService, Retention
 from service_hub.store.database import open_store
 from service_hub.store.record_store import RecordStore

@@ -11,7 +11,7 @@ from service_hub.domain.errors import JobRequestRefusedError, NotFoundError
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import ContainerMapping, ProtectedItem, Vault
-from service_hub.ports import Change, Delete
+from service_hub.ports.changes import Change, Delete
 from tests.support.hub_stories import ended
 from tests.support.hub_world import HubWorld, hub_world
 from tests.support.many_items import Sites, an_item, furnish, item_id, stored_item

@@ -9,7 +9,7 @@ from service_hub.domain.errors import NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.looker_records import TaskReceipt
 from service_hub.domain.records import MachineObservation
-from service_hub.ports import Change, Delete
+from service_hub.ports.changes import Change, Delete
 from tests.support.hub_stories import protected
 from tests.support.hub_world import MACHINE_ID
 from tests.support.looking_world import booted, looking

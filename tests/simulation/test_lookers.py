@@ -13,7 +13,7 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.rollups import Figure, Metric, Resolution
 from service_hub.hub_api.looker_bodies import progress_body
 from service_hub.looker_parts import LookerParts
-from service_hub.ports import Change, Delete
+from service_hub.ports.changes import Change, Delete
 from service_hub.services.waiting import WaitingService
 from tests.support.hub_stories import ask, observe, protected, until_done
 from tests.support.hub_world import (

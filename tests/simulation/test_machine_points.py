@@ -8,7 +8,7 @@ import pytest
 
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import FabricInventory, ReplicationPolicy
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import completed, paired, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory, machine
 

@@ -12,7 +12,7 @@ from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.mapping_records import NetworkMapping
 from service_hub.domain.network_mapping import replica_adapter_id
 from service_hub.domain.protection import Operation, ProtectionState
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import ask, observe, paired, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
 from tests.support.mapped_estate import NICS, furnish, observed

@@ -10,7 +10,7 @@ from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.open_tests import OPEN_MAX
 from service_hub.domain.protection import Operation, ProtectionState, TestState
 from service_hub.domain.records import Alert, ProtectedItem, RequestKey
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from service_hub.services.open_tests import PRINCIPAL, OpenTestService
 from service_hub.services.requests import KEPT, RequestKeyPruning
 from tests.support.hub_world import BEGIN, HubWorld, hub_world

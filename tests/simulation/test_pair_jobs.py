@@ -13,7 +13,7 @@ import pytest
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.records import Alert, ContainerMapping, FabricInventory, ReplicationPolicy
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import paired, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory, machine
 from tests.support.site_views import with_host_added

@@ -16,7 +16,7 @@ from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import CurrentScenario, ProtectedItem
 from service_hub.looker_parts import LookerParts
 from service_hub.looker_ports import Preview
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import ask, completed, observe, paired, protected, until_done
 from tests.support.hub_world import (
     MACHINE_ID,

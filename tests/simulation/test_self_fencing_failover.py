@@ -8,7 +8,7 @@ from service_hub.domain.jobs import JobState, TaskState
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ReplicationPolicy
 from service_hub.domain.self_fence import CLOCK_TOLERANCE_SECONDS, SELF_FENCE_TASK
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import HubWorld, hub_world
 

@@ -19,7 +19,7 @@ from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.operator_signatures import order_of, signature_for
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import Operation
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from site_recovery_cli.operator_signature import OperatorSignaturePolicy
 from tests.support.hub_world import HubWorld, hub_world
 from tests.support.many_items import Sites, an_item, furnish, item_id

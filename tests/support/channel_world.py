@@ -37,7 +37,7 @@ from service_hub.domain.records import (
     Record,
     RegistrationKey,
 )
-from service_hub.ports import IssuedPem
+from service_hub.ports.channel import IssuedPem
 from tests.support.memory_outbox import MemoryOutbox
 from wire_contract.events import Presence
 from wire_contract.reports import Registration, RegistrationAnswer

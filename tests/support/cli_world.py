@@ -24,7 +24,7 @@ from certs.profiles import Profile
 from certs.tls import server_context
 from service_hub.arm.routes import arm_routes
 from service_hub.domain.planning import plan_policy_job
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from service_shell.listener import open_listener
 from site_recovery_cli.cli import application
 from tests.integration.arm_server import Address, Identity, drop_connections

@@ -12,7 +12,9 @@ from service_hub.domain.jobs import Job, JobError, PartSucceeded, TaskRun
 from service_hub.domain.scenarios import Target, TaskSpec
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine, Terms
-from service_hub.ports import NOTHING_STORED, Followers, Leases, Store, Stored
+from service_hub.ports.changes import NOTHING_STORED, Stored
+from service_hub.ports.running import Followers
+from service_hub.ports.stores import Leases, Store
 from wire_contract.vocabulary import Side, Verb
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -27,17 +27,11 @@ from service_hub.domain.records import (
 from service_hub.domain.recovery_plans import GROUPS_MAX_DEFAULT
 from service_hub.engine.committer import GroupCommitter
 from service_hub.engine.runner import Engine
-from service_hub.ports import (
-    NO_FAULTS,
-    NOTHING_STORED,
-    Change,
-    FaultPoints,
-    Outbox,
-    RequestIdentity,
-    Resigner,
-    Save,
-    Stored,
-)
+from service_hub.ports.changes import NOTHING_STORED, Change, Save, Stored
+from service_hub.ports.channel import Resigner
+from service_hub.ports.running import Outbox
+from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.added_hosts import AddedHosts
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService

@@ -31,7 +31,7 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.records import ReplicationPolicy
 from service_hub.domain.scenarios import TaskSpec
 from service_hub.injection_ports import InjectionRequest, Injector
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_stories import (
     Answer,
     ask,

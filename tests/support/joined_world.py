@@ -36,7 +36,8 @@ from service_hub.channel.websocket import WebSocketDoor
 from service_hub.config import AcceptSettings
 from service_hub.domain.accept_rate import AcceptRate
 from service_hub.domain.records import OutboxEvent, Provider, ProviderStream
-from service_hub.ports import Change, NewEvent, Reader
+from service_hub.ports.changes import Change, NewEvent
+from service_hub.ports.stores import Reader
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
 from service_shell.secret_files import write_secret

@@ -32,7 +32,7 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.scenarios import scenario_key
 from service_hub.injection_ports import InjectionRequest, Injector
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from tests.support.hub_world import HubWorld
 from tests.support.injecting import FABRIC, injecting
 from tests.support.kill_programs import RunningHub

@@ -32,7 +32,7 @@ from service_hub.domain.records import (
     Provider,
     ProviderStream,
 )
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.store import database
 from service_hub.store.schema import bring_up_to_date, newer_schema, present_schema
 from service_shell.clock import SystemClock

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from service_hub.ports import Clock, Committer, Reader
+from service_hub.ports.stores import Committer, Reader
+from service_hub.ports.surroundings import Clock
 from service_hub.services.fabrics import FabricService
 from service_hub.services.injection_tasks import InjectionTasks
 from service_hub.services.mapping_tasks import MappingTasks

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service_hub.domain.records import ProviderContact
 from service_hub.looker_parts import LookerParts, looker_parts
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_world import HubWorld, hub_world
 
 LEASE = timedelta(hours=1)

@@ -8,7 +8,7 @@ import pytest
 from service_hub.domain.jobs import Job
 from service_hub.domain.protection import ProtectionState
 from service_hub.domain.records import ContainerMapping, ProtectedItem, ReplicationPolicy
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_world import HubWorld
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError

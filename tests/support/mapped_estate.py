@@ -1,7 +1,7 @@
 """Two servers with networks, storage and a machine that uses them, for tests of mappings."""
 
 from service_hub.domain.records import FabricInventory
-from service_hub.ports import Change, Save
+from service_hub.ports.changes import Change, Save
 from tests.support.hub_world import BEGIN, MACHINE_ID, HubWorld
 from tests.support.site_views import inventory, machine, replication
 from wire_contract.reports import MachineObserved, ReportBatch

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast
 
 from service_hub.domain.records import OutboxEvent, ProviderStream, Record
-from service_hub.ports import StreamPage, Versioned
+from service_hub.ports.changes import Versioned
+from service_hub.ports.stores import StreamPage
 from wire_contract.vocabulary import EventType
 
 _VAULT_ID = "0f0f0f0f-0000-4000-8000-000000000001"

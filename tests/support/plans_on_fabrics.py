@@ -14,7 +14,7 @@ from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem
 from service_hub.domain.recovery_plans import GroupType, PlanAction, RecoveryGroup
 from service_hub.plan_ports import PlanContent
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from tests.support.hub_world import HubWorld
 from tests.support.kill_plans import FURTHER, GROUND, every_story
 from tests.support.kill_stories import QUICK_WATCH_SECONDS

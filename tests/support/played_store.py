@@ -7,7 +7,16 @@ from typing import Any, TypeVar, cast
 from service_hub.domain.errors import LeaseLostError, StaleVersionError
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import Record
-from service_hub.ports import NEW, Applied, Change, Lease, LogEntry, Message, NewEvent, Versioned
+from service_hub.ports.changes import (
+    NEW,
+    Applied,
+    Change,
+    Lease,
+    LogEntry,
+    Message,
+    NewEvent,
+    Versioned,
+)
 
 R = TypeVar("R", bound=Record)
 

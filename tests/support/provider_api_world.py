@@ -31,7 +31,7 @@ from certs.tls import client_context, provider_listener_context, trust_uploaded_
 from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import Provider, ProviderStream, RegistrationKey
-from service_hub.ports import IssuedPem
+from service_hub.ports.channel import IssuedPem
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.routes import provider_application
 from tests.support.channel_world import (

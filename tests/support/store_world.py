@@ -14,7 +14,7 @@ import pytest
 from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import ProviderStream, RequestKey, Vault
-from service_hub.ports import NEW, Change, EventReceipt, Lease, LogEntry, NewEvent, Save
+from service_hub.ports.changes import NEW, Change, EventReceipt, Lease, LogEntry, NewEvent, Save
 from service_hub.store.database import check_and_upgrade, open_store
 from service_hub.store.postgres_database import open_postgres_store
 from service_hub.store.record_store import RecordStore

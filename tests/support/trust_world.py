@@ -34,7 +34,7 @@ from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.records import Provider, RegistrationKey, Vault
 from service_hub.engine.committer import GroupCommitter
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.provider_api.api import ProviderApi
 from service_hub.provider_api.certificate_office import TrustOffice
 from service_hub.provider_api.routes import provider_application

@@ -21,7 +21,7 @@ from certs.enrolment import chain_for, decode_certs_only
 from certs.identity import name_of, new_private_key
 from certs.tokens import issue_operator_token, issue_provider_token
 from service_hub.domain.records import ManagementCertificate, RegistrationKey
-from service_hub.ports import Change, Delete, Save
+from service_hub.ports.changes import Change, Delete, Save
 from tests.support.trust_world import (
     ISSUER,
     VAULT_ID,

@@ -38,7 +38,7 @@ from service_hub.channel.mosquitto_files import (
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import BrokerSettings
 from service_hub.domain.records import ManagementCertificate
-from service_hub.ports import Versioned
+from service_hub.ports.changes import Versioned
 from service_hub.trust import HubTrust
 from tests.integration.agent_fakes.waiting import until
 from tests.support.channel_world import OSAKA, TOKYO, PresenceLog

@@ -11,7 +11,7 @@ from certs.enrolment import chain_for, decode_certs_only
 from certs.identity import PrivateKey, new_private_key
 from service_hub.domain.errors import ConflictError, NotFoundError
 from service_hub.domain.records import Alert, ManagementCertificate, OutboxEvent, ProviderStream
-from service_hub.ports import Change, NewEvent
+from service_hub.ports.changes import Change, NewEvent
 from tests.support.trust_world import (
     VAULT_ID,
     VMM_ID,

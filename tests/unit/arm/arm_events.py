@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import Vault
 from service_hub.domain.replication_events import ReplicationEvent
-from service_hub.ports import EventPage, EventPlace
+from service_hub.ports.stores import EventPage, EventPlace
 from tests.unit.arm.arm_hub import MemoryHub
 
 

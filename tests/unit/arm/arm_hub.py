@@ -28,7 +28,7 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.recovery_plans import RecoveryPlan
 from service_hub.domain.replication_events import ReplicationEvent
-from service_hub.ports import FabricFacts, ItemFacts, RequestIdentity
+from service_hub.ports.use_cases import FabricFacts, ItemFacts, RequestIdentity
 from tests.unit.arm.arm_estate import (
     CLOUDS,
     FABRICS,

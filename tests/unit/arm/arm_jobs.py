@@ -10,7 +10,8 @@ from service_hub.domain.jobs import Action, Job, JobState, Request, TaskRun, Tas
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.domain.scenarios import GroupSpec, TaskSpec
-from service_hub.ports import JobPage, JobPlace, RequestIdentity
+from service_hub.ports.stores import JobPage, JobPlace
+from service_hub.ports.use_cases import RequestIdentity
 from tests.unit.arm.arm_estate import MACHINE, NOW
 from tests.unit.arm.arm_hub import MemoryHub
 

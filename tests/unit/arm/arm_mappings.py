@@ -16,7 +16,7 @@ from service_hub.domain.mapping_jobs import (
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.network_mapping import NetworkOffer
 from service_hub.domain.records import Vault
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from tests.unit.arm.arm_hub import MemoryHub
 from wire_contract.vocabulary import Side
 

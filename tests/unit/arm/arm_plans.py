@@ -16,7 +16,7 @@ from service_hub.domain.records import Vault
 from service_hub.domain.recovery_plans import RecoveryPlan, allowed_on, arranged, check_plan
 from service_hub.domain.scenarios import SCENARIOS
 from service_hub.plan_ports import PlanContent, PlanFacts
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from tests.unit.arm.arm_hub import MemoryHub
 from wire_contract.vocabulary import Side
 

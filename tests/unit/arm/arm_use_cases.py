@@ -40,7 +40,7 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.servers import plan_server_job, refusal_of_vault_deletion
 from service_hub.operator_ports import ServerFacts
-from service_hub.ports import FabricFacts, ItemFacts, RequestIdentity, UploadedKey
+from service_hub.ports.use_cases import FabricFacts, ItemFacts, RequestIdentity, UploadedKey
 from tests.unit.arm.arm_estate import (
     CLOUDS,
     FABRICS,

@@ -12,7 +12,7 @@ from service_hub.arm.failover_health import (
     split_brain_errors,
 )
 from service_hub.domain.protection import ProtectionState
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 from tests.unit.arm.arm_estate import NOW
 from tests.unit.arm.conftest import Surface
 from tests.unit.arm.test_arm_item_health import item_facts, seen

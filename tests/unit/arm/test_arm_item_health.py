@@ -8,7 +8,7 @@ import pytest
 
 from service_hub.arm.item_health import health_errors, replication_health
 from service_hub.domain.records import MachineObservation
-from service_hub.ports import ItemFacts
+from service_hub.ports.use_cases import ItemFacts
 from tests.unit.arm.arm_estate import MACHINE, NOW
 from tests.unit.arm.arm_hub import prepared_hub
 from wire_contract.vmm_interface import HealthCodeView

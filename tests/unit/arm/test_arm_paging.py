@@ -8,7 +8,7 @@ from service_hub.arm.calls import Call
 from service_hub.arm.paging import PAGE_ENTRIES_MAX, page
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.jobs import JobState
-from service_hub.ports import RequestIdentity
+from service_hub.ports.use_cases import RequestIdentity
 from tests.support.store_world import NOW, job
 from tests.unit.arm.conftest import Surface
 

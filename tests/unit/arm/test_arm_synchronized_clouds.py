@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from service_hub.ports import FabricFacts
+from service_hub.ports.use_cases import FabricFacts
 from tests.unit.arm.arm_estate import CLOUDS, FREE_CLOUD
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.conftest import Surface

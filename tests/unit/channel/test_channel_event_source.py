@@ -9,7 +9,7 @@ from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.records import OutboxEvent
-from service_hub.ports import StreamPage
+from service_hub.ports.stores import StreamPage
 from tests.support.channel_world import OSAKA, TOKYO
 from tests.support.memory_outbox import MemoryOutbox
 from wire_contract.events import EventEnvelope

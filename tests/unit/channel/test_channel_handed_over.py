@@ -13,7 +13,7 @@ from service_hub.channel.handed_over import handed_over
 from service_hub.channel.outbox_pump import LOOKS_APART_SECONDS, OutboxPump
 from service_hub.channel.wakeups import STORED_MAX, Wakeups
 from service_hub.domain.records import OutboxEvent, ProviderStream
-from service_hub.ports import NewEvent, NumberedEvent, Stored
+from service_hub.ports.changes import NewEvent, NumberedEvent, Stored
 from tests.support.channel_world import OSAKA, TOKYO
 from tests.support.pump_bench import Bench
 from wire_contract.topics import EVENT_BYTES_MAX

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from service_hub.channel.delivery import Publication
 from service_hub.channel.outbox_pump import PART_MAX
-from service_hub.ports import StreamPage
+from service_hub.ports.stores import StreamPage
 from tests.support.channel_world import TOKYO
 from tests.support.memory_outbox import MemoryOutbox
 from tests.support.pump_bench import Bench

@@ -18,7 +18,7 @@ from service_hub.domain.jobs import (
 )
 from service_hub.domain.records import Alert
 from service_hub.engine import decider
-from service_hub.ports import NEW, Change, Save, Versioned
+from service_hub.ports.changes import NEW, Change, Save, Versioned
 from tests.support.engine_world import (
     CHECK,
     FIRST,

@@ -9,7 +9,7 @@ from service_hub.domain.job_log import encode
 from service_hub.domain.jobs import Job, JobState, TaskState
 from service_hub.domain.records import ProviderStream
 from service_hub.engine import takeover
-from service_hub.ports import NEW, Change, Lease, Message, Save
+from service_hub.ports.changes import NEW, Change, Lease, Message, Save
 from service_hub.store.database import open_store
 from tests.support.engine_world import (
     CHECK,

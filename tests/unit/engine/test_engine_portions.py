@@ -6,7 +6,7 @@ import pytest
 from service_hub.domain.jobs import TakenUp
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
 from service_hub.engine.portions import PORTIONS_AHEAD, STARTED_AT_ONCE, in_portions
-from service_hub.ports import NEW
+from service_hub.ports.changes import NEW
 from tests.support.engine_world import FIRST, new_job
 
 SECONDS_MAX = 10.0

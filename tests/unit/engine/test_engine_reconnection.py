@@ -4,7 +4,7 @@ import pytest
 
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.records import Provider, ProviderStream
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.services import reconnection
 from service_hub.services.reconnection import Reconnection
 from tests.support.engine_world import (

@@ -5,7 +5,7 @@ import pytest
 from service_hub.domain.jobs import JobState
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import GroupSpec, TaskSpec
-from service_hub.ports import Change
+from service_hub.ports.changes import Change
 from tests.support.engine_world import (
     CHECK,
     FIRST,

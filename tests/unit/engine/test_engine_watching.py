@@ -10,7 +10,7 @@ from service_hub.domain.jobs import TaskState
 from service_hub.domain.scenarios import Target, TaskSpec
 from service_hub.engine.chores import Chore, doing
 from service_hub.engine.timers import Timers
-from service_hub.ports import Change
+from service_hub.ports.changes import Change
 from tests.support.engine_world import BEGIN, SECOND, TOKYO, engine_world, new_job, until
 from tests.support.played_store import PlayedStore
 from wire_contract.vocabulary import Side, Verb

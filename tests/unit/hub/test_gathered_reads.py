@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from service_hub.domain.records import ProviderStream, Vault
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.store import gathered_reads
 from service_hub.store.database import open_store
 from service_hub.store.sqlite_store import SqliteStore

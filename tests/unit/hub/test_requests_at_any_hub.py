@@ -4,7 +4,8 @@ from service_hub.domain.checks import job_error
 from service_hub.domain.errors import DEADLINE
 from service_hub.domain.jobs import JobState, PartFailed
 from service_hub.domain.records import Provider, Vault
-from service_hub.ports import Change, RequestIdentity, Save
+from service_hub.ports.changes import Change, Save
+from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.jobs import JobService
 from service_hub.services.requests import RequestLedger
 from tests.support.engine_world import (

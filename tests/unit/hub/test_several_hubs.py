@@ -14,7 +14,7 @@ from service_hub.channel.wakeups import Wakeups
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.records import ProviderContact
 from service_hub.engine.runner import Engine
-from service_hub.ports import NEW, Change, Ring, Save
+from service_hub.ports.changes import NEW, Change, Ring, Save
 from service_hub.several_hubs import (
     AnnouncedPresence,
     KickedEverywhere,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from service_hub.domain.errors import StaleVersionError
 from service_hub.domain.records import ProviderStream
-from service_hub.ports import NEW, Change, EventReceipt, NewEvent, Save
+from service_hub.ports.changes import NEW, Change, EventReceipt, NewEvent, Save
 from service_hub.store import outbox_reads
 from service_hub.store.database import open_store
 from service_hub.store.sqlite_store import SqliteStore

@@ -9,7 +9,7 @@ import pytest
 
 from service_hub.domain.errors import StorageUnavailableError
 from service_hub.domain.records import Vault
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.store.database import open_store
 from service_hub.store.sqlite_store import SqliteStore
 from tests.support.store_world import vault

@@ -27,7 +27,7 @@ from service_hub.domain.waiting import (
     of_server,
     standing_alert_id,
 )
-from service_hub.ports import NEW, Change, Save
+from service_hub.ports.changes import NEW, Change, Save
 from service_hub.services.waiting import WaitingService
 from tests.support.engine_world import new_job
 from tests.support.hub_world import BEGIN, hub_world

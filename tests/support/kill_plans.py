@@ -13,6 +13,7 @@ from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
 from service_hub.domain.scenarios import plan_key
 from tests.support.kill_first_copies import first_copy_stories
+from tests.support.kill_overrides import override_stories
 from tests.support.kill_stories import (
     DRILL,
     Story,
@@ -149,6 +150,6 @@ def plans_in_networks() -> Iterator[Story]:
 
 def every_story() -> dict[str, Story]:
     """Return every story by its name, of operations and of plans."""
-    items = (*stories().values(), *first_copy_stories(), *undo_stories())
+    items = (*stories().values(), *override_stories(), *first_copy_stories(), *undo_stories())
     found = (*items, *plan_stories(), *plans_in_networks())
     return {story.name: story for story in found}

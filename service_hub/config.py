@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.accept_rate import AcceptRate
 from service_hub.laboratory import LaboratorySettings
+from service_hub.oidc_settings import OidcSettings
 from service_shell.configuration import ListenSettings, LogSettings, Settings
 
 
@@ -127,6 +128,9 @@ class HubSettings(Settings):
     events: EventSettings = EventSettings()
     laboratory: LaboratorySettings = LaboratorySettings()
     plans: PlanSettings = PlanSettings()
+    oidc: OidcSettings | None = None
+    """Who issues tokens beside the hub itself; nobody by default."""
+
     hub_name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
     """A label in logs and in /health: several hubs of one database are told apart by it."""
 
@@ -145,6 +149,12 @@ class HubSettings(Settings):
     @classmethod
     def _is_https(cls, value: str) -> str:
         return https_url(value)
+
+    @model_validator(mode="after")
+    def _issuers_differ(self) -> "HubSettings":
+        if self.oidc is not None and self.oidc.issuer == self.public_url:
+            raise ValueError("oidc.issuer must be another than public_url, the hub's own issuer")
+        return self
 
     @property
     def lease(self) -> timedelta:

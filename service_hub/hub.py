@@ -39,6 +39,7 @@ from service_hub.several_hubs import (
     Told,
     hearing,
 )
+from service_hub.token_parts import token_check
 from service_hub.trust import HubTrust, event_signer, load
 from service_hub.trust_parts import keeping_trust_fresh, listener_contexts, trust_office
 from service_hub.use_case_parts import Parts, UseCases, use_cases
@@ -88,6 +89,7 @@ async def run_hub(
         await stack.enter_async_context(https_served(providers, listeners[1], tls.provider))
         lookers = _lookers(settings, clock, cases, parts)
         await stack.enter_async_context(lookers.running())
+        tokens = await stack.enter_async_context(token_check(settings, trust, clock, store))
         operators = operator_application(
             settings,
             trust,
@@ -95,6 +97,7 @@ async def run_hub(
             cases=cases,
             parts=parts,
             lookers=lookers,
+            tokens=tokens,
             state=lambda: _state(settings, engine, faults),
         )
         await stack.enter_async_context(https_served(operators, listeners[0], tls.operator))

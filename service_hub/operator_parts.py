@@ -23,7 +23,6 @@ from service_hub.hub_api.login_routes import LoginApi, login_routes
 from service_hub.hub_api.looker_routes import looker_routes
 from service_hub.hub_api.offer_routes import OffersApi, offer_routes
 from service_hub.hub_api.openapi import with_document
-from service_hub.hub_api.operator_tokens import SignedOperatorTokens
 from service_hub.hub_api.override_routes import OverrideApi, override_routes
 from service_hub.hub_api.plan_routes import PlanDocumentsApi, plan_routes
 from service_hub.hub_api.routes import HubApi, hub_routes
@@ -32,6 +31,7 @@ from service_hub.hub_api.trust_routes import TrustApi, trust_routes
 from service_hub.hub_api.waiting_routes import WaitingApi, waiting_routes
 from service_hub.looker_parts import LookerParts
 from service_hub.operator_door import Audit, GuardedRoute, add_guarded
+from service_hub.ports.use_cases import OperatorTokens
 from service_hub.services.approvals import ApprovalService
 from service_hub.services.audit import AuditTrail
 from service_hub.services.certificates import CertificateService
@@ -46,12 +46,7 @@ SECRET_BYTES: Final = 32
 
 
 def _trust_decisions(
-    settings: HubSettings,
-    trust: HubTrust,
-    clock: Clock,
-    *,
-    cases: UseCases,
-    parts: Parts,
+    tokens: OperatorTokens, clock: Clock, *, cases: UseCases, parts: Parts
 ) -> TrustApi:
     """Return what operators do about certificates and who may have them."""
     connections = cases.registered.connections
@@ -68,14 +63,9 @@ def _trust_decisions(
             reader=parts.store, committer=parts.committer, clock=clock, connections=connections
         ),
         signatures=SignatureSettings(reader=parts.store, committer=parts.committer),
-        tokens=_tokens(settings, trust, parts),
+        tokens=tokens,
         clock=clock,
     )
-
-
-def _tokens(settings: HubSettings, trust: HubTrust, parts: Parts) -> SignedOperatorTokens:
-    key = trust.token_key.public_key()
-    return SignedOperatorTokens(key, issuer=settings.public_url, reader=parts.store)
 
 
 class _AccountTokens:
@@ -109,7 +99,7 @@ def _login(
     *,
     cases: UseCases,
     parts: Parts,
-    tokens: SignedOperatorTokens,
+    tokens: OperatorTokens,
 ) -> list[GuardedRoute]:
     """Return the routes by which accounts are kept and log in."""
     accounts = ServiceAccounts(
@@ -133,7 +123,7 @@ def _login(
 
 
 def _arm_api(
-    settings: HubSettings, clock: Clock, cases: UseCases, tokens: SignedOperatorTokens
+    settings: HubSettings, clock: Clock, cases: UseCases, tokens: OperatorTokens
 ) -> ArmApi:
     return ArmApi(
         vaults=cases.vaults,
@@ -162,10 +152,10 @@ def operator_application(
     cases: UseCases,
     parts: Parts,
     lookers: LookerParts,
+    tokens: OperatorTokens,
     state: Callable[[], Mapping[str, JsonValue]],
 ) -> web.Application:
     """Return the routes of operators; `state` is what the hub says of itself to anybody."""
-    tokens = _tokens(settings, trust, parts)
     hub_api = HubApi(
         vaults=cases.vaults,
         tokens=tokens,
@@ -190,7 +180,7 @@ def operator_application(
     own = [
         *hub_routes(hub_api),
         *server_routes(servers_api),
-        *trust_routes(_trust_decisions(settings, trust, clock, cases=cases, parts=parts)),
+        *trust_routes(_trust_decisions(tokens, clock, cases=cases, parts=parts)),
         *authority_routes(authority_api),
         *override_routes(OverrideApi(door=servers_api, protection=cases.protection)),
         *looker_routes(lookers.api(servers_api)),

@@ -10,6 +10,7 @@ from service_hub.domain.errors import (
     ConflictError,
     DomainError,
     InvalidRequestError,
+    IssuerUnavailableError,
     JobRequestRefusedError,
     NotFoundError,
     OperationNotAllowedError,
@@ -66,6 +67,7 @@ _KINDS: dict[type[DomainError], _Kind] = {
     BodyTooLargeError: _Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge"),
     NotImplementedHereError: _Kind(HTTPStatus.NOT_IMPLEMENTED, "NotImplemented"),
     JobRequestRefusedError: _Kind(HTTPStatus.CONFLICT, "Conflict"),
+    IssuerUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"),
     StorageUnavailableError: _Kind(HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"),
 }
 _OTHER = _Kind(HTTPStatus.BAD_REQUEST, "InvalidRequest")

@@ -136,6 +136,20 @@ class StorageUnavailableError(DomainError):
         self.remedy = remedy
 
 
+class IssuerUnavailableError(DomainError):
+    """Whether a token holds, its issuer's keys alone can tell, and they can't be read now.
+
+    Strangers see this: why it is so stands in the hub's log alone.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(
+            f"The token cannot be checked at this moment: the keys of its issuer {issuer} cannot be"
+            " read. The hub's operator finds the cause in its log (issuer_keys_unread). Then send"
+            " the same request again."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogued:
     """An entry of the error catalogue."""

@@ -19,6 +19,7 @@ from service_hub.domain.records import Record
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 DAYS_MAX: Final = 730
 GRANTS_MAX: Final = 100
+TOKEN_ID_CHARACTERS_MAX: Final = 128
 
 
 class AccountGrant(Immutable):
@@ -73,6 +74,12 @@ def checked_grants(grants: Sequence[AccountGrant]) -> tuple[AccountGrant, ...]:
     if not 0 < len(grants) <= GRANTS_MAX:
         raise InvalidRequestError(f"An account has 1 to {GRANTS_MAX} roles.", "grants")
     return tuple(grants)
+
+
+def may_be_token_id(token_id: str) -> bool:
+    """Whether a token can have this id: what is stored as one is short and printable."""
+    fits = 0 < len(token_id) <= TOKEN_ID_CHARACTERS_MAX
+    return fits and token_id.isascii() and token_id.isprintable()
 
 
 def secret_of(secret: str, now: datetime, lifetime: timedelta) -> AccountSecret:

@@ -11,7 +11,12 @@ from aiohttp import web
 
 from service_hub.domain.access import OperatorIdentity, Right, role_named
 from service_hub.domain.errors import DomainError, InvalidRequestError
-from service_hub.domain.service_accounts import DAYS_MAX, AccountGrant, ServiceAccount
+from service_hub.domain.service_accounts import (
+    DAYS_MAX,
+    AccountGrant,
+    ServiceAccount,
+    may_be_token_id,
+)
 from service_hub.hub_api.server_routes import json_body, refusal_of
 from service_hub.operator_door import GuardedRoute, identified
 from service_hub.ports.surroundings import Clock
@@ -26,7 +31,6 @@ REVOKE_TOKEN: Final = "/hub/v1/tokens/{token_id}/revoke"  # noqa: S105 -- a path
 BODY_BYTES_MAX: Final = 65_536
 DAYS: Final = 365
 OVERLAP_HOURS_MAX: Final = 168
-TOKEN_ID_CHARACTERS_MAX: Final = 128
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -85,8 +89,7 @@ class AccountsApi:
         """Revoke one token, by the id that it carries (claim jti)."""
         del body
         token_id = names["token_id"]
-        fits = len(token_id) <= TOKEN_ID_CHARACTERS_MAX and token_id.isascii()
-        if not fits or not token_id.isprintable():
+        if not may_be_token_id(token_id):
             raise InvalidRequestError(
                 "A token's id is at most 128 printable ASCII characters: its claim 'jti'.",
                 "token_id",

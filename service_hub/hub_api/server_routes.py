@@ -17,6 +17,7 @@ from service_hub.domain.errors import (
     ConflictError,
     DomainError,
     InvalidRequestError,
+    IssuerUnavailableError,
     NotFoundError,
     StaleVersionError,
     StorageUnavailableError,
@@ -296,7 +297,7 @@ def refusal_of(error: DomainError) -> web.Response:
             status, code = HTTPStatus.NOT_FOUND, "NotFound"
         case ConflictError() | StaleVersionError():
             status, code = HTTPStatus.CONFLICT, "Conflict"
-        case StorageUnavailableError():
+        case StorageUnavailableError() | IssuerUnavailableError():
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailable"
         case SurfaceRefusalError():
             status, code = HTTPStatus(error.status), error.code

@@ -207,8 +207,10 @@ def send(
         return line.send(method, path, body, headers)
 
 
-def configure(folder: Path, free_port: Callable[[], int]) -> Path:
-    """Write the configuration of a hub, and return its file."""
+def configure(
+    folder: Path, free_port: Callable[[], int], further: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the configuration of a hub, with `further` parts, and return its file."""
     operator, provider, mqtt = free_port(), free_port(), free_port()
     file = folder / "hub.json"
     listens = {
@@ -226,7 +228,7 @@ def configure(folder: Path, free_port: Callable[[], int]) -> Path:
         "public_url": f"https://{HOST}:{operator}",
         "ready_file": str(folder / "ready.json"),
     }
-    file.write_text(json.dumps({**facts, **listens}))
+    file.write_text(json.dumps({**facts, **listens, **(further or {})}))
     return file
 
 
@@ -238,10 +240,13 @@ def command(*words: str | Path) -> None:
 
 @contextmanager
 def real_hub(
-    folder: Path, free_port: Callable[[], int], ahead: timedelta = timedelta(0)
+    folder: Path,
+    free_port: Callable[[], int],
+    ahead: timedelta = timedelta(0),
+    further: Mapping[str, Any] | None = None,
 ) -> Iterator[RealHub]:
     """Run a new hub until the block is left; its clock is `ahead` of the real time."""
-    config, token = configure(folder, free_port), folder / "operator.token"
+    config, token = configure(folder, free_port, further), folder / "operator.token"
     command("init", "--config", config)
     issue = ("--principal", "anna", "--role", "Contributor", "--output", token)
     command("token", "issue", "--config", config, *issue)

@@ -38,7 +38,11 @@ from service_hub.arm.ids import (
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
 from service_hub.arm.render_items import item_body, item_id, recovery_point_body, recovery_points
-from service_hub.domain.drill_networks import environment, unfit
+from service_hub.domain.drill_networks import (
+    NETWORK_PROPERTY,
+    TestedMachine,
+    network_of_machine,
+)
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
@@ -50,7 +54,6 @@ ReadArguments = Callable[[Call, Vault, ItemFacts], Arguments]
 
 _DETAILS = "properties.providerSpecificDetails"
 _PROVIDER_INPUT = "properties.replicationProviderInput"
-_NETWORK = "properties.networkId"
 _FILTER: Final = "$filter"
 _PLAN_FILTER: Final = re.compile(r"RecoveryPlanName +eq +'((?:[^']|'')+)'", re.IGNORECASE)
 
@@ -266,38 +269,33 @@ def _test_network(
         if logical or wanted.network_type == "VmNetworkAsInput":
             kind = "logical network" if logical else "VM network"
             raise InvalidRequestError(
-                f"{wanted.network_type} needs the id of a {kind} of the recovery side.", _NETWORK
+                f"{wanted.network_type} needs the id of a {kind} of the recovery side.",
+                NETWORK_PROPERTY,
             )
         return {"network_id": None}
     kinds = (FABRICS, LOGICAL_NETWORKS if logical else NETWORKS)
-    fabric_name, network_id = names_in_id(wanted.network_id, vault, kinds, _NETWORK)
-    side = Direction(wanted.failover_direction).place(Side.RECOVERY)
+    fabric_name, network_id = names_in_id(wanted.network_id, vault, kinds, NETWORK_PROPERTY)
+    direction = Direction(wanted.failover_direction)
+    side = direction.place(Side.RECOVERY)
     fabric = facts.primary if side is Side.PRIMARY else facts.recovery
     if fabric_name.lower() != fabric.provider.fabric_name.lower():
         raise InvalidRequestError(
-            "The network must be one of the server on which the test machine starts.", _NETWORK
+            "The network must be one of the server on which the test machine starts.",
+            NETWORK_PROPERTY,
         )
-    source = facts.recovery if side is Side.PRIMARY else facts.primary
-    copy = facts.recovery_machine if side is Side.PRIMARY else facts.primary_machine
-    nics = () if copy is None else copy.machine.nics
-    of_source = source.inventory.view.networks if source.inventory else ()
-    if logical:
-        drill = environment(nics, of_source, network_id)
-        if drill is None:
-            raise InvalidRequestError(
-                "The machine is connected to no network: there is none to make for its test. Use"
-                " NoNetworkAttachAsInput.",
-                "properties.networkType",
-            )
-        return {"network_id": None, "drill": drill}
-    known = fabric.inventory.view.networks if fabric.inventory else ()
-    for network in known:
-        if network.network_id.lower() == network_id.lower():
-            against = unfit(nics, of_source, network)
-            if against is not None:
-                raise InvalidRequestError(f"25080: {against}.", _NETWORK)
-            return {"network_id": network.network_id}
-    raise InvalidRequestError(f"7004: The server has no VM network '{network_id}'.", _NETWORK)
+    source = facts.recovery_machine if side is Side.PRIMARY else facts.primary_machine
+    replica = facts.primary_machine if side is Side.PRIMARY else facts.recovery_machine
+    networks = {
+        Side.PRIMARY: facts.primary.inventory.view.networks if facts.primary.inventory else (),
+        Side.RECOVERY: facts.recovery.inventory.view.networks if facts.recovery.inventory else (),
+    }
+    machine = TestedMachine(
+        facts.item,
+        () if source is None else source.machine.nics,
+        () if replica is None else replica.machine.nics,
+    )
+    named = {"network_id": network_id, "logical": logical}
+    return network_of_machine(named, direction, networks, machine)
 
 
 def _lies_in(facts: ItemFacts, call: Call) -> bool:

@@ -25,8 +25,8 @@ from service_hub.arm.plan_bodies import (
     groups_of,
 )
 from service_hub.arm.render_plans import plan_body
+from service_hub.domain.drill_networks import TEST_NETWORK
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
-from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.plan_ports import PlanContent

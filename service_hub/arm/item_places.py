@@ -11,9 +11,9 @@ from service_hub.arm.handle_plans import ReadArguments
 from service_hub.arm.ids import CONTAINERS, FABRICS, names_in_id
 from service_hub.arm.routes import PLAN_OPERATIONS
 from service_hub.domain.checks import refusal_of_state
+from service_hub.domain.drill_networks import TEST_NETWORK
 from service_hub.domain.errors import ConflictError, InvalidRequestError
 from service_hub.domain.injections import ARM_VERBS, InjectionKind
-from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ProtectedItem, Vault

@@ -6,38 +6,123 @@ machines of a plan share them: the first that is tested has a network made, and 
 last that is connected to it takes it away.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 from pydantic import JsonValue
 
+from service_hub.domain.errors import NETWORK_MISSING, TEST_NETWORK_TYPE, InvalidRequestError
+from service_hub.domain.records import ProtectedItem
 from wire_contract.vmm_interface import NetworkView, NicView
+from wire_contract.vocabulary import Direction, Side
 
 VIRTUAL: Final = "WindowsNetworkVirtualization"
 VLAN: Final = "VLANNetwork"
 DYNAMIC: Final = "Dynamic"
+TEST_NETWORK: Final = "test_network"
+"""Where a request names the network; a run has what it stands for instead."""
+
+NETWORK_PROPERTY: Final = "properties.networkId"
 
 
-def unfit(
-    nics: Sequence[NicView], source_networks: Sequence[NetworkView], wanted: NetworkView
-) -> str | None:
-    """Return why an existing network is of the wrong type for the machine (25080), or None."""
+@dataclass(frozen=True, slots=True)
+class TestedMachine:
+    """A machine to be tested with the adapters of its copies, in one order.
+
+    The replica's are connected where a network mapping said so.
+    """
+
+    item: ProtectedItem
+    nics: Sequence[NicView]
+    replica_nics: Sequence[NicView] = ()
+
+
+def existing_network(
+    network_id: str,
+    direction: Direction,
+    networks: Mapping[Side, Sequence[NetworkView]],
+    machines: Iterable[TestedMachine],
+) -> NetworkView:
+    """Return a network that is there, fit for all machines; InvalidRequestError (7004, 25080)."""
+    recovery = direction.place(Side.RECOVERY)
+    known = {each.network_id.lower(): each for each in networks[recovery]}
+    wanted = known.get(network_id.lower())
+    if wanted is None:
+        raise InvalidRequestError(
+            f"{NETWORK_MISSING}: The server has no VM network '{network_id}'.", NETWORK_PROPERTY
+        )
+    for each in machines:
+        ends = {
+            Side.PRIMARY: each.item.primary_cloud_id,
+            Side.RECOVERY: each.item.recovery_cloud_id,
+        }
+        name = each.item.friendly_name
+        if (against := unreachable(wanted, ends[recovery])) is not None:
+            raise InvalidRequestError(f"{NETWORK_MISSING}: {name}: {against}.", NETWORK_PROPERTY)
+        if (against := unfit(_connected(each, direction, networks), wanted)) is not None:
+            raise InvalidRequestError(f"{TEST_NETWORK_TYPE}: {name}: {against}.", NETWORK_PROPERTY)
+    return wanted
+
+
+def network_of_machine(
+    named: Mapping[str, Any],
+    direction: Direction,
+    networks: Mapping[Side, Sequence[NetworkView]],
+    machine: TestedMachine,
+) -> dict[str, JsonValue]:
+    """Return where one machine is tested, as its job is told; InvalidRequestError (7004, 25080).
+
+    `named`: `network_id`, and whether that is `logical`: then what is to be made on it.
+    """
+    network_id = str(named["network_id"])
+    if not named["logical"]:
+        found = existing_network(network_id, direction, networks, [machine])
+        return {"network_id": found.network_id}
+    drill = environment(machine.nics, networks[direction.place(Side.PRIMARY)], network_id)
+    if drill is None:
+        raise InvalidRequestError(
+            "The machine is connected to no network: there is none to make for its test. Use"
+            " NoNetworkAttachAsInput.",
+            "properties.networkType",
+        )
+    return {"network_id": None, "drill": drill}
+
+
+def _connected(
+    machine: TestedMachine, direction: Direction, networks: Mapping[Side, Sequence[NetworkView]]
+) -> Iterator[tuple[str, NetworkView]]:
+    """Give address type and network of each adapter at a failover; unmapped, as at the source."""
+    source = {each.network_id: each for each in networks[direction.place(Side.PRIMARY)]}
+    recovery = {each.network_id: each for each in networks[direction.place(Side.RECOVERY)]}
+    for nic, replica in zip_longest(machine.nics, machine.replica_nics):
+        if replica is not None and (mapped := recovery.get(replica.network_id or "")) is not None:
+            yield replica.address_type, mapped
+        elif nic is not None and (present := source.get(nic.network_id or "")) is not None:
+            yield nic.address_type, present
+
+
+def unfit(connected: Iterable[tuple[str, NetworkView]], wanted: NetworkView) -> str | None:
+    """Return why an existing network is of the wrong type for the machine (25080), or None.
+
+    `connected`: address type and network of each adapter (behaviour.md, 2.8).
+    """
     if wanted.network_type != VIRTUAL:
         return None
-    types = {each.network_id: each.network_type for each in source_networks}
-    for nic in nics:
-        present = types.get(nic.network_id or "")
-        if present is None or present == VIRTUAL:
+    for address_type, present in connected:
+        if present.network_type == VIRTUAL:
             continue
-        if present != VLAN:
+        if present.network_type != VLAN:
             return (
-                "the machine is connected to a network without isolation, and"
-                f" {wanted.friendly_name} is virtual"
+                f"the machine is connected to {present.friendly_name}, a network without"
+                f" isolation, and {wanted.friendly_name} is virtual"
             )
-        if nic.address_type == DYNAMIC:
+        if address_type == DYNAMIC:
             return (
-                "the machine gets its address by DHCP on a VLAN, which has no address pool, and"
-                f" {wanted.friendly_name} is virtual: that needs one"
+                f"the machine gets its address by DHCP on the VLAN of {present.friendly_name},"
+                f" which has no address pool, and {wanted.friendly_name} is virtual: that needs"
+                " one"
             )
     return None
 

@@ -5,34 +5,20 @@ there must fit every machine; what is made stands for each network that one of t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from service_hub.domain.drill_networks import (
+    TEST_NETWORK,
+    TestedMachine,
+    existing_network,
     member_environment,
     plan_environment,
-    unfit,
-    unreachable,
 )
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.network_mapping import NetworkFacts
-from service_hub.domain.records import ProtectedItem
-from wire_contract.vmm_interface import NetworkView, NicView
+from wire_contract.vmm_interface import NetworkView
 from wire_contract.vocabulary import Direction, Side
-
-TEST_NETWORK = "test_network"
-"""Where a request names the network; a run has what it stands for instead."""
-
-_NETWORK = "properties.networkId"
-
-
-@dataclass(frozen=True, slots=True)
-class TestedMachine:
-    """A machine of the plan with the adapters of its source copy."""
-
-    item: ProtectedItem
-    nics: Sequence[NicView]
 
 
 def with_network(
@@ -46,7 +32,7 @@ def with_network(
     wanted = arguments.get(TEST_NETWORK)
     if not isinstance(wanted, dict):
         return rest
-    source, recovery = direction.place(Side.PRIMARY), direction.place(Side.RECOVERY)
+    source = direction.place(Side.PRIMARY)
     network_id = str(wanted["network_id"])
     if wanted["logical"]:
         drill = plan_environment((each.nics for each in machines), networks[source], network_id)
@@ -57,20 +43,7 @@ def with_network(
                 "properties.networkType",
             )
         return {**rest, "network_id": None, "drill": drill}
-    network = next(
-        (e for e in networks[recovery] if e.network_id.lower() == network_id.lower()), None
-    )
-    if network is None:
-        raise InvalidRequestError(f"7004: The server has no VM network '{network_id}'.", _NETWORK)
-    for each in machines:
-        cloud = each.item.recovery_cloud_id
-        if recovery is Side.PRIMARY:
-            cloud = each.item.primary_cloud_id
-        name = each.item.friendly_name
-        if (against := unreachable(network, cloud)) is not None:
-            raise InvalidRequestError(f"7004: {name}: {against}.", _NETWORK)
-        if (against := unfit(each.nics, networks[source], network)) is not None:
-            raise InvalidRequestError(f"25080: {name}: {against}.", _NETWORK)
+    network = existing_network(network_id, direction, networks, machines)
     return {**rest, "network_id": network.network_id}
 
 

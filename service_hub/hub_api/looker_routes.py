@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from service_hub.domain.access import Right
+from service_hub.domain.drill_networks import TEST_NETWORK
 from service_hub.domain.errors import DomainError, InvalidRequestError
 from service_hub.domain.jobs import JobState
-from service_hub.domain.plan_drills import TEST_NETWORK
 from service_hub.domain.protection import Operation
 from service_hub.domain.rollups import Metric, Resolution
 from service_hub.hub_api.looker_bodies import (
@@ -158,10 +158,11 @@ class LookerApi:
         if operation is None or target is None:
             missing = "target" if operation else "operation"
             raise InvalidRequestError(f"The property '{missing}' must be a text.", missing)
-        if plan is None and LOGICAL_NETWORK in body:
+        if GROUPS in body and not body.keys().isdisjoint(_TEST_NETWORKS):
             raise InvalidRequestError(
-                "Networks are made for the test of a saved plan: name it in 'plan'.",
-                LOGICAL_NETWORK,
+                "A test in a network is one of a machine or of a saved plan: name it in 'target' or"
+                " in 'plan'.",
+                GROUPS,
             )
         if plan is not None and ("target" in body or GROUPS in body):
             raise InvalidRequestError(
@@ -172,8 +173,8 @@ class LookerApi:
             for each, name in _ARGUMENTS.items()
             if (value := _argument(body, each)) is not None
         }
+        arguments = _in_network(operation, arguments)
         if plan is not None:
-            arguments = _of_plan(operation, arguments)
             told = await self.previews.preview_saved_plan(call.vault, operation, plan, arguments)
         elif GROUPS in body:
             groups = plan_groups(body[GROUPS])
@@ -251,11 +252,12 @@ _ARGUMENTS: Final = {
 """Properties of a preview, and the arguments of the operation that they stand for."""
 
 
+_TEST_NETWORKS: Final = ("network_id", LOGICAL_NETWORK)
 _SWITCHES: Final = frozenset({"source_operations_required", "other_copy_lost"})
 
 
-def _of_plan(operation: str, arguments: dict[str, str | bool]) -> dict[str, Any]:
-    """Return the arguments of a plan: its test takes place in one network, or in ones made on it.
+def _in_network(operation: str, arguments: dict[str, str | bool]) -> dict[str, Any]:
+    """Return the arguments of a test, which takes place in one network, or in ones made on it.
 
     The network is looked at as when the test begins: 7004 and 25080 are the preview's refusal too.
     """
@@ -267,11 +269,7 @@ def _of_plan(operation: str, arguments: dict[str, str | bool]) -> dict[str, Any]
             f"Name a VM network in 'network_id' or a logical network in '{LOGICAL_NETWORK}'.",
             LOGICAL_NETWORK,
         )
-    rest = {
-        name: value
-        for name, value in arguments.items()
-        if name not in {"network_id", LOGICAL_NETWORK}
-    }
+    rest = {name: value for name, value in arguments.items() if name not in _TEST_NETWORKS}
     named = {"network_id": network_id or logical_id, "logical": logical_id is not None}
     return {**rest, TEST_NETWORK: named}
 

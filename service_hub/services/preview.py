@@ -36,6 +36,7 @@ from service_hub.services.durations import DurationService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.job_restarts import Restarts
+from service_hub.services.plan_drills import PlanDrills
 from service_hub.services.preview_plans import PlanPreviews
 from service_hub.services.preview_requests import ACTIONS, RequestPreviews
 from service_hub.services.preview_telling import (
@@ -84,6 +85,7 @@ class PreviewService:
         self._fabrics = fabrics
         self._saved = saved
         self._plans = ItemPlans(reader=reader, fabrics=fabrics)
+        self._drills = PlanDrills(reader=reader)
         self._telling = PreviewTelling(
             reader=reader,
             clock=clock,
@@ -113,6 +115,7 @@ class PreviewService:
         else:
             found = _Target((await self._plans.item(vault, target)).record, None)
         item, now = found.item, self._clock.now()
+        arguments = await self._drills.of_machine(item, arguments)
         plan = await self._plans.plan(item, found.machine)
         job = item_job(plan, asked, arguments, now)
         servers = await self._telling.servers(providers_of(item))

@@ -12,7 +12,9 @@ import yaml
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service_hub.domain.jobs import Job
 from service_hub.domain.protection import Operation
+from service_hub.domain.records import MachineObservation
 from service_hub.domain.recovery_plans import GroupType, PlanAction, PlanScript, RecoveryGroup
 from service_hub.hub_api.injection_routes import InjectionApi, injection_routes
 from service_hub.hub_api.looker_routes import looker_routes
@@ -20,10 +22,12 @@ from service_hub.hub_api.plan_routes import PlanDocumentsApi, plan_routes
 from service_hub.hub_api.server_routes import ServersApi
 from service_hub.looker_parts import looker_parts
 from service_hub.plan_ports import PlanContent
+from service_hub.ports.changes import Change, Save
 from service_hub.services.plan_documents import PlanDocumentService
 from tests.support.hub_world import HubWorld, hub_world
 from tests.support.injecting import OneVault, injecting
 from tests.support.many_items import Sites, an_item, furnish, item_id
+from tests.support.mapped_estate import SOURCE, furnished, network
 from tests.unit.arm.arm_estate import KnownTokens
 from tests.unit.arm.arm_hub import prepared_hub
 from tests.unit.arm.arm_use_cases import MemoryServers
@@ -206,8 +210,6 @@ async def test_a_plans_test_is_previewed_with_its_network_as_it_would_begin(plan
         ({"network_id": "a", "logical_network_id": "b"}, "Name a VM network in 'network_id' or"),
     ):
         assert said in await plans.refused(f"{V}/preview", {**asked, **named})
-    alone = {"operation": "TestFailover", "target": "x", "logical_network_id": "b"}
-    assert "name it in 'plan'" in await plans.refused(f"{V}/preview", alone)
 
 
 async def test_an_injection_into_a_plan_is_told_before_it_is_made(plans: Plans) -> None:
@@ -225,3 +227,81 @@ async def test_an_injection_into_a_plan_is_told_before_it_is_made(plans: Plans) 
     assert busy["jobId"]
     again = await plans.answered("POST", f"{V}/injections", event)
     assert again["refusal"]["code"] == "532"
+
+
+async def known_networks(world: HubWorld) -> None:
+    """Let the first machine be on a network without isolation; osaka has a virtual one too."""
+    osaka = furnished("osaka")
+    virtual = network("osaka", "virtual").model_copy(
+        update={"network_type": "WindowsNetworkVirtualization"}
+    )
+    view = osaka.view.model_copy(update={"networks": (*osaka.view.networks, virtual)})
+    source = SOURCE.model_copy(update={"machine_id": item_id(1), "hyperv_id": item_id(1)})
+    copy = MachineObservation(
+        id=f"tokyo-provider/{item_id(1)}",
+        vault_id="vault",
+        provider_id="tokyo-provider",
+        machine=source,
+        observed_at=world.clock.now(),
+    )
+    records = (furnished("tokyo"), osaka.model_copy(update={"view": view}), copy)
+    await world.committer.commit(Change(saves=[Save(each, None) for each in records]))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("osaka-virtual", "25080: web01: the machine is connected to corp, a network without"),
+        ("osaka-apart", "7004: web01: the network apart is not available to the cloud"),
+        ("osaka-none", "7004: The server has no VM network 'osaka-none'."),
+        ("osaka-lab", None),
+    ],
+)
+async def test_a_network_that_does_not_fit_is_refused_alike_however_it_is_asked_for(
+    plans: Plans, name: str, words: str | None
+) -> None:
+    """Previewed, dry run and really: a machine's test and a plan's."""
+    await known_networks(plans.world)
+    await plans.world.recovery_plans.save(
+        plans.world.vault,
+        "One",
+        PlanContent((boot(1),), "tokyo-fabric", "osaka-fabric"),
+        plans.world.identity(),
+    )
+    root = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/v"
+    cloud = f"{root}/replicationFabrics/tokyo-fabric/replicationProtectionContainers/tokyo-cloud"
+    targets = {
+        "target": f"{cloud}/replicationProtectedItems/{item_id(1)}",
+        "plan": f"{root}/replicationRecoveryPlans/One",
+    }
+    there = f"{root}/replicationFabrics/osaka-fabric/replicationNetworks/{name}"
+    properties = {**FORWARD, "networkType": "VmNetworkAsInput", "networkId": there}
+    for kind, target in targets.items():
+        event = {"kind": "test_failover", "target": target, "arguments": properties}
+        asked = {kind: target.rpartition("/")[2], "operation": "TestFailover"}
+        wanted = {**asked, "network_id": name, "direction": "PrimaryToRecovery"}
+        told = (
+            (f"{V}/preview", wanted),
+            (f"{V}/injections", {**event, "dryRun": True}),
+        )
+        for path, body in told:
+            if words is not None:
+                assert words in await plans.refused(path, body)
+                continue
+            assert (await plans.answered("POST", path, body))["allowed"]
+        if words is not None:
+            assert words in await plans.refused(f"{V}/injections", event)
+    jobs = {each.record.scenario.name for each in await plans.world.store.find(Job)}
+    assert "TestFailover" not in jobs
+
+
+async def test_networks_that_a_machines_test_is_given_are_previewed(plans: Plans) -> None:
+    await known_networks(plans.world)
+    asked = {"operation": "TestFailover", "target": item_id(1), "direction": "PrimaryToRecovery"}
+    made = await plans.answered("POST", f"{V}/preview", {**asked, "logical_network_id": "l"})
+    assert made["allowed"]
+    assert "Create test environment" in {each["friendly_name"] for each in made["tasks"]}
+    other = {**asked, "target": item_id(2), "logical_network_id": "l"}
+    assert "The machine is connected to no network" in await plans.refused(f"{V}/preview", other)
+    group = {**asked, "groups": [{"members": [item_id(1)]}], "network_id": "osaka-lab"}
+    assert "name it in 'target' or in 'plan'" in await plans.refused(f"{V}/preview", group)

@@ -3,9 +3,11 @@ from typing import Any
 import pytest
 
 from service_hub.domain.drill_networks import (
+    TestedMachine,
     environment,
     member_environment,
     network_of_each_nic,
+    network_of_machine,
     networks_to_make,
     plan_environment,
     unfit,
@@ -13,7 +15,7 @@ from service_hub.domain.drill_networks import (
 )
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.network_mapping import NetworkFacts
-from service_hub.domain.plan_drills import TestedMachine, member_arguments, with_network
+from service_hub.domain.plan_drills import member_arguments, with_network
 from tests.support.many_items import an_item
 from tests.support.site_views import machine
 from wire_contract.vmm_interface import NetworkView, NicView, SubnetView
@@ -51,7 +53,7 @@ def nic(network_id: str | None, address_type: str = "Static") -> NicView:
 def test_an_existing_network_must_be_of_a_fitting_type(
     source: str, address: str, wanted: str, words: str | None
 ) -> None:
-    found = unfit([nic("n", address)], [network("n", source)], network("t", wanted))
+    found = unfit([(address, network("n", source))], network("t", wanted))
     assert (found is None) == (words is None)
     assert words is None or words in str(found)
 
@@ -98,6 +100,53 @@ def test_the_machines_of_a_plan_share_what_is_made() -> None:
 
 
 AWAY = Direction.PRIMARY_TO_RECOVERY
+
+
+@pytest.mark.parametrize(
+    ("source", "replica", "words"),
+    [
+        ("virtual", None, None),
+        ("plain", None, "without isolation"),
+        # Where a network mapping connects the replica, its network counts (behaviour.md, 2.8).
+        ("plain", ("mapped", "Dynamic"), None),
+        ("virtual", ("flat", "Static"), "without isolation"),
+        ("virtual", ("vlan", "Dynamic"), "DHCP"),
+        ("virtual", ("vlan", "Static"), None),
+        ("plain", (None, "Dynamic"), "without isolation"),
+    ],
+)
+def test_a_machine_is_tested_in_a_network_that_fits_where_its_replica_is(
+    source: str, replica: tuple[str | None, str] | None, words: str | None
+) -> None:
+    sides = {
+        Side.PRIMARY: [network("virtual"), network("plain", PLAIN)],
+        Side.RECOVERY: [TARGET, network("mapped"), network("flat", PLAIN), network("vlan", VLAN)],
+    }
+    replicas = () if replica is None else (nic(*replica),)
+    tested = TestedMachine(an_item(1), (nic(source),), replicas)
+    named = {"network_id": "T", "logical": False}
+    if words is None:
+        assert network_of_machine(named, AWAY, sides, tested) == {"network_id": "t"}
+        return
+    with pytest.raises(InvalidRequestError, match=f"25080: web01: .*{words}"):
+        network_of_machine(named, AWAY, sides, tested)
+
+
+def test_a_machine_is_tested_where_its_cloud_reaches_the_network_or_in_one_of_its_own() -> None:
+    apart = TARGET.model_copy(update={"cloud_ids": ("other",)})
+    sides = {Side.PRIMARY: [network("a")], Side.RECOVERY: [apart]}
+    tested = TestedMachine(an_item(1), (nic("a"),))
+    with pytest.raises(InvalidRequestError, match=r"7004: web01: .* not available to the cloud"):
+        network_of_machine({"network_id": "t", "logical": False}, AWAY, sides, tested)
+    with pytest.raises(InvalidRequestError, match="7004: The server has no VM network 'x'"):
+        network_of_machine({"network_id": "x", "logical": False}, AWAY, sides, tested)
+    made: Any = network_of_machine({"network_id": "l", "logical": True}, AWAY, sides, tested)
+    assert (made["network_id"], made["drill"]["nics"]) == (None, [0])
+    alone = TestedMachine(an_item(1), (nic(None),))
+    with pytest.raises(InvalidRequestError, match="connected to no network"):
+        network_of_machine({"network_id": "l", "logical": True}, AWAY, sides, alone)
+
+
 TARGET = network("t").model_copy(update={"cloud_ids": ("osaka-cloud",)})
 
 

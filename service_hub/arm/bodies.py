@@ -39,6 +39,7 @@ SITE_TO_SITE_TYPES: Final = frozenset(
         "reversereplicationproviderspecificinput",
         "replicationproviderspecificcontainermappinginput",
         "disableprotectionproviderspecificinput",
+        "updatereplicationprotecteditemproviderinput",
         "replicationprovidercontainerunmappinginput",
     }
 )

@@ -35,9 +35,16 @@ from service_hub.arm.ids import (
     VaultIds,
     names_in_id,
 )
+from service_hub.arm.item_updates import check_resolvable, chosen_adapters
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
-from service_hub.arm.render_items import item_body, item_id, recovery_point_body, recovery_points
+from service_hub.arm.render_items import (
+    item_body,
+    item_health,
+    item_id,
+    recovery_point_body,
+    recovery_points,
+)
 from service_hub.domain.drill_networks import (
     NETWORK_PROPERTY,
     TestedMachine,
@@ -96,6 +103,21 @@ class ItemHandlers:
         )
         resource_id = VaultIds(vault).in_container(*container, PROTECTED_ITEMS, name)
         return accepted(self._api, vault, job, resource_id)
+
+    async def update(self, call: Call) -> Answer:
+        """Begin to change the networks of a machine's copy; 200 where nothing is changed."""
+        vault, facts = await self._named(call)
+        arguments = chosen_adapters(call, vault, facts)
+        if not arguments:
+            return Answer(body=item_body(vault, facts, self._api.clock.now()))
+        return await self._begin(call, (vault, facts), Operation.UPDATE_NETWORKS, arguments)
+
+    async def resolve(self, call: Call) -> Answer:
+        """Begin what resolves the named health errors: the two copies are compared."""
+        vault, facts = await self._named(call)
+        _, errors = item_health(facts, self._api.clock.now())
+        check_resolvable(call, errors)
+        return await self._begin(call, (vault, facts), Operation.REPAIR, {})
 
     async def get(self, call: Call) -> Answer:
         """Answer with one item."""
@@ -157,16 +179,19 @@ class ItemHandlers:
 
         async def begin(call: Call) -> Answer:
             vault, facts = await self._named(call)
-            job = await self._api.protection.request(
-                vault,
-                facts.item.id,
-                operation.value,
-                arguments(call, vault, facts),
-                call.identity,
-            )
-            return accepted(self._api, vault, job, item_id(vault, facts))
+            wanted = arguments(call, vault, facts)
+            return await self._begin(call, (vault, facts), operation, wanted)
 
         return begin
+
+    async def _begin(
+        self, call: Call, found: tuple[Vault, ItemFacts], operation: Operation, wanted: Arguments
+    ) -> Answer:
+        vault, facts = found
+        job = await self._api.protection.request(
+            vault, facts.item.id, operation.value, wanted, call.identity
+        )
+        return accepted(self._api, vault, job, item_id(vault, facts))
 
     async def _named(self, call: Call) -> tuple[Vault, ItemFacts]:
         vault = await self._api.vault(call)

@@ -16,6 +16,24 @@ from wire_contract.vocabulary import Health, ReplicationMode
 
 ON_PRIMARY: Final = "ReplicationUnitProviderErrorOnPrimary"
 ON_REPLICA: Final = "ReplicationUnitProviderErrorOnReplica"
+ALLOWED: Final = "Allowed"
+"""`customerResolvability` of what resolveHealthErrors has the hub resolve."""
+
+REPAIRED: Final = frozenset({"67501", "67502", "67512", "67518"})
+"""What comparing the two copies ends, where that can be asked for."""
+
+
+def resolvable(error: dict[str, Any], *, repair: bool) -> dict[str, Any]:
+    """Return an error with its id, and whether `resolveHealthErrors` takes it.
+
+    `repair`: resynchronizing is allowed now (arm-api.md, 2.7).
+    """
+    allowed = repair and error["errorCode"] in REPAIRED
+    return {
+        **error,
+        "errorId": f"{error['errorCode']}:{error['errorSource']}",
+        "customerResolvability": ALLOWED if allowed else "NotAllowed",
+    }
 
 
 def health_errors(facts: ItemFacts, now: datetime) -> list[dict[str, Any]]:

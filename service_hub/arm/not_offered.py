@@ -35,15 +35,9 @@ _JOB_EXPORT = (
     "Jobs aren't exported through this interface in this version. The hub's own route does it:"
     " 'site-recovery job export'."
 )
-_RECOVERY = (
-    "This operation on a protected item isn't part of this version. Use one of the item's"
-    " allowedOperations."
-)
 _EVENTS = "Alert settings aren't part of this version. Look at replicationEvents."
 
 LATER: Final = (
-    Missing(("PATCH",), paths.ITEM, _RECOVERY),
-    Missing(("POST",), f"{paths.ITEM}/resolveHealthErrors", _RECOVERY),
     Missing(("POST",), f"{paths.FABRIC}/renewCertificate", _CERTIFICATE),
     Missing(("POST",), f"{paths.JOBS}/export", _JOB_EXPORT),
     Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),

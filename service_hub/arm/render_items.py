@@ -20,7 +20,7 @@ from service_hub.arm.ids import (
     VaultIds,
     resource_type,
 )
-from service_hub.arm.item_health import health_errors, replication_health
+from service_hub.arm.item_health import health_errors, replication_health, resolvable
 from service_hub.arm.render_containers import MACHINE_TYPE, disk_body
 from service_hub.arm.surroundings import clouds, title_of
 from service_hub.arm.times import NO_SCENARIO_TIME, fine_time, whole_seconds
@@ -29,6 +29,7 @@ from service_hub.domain.network_mapping import pairs_of
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     TEST_DESCRIPTIONS,
+    Operation,
     ProtectionState,
     allowed_operations,
 )
@@ -124,7 +125,9 @@ def _states(vault: Vault, facts: ItemFacts, now: datetime) -> dict[str, Any]:
 def item_health(facts: ItemFacts, now: datetime) -> tuple[str, list[dict[str, Any]]]:
     """Return the health of an item's replication, and all errors of the item."""
     errors = [*health_errors(facts, now), *split_brain_errors(facts, now)]
-    return replication_health(facts, errors), [*errors, *failover_errors(facts, now)]
+    repair = Operation.REPAIR.value in _allowed(facts)
+    every = [*errors, *failover_errors(facts, now)]
+    return replication_health(facts, errors), [resolvable(each, repair=repair) for each in every]
 
 
 def _failover_point(vault: Vault, facts: ItemFacts) -> str:
@@ -215,10 +218,13 @@ def _nics(facts: ItemFacts) -> list[dict[str, Any]]:
     replica = facts.recovery_machine.machine if facts.recovery_machine else None
     known = {} if replica is None else {each.nic_id: each for each in replica.nics}
     pairs = pairs_of(facts.item.recovery_machine_id, primary, replica)
-    return [_nic(nic, known.get(pairs[nic.nic_id])) for nic in primary.nics]
+    chosen = {each.nic_id for each in facts.item.chosen_adapters}
+    return [
+        _nic(nic, known.get(pairs[nic.nic_id]), chosen=nic.nic_id in chosen) for nic in primary.nics
+    ]
 
 
-def _nic(nic: NicView, replica: NicView | None) -> dict[str, Any]:
+def _nic(nic: NicView, replica: NicView | None, *, chosen: bool) -> dict[str, Any]:
     mapped = None if replica is None else replica.network_id
     return {
         "nicId": nic.nic_id,
@@ -226,7 +232,7 @@ def _nic(nic: NicView, replica: NicView | None) -> dict[str, Any]:
         "sourceNicArmId": None,
         "vMNetworkName": nic.network_name,
         "recoveryVMNetworkId": mapped or _NO_NETWORK,
-        "selectionType": "NotSelected",
+        "selectionType": "SelectedByUser" if chosen else "NotSelected",
         "ipConfigs": [
             {
                 "isPrimary": True,
@@ -236,7 +242,7 @@ def _nic(nic: NicView, replica: NicView | None) -> dict[str, Any]:
                 "isSeletedForFailover": True,  # so spelt by the service
                 "recoverySubnetName": None if replica is None else replica.subnet,
                 "recoveryStaticIPAddress": None if replica is None else replica.address,
-                "recoveryIPAddressType": nic.address_type,
+                "recoveryIPAddressType": (replica or nic).address_type,
             }
         ],
     }

@@ -21,6 +21,7 @@ _ITEM_VERBS: Final = (
     "failoverCancel",
     "reProtect",
     "repairReplication",
+    "resolveHealthErrors",
 )
 _PLAN_VERBS: Final = (
     "testFailover",
@@ -69,6 +70,7 @@ _CONFIGURING: Final = (
     ("POST", f"{paths.MAPPING}/remove"),
     ("DELETE", paths.MAPPING),
     ("PUT", paths.ITEM),
+    ("PATCH", paths.ITEM),
     ("DELETE", paths.ITEM),
     ("POST", f"{paths.ITEM}/remove"),
     ("PUT", paths.PLAN),

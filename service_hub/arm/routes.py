@@ -284,6 +284,8 @@ def _item_routes(api: ArmApi) -> list[Route]:
         Route("GET", paths.CONTAINER + paths.ITEMS, items.list_by_container),
         Route("GET", paths.ITEM, items.get),
         Route("PUT", paths.ITEM, items.enable),
+        Route("PATCH", paths.ITEM, items.update),
+        Route("POST", f"{paths.ITEM}/resolveHealthErrors", items.resolve),
         Route("DELETE", paths.ITEM, items.requests(Operation.PURGE, no_arguments)),
         Route("GET", paths.RECOVERY_POINTS, items.list_recovery_points),
         Route("GET", paths.RECOVERY_POINT, items.get_recovery_point),

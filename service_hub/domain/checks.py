@@ -122,6 +122,9 @@ def refusal_of_state(
     if operation is Operation.OVERRIDE_FENCE and item.authority_questioned_at is not None:
         detail = "which copy may run is in question since a restore: decide that first"
         return job_error(errors.NOT_ALLOWED, now, name=item.friendly_name, detail=detail)
+    if operation is Operation.UPDATE_NETWORKS and item.active_location is Side.RECOVERY:
+        detail = "it runs at the recovery side: the adapters there are changed in VMM"
+        return job_error(errors.NOT_ALLOWED, now, name=item.friendly_name, detail=detail)
     expected = expected_direction(operation, item.active_location)
     if requested is not None and requested is not expected:
         detail = (

@@ -8,7 +8,7 @@ from typing import Any
 from service_hub.domain.errors import OperationNotAllowedError
 from service_hub.domain.job_steps import open_parts
 from service_hub.domain.jobs import Job, JobState, RestartRequested, TaskState
-from service_hub.domain.network_mapping import attached_by
+from service_hub.domain.network_mapping import attached_by, chosen_by
 from service_hub.domain.protection import (
     DESCRIPTIONS,
     FAILED_OVER_STATES,
@@ -79,6 +79,12 @@ def key_of(item: ProtectedItem, operation: Operation, arguments: Mapping[str, ob
         networks=networks,
         committed=item.state not in TAKEN_BACK_LATER,
     )
+
+
+def with_choices(item: ProtectedItem, arguments: Mapping[str, object]) -> ProtectedItem:
+    """Return the item as it will be once what a request chose for its adapters is so."""
+    chosen = chosen_by(arguments, item.chosen_adapters)
+    return item.model_copy(update={"chosen_adapters": chosen})
 
 
 def _arguments_of(job: Job) -> Mapping[str, object]:
@@ -239,6 +245,7 @@ def reflect_on_item(item: ProtectedItem, job: Job) -> ProtectedItem:
         }
     if job.state is JobState.SUCCEEDED:
         update |= _after_success(job, item)
+        item = with_choices(item, _arguments_of(job))
     return item.model_copy(update=update)
 
 

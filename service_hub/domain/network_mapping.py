@@ -21,6 +21,9 @@ from wire_contract.vmm_interface import MachineView, NetworkView, NicView
 
 GUID_GROUPS: Final = (8, 4, 4, 4, 12)
 
+STATIC: Final = "Static"
+"""The kind of an address that is reserved in a pool."""
+
 Adapter = dict[str, JsonValue]
 """How one adapter is to be connected, as `connect_adapters` takes it (docs/wire-contract.md)."""
 
@@ -190,8 +193,11 @@ def replica_adapters(item: ProtectedItem, facts: NetworkFacts) -> tuple[Adapter,
     A static address is asked for again on the other side; which one it becomes, VMM decides.
     """
     pairs = pairs_of(item.recovery_machine_id, facts.primary_machine, facts.recovery_machine)
+    chosen = {each.nic_id: each for each in item.chosen_adapters}
     return tuple(
-        _connected(
+        _as_chosen(pairs[nic.nic_id], nic, chosen[nic.nic_id])
+        if nic.nic_id in chosen
+        else _connected(
             pairs[nic.nic_id],
             nic,
             mapped_to(nic.network_id, item.recovery_cloud_id, facts),
@@ -265,6 +271,31 @@ def _connected(nic_id: str, source: NicView, network: NetworkView | None) -> Ada
         "address": source.address,
         "synthetic": source.synthetic,
     }
+
+
+def _as_chosen(nic_id: str, source: NicView, choice: AttachedAdapter) -> Adapter:
+    """Return an adapter as an operator chose it; an address that was not chosen is the source's."""
+    return {
+        "nic_id": nic_id,
+        "network_id": choice.network_id,
+        "subnet": choice.subnet,
+        "address_type": source.address_type if choice.address is None else STATIC,
+        "address": choice.address or source.address,
+        "synthetic": source.synthetic,
+    }
+
+
+def chosen_by(arguments: object, before: Sequence[AttachedAdapter]) -> tuple[AttachedAdapter, ...]:
+    """Return an item's choices once a request was carried out: what it does not name stays.
+
+    `arguments` are those of the request's job: `chosen` are adapters with their choice, `mapped`
+    those that follow the network map again.
+    """
+    if not isinstance(arguments, Mapping) or "chosen" not in arguments:
+        return tuple(before)
+    named = [AttachedAdapter.model_validate(each) for each in arguments["chosen"]]
+    gone = {each.nic_id for each in named} | {str(each) for each in arguments["mapped"]}
+    return (*(each for each in before if each.nic_id not in gone), *named)
 
 
 def _nics(machine: MachineView | None) -> tuple[NicView, ...]:

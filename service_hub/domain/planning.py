@@ -22,6 +22,7 @@ from service_hub.domain.item_life import (
     provider_to_refresh,
     reflect_on_item,
     restart_on_item,
+    with_choices,
 )
 from service_hub.domain.item_mappings import (
     MappingFacts,
@@ -152,7 +153,7 @@ def plan_item_job(
         deletes=deletes,
         takes_over=item.taken_over,
     ) + waiting_specs(operation, plan.policy)
-    adapters = adapters_for(item, operation, direction, plan.mapped)
+    adapters = adapters_for(with_choices(item, arguments), operation, direction, plan.mapped)
     return Job(
         id=identity.job_id,
         vault_id=item.vault_id,

@@ -268,13 +268,17 @@ class CurrentScenario(BaseModel):
 
 
 class AttachedAdapter(BaseModel):
-    """An adapter of the recovery copy as the hub last had it set; network null: not connected."""
+    """An adapter of the recovery copy as the hub had it set, or as an operator chose it to be.
+
+    Network null: not connected. `address` is of a choice alone: a static one that was asked for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     nic_id: str
     network_id: str | None
     subnet: str | None = None
+    address: str | None = None
 
 
 class ProtectedItem(Record):
@@ -328,6 +332,8 @@ class ProtectedItem(Record):
     initial_replication_type: Literal["OverNetwork", "Offline", "None"] = "OverNetwork"
     adapters: tuple[AttachedAdapter, ...] = ()
     """The recovery copy's, as last set: what differs from them later was changed by hand."""
+    chosen_adapters: tuple[AttachedAdapter, ...] = ()
+    """By the primary's adapters: what an operator chose for them instead of the network map."""
     taken_over: bool = False
     replica_goes: bool = False
     offline_folder: str = ""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from service_hub.domain import errors
 from service_hub.domain.errors import InvalidRequestError, NotFoundError
@@ -231,6 +232,37 @@ async def test_a_failover_brings_what_is_mapped_then(world: HubWorld) -> None:
     job = await world.job(await ask(world, Operation.PLANNED_FAILOVER))
     assert (await ended(world, job, asked)).state is JobState.SUCCEEDED
     assert wanted(asked, "fail_over") == {"nic-1": None, "nic-2": "osaka-dmz"}
+
+
+async def test_what_an_operator_chose_for_an_adapter_stands_before_the_map(
+    world: HubWorld,
+) -> None:
+    await mapped(world)
+    await brought_under_protection(world)
+    asked: list[Assignment] = []
+    choice: JsonValue = {
+        "nic_id": "nic-1",
+        "network_id": "osaka-lab",
+        "subnet": None,
+        "address": "10.9.0.9",
+    }
+    asked_for = await ask(world, Operation.UPDATE_NETWORKS, chosen=[choice], mapped=[])
+    job = await world.job(asked_for)
+    job = await ended(world, job, asked)
+    assert (job.scenario.name, job.state) == ("VmNicUpdateJob", JobState.SUCCEEDED)
+    assert wanted(asked) == {"nic-1": "osaka-lab", "nic-2": None}
+    adapters: Any = asked[-1].arguments["adapters"]
+    assert (adapters[0]["address_type"], adapters[0]["address"]) == ("Static", "10.9.0.9")
+    # The map changes: what was chosen stays.
+    asked = []
+    await follow(world, asked, "dmz")
+    assert wanted(asked) == {"nic-1": "osaka-lab", "nic-2": None}
+    # It follows the map again.
+    asked = []
+    job = await world.job(await ask(world, Operation.UPDATE_NETWORKS, chosen=[], mapped=["nic-1"]))
+    assert (await ended(world, job, asked)).state is JobState.SUCCEEDED
+    assert wanted(asked) == {"nic-1": "osaka-dmz", "nic-2": None}
+    assert (await world.item()).chosen_adapters == ()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from pydantic import JsonValue
 
 from service_hub.domain.jobs import JobState
 from service_hub.domain.protection import Operation, ProtectionState
@@ -120,7 +121,7 @@ async def completed(world: HubWorld) -> None:
     pytest.fail("the item did not become protected")
 
 
-async def ask(world: HubWorld, operation: Operation, **arguments: str | bool) -> str:
+async def ask(world: HubWorld, operation: Operation, **arguments: JsonValue) -> str:
     """Ask for an operation and return its job's id."""
     job = await world.protection.request(
         world.vault, MACHINE_ID, operation.value, arguments, world.identity()

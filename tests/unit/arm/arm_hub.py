@@ -44,7 +44,8 @@ from tests.unit.arm.arm_estate import (
     inventory,
     machine,
 )
-from wire_contract.vocabulary import Side
+from wire_contract.vmm_interface import MachineView
+from wire_contract.vocabulary import ReplicationState, Side
 
 
 @dataclass
@@ -69,6 +70,7 @@ class MemoryHub:
     fail_jobs: bool = False
     connected: bool = True
     observed: bool = True
+    paused: bool = False
 
     # ------------------------------------------------------------------------------- what is there
 
@@ -107,7 +109,7 @@ class MemoryHub:
                 vault_id="v",
                 provider_id=f"provider-{side.lower()}",
                 observed_at=NOW,
-                machine=machine(side, replicated=True),
+                machine=self.copy(side),
             )
             for side in Side
         }
@@ -120,6 +122,15 @@ class MemoryHub:
             primary_machine=seen[Side.PRIMARY] if self.observed else None,
             recovery_machine=seen[Side.RECOVERY] if self.observed else None,
         )
+
+    def copy(self, side: Side) -> MachineView:
+        """Return one end of the item as it was last seen."""
+        seen = machine(side, replicated=True)
+        assert seen.replication is not None
+        if not self.paused or side is Side.RECOVERY:
+            return seen
+        paused = seen.replication.model_copy(update={"state": ReplicationState.SUSPENDED})
+        return seen.model_copy(update={"replication": paused})
 
     def start(self, job: Job) -> Job:
         """Let a job run."""

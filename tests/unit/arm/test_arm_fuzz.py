@@ -20,6 +20,7 @@ from service_hub.arm.bodies import (
     UnplannedFailoverInput,
     read,
 )
+from service_hub.arm.item_updates import ResolveInput, UpdateInput
 from service_hub.arm.routes import working_routes
 from service_hub.arm.vault_bodies import CertificateInput, VaultInput
 from service_hub.domain.errors import InvalidRequestError
@@ -106,7 +107,8 @@ MALFORMED = [
 ]
 WRONG_TYPES = (
     b'{"properties": {"providerSpecificInput": 7, "replicationProviderInput": 7,'
-    b' "comments": 7, "certificate": 7, "integrityKey": 7}}'
+    b' "comments": 7, "certificate": 7, "integrityKey": 7,'
+    b' "vmNics": 7, "healthErrors": 7}}'
 )
 USES_NOTHING = ("{fabric}", "{provider}", "{container}", "/discoverProtectableItem")
 """Where a body is read and none of its properties counts."""
@@ -156,6 +158,8 @@ KINDS: list[type[Input]] = [
     CleanupInput,
     DisableInput,
     ResumeInput,
+    UpdateInput,
+    ResolveInput,
 ]
 PROPERTY_NAMES = st.sampled_from(
     [

@@ -60,6 +60,8 @@ WORKING_BUILDERS = {
         "delete",
         "purge",
         "repair_replication",
+        "update",
+        "resolve_health_errors",
         "test_failover",
         "test_failover_cleanup",
         "planned_failover",

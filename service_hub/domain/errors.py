@@ -191,6 +191,7 @@ SOURCE_HOLDS_MORE: Final = "90040"
 OVERRIDE_UNREASONED: Final = "90115"
 OTHER_COPY_SILENT: Final = "90116"
 OTHER_COPY_HEARD: Final = "90117"
+SUCCESS_WITHOUT_FACTS: Final = "90125"
 TEST_NETWORK_TYPE: Final = "25080"
 NETWORK_MISSING: Final = "7004"
 NETWORK_NOT_OFFERED: Final = "90060"
@@ -275,6 +276,13 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The requested operation failed on {name}.",
             "{detail}.",
             "See the provider's part of this error.",
+        ),
+        Catalogued(
+            SUCCESS_WITHOUT_FACTS,
+            "The server of {name} reported success without what the next task needs.",
+            "The report says nothing of: {detail}. Nobody can tell what came of the task.",
+            "Bring the server's provider and its VMM server to one version with the hub, look at "
+            "the virtual machine there, and restart the job.",
         ),
         Catalogued(
             CLOUD_IN_USE,

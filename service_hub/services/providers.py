@@ -11,10 +11,9 @@ from typing import Final, Protocol
 
 import structlog
 
-from service_hub.domain.checks import provider_error
 from service_hub.domain.copy_events import lost_event_id, provider_returned
 from service_hub.domain.errors import ConflictError, StaleVersionError
-from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed, PartSucceeded
+from service_hub.domain.jobs import Event, Job, PartFailed, PartProgressed
 from service_hub.domain.policies import heartbeat_for
 from service_hub.domain.protection import ENDING_STATES
 from service_hub.domain.records import (
@@ -27,6 +26,7 @@ from service_hub.domain.records import (
 )
 from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.domain.report_lanes import is_plain, lanes_of
+from service_hub.domain.reported_results import ending_of
 from service_hub.ports.changes import Change, EventReceipt, NewEvent, Save
 from service_hub.ports.channel import Resigner
 from service_hub.ports.running import JobRunner, ObservationFollower
@@ -44,7 +44,6 @@ from wire_contract.reports import (
     Heartbeat,
     HeartbeatAnswer,
     MachineObserved,
-    ProviderError,
     Receipt,
     Report,
     ReportAnswer,
@@ -281,7 +280,15 @@ class ProviderService:
         job, task_id, side = found
         if isinstance(report, TaskOutcome):
             await self._keep_read_back(provider, report, found)
-            event = self._event(job, report, task_id, side)
+            event: Event = ending_of(job, report, task_id, side, self._clock.now())
+            if report.succeeded and isinstance(event, PartFailed):
+                log.error(
+                    "success_without_facts",
+                    provider_id=provider.id,
+                    job_id=job.id,
+                    task=report.task,
+                    reason=event.error.possible_causes,
+                )
         else:
             event = await self._progressed(provider, report, task_id, side)
         await self._runner.feed(job.id, event)
@@ -305,16 +312,6 @@ class ProviderService:
         """Return how far a task is, with whose word that is: of when we heard it, as all views."""
         boot_id, now = await self._observing.boot(provider), self._clock.now()
         return PartProgressed(task_id, side, report.attempt, report.percent, now, boot_id)
-
-    def _event(self, job: Job, report: TaskOutcome, task_id: str, side: Side) -> Event:
-        now = self._clock.now()
-        if report.succeeded:
-            return PartSucceeded(
-                now, task_id, side, report.attempt, report.observed, report.observed_at
-            )
-        words = report.error or ProviderError(code=0, message="the provider gave no reason")
-        error = provider_error(words, now, name=job.target_object_name)
-        return PartFailed(now, task_id, side, report.attempt, error)
 
     # --------------------------------------------------------------------------------- noticing
 

@@ -236,6 +236,7 @@ class HubWorld:
 
 DEFAULT_RESULTS: dict[str, dict[str, Any]] = {
     "place_replica": {"replica_host": "osaka-host1.example", "replica_port": 8084},
+    "export_initial_replication": {"folder": "\\\\share\\copies\\web01"},
     "prepare_failover": {"last_cut": 7},
     "prepare_reverse": {"replica_host": "tokyo-host1.example", "replica_port": 8084},
 }

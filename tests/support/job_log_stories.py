@@ -190,6 +190,19 @@ async def _undone_and_restarted(world: HubWorld) -> None:
     await _done(world, job_id)
 
 
+async def _unproven(world: HubWorld) -> None:
+    """A success without its facts is a failure; told with them, the job goes on."""
+    await protected(world)
+    told = world.results.pop(Verb.PREPARE_FAILOVER)
+    job_id = await ask(world, Operation.PLANNED_FAILOVER)
+    await _done(world, job_id)
+    world.results[Verb.PREPARE_FAILOVER] = told
+    item = await world.item()
+    restart = RestartRequested(world.clock.now(), "anna", item.epoch, item.state)
+    await world.engine.feed(job_id, restart)
+    await _done(world, job_id)
+
+
 async def _tried_again(world: HubWorld) -> None:
     await protected(world)
     await _failing(world, Operation.PLANNED_FAILOVER, Verb.SHUT_DOWN, PASSING, 1)
@@ -414,6 +427,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "drilled": _drilled,
     "tested": _tested,
     "undone_and_restarted": _undone_and_restarted,
+    "unproven": _unproven,
     "tried_again": _tried_again,
     "cancelled": _cancelled,
     "late": _late,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.identity import load_certificate
 from tests.support.played_loop import PlayedLoop
-from vmm_simulator.hyperv import host_client, host_credentials, listening
+from vmm_simulator.hyperv import host_client, host_credentials, listening, replica_listener
 
 END = "-----END CERTIFICATE-----"
 
@@ -189,10 +189,6 @@ class NetworkLoop(PlayedLoop):
         listening.callers.put_nowait(others)
         return own
 
-    async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
-        """Return the next caller."""
-        return await sock.callers.get(), None
-
     async def connect_accepted_socket(
         self, protocol_factory: Callable[[], Any], sock: Any, **options: Any
     ) -> tuple[Any, Any]:
@@ -248,6 +244,9 @@ def played_network() -> Iterator[None]:
     def listen(address: str, port: int) -> PlayedPort:
         return cast("NetworkLoop", asyncio.get_running_loop()).listen(address, port)
 
+    async def next_caller(port: PlayedPort) -> PlayedEnd:
+        return await port.callers.get()
+
     async def reach(address: str, port: int) -> PlayedEnd:
         return await cast("NetworkLoop", asyncio.get_running_loop()).reach(address, port)
 
@@ -262,6 +261,7 @@ def played_network() -> Iterator[None]:
         patch.setattr(host_client, "connect_tls", connect)
         patch.setattr(listening, "open_listener", listen)
         patch.setattr(host_client, "open_connection", reach)
+        patch.setattr(replica_listener, "next_caller", next_caller)
         patch.setattr(host_credentials, "server_context", _server)
         patch.setattr(host_credentials, "client_context", _client)
         yield

@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from service_shell.failpoints import NONE, FaultPoints
+from vmm_simulator.hyperv.accepting import next_caller
 from vmm_simulator.hyperv.backend import (
     AppliedCut,
     BackendStateError,
@@ -168,12 +169,11 @@ class ReplicaListener:
                 raise error
 
     async def _serve(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._connections.acquire()
                 try:
-                    accepted, _ = await loop.sock_accept(listening)
+                    accepted = await next_caller(listening)
                 except OSError as error:
                     # Out of descriptors, or a peer that was gone at once: others may come.
                     self._connections.release()

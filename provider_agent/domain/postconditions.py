@@ -107,7 +107,7 @@ def _test_networks_made(expected: Expected, inventory: InventoryView) -> str | N
 def _test_networks_gone(expected: Expected, inventory: InventoryView) -> str | None:
     test_machine = expected.arguments.get("test_machine_id")
     for each in inventory.networks:
-        if test_machine == each.test_of:
+        if test_machine == each.test_of and not set(each.test_users) - {test_machine}:
             return f"network {each.friendly_name} still exists"
         if test_machine in each.test_users:
             return f"network {each.friendly_name} is still kept for the test machine"

@@ -8,7 +8,12 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from service_hub.domain.drill_networks import network_of_each_nic, networks_to_make
+from service_hub.domain.drill_networks import (
+    TEST_ENVIRONMENT,
+    is_made_by_plan,
+    network_of_each_nic,
+    networks_to_make,
+)
 from service_hub.domain.item_life import REMOVALS
 from service_hub.domain.jobs import UNDO_SUFFIX, Dispatch, Job
 from service_hub.domain.policies import server_of
@@ -206,11 +211,16 @@ def _prepare_test_machine(job: Job, side: Side) -> Arguments:
     drill = _drill(job)
     if drill is not None:
         test_machine_id = str(job.context["test_machine_id"])
-        return {"network_ids": network_of_each_nic(drill, test_machine_id)}
+        connected: Arguments = {"network_ids": network_of_each_nic(drill, test_machine_id)}
+        if is_made_by_plan(drill):
+            connected["environment"] = drill["environment"]
+        return connected
     return {"network_id": job.context.get("network_id")}
 
 
 def _create_test_networks(job: Job, side: Side) -> Arguments:
+    if TEST_ENVIRONMENT in job.context:
+        return _plan_networks(job)
     drill, test_machine_id = _drill(job), str(job.context["test_machine_id"])
     assert drill is not None, "networks are made for a test that was asked for with some"
     arguments: Arguments = {
@@ -224,9 +234,23 @@ def _create_test_networks(job: Job, side: Side) -> Arguments:
     return arguments
 
 
+def _plan_networks(job: Job) -> Arguments:
+    """What a plan's run makes for all its machines is known by, and kept for, the run itself."""
+    shared: Any = job.context[TEST_ENVIRONMENT]
+    first, *further = shared["cloud_ids"]
+    return {
+        "logical_network_id": shared["logical_network_id"],
+        "cloud_id": first,
+        "further_cloud_ids": further,
+        "test_machine_id": job.id,
+        "networks": networks_to_make(shared, job.id),
+    }
+
+
 def _remove_test_networks(job: Job, side: Side) -> Arguments:
     del side
-    return {"test_machine_id": str(job.context["test_machine_id"])}
+    of_plan = TEST_ENVIRONMENT in job.context
+    return {"test_machine_id": job.id if of_plan else str(job.context["test_machine_id"])}
 
 
 def _drill(job: Job) -> dict[str, Any] | None:

@@ -2,8 +2,9 @@
 
 Behaviour.md, 2.8. For a test on a logical network one network is made for each that the tested
 machines are connected to; the site that makes them refuses what it cannot make (7004, 25080). The
-machines of a plan share them: the first that is tested has a network made, and the clean-up of the
-last that is connected to it takes it away.
+machines of a plan share them: one task of the plan's job makes them before the first group, for all
+clouds that test machines start in, and the clean-up of the last machine that is connected to one
+takes it away. A run that fails or is cancelled takes away what no machine is connected to.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,9 @@ TEST_NETWORK: Final = "test_network"
 """Where a request names the network; a run has what it stands for instead."""
 
 NETWORK_PROPERTY: Final = "properties.networkId"
+
+TEST_ENVIRONMENT: Final = "test_environment"
+"""Where a plan's job keeps what it makes for the tests of all its machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +160,26 @@ def plan_environment(
     }
 
 
+def is_made_by_plan(drill: object) -> bool:
+    """Return whether a plan's own task makes the networks of a machine's test."""
+    return isinstance(drill, dict) and bool(drill.get("made"))
+
+
 def member_environment(
     shared: Mapping[str, Any], nics: Sequence[NicView], environment_id: str
 ) -> dict[str, JsonValue] | None:
     """Return the part of a plan's networks that a machine is connected to; None: it is to none.
 
-    `environment_id`: by what they are known, the same for all machines of the plan's run.
+    `environment_id`: by what they are known, the same for all machines of the plan's run. Where the
+    plan's own task makes them (`made`), the machine is only connected to them.
     """
     places = {network_id: place for place, network_id in enumerate(shared["sources"])}
     connected = [places.get(nic.network_id) for nic in nics]
     used = sorted({place for place in connected if place is not None})
     if not used:
         return None
+    if shared.get("made"):
+        return {"nics": list(connected), "environment": environment_id, "made": True}
     return {
         "logical_network_id": shared["logical_network_id"],
         "networks": [{**shared["networks"][place], "place": place} for place in used],

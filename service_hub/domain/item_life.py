@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from service_hub.domain.drill_networks import is_made_by_plan
 from service_hub.domain.errors import OperationNotAllowedError
 from service_hub.domain.job_steps import open_parts
 from service_hub.domain.jobs import Job, JobState, RestartRequested, TaskState
@@ -69,7 +70,8 @@ def direction_of(
 def key_of(item: ProtectedItem, operation: Operation, arguments: Mapping[str, object]) -> str:
     """Return the plan that an operation on the item has, asked for with these arguments."""
     keeps = choice_of(arguments) is SourceChanges.KEEP
-    networks = bool(arguments.get("drill"))
+    drill = arguments.get("drill")
+    networks = bool(drill) and not is_made_by_plan(drill)
     if operation is Operation.TEST_FAILOVER_CLEANUP:
         networks = item.test_networks
     return scenario_key(

@@ -42,9 +42,27 @@ def with_network(
                 " test. Use NoNetworkAttachAsInput.",
                 "properties.networkType",
             )
+        drill["cloud_ids"] = list(_clouds_of(machines, drill["sources"], direction))
         return {**rest, "network_id": None, "drill": drill}
     network = existing_network(network_id, direction, networks, machines)
     return {**rest, "network_id": network.network_id}
+
+
+def _clouds_of(
+    machines: Sequence[TestedMachine], sources: JsonValue, direction: Direction
+) -> dict[str, None]:
+    """Return the clouds, each once, whose test machines are connected to what is made."""
+    assert isinstance(sources, list), "networks stand for networks"
+    starts_at = direction.place(Side.RECOVERY)
+    return {
+        (
+            each.item.recovery_cloud_id
+            if starts_at is Side.RECOVERY
+            else each.item.primary_cloud_id
+        ): None
+        for each in machines
+        if any(nic.network_id in sources for nic in each.nics)
+    }
 
 
 def member_arguments(

@@ -14,12 +14,14 @@ from pydantic import JsonValue
 
 from service_hub.domain import errors
 from service_hub.domain.checks import job_error, refusal_of_state, refusal_when_busy
+from service_hub.domain.drill_networks import TEST_ENVIRONMENT
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.jobs import Job, JobError, TaskRun
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import CurrentScenario, ProtectedItem
 from service_hub.domain.scenarios import (
+    CREATE_TEST_ENVIRONMENT,
     NO_RETRY,
     GroupSpec,
     ScriptSpec,
@@ -97,7 +99,8 @@ class PlanGroup:
 class PlanRequest:
     """What is to be done to which items, in which order; id and name are the plan's.
 
-    `providers`, `affected` and `machines` (by item: its name and its copies) are what scripts need.
+    `providers`, `affected` and `machines` (by item: its name and its copies) are what scripts need,
+    `providers` and `servers` (their VMM ids) what networks of a test do.
     """
 
     plan_id: str
@@ -107,6 +110,7 @@ class PlanRequest:
     arguments: Mapping[str, JsonValue]
     direction: Direction | None = None
     providers: Mapping[Side, str] = field(default_factory=dict)
+    servers: Mapping[Side, str] = field(default_factory=dict)
     affected: Mapping[str, str] = field(default_factory=dict)
     machines: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -132,7 +136,14 @@ def plan_job(vault_id: str, request: PlanRequest, identity: JobIdentity) -> Job:
         raise InvalidRequestError(
             f"{twice} stands in the plan twice: a machine belongs to one group", "groups"
         )
+    environment = test_environment(request)
     specs = _specs(request)
+    context: dict[str, JsonValue] = {}
+    if request.machines:
+        context[MACHINES] = dict(request.machines)
+    if environment is not None:
+        context[TEST_ENVIRONMENT] = environment
+        context["servers"] = {side.value: each for side, each in request.servers.items()}
     return Job(
         id=identity.job_id,
         vault_id=vault_id,
@@ -146,9 +157,19 @@ def plan_job(vault_id: str, request: PlanRequest, identity: JobIdentity) -> Job:
         direction=request.direction or _direction(request.arguments) or _AHEAD,
         providers=dict(request.providers),
         affected={**request.affected, **identity.mark},
-        context={MACHINES: dict(request.machines)} if request.machines else {},
+        context=context,
         created_at=identity.now,
     )
+
+
+def test_environment(request: PlanRequest) -> dict[str, JsonValue] | None:
+    """Return what one task of the plan's job makes for all tests; None where nothing is made."""
+    drill = request.arguments.get("drill")
+    if request.operation is not Operation.TEST_FAILOVER or not isinstance(drill, dict):
+        return None
+    if not {"networks", "cloud_ids"} <= set(drill):
+        return None
+    return {name: drill[name] for name in ("logical_network_id", "cloud_ids", "networks")}
 
 
 def refusal_when_any_busy(
@@ -196,6 +217,9 @@ def let_go(item: ProtectedItem, job: Job) -> ProtectedItem:
 
 def _specs(request: PlanRequest) -> tuple[TaskSpec, ...]:
     specs = [TaskSpec(*task_names(PREREQUISITES_TASK), retry=NO_RETRY)]
+    makes_networks = test_environment(request) is not None
+    if makes_networks:
+        specs.append(replace(CREATE_TEST_ENVIRONMENT, undone_alone=True))
     for place, group in enumerate(request.groups, start=1):
         number = group.number or place
         specs += _action_specs(request, group, number, BEFORE)
@@ -210,6 +234,9 @@ def _specs(request: PlanRequest) -> tuple[TaskSpec, ...]:
         if group.members or not (group.before or group.after):
             specs.append(_group_spec(request, group, number))
         specs += _action_specs(request, group, number, AFTER)
+    if makes_networks:
+        # Whatever fails then: networks that no test machine is connected to are taken away.
+        specs = [specs[0], *(replace(each, undo_on_failure=True) for each in specs[1:])]
     return tuple(specs)
 
 
@@ -217,11 +244,21 @@ def _group_spec(request: PlanRequest, group: PlanGroup, number: int) -> TaskSpec
     work = GroupSpec(
         operation=request.operation,
         members=group.members,
-        arguments=dict(request.arguments),
+        arguments=_arguments_of_members(request),
         go_on_past_errors=group.go_on_past_errors,
     )
     names = task_names(GROUP_TASK, number=number, group=group.name)
     return TaskSpec(*names, group=work, retry=NO_RETRY)
+
+
+def _arguments_of_members(request: PlanRequest) -> dict[str, JsonValue]:
+    """Return what each machine's job is asked for: networks that the plan makes are only named."""
+    arguments = dict(request.arguments)
+    if test_environment(request) is not None:
+        drill = arguments["drill"]
+        assert isinstance(drill, dict), "the plan's networks were found in it"
+        arguments["drill"] = {"sources": drill["sources"], "made": True}
+    return arguments
 
 
 def _action_specs(

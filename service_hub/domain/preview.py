@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.decide import decide
@@ -304,17 +304,16 @@ def _already(copy: SeenCopy | None, state: RunState) -> str:
     if copy.machine.run_state is RunState.PAUSED:
         refused = " (it is paused and cannot: resume it or turn it off first)"
         return refused if state is RunState.OFF else " (it is paused, and goes on)"
-    if copy.machine.run_state is not state:
-        return ""
-    return " (it is off already)" if state is RunState.OFF else " (it runs already)"
+    known = " (it is off already)" if state is RunState.OFF else " (it runs already)"
+    return known if copy.machine.run_state is state else ""
 
 
 def _without_network(job: Job, copy: SeenCopy | None, *, is_test: bool) -> list[tuple[Action, str]]:
     if is_test:
-        if "with_networks" in job.scenario_key or job.context.get("network_id"):
-            return []
+        asked: Any = job.context["arguments"]
         words = "the test machine is connected to no network, so that the network is not tested"
-        return [(Action.DISCONNECTED, words)]
+        connected = asked.get("drill") or job.context.get("network_id")
+        return [] if connected else [(Action.DISCONNECTED, words)]
     nics = () if copy is None else copy.machine.nics
     networks = networks_after(nics, job.context.get("adapters"))
     count = sum(each is None for each in networks)

@@ -24,7 +24,11 @@ def restarted(job: Job, event: RestartRequested) -> Job:
     first = _first_to_repeat(job)
     if first is None:
         return job
-    tasks = (*job.tasks[:first], *(_anew(task) for task in job.tasks[first:]))
+    undone = {task.task_id for task in job.tasks if _is_undone_alone(job, task)}
+    tasks = (
+        *(_anew(task) if task.task_id in undone else task for task in job.tasks[:first]),
+        *(_anew(task) for task in job.tasks[first:]),
+    )
     kept = {task.task_id for task in tasks[:first] if task.state is TaskState.FAILED}
     request = Request(action="Restart", at=event.now, principal=event.principal)
     update = {
@@ -55,12 +59,17 @@ def _first_to_repeat(job: Job) -> int | None:
             case TaskState.SKIPPED:
                 repeats = spec.skipped_if is None or spec.skipped_if not in job.flags
             case TaskState.SUCCEEDED:
-                repeats = task.task_id in taken_back
+                repeats = task.task_id in taken_back and not spec.undone_alone
             case _:
                 repeats = True
         if repeats:
             return index
     return None
+
+
+def _is_undone_alone(job: Job, task: TaskRun) -> bool:
+    tried = any(step.task_id == task.task_id and step.attempt > 0 for step in job.undo)
+    return tried and job.spec(task.task_id).undone_alone
 
 
 def _anew(task: TaskRun) -> TaskRun:

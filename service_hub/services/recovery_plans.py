@@ -272,13 +272,13 @@ def _with_names(request: PlanRequest, facts: PlanFacts) -> PlanRequest:
     """Return the request with the servers' names, as the job shows them (recorded.md, 0)."""
     direction = request.direction or Direction.PRIMARY_TO_RECOVERY
     ends = {Side.PRIMARY: facts.primary, Side.RECOVERY: facts.recovery}
-    affected = {}
+    affected, servers = {}, {}
     for end, side in (("primary", Side.PRIMARY), ("recovery", Side.RECOVERY)):
         server = ends[direction.place(side)]
         if server is not None:
-            affected[f"{end}VmmId"] = server.vmm_id
+            servers[direction.place(side)] = affected[f"{end}VmmId"] = server.vmm_id
             affected[f"{end}VmmName"] = title_of(server)
-    return replace(request, affected=affected)
+    return replace(request, affected=affected, servers=servers)
 
 
 def _plan_job(plan: RecoveryPlan, key: str, identity: JobIdentity) -> Job:

@@ -83,6 +83,9 @@ COMMANDS: Final = {
     "plan_commit": "POST …/replicationRecoveryPlans/Payroll/failoverCommit",
     "plan_cancel_failover": "POST …/replicationRecoveryPlans/Payroll/failoverCancel",
     "plan_reverse": "POST …/replicationRecoveryPlans/Payroll/reProtect",
+    "plan_test_failover in networks of its own": (
+        "POST …/replicationRecoveryPlans/Payroll/testFailover, LogicalNetworkAsInput"
+    ),
     "enable taking over": "PUT …/replicationProtectedItems/web01, which has a replica already",
     "enable offline": "PUT …/replicationProtectedItems/web01, whose first copy travels",
     "complete_primary offline": "nobody's: the hub waits for the medium with the first copy",
@@ -107,6 +110,7 @@ ARGUMENTS: Final[tuple[dict[str, JsonValue], ...]] = (
     {"source_changes": "Keep"},
     {"drill": {"networks": []}},
 )
+ENDS: Final = {side: f"{side.value.lower()}-provider" for side in Side}
 GROUPS: Final = (
     PlanGroup(
         "Group 1",
@@ -221,3 +225,14 @@ def _of_plans() -> Iterator[Beginning]:
         request = PlanRequest("plan-id", "Payroll", operation, GROUPS, {})
         job = plan_job("v", request, JobIdentity("j", "activity", NOW))
         yield Beginning(key, job)
+    drill: dict[str, JsonValue] = {
+        "logical_network_id": "logical",
+        "cloud_ids": ["osaka-cloud"],
+        "networks": [],
+        "sources": [],
+    }
+    asked = PlanRequest(
+        "plan-id", "Payroll", Operation.TEST_FAILOVER, GROUPS, {"drill": drill}, providers=ENDS
+    )
+    job = plan_job("v", asked, JobIdentity("j", "activity", NOW))
+    yield Beginning("plan_test_failover in networks of its own", job)

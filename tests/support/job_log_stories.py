@@ -44,7 +44,7 @@ from tests.support.hub_stories import (
 )
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world, inventory
 from tests.support.injecting import FABRIC, injecting
-from tests.support.job_log_plans import saved
+from tests.support.job_log_plans import saved, tested
 from tests.support.kill_stories import DRILL
 from tests.support.mapped_estate import furnish, observed
 from tests.support.site_views import with_host_added
@@ -439,6 +439,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "ended_protection": _ended_protection,
     "mapped": _mapped,
     "saved": lambda world: saved(world, _done),
+    "plan_tested": tested,
 }
 
 

@@ -5,13 +5,17 @@ machines stand side by side.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 
 from pydantic import JsonValue
 
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.plans import PlanGroup, PlanRequest
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
+from service_hub.domain.records import Provider
 from service_hub.domain.scenarios import plan_key
+from service_hub.ports.use_cases import RequestIdentity
+from tests.support.hub_world import HubWorld
 from tests.support.kill_first_copies import first_copy_stories
 from tests.support.kill_overrides import override_stories
 from tests.support.kill_stories import (
@@ -27,7 +31,8 @@ from tests.support.kill_stories import (
 )
 from tests.support.kill_undo import undo_stories
 from tests.support.kill_world import KillWorld
-from tests.support.simulator_estate import MACHINE
+from tests.support.simulator_estate import CLOUD, MACHINE
+from wire_contract.vocabulary import Side
 
 Groups = tuple[PlanGroup, ...]
 
@@ -54,6 +59,7 @@ _DRILL: dict[str, JsonValue] = {
         "logical_network_id": DRILL["logical_network_id"],
         "networks": DRILL["networks"],
         "sources": ["network"],
+        "cloud_ids": [CLOUD["osaka"]],
     },
 }
 """What a plan's test asks for whose machines are all connected to one network."""
@@ -87,9 +93,22 @@ def _rest(operation: Operation, state: ProtectionState) -> ProtectionState:
 
 
 def _planned(request: PlanRequest) -> Callable[[KillWorld], Awaitable[None]]:
+    async def start(hub: HubWorld, identity: RequestIdentity) -> Job:
+        found = [each.record for each in await hub.store.find(Provider)]
+        ends = {Side.PRIMARY: "tokyo-fabric", Side.RECOVERY: "osaka-fabric"}
+        at = {
+            side: each for side, name in ends.items() for each in found if each.fabric_name == name
+        }
+        known = replace(
+            request,
+            providers={side: each.id for side, each in at.items()},
+            servers={side: each.vmm_id for side, each in at.items()},
+        )
+        return await hub.plans.start_plan(hub.vault, known, identity)
+
     async def ask(world: KillWorld) -> None:
         identity = world.identity()
-        job: Job = await world.call(lambda hub: hub.plans.start_plan(hub.vault, request, identity))
+        job: Job = await world.call(lambda hub: start(hub, identity))
         for group in request.groups:
             if group.manual_action is not None:
                 await _done_by_a_person(world, job.id)

@@ -18,6 +18,8 @@ HOSTS_MAX: Final = 256
 DISKS_MAX: Final = 16
 RELATIONSHIPS_MAX: Final = 10_000
 NICS_MAX: Final = 12
+CLOUDS_MAX: Final = 256
+DRILL_NETWORKS_MAX: Final = 256
 DISK_BYTES_MAX: Final = 64 * 2**40
 """Largest VHDX."""
 
@@ -267,10 +269,12 @@ class PrepareTestMachine(WireModel):
     """The network of the test machine's adapters; null leaves them unconnected.
 
     `network_ids`: instead, one for each adapter, in their order; further ones stay unconnected.
+    `environment`: those that were made under this id are kept for the machine from now on.
     """
 
     network_id: Identity | None = None
     network_ids: tuple[Identity | None, ...] | None = Field(default=None, max_length=NICS_MAX)
+    environment: Identity | None = None
 
 
 class DrillSubnet(WireModel):
@@ -294,13 +298,15 @@ class CreateTestNetworks(WireModel):
     """On which logical network, for which test machine (which need not exist yet).
 
     `environment`: test machines with the same one share networks, which go with the last of them.
+    A plan's run makes them for all its machines, in whichever clouds, under an id of its own.
     """
 
     logical_network_id: Identity
     cloud_id: Identity
+    further_cloud_ids: tuple[Identity, ...] = Field(default=(), max_length=CLOUDS_MAX)
     test_machine_id: Identity
     environment: Identity | None = None
-    networks: tuple[DrillNetwork, ...] = Field(min_length=1, max_length=NICS_MAX)
+    networks: tuple[DrillNetwork, ...] = Field(min_length=1, max_length=DRILL_NETWORKS_MAX)
 
 
 class RemoveTestNetworks(WireModel):

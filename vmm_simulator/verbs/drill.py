@@ -12,8 +12,9 @@ from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import CreateTestMachine, NoArguments, PrepareTestMachine
 from vmm_simulator.verbs.call import Call, Result, refused_state
 from vmm_simulator.verbs.failover import check_recovery_point
-from vmm_simulator.vmm.drill_networks import connecting
+from vmm_simulator.vmm.drill_adapters import connecting
 from vmm_simulator.vmm.estate_edits import checked
+from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.records import MachineRecord, NicRecord, disk_folder
 from vmm_simulator.vmm.transitions import position, with_relationship
 
@@ -110,10 +111,12 @@ async def prepare(call: Call[PrepareTestMachine]) -> Result:
     else:
         networks = [*each_its_own, *[None] * len(nics)][: len(nics)]
     await call.change(lambda each: each.model_copy(update={"nics": nics}))
-    store = call.fabric.store
-    await store.edit(
-        checked(lambda inventory: connecting(inventory, store.machine(call.target), networks))
-    )
+    store, environment = call.fabric.store, call.arguments.environment
+
+    def connected(inventory: Inventory) -> Edit:
+        return connecting(inventory, store.machine(call.target), networks, environment)
+
+    await store.edit(checked(connected))
     call.reached("adapters")
     return {}
 

@@ -45,7 +45,8 @@ async def remove(call: Call[RemoveTestNetworks]) -> Result:
 
 def _making(call: Call[CreateTestNetworks], inventory: Inventory) -> Edit:
     arguments = call.arguments
-    cloud = call.fabric.store.cloud(arguments.cloud_id)
+    store = call.fabric.store
+    clouds = [store.cloud(each) for each in (arguments.cloud_id, *arguments.further_cloud_ids)]
     wanted = [
         WantedNetwork(
             network_id=each.network_id,
@@ -60,4 +61,4 @@ def _making(call: Call[CreateTestNetworks], inventory: Inventory) -> Edit:
         for each in arguments.networks
     ]
     tested_for = TestedFor(arguments.test_machine_id, arguments.environment)
-    return making(inventory, cloud, arguments.logical_network_id, tested_for, wanted)
+    return making(inventory, clouds, arguments.logical_network_id, tested_for, wanted)

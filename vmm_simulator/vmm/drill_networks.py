@@ -14,16 +14,14 @@ from typing import Final
 from vmm_simulator.problems import Code, RefusedError, unknown
 from vmm_simulator.vmm.estate_records import (
     AddressPoolRecord,
-    AddressType,
-    GrantRecord,
     Isolation,
     LogicalNetworkRecord,
     NetworkRecord,
     SubnetRecord,
 )
 from vmm_simulator.vmm.inventory import Edit, Inventory
-from vmm_simulator.vmm.networks import POOL_ADDRESSES_MAX, grant, pool_of, subnet_range
-from vmm_simulator.vmm.records import CloudRecord, MachineRecord, NicRecord
+from vmm_simulator.vmm.networks import POOL_ADDRESSES_MAX, subnet_range
+from vmm_simulator.vmm.records import CloudRecord
 
 POOLED_SUBNET_ADDRESSES_MIN: Final = 4
 """Smallest subnet that has room for a gateway and a machine."""
@@ -55,14 +53,14 @@ class TestedFor:
 
 def making(
     inventory: Inventory,
-    cloud: CloudRecord,
+    clouds: Sequence[CloudRecord],
     logical_network_id: str,
     tested_for: TestedFor,
     wanted: Sequence[WantedNetwork],
 ) -> Edit:
     """Return the edit that makes them, and notes that the test machine shares those that are there.
 
-    Nothing where that is so already.
+    Each is to be of use in all of these clouds. Nothing where that is so already.
     """
     fabric = inventory.fabric
     logical = next(
@@ -74,18 +72,19 @@ def making(
     missing = [each for each in wanted if each.network_id not in present]
     wanted_ids = {each.network_id for each in wanted}
     kept = tuple(
-        _shared(each, tested_for) if each.network_id in wanted_ids else each
+        shared_by(each, tested_for) if each.network_id in wanted_ids else each
         for each in fabric.networks
     )
     if not missing and kept == fabric.networks:
         return Edit()
-    _check_attached(logical, cloud)
+    for cloud in clouds:
+        _check_attached(logical, cloud)
     if logical.network_virtualization:
         made = list(_virtual(logical, tested_for, missing))
     elif missing:
-        made = list(_on_vlans(inventory, logical, cloud, tested_for, missing))
+        made = list(_on_vlans(inventory, logical, clouds, tested_for, missing))
     else:
-        _check_reached(inventory, logical, cloud)
+        _check_reached(inventory, logical, clouds)
         made = []
     networks = tuple(network for network, _ in made)
     pools = tuple(pool for _, pools in made for pool in pools)
@@ -100,13 +99,18 @@ def removing(inventory: Inventory, test_machine_id: str) -> Edit:
     """Return the edit that takes a test machine's networks away, with pools and granted addresses.
 
     One that other test machines share stays for them. Refused while an adapter is connected to
-    one that would go.
+    one that would go. What a plan's run made is taken away under the run's own id, too, as far as
+    no test machine is connected to it.
     """
     fabric = inventory.fabric
-    used = [each for each in fabric.networks if test_machine_id in _users(each)]
-    if not used:
+    left_to = {
+        each.network_id: _users_after(inventory, each, test_machine_id)
+        for each in fabric.networks
+        if test_machine_id in _users(each)
+    }
+    if not left_to:
         return Edit()
-    gone = {each.network_id: each for each in used if set(_users(each)) == {test_machine_id}}
+    gone = {each.network_id: each for each in fabric.networks if left_to.get(each.network_id) == ()}
     for machine in inventory.machines.values():
         for nic in machine.nics:
             if nic.network_id in gone:
@@ -119,86 +123,15 @@ def removing(inventory: Inventory, test_machine_id: str) -> Edit:
     granted = (each for each in inventory.grants.values() if each.pool_id in pools)
     left = (each for each in fabric.networks if each.network_id not in gone)
     update = {
-        "networks": tuple(_left_by(each, test_machine_id) for each in left),
+        "networks": tuple(
+            each.model_copy(update={"test_users": left_to[each.network_id]})
+            if each.network_id in left_to
+            else each
+            for each in left
+        ),
         "address_pools": tuple(each for each in fabric.address_pools if each.pool_id not in pools),
     }
     return Edit(put=(fabric.model_copy(update=update),), removed=tuple(granted))
-
-
-def connecting(
-    inventory: Inventory, machine: MachineRecord, networks: Sequence[str | None]
-) -> Edit:
-    """Return the edit that connects a test machine's adapters, in order, to these networks.
-
-    A static adapter gets the address that the replica would get at a failover, where that is free
-    there, else another one of the network's pool (behaviour 2.8). Asking again changes nothing.
-    """
-    replica = inventory.machines.get(machine.test_machine_of or "")
-    models = machine.nics if replica is None else replica.nics
-    nics: list[NicRecord] = []
-    fresh: list[GrantRecord] = []
-    for place, (nic, network_id) in enumerate(zip(machine.nics, networks, strict=True)):
-        model = models[place] if place < len(models) else nic
-        network = next((e for e in inventory.fabric.networks if e.network_id == network_id), None)
-        apart = {"network_id": network_id, "subnet": None, "address": None}
-        if network is None:
-            nics.append(nic.model_copy(update=apart))
-            continue
-        names = [each.name for each in network.subnets]
-        subnet = model.subnet if model.subnet in names else next(iter(names), None)
-        given = _test_address(inventory, network, subnet, nic, model)
-        fresh += [given] if given is not None else []
-        address = model.address if _has_own(inventory, network, machine, model) else None
-        update = {
-            "network_id": network_id,
-            "subnet": subnet,
-            "address_type": model.address_type,
-            "address": given.address if given is not None else address,
-        }
-        nics.append(nic.model_copy(update=update))
-    kept = {each.grant_id for each in fresh}
-    own = {nic.nic_id for nic in machine.nics}
-    released = tuple(
-        each
-        for each in inventory.grants.values()
-        if each.nic_id in own and each.grant_id not in kept
-    )
-    return Edit(put=(*fresh, machine.model_copy(update={"nics": tuple(nics)})), removed=released)
-
-
-def _test_address(
-    inventory: Inventory,
-    network: NetworkRecord,
-    subnet: str | None,
-    nic: NicRecord,
-    model: NicRecord,
-) -> GrantRecord | None:
-    """Return the address of the network's pool; None where the test needs none of its own.
-
-    In the replica's own network it has the replica's: that was kept for no other machine.
-    """
-    pool = pool_of(inventory.fabric.address_pools, network.network_id, subnet)
-    is_static = model.address_type is AddressType.STATIC
-    is_virtual = network.network_type == Isolation.NETWORK_VIRTUALIZATION
-    if pool is None or not (is_static or is_virtual):
-        return None
-    if model.address is not None and model.network_id == network.network_id:
-        return None
-    return grant(pool, inventory.grants.values(), nic.nic_id, model.address)
-
-
-def _has_own(
-    inventory: Inventory, network: NetworkRecord, machine: MachineRecord, model: NicRecord
-) -> bool:
-    """Return whether the replica's address is free for its test machine in the network."""
-    others = (
-        nic
-        for each in inventory.machines.values()
-        if each.machine_id not in {machine.machine_id, machine.test_machine_of}
-        for nic in each.nics
-        if nic.network_id == network.network_id
-    )
-    return model.address is not None and all(nic.address != model.address for nic in others)
 
 
 def _users(network: NetworkRecord) -> tuple[str, ...]:
@@ -207,18 +140,26 @@ def _users(network: NetworkRecord) -> tuple[str, ...]:
     return network.test_users or own
 
 
-def _shared(network: NetworkRecord, tested_for: TestedFor) -> NetworkRecord:
+def shared_by(network: NetworkRecord, tested_for: TestedFor) -> NetworkRecord:
+    """Return the network as one that is kept for the test machine too, where it is of its test."""
     users = _users(network)
     if network.test_of != tested_for.test_of or tested_for.test_machine_id in users:
         return network
     return network.model_copy(update={"test_users": (*users, tested_for.test_machine_id)})
 
 
-def _left_by(network: NetworkRecord, test_machine_id: str) -> NetworkRecord:
-    if test_machine_id not in network.test_users:
-        return network
-    users = tuple(each for each in network.test_users if each != test_machine_id)
-    return network.model_copy(update={"test_users": users})
+def _users_after(
+    inventory: Inventory, network: NetworkRecord, test_machine_id: str
+) -> tuple[str, ...]:
+    """Return who shares a network once this one does no more.
+
+    What a plan's run holds itself was made before any of its machines; then only those count that
+    are there: one whose test failed gave nothing back.
+    """
+    users = tuple(each for each in _users(network) if each != test_machine_id)
+    if network.test_of not in _users(network):
+        return users
+    return tuple(each for each in users if each in inventory.machines)
 
 
 def _check_attached(logical: LogicalNetworkRecord, cloud: CloudRecord) -> None:
@@ -256,12 +197,12 @@ def _virtual(
 def _on_vlans(
     inventory: Inventory,
     logical: LogicalNetworkRecord,
-    cloud: CloudRecord,
+    clouds: Sequence[CloudRecord],
     tested_for: TestedFor,
     wanted: Sequence[WantedNetwork],
 ) -> Iterator[tuple[NetworkRecord, tuple[AddressPoolRecord, ...]]]:
-    _check_isolated(inventory, logical, cloud)
-    groups = set(cloud.host_groups)
+    _check_isolated(inventory, logical, clouds)
+    groups = [set(cloud.host_groups) for cloud in clouds]
     taken = {
         text
         for network in inventory.fabric.networks
@@ -272,7 +213,7 @@ def _on_vlans(
     free = [
         text
         for site in logical.sites
-        if not site.host_groups or groups & set(site.host_groups)
+        if not site.host_groups or all(each & set(site.host_groups) for each in groups)
         for row in site.subnets
         if row.vlan and (text := f"{row.subnet}-{row.vlan} 0") not in taken
     ]
@@ -280,7 +221,7 @@ def _on_vlans(
         raise RefusedError(
             Code.NETWORK_NOT_AVAILABLE,
             f"logical network {logical.name} has {len(free)} VLANs that nobody uses in reach of"
-            f" cloud {cloud.name}; {len(wanted)} are needed",
+            f" cloud {' and '.join(each.name for each in clouds)}; {len(wanted)} are needed",
             "add subnets with VLANs to its network sites, or clean up other tests first",
         )
     for each, text in zip(wanted, free, strict=False):
@@ -293,7 +234,7 @@ def _on_vlans(
 
 
 def _check_isolated(
-    inventory: Inventory, logical: LogicalNetworkRecord, cloud: CloudRecord
+    inventory: Inventory, logical: LogicalNetworkRecord, clouds: Sequence[CloudRecord]
 ) -> None:
     if not any(row.vlan for site in logical.sites for row in site.subnets):
         raise _wrong_type(
@@ -314,11 +255,13 @@ def _check_isolated(
                     f"logical network {logical.name} is used in production: machine"
                     f" {machine.name} is connected to {used[nic.network_id]}"
                 )
-    _check_reached(inventory, logical, cloud)
+    _check_reached(inventory, logical, clouds)
 
 
-def _check_reached(inventory: Inventory, logical: LogicalNetworkRecord, cloud: CloudRecord) -> None:
-    for host in inventory.hosts_of(cloud):
+def _check_reached(
+    inventory: Inventory, logical: LogicalNetworkRecord, clouds: Sequence[CloudRecord]
+) -> None:
+    for host in (each for cloud in clouds for each in inventory.hosts_of(cloud)):
         reached = host.logical_networks
         if reached is not None and logical.logical_network_id not in reached:
             raise RefusedError(

@@ -12,6 +12,7 @@ from typing import Final
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios.failover_tests import (
     CLEANUP_WITH_NETWORKS,
+    CREATE_TEST_ENVIRONMENT,
     TEST_FAILOVER,
     TEST_FAILOVER_CLEANUP,
     TEST_FAILOVER_WITH_NETWORKS,
@@ -103,6 +104,7 @@ __all__ = [
     "CREATE_PLAN",
     "CREATE_POLICY",
     "CREATE_SITE",
+    "CREATE_TEST_ENVIRONMENT",
     "DELETE_PLAN",
     "DELETE_POLICY",
     "DISABLE",

@@ -46,18 +46,21 @@ TEST_FAILOVER: Final = Scenario(
 
 _CHECK, *_REST = TEST_FAILOVER.tasks
 
+CREATE_TEST_ENVIRONMENT: Final = TaskSpec(
+    *task_names("CreateTestEnvironmentTask"),
+    RECOVERY,
+    Verb.CREATE_TEST_NETWORKS,
+    Target.SITE,
+    undo=Verb.REMOVE_TEST_NETWORKS,
+    undo_on_failure=True,
+)
+"""Of one machine's test; a plan's has it once, for all of its machines."""
+
 TEST_FAILOVER_WITH_NETWORKS: Final = Scenario(
     *job_names("test_failover_with_networks"),
     (
         _CHECK,
-        TaskSpec(
-            *task_names("CreateTestEnvironmentTask"),
-            RECOVERY,
-            Verb.CREATE_TEST_NETWORKS,
-            Target.SITE,
-            undo=Verb.REMOVE_TEST_NETWORKS,
-            undo_on_failure=True,
-        ),
+        CREATE_TEST_ENVIRONMENT,
         *_REST,
     ),
 )

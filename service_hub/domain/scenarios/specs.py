@@ -99,7 +99,8 @@ class TaskSpec:
     once it is done, if the job ends later without success and it is not taken back;
     `leaves_once_begun`: already once it may have had an effect.
     `asks_inventory`: the ends are asked for their inventory, and the task succeeds when it has
-    come. `group`: runs child jobs. `manual_action`: what a person has to do; the job is suspended
+    come. `undone_alone`: after it was taken back a restart repeats it, and nothing that was done
+    since. `group`: runs child jobs. `manual_action`: what a person has to do; the job is suspended
     until it is resumed. `script`: what a provider runs for it (verb `run_script`).
     """
 
@@ -121,6 +122,7 @@ class TaskSpec:
     leaves: ProtectionState | None = None
     leaves_once_begun: bool = False
     asks_inventory: bool = False
+    undone_alone: bool = False
     retry: RetryPolicy = TRANSIENT_RETRY
     group: GroupSpec | None = None
     manual_action: str | None = None

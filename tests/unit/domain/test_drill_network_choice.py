@@ -180,9 +180,13 @@ def test_a_plan_is_tested_in_a_network_that_fits_all_its_machines() -> None:
 def test_each_machine_of_a_plan_gets_its_part_of_what_is_made() -> None:
     shared = found(asked("l", logical=True), nic("a"), nic(None))
     assert (shared["network_id"], shared["drill"]["sources"]) == (None, ["a"])
+    assert shared["drill"]["cloud_ids"] == ["osaka-cloud"]
     copy = machine("m", "tokyo").model_copy(update={"nics": (nic("a"),)})
     facts = NetworkFacts(primary_machine=copy)
     drill: Any = member_arguments(shared, facts, AWAY, "job")["drill"]
     assert (drill["environment"], drill["nics"]) == ("job", [0])
+    by_plan: Any = {"drill": {"sources": ["a"], "made": True}}
+    only_connected = {"nics": [0], "environment": "job", "made": True}
+    assert member_arguments(by_plan, facts, AWAY, "job")["drill"] == only_connected
     assert "drill" not in member_arguments(shared, NetworkFacts(), AWAY, "job")
     assert member_arguments(drill, facts, AWAY, "job") is drill

@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 
 from vmm_simulator.problems import RefusedError
+from vmm_simulator.vmm.drill_adapters import connecting
 from vmm_simulator.vmm.drill_networks import (
     TestedFor,
     WantedNetwork,
-    connecting,
     making,
     removing,
 )
@@ -98,21 +98,21 @@ def connected(network_id: str, machine_id: str = "vm") -> MachineRecord:
 
 def refusal(inventory: Inventory, *networks: WantedNetwork) -> tuple[int, str]:
     with pytest.raises(RefusedError) as refused:
-        making(inventory, CLOUD, "logical", TestedFor("test"), networks)
+        making(inventory, (CLOUD,), "logical", TestedFor("test"), networks)
     return int(refused.value.code), str(refused.value)
 
 
 def test_virtual_networks_get_the_subnets_and_pools_and_go_without_a_trace() -> None:
     before = estate(logical(network_virtualization=True))
     after = before.after(
-        making(before, CLOUD, "logical", TestedFor("test"), (wanted(1), wanted(2)))
+        making(before, (CLOUD,), "logical", TestedFor("test"), (wanted(1), wanted(2)))
     )
     assert [each.network_type for each in after.fabric.networks] == [VIRTUAL, VIRTUAL]
     assert [each.subnets[0].name for each in after.fabric.networks] == ["web", "web"]
     pools = {(each.first, each.last, each.gateways) for each in after.fabric.address_pools}
     assert pools == {("10.9.0.2", "10.9.0.254", ("10.9.0.1",))}
     assert not set(broken_rules(after)) - set(broken_rules(before))
-    again = making(after, CLOUD, "logical", TestedFor("test"), (wanted(1), wanted(2)))
+    again = making(after, (CLOUD,), "logical", TestedFor("test"), (wanted(1), wanted(2)))
     assert after.after(again) == after
     assert after.after(removing(after, "test")) == before
     assert after.after(removing(after, "another test")) == after
@@ -121,8 +121,8 @@ def test_virtual_networks_get_the_subnets_and_pools_and_go_without_a_trace() -> 
 def test_vlan_networks_take_vlans_that_nobody_uses() -> None:
     before = estate(on_vlans())
     like = {"like": "VLANNetwork", "dynamic_addresses": True}
-    after = before.after(making(before, CLOUD, "logical", TestedFor("t1"), (wanted(1, **like),)))
-    further = after.after(making(after, CLOUD, "logical", TestedFor("t2"), (wanted(2, **like),)))
+    after = before.after(making(before, (CLOUD,), "logical", TestedFor("t1"), (wanted(1, **like),)))
+    further = after.after(making(after, (CLOUD,), "logical", TestedFor("t2"), (wanted(2, **like),)))
     texts = [each.subnets[0].address_list[0] for each in further.fabric.networks]
     assert texts == ["10.8.1.0/24-1 0", "10.8.2.0/24-2 0"]
     assert further.fabric.address_pools == ()
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused_in_words(
 
 def test_a_network_with_a_machine_on_it_stays() -> None:
     before = estate(logical(network_virtualization=True))
-    made = before.after(making(before, CLOUD, "logical", TestedFor("test"), (wanted(),)))
+    made = before.after(making(before, (CLOUD,), "logical", TestedFor("test"), (wanted(),)))
     machine = connected("test-network-1")
     busy = Inventory(made.fabric, made.clouds, made.hosts, {machine.machine_id: machine})
     with pytest.raises(RefusedError, match="is connected to"):
@@ -190,8 +190,8 @@ def test_machines_of_one_environment_share_a_network_that_goes_with_the_last() -
     made, users = before, ("vm-1", "vm-2")
     for user in users:
         shared = TestedFor(user, environment="plan")
-        made = made.after(making(made, CLOUD, "logical", shared, (wanted(),)))
-        assert making(made, CLOUD, "logical", shared, (wanted(),)).put == ()
+        made = made.after(making(made, (CLOUD,), "logical", shared, (wanted(),)))
+        assert making(made, (CLOUD,), "logical", shared, (wanted(),)).put == ()
     (network,) = made.fabric.networks
     assert (network.test_of, network.test_users) == ("plan", users)
     assert removing(made, "plan").put == (), "no machine has the name of the environment"
@@ -206,13 +206,63 @@ def test_machines_of_one_environment_share_a_network_that_goes_with_the_last() -
     assert left.after(removing(left, "vm-2")) == before
 
 
+def test_a_plans_run_makes_networks_that_are_kept_for_who_is_connected() -> None:
+    before = estate(logical(network_virtualization=True))
+    run = TestedFor("run")
+    made = before.after(making(before, (CLOUD,), "logical", run, (wanted(1), wanted(2))))
+    assert [each.test_users for each in made.fabric.networks] == [("run",), ("run",)]
+    assert made.after(removing(made, "run")) == before
+    tested = estate(
+        made.fabric.logical_networks[0], made.fabric.networks, (connected("test-network-1"),)
+    )
+    (tester,) = tested.machines.values()
+    shared = tested.after(connecting(tested, tester, ["test-network-1"], "run"))
+    assert shared.fabric.networks[0].test_users == ("run", tester.machine_id)
+    assert shared.fabric.networks[1].test_users == ("run",)
+    for_another = connecting(shared, tester, ["test-network-1"], "other")
+    assert [type(each) for each in for_another.put] == [MachineRecord]
+    # The run gives up what nobody is connected to, and makes it again when it goes on.
+    left = shared.after(removing(shared, "run"))
+    assert [each.test_users for each in left.fabric.networks] == [(tester.machine_id,)]
+    again = left.after(making(left, (CLOUD,), "logical", run, (wanted(1), wanted(2))))
+    assert {each.network_id: each.test_users for each in again.fabric.networks} == {
+        "test-network-1": (tester.machine_id, "run"),
+        "test-network-2": ("run",),
+    }
+    # A machine whose test failed is gone, and its share with it.
+    gone = estate(shared.fabric.logical_networks[0], shared.fabric.networks)
+    assert gone.after(removing(gone, "run")).fabric.networks == ()
+    # With the last machine goes what the run that ended well held.
+    (first, _) = shared.fabric.networks
+    apart = tester.model_copy(update={"nics": ()})
+    last = estate(shared.fabric.logical_networks[0], (first,), (apart,))
+    assert last.after(removing(last, tester.machine_id)).fabric.networks == ()
+
+
+def test_networks_of_a_plan_are_of_use_in_all_its_clouds() -> None:
+    other = CLOUD.model_copy(
+        update={"cloud_id": "other", "name": "other", "host_groups": ("else",)}
+    )
+    both = ("cloud", "other")
+    rows = tuple(SubnetVlanRecord(subnet=f"10.8.{n}.0/24", vlan=n) for n in (1, 2))
+    near = NetworkSiteRecord(site_id="near", name="near", subnets=rows[:1], host_groups=("group",))
+    far = NetworkSiteRecord(site_id="far", name="far", subnets=rows[1:])
+    before = estate(on_vlans(sites=(near, far), cloud_ids=both))
+    made = before.after(making(before, (CLOUD, other), "logical", TestedFor("run"), (wanted(),)))
+    assert made.fabric.networks[0].subnets[0].address_list == ("10.8.2.0/24-2 0",)
+    with pytest.raises(RefusedError, match=r"1 VLANs .* of cloud cloud and other; 2 are needed"):
+        making(before, (CLOUD, other), "logical", TestedFor("run"), (wanted(1), wanted(2)))
+    with pytest.raises(RefusedError, match="not attached to cloud other"):
+        making(estate(on_vlans()), (CLOUD, other), "logical", TestedFor("run"), (wanted(),))
+
+
 def test_a_network_that_is_shared_must_be_there_for_the_cloud_of_each() -> None:
     before = estate(on_vlans(), reached=("logical",))
-    made = before.after(making(before, CLOUD, "logical", TestedFor("a", "plan"), (wanted(),)))
+    made = before.after(making(before, (CLOUD,), "logical", TestedFor("a", "plan"), (wanted(),)))
     other = CLOUD.model_copy(update={"cloud_id": "other"})
     with pytest.raises(RefusedError, match="not attached to cloud"):
-        making(made, other, "logical", TestedFor("b", "plan"), (wanted(),))
-    shared = made.after(making(made, CLOUD, "logical", TestedFor("b", "plan"), (wanted(),)))
+        making(made, (other,), "logical", TestedFor("b", "plan"), (wanted(),))
+    shared = made.after(making(made, (CLOUD,), "logical", TestedFor("b", "plan"), (wanted(),)))
     assert shared.fabric.networks[0].test_users == ("a", "b")
 
 

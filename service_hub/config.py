@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from service_hub.database_settings import DatabaseSettings
 from service_hub.domain.accept_rate import AcceptRate
 from service_hub.laboratory import LaboratorySettings
+from service_hub.mail_server import MailSettings
 from service_hub.oidc_settings import OidcSettings
 from service_shell.configuration import ListenSettings, LogSettings, Settings
 
@@ -127,6 +128,7 @@ class HubSettings(Settings):
     jobs: JobSettings = JobSettings()
     events: EventSettings = EventSettings()
     laboratory: LaboratorySettings = LaboratorySettings()
+    mail: MailSettings | None = None
     plans: PlanSettings = PlanSettings()
     oidc: OidcSettings | None = None
     """Who issues tokens beside the hub itself; nobody by default."""

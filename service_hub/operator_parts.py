@@ -135,6 +135,7 @@ def _arm_api(
         storage=cases.storage,
         jobs=cases.jobs,
         events=cases.events,
+        alerts=cases.alerts,
         servers=cases.servers,
         plans=cases.plans,
         tokens=tokens,

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from certs.profiles import LIFETIMES, Profile
+from service_hub.alert_parts import alert_chores, alert_settings
 from service_hub.channel.event_source import SignedEvents
 from service_hub.channel.wakeups import Wakeups
 from service_hub.config import HubSettings
@@ -17,6 +18,7 @@ from service_hub.provider_api.certificate_office import TrustOffice, UploadedReg
 from service_hub.provider_api.registration_office import RegistrationOffice
 from service_hub.server_parts import ServerParts, server_parts
 from service_hub.services.added_hosts import AddedHosts
+from service_hub.services.alert_mails import AlertSettingsService
 from service_hub.services.completion import CompletionService
 from service_hub.services.enrolment import EnrolmentService
 from service_hub.services.fabrics import FabricService
@@ -75,6 +77,7 @@ class UseCases:
     storage: StorageMappingService
     jobs: JobService
     events: EventService
+    alerts: AlertSettingsService
     plans: RecoveryPlanService
     enrolment: EnrolmentService
     providers: ProviderService
@@ -119,9 +122,8 @@ def use_cases(
     protection = ProtectionService(
         reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
     )
-    completion = CompletionService(store, committer, clock, protection)
     engine.follow(runs := _plans(engine, clock, parts, fabrics, requests))
-    engine.follow(completion)
+    engine.follow(completion := CompletionService(store, committer, clock, protection))
     servers = ServerService(
         reader=store,
         runner=engine,
@@ -144,6 +146,7 @@ def use_cases(
             reader=store, runner=engine, clock=clock, fabrics=fabrics, requests=requests
         ),
         events=EventService(reader=store, lists=store),
+        alerts=alert_settings(settings, clock, store, committer),
         jobs=JobService(reader=store, lists=store, runner=engine, clock=clock, requests=requests),
         plans=_recovery_plans(settings, engine, clock, store, runs=runs, requests=requests),
         enrolment=EnrolmentService(
@@ -364,6 +367,7 @@ def _chores(
         Chore("request_keys", REQUEST_KEYS_SECONDS, pruning.prune),
         Chore("old_events", REQUEST_KEYS_SECONDS, old.prune),
         Chore("lost_providers", LOST_PROVIDERS_SECONDS, lost.look),
+        *alert_chores(settings, clock, store, committer),
     )
 
 

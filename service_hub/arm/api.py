@@ -9,6 +9,7 @@ from service_hub.operator_ports import ServerUseCases
 from service_hub.plan_ports import RecoveryPlanUseCases
 from service_hub.ports.surroundings import Clock
 from service_hub.ports.use_cases import (
+    AlertUseCases,
     EventUseCases,
     FabricUseCases,
     JobUseCases,
@@ -37,6 +38,7 @@ class ArmApi:
     storage: StorageMappingUseCases
     jobs: JobUseCases
     events: EventUseCases
+    alerts: AlertUseCases
     servers: ServerUseCases
     plans: RecoveryPlanUseCases
     tokens: OperatorTokens

@@ -35,13 +35,9 @@ _JOB_EXPORT = (
     "Jobs aren't exported through this interface in this version. The hub's own route does it:"
     " 'site-recovery job export'."
 )
-_EVENTS = "Alert settings aren't part of this version. Look at replicationEvents."
-
 LATER: Final = (
     Missing(("POST",), f"{paths.FABRIC}/renewCertificate", _CERTIFICATE),
     Missing(("POST",), f"{paths.JOBS}/export", _JOB_EXPORT),
-    Missing(("GET",), f"{paths.VAULT}/replicationAlertSettings", _EVENTS),
-    Missing(("GET", "PUT"), paths.VAULT + "/replicationAlertSettings/{setting}", _EVENTS),
 )
 
 _NOT_HERE = (

@@ -44,6 +44,7 @@ _OPERATING: Final = (
 )
 _CONFIGURING: Final = (
     ("PUT", paths.VAULT),
+    ("PUT", paths.ALERT_SETTING),
     ("PATCH", paths.VAULT),
     ("DELETE", paths.VAULT),
     ("PUT", paths.EXTENDED_INFO),

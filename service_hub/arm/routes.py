@@ -11,6 +11,7 @@ from service_hub.arm import handle_plans, paths
 from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.edge import guarded
+from service_hub.arm.handle_alerts import AlertHandlers
 from service_hub.arm.handle_containers import ContainerHandlers, MappingHandlers
 from service_hub.arm.handle_events import EventHandlers
 from service_hub.arm.handle_fabrics import (
@@ -181,6 +182,7 @@ def _vault_fact_routes(api: ArmApi) -> list[Route]:
 
 def _policy_and_job_routes(api: ArmApi) -> list[Route]:
     policies, jobs, events = PolicyHandlers(api), JobHandlers(api), EventHandlers(api)
+    alerts = AlertHandlers(api)
 
     async def state(call: Call) -> Answer:
         return await operation_state(api, call)
@@ -198,6 +200,9 @@ def _policy_and_job_routes(api: ArmApi) -> list[Route]:
         Route("POST", f"{paths.JOB}/restart", jobs.restart),
         Route("POST", f"{paths.JOB}/resume", jobs.resume),
         Route("GET", paths.JOB + paths.RESULT, jobs.result),
+        Route("GET", paths.ALERT_SETTINGS, alerts.list),
+        Route("GET", paths.ALERT_SETTING, alerts.get),
+        Route("PUT", paths.ALERT_SETTING, alerts.change),
         Route("GET", paths.EVENTS, events.list),
         Route("GET", paths.EVENT, events.get),
         Route("GET", paths.OPERATION_STATE, state),

@@ -96,6 +96,11 @@ class EventLists(Protocol):
     async def old_events(self, before: datetime, limit: int) -> list[str]:
         """Return ids of events from before a moment, oldest first."""
 
+    async def events_behind(
+        self, begin: datetime, event_id: str, limit: int
+    ) -> list[ReplicationEvent]:
+        """Return events of all vaults behind a moment and an id, oldest first."""
+
 
 class JobLists(Protocol):
     """Reads lists of jobs page by page."""

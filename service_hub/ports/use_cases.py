@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pydantic import JsonValue
 
 from service_hub.domain.access import OperatorIdentity
+from service_hub.domain.alert_mails import AlertSettings
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.records import (
     ContainerMapping,
@@ -186,6 +187,18 @@ class EventUseCases(Protocol):
 
     async def fabric_names(self, vault: Vault) -> Mapping[str, str]:
         """Return the ARM names of the vault's servers by provider."""
+
+
+class AlertUseCases(Protocol):
+    """Who is written to when something happens in a vault."""
+
+    async def find(self, vault: Vault) -> AlertSettings:
+        """Return the setting of a vault, that of the beginning where nobody changed it."""
+
+    async def change(
+        self, vault: Vault, *, send_to_owners: str, addresses: Sequence[str], locale: str
+    ) -> AlertSettings:
+        """Replace the setting; InvalidRequestError where it could not be carried out."""
 
 
 class PairingUseCases(Protocol):

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import structlog
 
+from service_hub.domain.alert_mails import AlertMail, AlertSettings
 from service_hub.domain.durations import duration_id
 from service_hub.domain.errors import (
     ConflictError,
@@ -167,6 +168,8 @@ class VaultService:
             deletes += [Delete(kind, each.record.id) for each in found]
             if kind is Job:
                 deletes += await self._receipts([each.record.id for each in found])
+        letters = await self._reader.find(AlertMail, of_vault=vault.id)
+        deletes += [Delete(AlertMail, each.record.id) for each in letters]
         await self._committer.commit(Change(deletes=[*deletes, *_learnt(vault)]))
         log.info("vault_deleted", vault_id=vault.id, name=vault.name)
 
@@ -220,4 +223,4 @@ def _learnt(vault: Vault) -> list[Delete]:
         for key, scenario in SCENARIOS.items()
         for spec in scenario.tasks
     ]
-    return [*durations, Delete(LearningPlace, vault.id)]
+    return [*durations, Delete(LearningPlace, vault.id), Delete(AlertSettings, vault.id)]

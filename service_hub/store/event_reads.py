@@ -45,3 +45,19 @@ def old_events(connection: sa.Connection, before: datetime, limit: int) -> list[
         .limit(limit)
     )
     return [str(row.id) for row in connection.execute(query)]
+
+
+def events_behind(
+    connection: sa.Connection, begin: datetime, event_id: str, limit: int
+) -> list[ReplicationEvent]:
+    """Return events of all vaults behind a moment and an id, oldest first."""
+    table = TABLES[ReplicationEvent].c
+    behind = sa.tuple_(table.occurred_at, table.id) > sa.tuple_(sortable(begin), event_id)
+    query = (
+        sa.select(table.document)
+        .where(table.occurred_at >= sortable(begin), behind)
+        .order_by(table.occurred_at, table.id)
+        .limit(limit)
+    )
+    found = connection.execute(query)
+    return [ReplicationEvent.model_validate_json(row.document) for row in found]

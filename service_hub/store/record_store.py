@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from service_hub.domain.audit import AuditLine, AuditPlace
 from service_hub.domain.jobs import JobState
 from service_hub.domain.records import OutboxEvent, Record
+from service_hub.domain.replication_events import ReplicationEvent
 from service_hub.ports.changes import Applied, Change, Lease, LogEntry, Message, Ring, Versioned
 from service_hub.ports.stores import (
     Changed,
@@ -161,6 +162,14 @@ class RecordStore(ABC):
         """Return ids of events from before a moment, oldest first."""
         return await self._read(
             lambda connection: event_reads.old_events(connection, before, limit)
+        )
+
+    async def events_behind(
+        self, begin: datetime, event_id: str, limit: int
+    ) -> list[ReplicationEvent]:
+        """Return events behind a moment and an id, oldest first (ports: EventLists)."""
+        return await self._read(
+            lambda connection: event_reads.events_behind(connection, begin, event_id, limit)
         )
 
     async def finished_jobs(self, before: datetime, limit: int) -> list[str]:

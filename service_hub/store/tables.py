@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
+from service_hub.domain.alert_mails import AlertMail, AlertSettings
 from service_hub.domain.injections import Injection
 from service_hub.domain.jobs import Job
 from service_hub.domain.looker_records import (
@@ -147,6 +148,8 @@ SEARCHED_BY: Final[Mapping[type[Record], Columns]] = {
     ArchiveTurn: {},
     ServiceAccount: {},
     RevokedToken: {},
+    AlertSettings: {},
+    AlertMail: {"of_vault": lambda record: record.vault_id, "state": lambda record: record.state},
 }
 """Which columns a kind is found by. Values are kept and compared in lower case, as ARM does."""
 

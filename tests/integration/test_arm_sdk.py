@@ -347,14 +347,31 @@ def test_what_is_not_offered_is_asked_for_once(served: Served) -> None:
     sent: list[int] = []
     with served.site_recovery() as client, pytest.raises(HttpResponseError) as refused:
         list(
-            client.replication_alert_settings.list(
+            client.replication_appliances.list(
                 *VAULT_NAME,
                 raw_response_hook=lambda answer: sent.append(answer.http_response.status_code),
             )
         )
-    assert (refused.value.status_code, sent) == (501, [501])
+    assert (refused.value.status_code, sent) == (400, [400])
     assert refused.value.error is not None
-    assert refused.value.error.code == "NotImplemented"
+    assert refused.value.error.code == "OperationNotSupported"
+
+
+def test_alert_settings_are_replaced_and_listed(served: Served) -> None:
+    wanted = m.ConfigureAlertRequest(
+        properties=m.ConfigureAlertRequestProperties(
+            send_to_owners="false", custom_email_addresses=["ops@example.org"], locale=""
+        )
+    )
+    with served.site_recovery() as client:
+        settings = client.replication_alert_settings
+        assert settings.get(*VAULT_NAME, "defaultAlertSetting").properties is not None
+        made = settings.create(*VAULT_NAME, "defaultAlertSetting", wanted)
+        (listed,) = settings.list(*VAULT_NAME)
+    assert made == listed
+    assert made.properties is not None
+    assert made.properties.custom_email_addresses == ["ops@example.org"]
+    assert made.properties.locale == "en-US"
 
 
 # ----------------------------------------------------------------------------- asynchronous client

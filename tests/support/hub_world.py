@@ -33,6 +33,7 @@ from service_hub.ports.running import Outbox
 from service_hub.ports.surroundings import NO_FAULTS, FaultPoints
 from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.added_hosts import AddedHosts
+from service_hub.services.alert_mails import AlertSettingsService
 from service_hub.services.completion import CompletionService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
@@ -160,6 +161,7 @@ class HubWorld:
     servers: ServerService
     jobs: JobService
     events: EventService
+    alerts: AlertSettingsService
     plans: PlanService
     recovery_plans: RecoveryPlanService
     leaving: LeavingServers
@@ -351,6 +353,9 @@ async def hub_world(
             fabrics=fabrics,
             servers=servers,
             events=EventService(reader=store, lists=store),
+            alerts=AlertSettingsService(
+                reader=store, committer=committer, clock=clock, owners=(), has_server=True
+            ),
             jobs=JobService(
                 reader=store, lists=store, runner=engine, clock=clock, requests=requests
             ),

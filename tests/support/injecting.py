@@ -52,6 +52,7 @@ def arm_of(world: HubWorld) -> ArmApi:
         storage=world.storage,
         jobs=world.jobs,
         events=world.events,
+        alerts=world.alerts,
         servers=world.servers,
         plans=world.recovery_plans,
         tokens=KnownTokens(),

@@ -58,6 +58,7 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
             storage=world.storage,
             jobs=world.jobs,
             events=world.events,
+            alerts=world.alerts,
             servers=world.servers,
             plans=world.recovery_plans,
             tokens=KnownTokens(),

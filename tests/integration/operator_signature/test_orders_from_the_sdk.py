@@ -136,6 +136,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
             storage=world.hub.storage,
             jobs=world.hub.jobs,
             events=world.hub.events,
+            alerts=world.hub.alerts,
             servers=servers,
             plans=world.hub.recovery_plans,
             tokens=KnownTokens(),

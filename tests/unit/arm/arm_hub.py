@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from pydantic import JsonValue
 
+from service_hub.domain.alert_mails import AlertSettings
 from service_hub.domain.jobs import Job, JobError, JobState, TaskState
 from service_hub.domain.mapping_records import NetworkMapping, StorageMapping
 from service_hub.domain.pairs import reflect_on_mapping
@@ -62,6 +63,7 @@ class MemoryHub:
     plans: dict[str, RecoveryPlan] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     events: list[ReplicationEvent] = field(default_factory=list)
+    alerts: dict[str, AlertSettings] = field(default_factory=dict)
     event_filters: list[dict[str, str]] = field(default_factory=list)
     identities: list[RequestIdentity] = field(default_factory=list)
     arguments: list[Mapping[str, JsonValue]] = field(default_factory=list)

@@ -3,16 +3,17 @@
 Over 400 lines because every port of the surface is played here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import JsonValue
 
 from service_hub.arm.api import ArmApi
+from service_hub.domain.alert_mails import AlertSettings, checked_settings
 from service_hub.domain.errors import ConflictError, InvalidRequestError, NotFoundError
 from service_hub.domain.jobs import Job
 from service_hub.domain.pairs import (
@@ -414,6 +415,34 @@ class MemoryProtection:
         return [self.hub.facts(item) for item in self.hub.items.values()]
 
 
+@dataclass
+class MemoryAlerts:
+    """AlertUseCases, with a mail server and one owner."""
+
+    hub: MemoryHub
+    OWNERS: ClassVar[tuple[str, ...]] = ("owner@example.org",)
+
+    async def find(self, vault: Vault) -> AlertSettings:
+        """Return the setting."""
+        now = self.hub.clock.now()
+        none = AlertSettings(id=vault.id, vault_id=vault.id, since=now, read_to=now)
+        return self.hub.alerts.get(vault.id, none)
+
+    async def change(
+        self, vault: Vault, *, send_to_owners: str, addresses: Sequence[str], locale: str
+    ) -> AlertSettings:
+        """Replace the setting."""
+        before = await self.find(vault)
+        update = {
+            "send_to_owners": send_to_owners,
+            "addresses": tuple(addresses),
+            "locale": locale or before.locale,
+        }
+        wanted = before.model_copy(update=update)
+        self.hub.alerts[vault.id] = checked_settings(wanted, self.OWNERS, has_server=True)
+        return wanted
+
+
 def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> ArmApi:
     """Return the surface's view of a hub."""
     return ArmApi(
@@ -426,6 +455,7 @@ def arm_api(hub: MemoryHub, public_url: str, retry_after_seconds: int = 0) -> Ar
         storage=MemoryStorage(hub),
         jobs=MemoryJobs(hub),
         events=MemoryEvents(hub),
+        alerts=MemoryAlerts(hub),
         servers=MemoryServers(hub),
         plans=MemoryPlans(hub),
         tokens=KnownTokens(),

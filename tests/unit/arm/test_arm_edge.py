@@ -227,7 +227,6 @@ async def test_an_unknown_path_is_404_in_arm_shape(
 @pytest.mark.parametrize(
     ("method", "tail", "status", "code"),
     [
-        ("GET", "/replicationAlertSettings", 501, "NotImplemented"),
         ("POST", "/replicationJobs/export", 501, "NotImplemented"),
         ("DELETE", "", 409, "Conflict"),
         ("GET", "/replicationMigrationItems", 400, "OperationNotSupported"),

@@ -37,6 +37,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = json.loads(
 )
 SHOWN: Final[dict[str, type[Any]]] = {
     "RecoveryPoints": m.RecoveryPoint,
+    "ReplicationAlertSettings": m.Alert,
     "ReplicationEvents": m.Event,
     "ReplicationFabrics": m.Fabric,
     "ReplicationJobs": m.Job,
@@ -73,7 +74,6 @@ SAME_KIND: Final = {
 
 NOT_COMPARED: Final = {
     "PUTVaultCred": "a registration certificate: test_arm_sdk.py reads it with the SDK",
-    "ReplicationAlertSettings": "alert settings have tests of their own where they are offered",
     "SupportedOperatingSystems": "of machines that get an agent inside; no part of VMM to VMM",
 }
 _TODAY = "spelt etag by today's models, which would not find the other"
@@ -96,6 +96,7 @@ def paths_of(surface: Surface) -> dict[str, str]:
     storage = f"{fabric}/replicationStorageClassifications/{CLASSIFICATION}"
     return {
         "RecoveryPoints": f"{surface.item}/recoveryPoints/{POINT}",
+        "ReplicationAlertSettings": f"{v}/replicationAlertSettings/defaultAlertSetting",
         "ReplicationEvents": f"{v}/replicationEvents/{EVENT.id}",
         "ReplicationFabrics": fabric,
         "ReplicationJobs": f"{v}/replicationJobs",

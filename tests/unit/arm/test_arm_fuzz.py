@@ -20,6 +20,7 @@ from service_hub.arm.bodies import (
     UnplannedFailoverInput,
     read,
 )
+from service_hub.arm.handle_alerts import AlertInput
 from service_hub.arm.item_updates import ResolveInput, UpdateInput
 from service_hub.arm.routes import working_routes
 from service_hub.arm.vault_bodies import CertificateInput, VaultInput
@@ -50,6 +51,7 @@ NAMES = {
     "{item}": MACHINE,
     "{policy}": POLICY,
     "{plan}": "Payroll",
+    "{setting}": "defaultAlertSetting",
     "{certificate}": "c",
     "{job}": "3f0c2a4e-0000-4000-8000-000000000001",
 }
@@ -108,7 +110,7 @@ MALFORMED = [
 WRONG_TYPES = (
     b'{"properties": {"providerSpecificInput": 7, "replicationProviderInput": 7,'
     b' "comments": 7, "certificate": 7, "integrityKey": 7,'
-    b' "vmNics": 7, "healthErrors": 7}}'
+    b' "vmNics": 7, "customEmailAddresses": 7, "healthErrors": 7}}'
 )
 USES_NOTHING = ("{fabric}", "{provider}", "{container}", "/discoverProtectableItem")
 """Where a body is read and none of its properties counts."""
@@ -160,6 +162,7 @@ KINDS: list[type[Input]] = [
     ResumeInput,
     UpdateInput,
     ResolveInput,
+    AlertInput,
 ]
 PROPERTY_NAMES = st.sampled_from(
     [

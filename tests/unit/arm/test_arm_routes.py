@@ -89,6 +89,7 @@ WORKING_BUILDERS = {
     ),
     "replication_jobs": ("get", "list", "cancel", "restart", "resume"),
     "replication_events": ("get", "list"),
+    "replication_alert_settings": ("get", "list", "create"),
     "replication_vault_health": ("get", "refresh"),
     "replication_vault_setting": ("get", "list"),
     "replication_usages": ("list",),

@@ -87,7 +87,7 @@ class OperatorOrders:
         A signature that is used is bound to its job, durably.
         """
         try:
-            key = await asyncio.to_thread(insisted_key, self._data_directory)
+            key = await self._insisted()
             if key is not None:
                 await self._check(assignment, key)
         except (NotOrderedError, ProgramError) as error:
@@ -110,12 +110,18 @@ class OperatorOrders:
     async def obeys(self, authority: Authority) -> bool:
         """Return whether the hub's word on a copy may be passed on to the fabric."""
         try:
-            if await asyncio.to_thread(insisted_key, self._data_directory) is None:
+            if await self._insisted() is None:
                 return True
         except ProgramError as error:
             log.warning("channel_integrity_key_unusable", cause=str(error))
         view = await self._driver.machine(authority.machine_id)
         return not stops_without_order(authority, view)
+
+    async def _insisted(self) -> str | None:
+        # Whether the folder is there is one look for each command: a thread would cost ten of it.
+        if not (self._data_directory / _FOLDER).exists():
+            return None
+        return await asyncio.to_thread(insisted_key, self._data_directory)
 
     async def _check(self, assignment: Assignment, key: str) -> None:
         copy = await self._copy(assignment)

@@ -27,7 +27,7 @@ LOOKS_APART_SECONDS: Final = 0.5
 ANNOUNCEMENT_SECONDS_MAX: Final = 30.0
 """Longest a fabric is asked to wait for a change."""
 
-RESTS_PER_LOOK: Final = 9
+RESTS_PER_LOOK: Final = 19
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +164,7 @@ class Watcher:
 
 
 async def _rest(began: float) -> None:
-    """Wait so long after a look that looking takes a tenth of the time at most.
+    """Wait so long after a look that looking takes a twentieth of the time at most.
 
     A fabric of thousands of machines is worth a second to read and another one to take in: while
     a plan changes it all the time, VMM server and hub have more urgent things to do.

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from azure.core.polling import AsyncLROPoller
 from azure.mgmt.recoveryservicessiterecovery import models
 from rich.console import Console
 
@@ -26,7 +27,7 @@ from lab.estate_record import EstateRecord, save_record
 from lab.item_operations import PROVIDER, Place, create_policy, pair_clouds
 from lab.layout import Layout
 from lab.management_client import ManagementClient
-from lab.operator_client import FINISHED_STATES, JobPlace, Operator, failure_text
+from lab.operator_client import JobPlace, Operator, failure_text
 from lab.processes import Launcher, exclusive
 from lab.story import open_estate
 from lab.teardown import clear_for_new, end_estate
@@ -39,8 +40,7 @@ PROTECTED_SECONDS_MAX: Final = 1200.0
 PLAN_SECONDS_MAX: Final = 900.0
 LOOK_SECONDS: Final = 2.0
 MACHINES_PER_LOOK_SECOND: Final = 250
-"""A look at all items, or at a plan with all its jobs, is work for the hub: for many machines it is
-taken less often, as an operator's long-running operation is asked every ten or thirty seconds."""
+"""A look at all items is work for the hub: for many machines it is taken less often."""
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -161,9 +161,9 @@ class FailoverWorld:
         begin = self._planned(name) if planned else self._unplanned(name)
         await self._delay(delays)
         before, place, asked_at = self._processor(), JobPlace(), self.builder.clock.now()
-        await begin(polling=False, raw_response_hook=place.note)
+        poller = await begin(raw_response_hook=place.note)
         await asyncio.sleep(expected_seconds)
-        job = await self._ended(place.name(name), look_seconds(machines))
+        job = await self._ended(poller, place.name(name))
         used = {part: seconds - before[part] for part, seconds in self._processor().items()}
         self.failed_over = name
         return _plan_run(job, asked_at, used)
@@ -178,24 +178,25 @@ class FailoverWorld:
             return False
         await self._delay({})
         place, plans = JobPlace(), self.operator.recovery.replication_recovery_plans
-        await plans.begin_failover_cancel(
-            *self.operator.scope, name, polling=False, raw_response_hook=place.note
+        poller = await plans.begin_failover_cancel(
+            *self.operator.scope, name, raw_response_hook=place.note
         )
-        await self._ended(place.name(name), look_seconds(len(self.machines)))
+        await self._ended(poller, place.name(name))
         await self._all_protected("all to be taken back", len(self.machines))
         return True
 
-    async def _ended(self, name: str, pause_seconds: float) -> models.Job:
-        """Return the plan's job once it has ended; each look has the hub read all its children."""
+    async def _ended(self, poller: AsyncLROPoller[Any], name: str) -> models.Job:
+        """Return the plan's job once it has ended.
+
+        The SDK asks for the operation's state as it does for anybody who waits; only the ended job
+        is read with all its children.
+        """
         async with asyncio.timeout(PLAN_SECONDS_MAX):
-            while True:
-                job = await self.operator.recovery.replication_jobs.get(*self.operator.scope, name)
-                state = job.properties and job.properties.state
-                if state == "Succeeded":
-                    return job
-                if state in FINISHED_STATES:
-                    raise NotMeasuredError(failure_text(job))
-                await asyncio.sleep(pause_seconds)
+            await poller.wait()
+            job = await self.operator.recovery.replication_jobs.get(*self.operator.scope, name)
+        if job.properties is None or job.properties.state != "Succeeded":
+            raise NotMeasuredError(failure_text(job))
+        return job
 
     async def _save(self, name: str, chosen: Sequence[str]) -> None:
         place = self.places[PRIMARY].arm_id

@@ -18,6 +18,9 @@ from service_hub.store.record_store import RecordStore
 from service_hub.store.rows_at_hand import RowsAtHand
 from service_hub.store.sqlite_writer import NOW_MS, BatchWriter
 
+AT_HAND_MAX: Final = 4
+"""So many records are read one by one where they are asked for; more by a thread, together."""
+
 READERS_MAX: Final = 4
 """Threads that read at the same time, each with a connection; writing has exactly one."""
 
@@ -39,6 +42,14 @@ _RENEW: Final = f"""
 """  # noqa: S608 -- our own words
 _RELEASE: Final = f"UPDATE job_lease SET owner = '', held_until = 0 {_HELD}"  # noqa: S608 -- as above
 _FREE: Final = "UPDATE job_lease SET owner = '', held_until = 0 WHERE held_until > 0"
+
+_IN_THE_WAY: Final = (
+    sqlite3.Error,
+    sa.exc.SQLAlchemyError,
+    StorageUnavailableError,
+    UnicodeError,
+)
+"""Whatever keeps a row from being read at hand: the threads can wait for it, and say what it is."""
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -79,12 +90,25 @@ class SqliteStore(RecordStore):
         # Others have their turn first, as with every other read.
         await asyncio.sleep(0)
         try:
-            if kind in KEPT:
-                return self._parsed_once(kind, record_id)
-            row = self._at_hand.row(kind, record_id)
-        except (sqlite3.Error, sa.exc.SQLAlchemyError, StorageUnavailableError, UnicodeError):
-            # Whatever stands in the way: the threads can wait for it, and say what it is.
+            return self._found_at_hand(kind, record_id)
+        except _IN_THE_WAY:
             return await super().get(kind, record_id)
+
+    async def get_many(self, kind: type[R], record_ids: Sequence[str]) -> dict[str, Versioned[R]]:
+        """Return those of these records that are there, by id; a few of them without a thread."""
+        if len(record_ids) > AT_HAND_MAX:
+            return await super().get_many(kind, record_ids)
+        await asyncio.sleep(0)
+        try:
+            found = {each: self._found_at_hand(kind, each) for each in record_ids}
+        except _IN_THE_WAY:
+            return await super().get_many(kind, record_ids)
+        return {each: record for each, record in found.items() if record is not None}
+
+    def _found_at_hand(self, kind: type[R], record_id: str) -> Versioned[R] | None:
+        if kind in KEPT:
+            return self._parsed_once(kind, record_id)
+        row = self._at_hand.row(kind, record_id)
         return None if row is None else Versioned(kind.model_validate_json(row[1]), row[0])
 
     def _parsed_once(self, kind: type[R], record_id: str) -> Versioned[R] | None:

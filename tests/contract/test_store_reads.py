@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from service_hub.domain.jobs import Job, JobState
-from service_hub.domain.records import FabricInventory, OutboxEvent, RequestKey, Vault
+from service_hub.domain.records import (
+    FabricInventory,
+    MachineObservation,
+    OutboxEvent,
+    RequestKey,
+    Vault,
+)
 from service_hub.ports.changes import NEW, Change, Delete, Guard, Lease, Save
 from service_hub.ports.stores import Changed
 from service_hub.store import postgres_writer, sqlite_writer
@@ -26,6 +32,7 @@ from tests.support.store_world import (
     stream,
     vault,
 )
+from wire_contract.vmm_interface import MachineView
 
 LEASE_SECONDS = 0.05
 
@@ -128,6 +135,34 @@ async def test_many_records_are_read_at_once(store: RecordStore) -> None:
     found = await store.get_many(Job, [*names, "nobody", "n\0"])
     assert sorted(found) == sorted(names)
     assert await store.get_many(Vault, []) == {}
+
+
+async def test_a_few_records_read_together_are_as_they_were_committed(store: RecordStore) -> None:
+    shown = furnished("tokyo").view.machines[0]
+    machines = [shown.model_copy(update={"machine_id": name}) for name in ("m1", "m2", "m3")]
+
+    def seen(machine: MachineView, seconds: int) -> MachineObservation:
+        return MachineObservation(
+            id=f"provider/{machine.machine_id}",
+            vault_id=VAULT_ID,
+            provider_id="provider",
+            observed_at=NOW + timedelta(seconds=seconds),
+            machine=machine,
+        )
+
+    first = [seen(machine, 1) for machine in machines]
+    await store.apply([Change(saves=[Save(each, NEW) for each in first])])
+    names = [*(each.id for each in first), "provider/nobody"]
+    for _ in range(2):  # What was parsed is kept, and is the same.
+        found = await store.get_many(MachineObservation, names)
+        assert {name: each.record for name, each in found.items()} == {e.id: e for e in first}
+    later = seen(machines[0], 2)
+    await store.apply(
+        [Change(saves=[Save(later, 1)], deletes=[Delete(MachineObservation, names[1])])]
+    )
+    found = await store.get_many(MachineObservation, names)
+    assert {name: each.version for name, each in found.items()} == {names[0]: 2, names[2]: 1}
+    assert found[names[0]].record == later
 
 
 async def test_a_lease_is_claimed_when_its_time_is_over_under_a_raised_fence(

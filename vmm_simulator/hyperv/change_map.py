@@ -26,7 +26,7 @@ from vmm_simulator.hyperv.blocks import (
     set_bits,
     union,
 )
-from vmm_simulator.hyperv.disks import map_file, sync_folder, write_durably
+from vmm_simulator.hyperv.disks import map_file, sync_folder, sync_mapped, write_durably
 from vmm_simulator.hyperv.parts import parts_touched
 
 TRACKING_FILE: Final = "tracking.json"
@@ -123,12 +123,12 @@ class ChangeMap:
 
     def flush(self) -> None:
         """Return when the marks would survive the machine (but not which parts of blocks)."""
-        self._bits.flush()
+        sync_mapped(self.path)
 
     def flush_parts(self) -> None:
         """Return when the parts would survive it too: they count after a clean end only."""
         if self.parts is not None:
-            self.parts.flush()
+            sync_mapped(self._parts_path)
 
     def discard(self) -> None:
         """Delete the files; they are unmapped when nobody holds this map any more.

@@ -130,6 +130,21 @@ def map_file(path: Path, length: int) -> mmap.mmap:
         os.close(descriptor)
 
 
+def sync_mapped(path: Path) -> None:
+    """Return when what was stored into a mapped file is durable; one that was deleted needs none.
+
+    Python's own flush of a map (msync(2)) holds all other threads up until the disk is done.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # Discarded meanwhile, in another thread: nobody will look for its marks.
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _mapped(descriptor: int, length: int) -> mmap.mmap:
     """Return a file's bytes as shared memory that keeps no descriptor of the file.
 

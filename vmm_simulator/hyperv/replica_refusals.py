@@ -116,7 +116,7 @@ def check_room(
     host: HostRecord, machines: Iterable[MachineRecord], replica: MachineRecord, offer: Offer
 ) -> None:
     """Refuse a machine that, as its primary's host describes it, has no room on this host."""
-    others = [each for each in machines if each.machine_id != replica.machine_id]
+    others = (each for each in machines if each.machine_id != replica.machine_id)
     short = host_short_of(host, others, Needs(offer.processors, offer.memory_megabytes))
     if short is not None:
         raise RefusedError(

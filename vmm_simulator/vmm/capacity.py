@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vmm_simulator.vmm.estate_records import CapacityRecord
 from vmm_simulator.vmm.records import CloudRecord, HostRecord, MachineRecord
 
 GIGABYTE: Final = 2**30
@@ -51,6 +52,8 @@ def cloud_short_of(
     cloud: CloudRecord, machines: Iterable[MachineRecord], needs: Needs
 ) -> str | None:
     """Return in words which limit of a cloud one more machine would pass, or None."""
+    if cloud.capacity == CapacityRecord():
+        return None  # Nobody counts: thousands of machines are not added up for it.
     present = [Needs.of(each) for each in machines if each.cloud_id == cloud.cloud_id]
     for noun, limit, taken, wanted in _rows(cloud, present, needs):
         if limit is not None and taken + wanted > limit:

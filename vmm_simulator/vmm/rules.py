@@ -21,7 +21,9 @@ from vmm_simulator.vmm.networks import (
 )
 
 HOSTS_MAX: Final = 256
-MACHINES_MAX: Final = 2000
+MACHINES_MAX: Final = 10_000
+"""As many as the inventory that a provider reads at a time has room for."""
+
 CLOUDS_MAX: Final = 256
 PARTS_MAX: Final = 1000
 """Most of each other kind: networks, pools, stores and so on."""

@@ -18,9 +18,14 @@ from benchmarks.failover.catalogue import (
 )
 from benchmarks.failover.world import PlanRun, look_seconds
 from service_shell.errors import ProgramError
+from vmm_simulator.vmm.rules import MACHINES_MAX
 
 SIZES = (100, 1000)
 LARGEST = 5000
+
+
+def test_a_server_takes_as_many_machines_as_the_largest_plan_has() -> None:
+    assert LARGEST <= MACHINES_MAX
 
 
 def run(seconds: float) -> PlanRun:

@@ -1,4 +1,4 @@
-"""Reads the `$filter` of the list of events: comparisons joined by `and`.
+"""Reads the `$filter` of lists: comparisons joined by `and`.
 
 The dialect's client writes the fields of its EventQueryParameter so (arm-api.md, table of
 operations): `EventType eq 'VmHealth' and StartTime eq '2026-11-23T00:00:00Z'`.
@@ -6,8 +6,10 @@ operations): `EventType eq 'VmHealth' and StartTime eq '2026-11-23T00:00:00Z'`.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
+from service_hub.arm.calls import Call
 from service_hub.domain.errors import InvalidRequestError
 
 FILTER_CHARACTERS_MAX: Final = 2_000
@@ -39,6 +41,18 @@ def read_filter(text: str | None) -> Mapping[str, str]:
         if joined is None:
             raise _unreadable("comparisons are joined by 'and'")
         at = joined.end()
+
+
+def asked_filter(call: Call) -> Mapping[str, str]:
+    """Return what a request's `$filter` wants, whichever case its name has."""
+    query = {key.lower(): value for key, value in call.query.items()}
+    return read_filter(query.get("$filter"))
+
+
+def without_filter(call: Call) -> Call:
+    """Return the request as one whose filter was done, so that the list takes it."""
+    rest = {key: text for key, text in call.query.items() if key.lower() != "$filter"}
+    return replace(call, query=rest)
 
 
 def _unreadable(why: str) -> InvalidRequestError:

@@ -1,7 +1,9 @@
 """Clouds, the machines in them, and mappings between clouds."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Any, Final
 
 from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import (
@@ -13,6 +15,7 @@ from service_hub.arm.bodies import (
 )
 from service_hub.arm.calls import Answer, Call
 from service_hub.arm.errors import OperationNotSupportedError
+from service_hub.arm.event_filter import asked_filter, without_filter
 from service_hub.arm.ids import CONTAINERS, FABRICS, MAPPINGS, POLICIES, VaultIds, names_in_id
 from service_hub.arm.long_running import accepted, operation_result
 from service_hub.arm.paging import page
@@ -24,7 +27,7 @@ from service_hub.arm.render_containers import (
     protectable_machines,
 )
 from service_hub.arm.surroundings import Surroundings, clouds, surroundings
-from service_hub.domain.errors import NotFoundError
+from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.records import ContainerMapping
 from service_hub.ports.use_cases import FabricFacts
 from wire_contract.vmm_interface import CloudView
@@ -104,7 +107,9 @@ class ContainerHandlers:
             protectable_item_body(around, fabric, machine)
             for machine in protectable_machines(around, fabric, cloud.cloud_id)
         ]
-        return page(call, bodies, self._api.public_url)
+        wanted = asked_filter(call)
+        shown = [body for body in bodies if _is_wanted(body["properties"], wanted)]
+        return page(without_filter(call), shown, self._api.public_url)
 
     async def get_protectable(self, call: Call) -> Answer:
         """Answer with one machine."""
@@ -114,6 +119,28 @@ class ContainerHandlers:
             if machine.machine_id.lower() == call.folded("protectable_item"):
                 return Answer(body=protectable_item_body(around, fabric, machine))
         raise NotFoundError(call.name("protectable_item"))
+
+
+_FILTERED: Final = {
+    "name": "friendlyName",
+    "friendlyname": "friendlyName",
+    "state": "protectionStatus",
+    "protectionstatus": "protectionStatus",
+}
+"""By what protectable items are filtered, and the property that is compared."""
+
+
+def _is_wanted(properties: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
+    """Return whether a machine is asked for; InvalidRequestError for what can't be asked."""
+    unknown = wanted.keys() - _FILTERED.keys()
+    if unknown:
+        raise InvalidRequestError(
+            f"Protectable items can't be filtered by '{min(unknown)}'. Use Name or State.",
+            "$filter",
+        )
+    return all(
+        str(properties[_FILTERED[name]]).lower() == text.lower() for name, text in wanted.items()
+    )
 
 
 class MappingHandlers:

@@ -3,6 +3,7 @@
 from service_hub.arm.api import ArmApi
 from service_hub.arm.bodies import ResumeInput, read
 from service_hub.arm.calls import Answer, Call
+from service_hub.arm.event_filter import asked_filter
 from service_hub.arm.ids import VaultIds
 from service_hub.arm.long_running import request_accepted
 from service_hub.arm.paging import asked_of_jobs, page_of_jobs
@@ -33,10 +34,11 @@ class JobHandlers:
         return Answer(body=body, request_ids=(VaultIds(vault).job(job.id),))
 
     async def list(self, call: Call) -> Answer:
-        """Answer with all jobs of a vault, the newest first."""
+        """Answer with the jobs of a vault that `$filter` asks for, the newest first."""
         vault = await self._api.vault(call)
         after, limit = asked_of_jobs(call)
-        found = await self._api.jobs.list(vault, after, limit)
+        wanted = asked_filter(call)
+        found = await self._api.jobs.list(vault, wanted, after, limit)
         bodies = [listed_job_body(vault, job) for job in found.jobs]
         return page_of_jobs(call, bodies, found.last, self._api.public_url)
 

@@ -35,7 +35,7 @@ def asked_of_jobs(call: Call) -> tuple[JobPlace | None, int]:
 
     Jobs are too many to read them all for each page: a page's place is that of its last job.
     """
-    limit, token = _asked(call)
+    limit, token = _asked(call, may_filter=True)
     if token is None:
         return None, limit
     return JobPlace(*_place(token)), limit

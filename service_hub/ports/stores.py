@@ -105,8 +105,10 @@ class EventLists(Protocol):
 class JobLists(Protocol):
     """Reads lists of jobs page by page."""
 
-    async def listed_jobs(self, vault_id: str, after: JobPlace | None, limit: int) -> JobPage:
-        """Return at most `limit` jobs that are no part of another, newest first."""
+    async def listed_jobs(
+        self, vault_id: str, after: JobPlace | None, limit: int, state: JobState | None = None
+    ) -> JobPage:
+        """Return at most `limit` jobs that are no part of another, newest first; `state`: in it."""
 
     async def job_counts(self, vault_id: str) -> dict[JobState, int]:
         """Return how many jobs of a vault that are no part of another are in each state."""

@@ -270,8 +270,14 @@ class JobUseCases(Protocol):
     async def find(self, vault: Vault, job_id: str) -> Job:
         """Return one; NotFoundError."""
 
-    async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
-        """Return some of a vault, newest first, without those that a group of another runs."""
+    async def list(
+        self, vault: Vault, wanted: Mapping[str, str], after: JobPlace | None, limit: int
+    ) -> JobPage:
+        """Return some of a vault, newest first, without those that a group of another runs.
+
+        `wanted` by the dialect's names (InvalidRequestError); a page of what is wanted may have
+        fewer than `limit`, or none, and more may follow behind its place.
+        """
 
     async def counts(self, vault: Vault) -> Mapping[JobState, int]:
         """Return how many jobs of a vault are in each state, as far as they are kept."""

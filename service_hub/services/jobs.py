@@ -5,19 +5,24 @@ Whatever is asked goes to the engine as an event, so that any hub of a database 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from service_hub.domain.errors import NotFoundError
+from service_hub.domain.job_filters import job_filter
 from service_hub.domain.job_requests import check_action
 from service_hub.domain.jobs import CancelRequested, Job, JobState, Resumed
 from service_hub.domain.operator_signatures import signature_for
 from service_hub.domain.plans import members_of
-from service_hub.domain.records import Vault
+from service_hub.domain.records import Provider, Vault
 from service_hub.ports.running import JobRunner
 from service_hub.ports.stores import JobLists, JobPage, JobPlace, Reader
 from service_hub.ports.surroundings import Clock
 from service_hub.ports.use_cases import RequestIdentity
 from service_hub.services.job_restarts import Restarts
 from service_hub.services.requests import RequestLedger
+
+READS_MAX: Final = 20
+"""How often a page of what is wanted is gone on with; a page has at most 200 jobs."""
 
 
 class JobService:
@@ -53,9 +58,34 @@ class JobService:
         found = await self._reader.find(Job, parent_id=job.id)
         return [each.record for each in found if each.record.vault_id == vault.id]
 
-    async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
-        """Return some jobs of the vault that are no part of another, newest first."""
-        return await self._lists.listed_jobs(vault.id, after, limit)
+    async def list(
+        self, vault: Vault, wanted: Mapping[str, str], after: JobPlace | None, limit: int
+    ) -> JobPage:
+        """Return some jobs of the vault that are no part of another, newest first.
+
+        The state is asked of the database; of what else is wanted a bounded number of jobs is read,
+        and the rest is behind the page's place.
+        """
+        asked = job_filter(wanted, await self._named(vault, wanted.get("fabricid")))
+        if not wanted:
+            return await self._lists.listed_jobs(vault.id, after, limit)
+        found: list[Job] = []
+        for _ in range(READS_MAX):
+            left = limit - len(found)
+            page = await self._lists.listed_jobs(vault.id, after, left, asked.state)
+            found += [job for job in page.jobs if asked.takes(job)]
+            after = page.last
+            if after is None or len(found) == limit:
+                break
+        return JobPage(found, after)
+
+    async def _named(self, vault: Vault, fabric: str | None) -> Sequence[str] | None:
+        """Return the provider of a server by its id or name; none where nobody has it."""
+        if fabric is None:
+            return None
+        name = fabric.rstrip("/").rpartition("/")[2].lower()
+        known = await self._reader.find(Provider, vault_id=vault.id)
+        return [each.record.id for each in known if each.record.fabric_name.lower() == name]
 
     async def counts(self, vault: Vault) -> Mapping[JobState, int]:
         """Return how many jobs of the vault are in each state."""

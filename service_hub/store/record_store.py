@@ -140,10 +140,12 @@ class RecordStore(ABC):
             lambda connection: vault_reads.child_counts(connection, parent_id, parent_task)
         )
 
-    async def listed_jobs(self, vault_id: str, after: JobPlace | None, limit: int) -> JobPage:
+    async def listed_jobs(
+        self, vault_id: str, after: JobPlace | None, limit: int, state: JobState | None = None
+    ) -> JobPage:
         """Return at most `limit` jobs that are no part of another, newest first (ports)."""
         return await self._read(
-            lambda connection: vault_reads.listed_jobs(connection, vault_id, after, limit)
+            lambda connection: vault_reads.listed_jobs(connection, vault_id, after, limit, state)
         )
 
     async def job_counts(self, vault_id: str) -> dict[JobState, int]:

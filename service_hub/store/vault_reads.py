@@ -99,13 +99,19 @@ def messages_for(connection: sa.Connection, job_ids: Sequence[str]) -> list[Mess
 
 
 def listed_jobs(
-    connection: sa.Connection, vault_id: str, after: JobPlace | None, limit: int
+    connection: sa.Connection,
+    vault_id: str,
+    after: JobPlace | None,
+    limit: int,
+    state: JobState | None = None,
 ) -> JobPage:
     """Return at most `limit` jobs that are no part of another, newest first."""
     table = TABLES[Job].c
     query = sa.select(table.created, table.id, table.document).where(
         table.vault_id == vault_id.lower(), table.parent_id == ""
     )
+    if state is not None:
+        query = query.where(table.state == state.value.lower())
     if after is not None:
         behind = sa.tuple_(table.created, table.id) < sa.tuple_(after.created, after.job_id)
         query = query.where(behind)

@@ -241,6 +241,8 @@ async def test_jobs_are_listed_newest_first_page_by_page(store: RecordStore) -> 
         JobState.FAILED: 1,
     }
     assert await store.job_counts("nobody") == {}
+    failed = await store.listed_jobs(VAULT_ID, None, 5, JobState.FAILED)
+    assert [each.id for each in failed.jobs] == ["one"]
     first = await store.listed_jobs(VAULT_ID, None, 2)
     await store.apply([Change(deletes=[Delete(Job, "two")])])
     behind = await store.listed_jobs(VAULT_ID, first.last, 5)

@@ -93,7 +93,7 @@ async def test_groups_run_in_order_and_their_items_are_held_until_the_end(
     children = await world.jobs.children(world.vault, done)
     assert {each.item_id for each in children} == set(members_of(done))
     assert {each.state for each in children} == {JobState.SUCCEEDED}
-    listed = [each.id for each in (await world.jobs.list(world.vault, None, 100)).jobs]
+    listed = [each.id for each in (await world.jobs.list(world.vault, {}, None, 100)).jobs]
     assert set(listed) == {job.id, refused.id, again.id}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service_hub.domain.errors import NotFoundError
+from service_hub.domain.job_filters import job_filter
 from service_hub.domain.job_requests import check_action
 from service_hub.domain.jobs import Action, Job, JobState, Request, TaskRun, TaskState
 from service_hub.domain.protection import Operation
@@ -39,10 +40,14 @@ class MemoryJobs:
         del vault
         return [each for each in self.hub.jobs.values() if each.parent_id == job.id]
 
-    async def list(self, vault: Vault, after: JobPlace | None, limit: int) -> JobPage:
+    async def list(
+        self, vault: Vault, wanted: Mapping[str, str], after: JobPlace | None, limit: int
+    ) -> JobPage:
         """Return some, newest first."""
         del vault
-        listed = [each for each in self.hub.jobs.values() if each.parent_id is None]
+        asked = job_filter(wanted, None)
+        mine = [each for each in self.hub.jobs.values() if each.parent_id is None]
+        listed = [each for each in mine if asked.takes(each)]
         placed = [(JobPlace(number, job.id), job) for number, job in enumerate(listed)][::-1]
         behind = [each for each in placed if after is None or each[0] < after]
         shown = behind[:limit]

@@ -1,5 +1,7 @@
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from yarl import URL
@@ -10,7 +12,7 @@ from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.jobs import JobState
 from service_hub.ports.use_cases import RequestIdentity
 from tests.support.store_world import NOW, job
-from tests.unit.arm.conftest import Surface
+from tests.unit.arm.conftest import Surface, error_of
 
 HUB = "https://hub.example"
 CALL = Call(
@@ -109,6 +111,43 @@ async def test_a_filter_is_refused_not_ignored(surface: Surface) -> None:
     response = await surface.ask("GET", path)
     assert response.status == 400
     assert (await response.json())["error"]["target"] == "$filter"
+
+
+async def test_jobs_are_filtered_by_state_time_and_kind(surface: Surface) -> None:
+    for number, state in enumerate((JobState.SUCCEEDED, JobState.FAILED, JobState.FAILED)):
+        at = NOW + timedelta(hours=number)
+        made = job(f"{number:08x}", state, NOW).model_copy(update={"started_at": at})
+        surface.hub.jobs[made.id] = made
+    kind = job("any").scenario
+    two = (NOW + timedelta(hours=2)).isoformat()
+    for text, names in (
+        ("JobStatus eq 'failed'", ["00000002", "00000001"]),
+        (f"JobStatus eq 'Failed' and StartTime eq '{two}'", ["00000002"]),
+        (f"jobname eq '{kind.name.upper()}' and EndTime eq '{NOW.isoformat()}'", ["00000000"]),
+        (f"AffectedObjectTypes eq '{kind.target_type}'", ["00000002", "00000001", "00000000"]),
+        ("AffectedObjectTypes eq 'Network'", []),
+    ):
+        query = urlencode({"$FILTER": text, "$take": "5"})
+        body = await surface.body(f"{surface.vault}/replicationJobs?{query}")
+        assert [each["name"] for each in body["value"]] == names, text
+    for text in ("JobStatus eq 'Odd'", "StartTime eq 'noon'", "State eq 'Failed'", "JobStatus"):
+        query = urlencode({"$filter": text})
+        status, error = await error_of(surface, "GET", f"{surface.vault}/replicationJobs?{query}")
+        assert (status, error["target"]) == (400, "$filter"), text
+
+
+async def test_protectable_items_are_filtered_by_name_and_state(surface: Surface) -> None:
+    listed = f"{surface.container}/replicationProtectableItems"
+    for text, count in (
+        ("State eq 'Protected'", 1),
+        ("State eq 'Unprotected'", 0),
+        ("Name eq 'vm1' and ProtectionStatus eq 'protected'", 1),
+        ("Name eq 'other'", 0),
+    ):
+        body = await surface.body(f"{listed}?{urlencode({'$filter': text})}")
+        assert len(body["value"]) == count, text
+    status, error = await error_of(surface, "GET", f"{listed}?%24filter=Size%20eq%20'1'")
+    assert (status, error["target"]) == (400, "$filter")
 
 
 def made_job(surface: Surface, number: int) -> str:

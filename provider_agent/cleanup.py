@@ -1,22 +1,14 @@
 """`provider-agent cleanup`: tidies a server that its hub has forgotten (behaviour 2.15)."""
 
 import asyncio
-import contextlib
-import os
-from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from typing import Final
 
-from certs.tls import TlsMaterialError, client_context
 from provider_agent.agent import vmm_driver
 from provider_agent.config import AgentSettings
-from provider_agent.credentials import Identity, is_registered, load_identity
 from provider_agent.directory_lock import lock_directory
 from provider_agent.fabric.driver import FabricDriver, FabricError
 from provider_agent.fabric.vmm_service import VmmService
-from provider_agent.hub_client import AccessToken, HubClient
-from provider_agent.hub_https import HubError, HubHttps
-from provider_agent.proxy import HubRoute, load_rules
+from provider_agent.local_orders import Ask, Tell, local_command, who_answers
 from provider_agent.registration_traces import forget_in_vmm, forget_registration
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
@@ -24,9 +16,6 @@ from wire_contract.vmm_interface import Command
 from wire_contract.vocabulary import Verb
 
 CLEAN_UP_SECONDS_MAX: Final = 300.0
-
-Tell = Callable[[str], None]
-Ask = Callable[[str], bool]
 
 
 async def run_cleanup(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
@@ -36,8 +25,7 @@ async def run_cleanup(settings: AgentSettings, tell: Tell, clock: Clock) -> None
     while machines are protected.
     """
     with lock_directory(settings.data_directory):
-        if is_registered(settings.data_directory):
-            await _check_forgotten(settings, tell, clock)
+        await _check_forgotten(settings, tell, clock)
         async with vmm_driver(settings.vmm) as driver:
             try:
                 await _clean_vmm(driver, VmmService(driver), settings, clock)
@@ -124,41 +112,16 @@ async def unprotect_machine(
 
 async def _check_forgotten(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
     """Refuse where the hub still knows this server; a hub that is away is no hindrance."""
-    try:
-        identity = load_identity(settings.data_directory, clock.now())
-    except ProgramError as error:
-        # Damaged or expired: no hub would take it.
-        tell(f"the registration is of no use any more: {error}")
-        return
-    try:
-        async with hub_client(settings, identity, clock) as hub:
-            await hub.access_token()
-    except HubError as error:
-        tell(f"the hub does not know this server any more, or is away: {error}")
+    identity = await who_answers(
+        settings, tell, clock, otherwise="the hub does not know this server any more, or is away"
+    )
+    if identity is None:
         return
     raise ProgramError(
         f"the hub still knows this server as {identity.facts.friendly_name}: delete it from the"
         f" vault {identity.facts.vault_name} there, then its provider cleans up by itself; if it"
         " cannot, purge it there and run cleanup again"
     )
-
-
-@contextlib.asynccontextmanager
-async def hub_client(
-    settings: AgentSettings, identity: Identity, clock: Clock
-) -> AsyncIterator[HubClient]:
-    """Open a client of the hub beside the running provider, for one question."""
-    try:
-        tls = client_context(
-            identity.root_pem, chain_pem=identity.chain_pem, key_pem=identity.key_pem
-        )
-    except TlsMaterialError as error:
-        raise ProgramError(
-            f"the identity in {settings.data_directory} is damaged: {error}"
-        ) from error
-    route = HubRoute(load_rules(settings.proxy, settings.data_directory, os.environ))
-    async with HubHttps.connect(identity.facts.provider_url, tls, route) as https:
-        yield HubClient(https, AccessToken(https, identity.key, clock.now))
 
 
 async def _clean_vmm(
@@ -171,10 +134,4 @@ async def _clean_vmm(
 
 
 def _command(verb: Verb, clock: Clock, epoch: int = 0) -> Command:
-    """Return an order of this server's own operator, which no job of a hub stands behind."""
-    return Command(
-        id=f"cleanup-{clock.new_id()}/{verb.value}/1",
-        fence=1,
-        epoch=epoch,
-        deadline=clock.now() + timedelta(seconds=CLEAN_UP_SECONDS_MAX),
-    )
+    return local_command("cleanup", verb, clock, CLEAN_UP_SECONDS_MAX, epoch)

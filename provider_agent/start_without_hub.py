@@ -5,28 +5,21 @@ While the hub is away somebody at the site may say so instead, under the epoch t
 gets no newer one, a fence stays, and the hub is told of it as soon as it is in contact.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 from pydantic import JsonValue
 
 from provider_agent.agent import vmm_driver
-from provider_agent.cleanup import hub_client
 from provider_agent.config import AgentSettings
-from provider_agent.credentials import is_registered, load_identity
 from provider_agent.fabric.driver import FabricDriver, FabricError
-from provider_agent.hub_https import HubError
+from provider_agent.local_orders import Ask, Tell, local_command, who_answers
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError
-from wire_contract.vmm_interface import Command, MachineView
+from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import RunState, Verb
 
 SECONDS_MAX: Final = 300.0
-
-Tell = Callable[[str], None]
-Ask = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +67,7 @@ async def start_without_hub(
 
 async def _check_away(settings: AgentSettings, tell: Tell, clock: Clock) -> None:
     """Refuse while the hub answers: it says itself, within seconds, which copies may run."""
-    if not is_registered(settings.data_directory):
-        return
-    try:
-        identity = load_identity(settings.data_directory, clock.now())
-    except ProgramError as error:
-        # Damaged or expired: no hub would take it, so that none confirms anything.
-        tell(f"the registration is of no use: {error}")
-        return
-    try:
-        async with hub_client(settings, identity, clock) as hub:
-            await hub.access_token()
-    except HubError as error:
-        tell(f"the hub is away: {error}")
+    if await who_answers(settings, tell, clock, otherwise="the hub is away") is None:
         return
     raise ProgramError(
         "the hub answers: its provider confirms what may run by itself; a fence is overridden at"
@@ -116,12 +97,7 @@ async def _started(
         (Verb.START, {}),
     )
     for verb, arguments in orders:
-        command = Command(
-            id=f"without-hub-{clock.new_id()}/{verb.value}/1",
-            fence=1,
-            # Its own: who is away may have given a newer one to another copy.
-            epoch=machine.epoch,
-            deadline=clock.now() + timedelta(seconds=SECONDS_MAX),
-        )
+        # Its own epoch: who is away may have given a newer one to another copy.
+        command = local_command("without-hub", verb, clock, SECONDS_MAX, machine.epoch)
         await driver.perform(verb, machine.machine_id, command, arguments, SECONDS_MAX)
     return await driver.machine(machine.machine_id)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Final
 
 from provider_agent.agent import vmm_driver
-from provider_agent.cleanup import hub_client
 from provider_agent.config import AgentSettings
 from provider_agent.credentials import is_registered, load_identity
 from provider_agent.directory_lock import DirectoryInUseError, lock_directory
 from provider_agent.fabric.driver import FabricError
 from provider_agent.fabric.vmm_service import VmmService
 from provider_agent.hub_https import HubError, HubRefusedError
+from provider_agent.local_orders import hub_client
 from provider_agent.registration_traces import forget_in_vmm
 from service_shell.clock import Clock
 from service_shell.errors import ProgramError

@@ -1,14 +1,23 @@
 """Reversing where the old disks are there: changes move, and no other copy.
 
-What a comparison moves, after an unplanned failover, tests/contract/test_replication_comparisons.py
-measures on the wire.
+After an unplanned failover the two are compared: what crosses the wire is counted in front of the
+former primary's replication port. What a comparison that is broken off moves again is measured in
+tests/contract/test_replication_comparisons.py.
 """
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.simulator_estate import DISK_BYTES, MACHINE, REPLICA, Estate, RunningSite
+from tests.support.relay import Relay
+from tests.support.simulator_estate import (
+    DISK_BYTES,
+    MACHINE,
+    PORT,
+    REPLICA,
+    Estate,
+    RunningSite,
+)
 from tests.support.simulator_estate import make_estate as made
 from tests.support.simulator_steps import digest, fail_over_planned, protect, reverse
 from wire_contract.vocabulary import Verb
@@ -87,3 +96,71 @@ async def test_there_and_back_again_moves_changes_alone(estate: Estate) -> None:
         await tokyo.done(Verb.SHUT_DOWN, MACHINE, {"seconds": 30}, epoch=3)
         await tokyo.done(Verb.PREPARE_FAILOVER, MACHINE, epoch=3)
         assert digest(tokyo.disks(MACHINE)) == digest(osaka.disks(REPLICA))
+
+
+WROTE_ALONE = b"written while nobody listened"
+"""What the former primary holds that its replica never heard of."""
+
+
+def address_of(estate: Estate, fqdn: str) -> str:
+    """Return where a host of the estate is."""
+    lines = (estate.folder / "hosts").read_text().splitlines()
+    return next(line.split()[0] for line in lines if line.endswith(f" {fqdn}"))
+
+
+def hosts_with(estate: Estate, fqdn: str, address: str) -> Path:
+    """Return a hosts file in which one host is elsewhere."""
+    path = estate.folder / "hosts of osaka"
+    path.write_text(f"{address} {fqdn}\n{(estate.folder / 'hosts').read_text()}")
+    return path
+
+
+async def failed_over_unplanned(tokyo: RunningSite, osaka: RunningSite) -> None:
+    """Lose contact, let both write a block of their own, and fence the former primary."""
+    await tokyo.site.fabric.cycles.stop(MACHINE)
+    await tokyo.guests[MACHINE].write(0, 5 * BLOCK, WROTE_ALONE, 3)
+    unplanned = {"planned": False, "expected_cut": None, "recovery_point": None}
+    await osaka.done(Verb.FAIL_OVER, REPLICA, unplanned, epoch=2)
+    await osaka.done(Verb.START, REPLICA, epoch=2)
+    await osaka.guests[MACHINE].write(1, 2 * BLOCK, b"new life", 4)
+    stale = {"authoritative": False, "item": MACHINE}
+    await tokyo.done(Verb.CONFIRM_EPOCH, MACHINE, stale, epoch=2)
+    await osaka.done(Verb.COMMIT, REPLICA, epoch=2)
+
+
+@pytest.mark.parametrize("choice", ["Keep", "Discard"])
+async def test_after_an_unplanned_failover_what_differs_crosses_the_wire(
+    estate: Estate, choice: str
+) -> None:
+    fqdn = estate.fqdns("tokyo")[0]
+    near, far = f"{estate.prefix}.201", address_of(estate, fqdn)
+    elsewhere = {"hosts_file": str(hosts_with(estate, fqdn, near))}
+    async with (
+        Relay.opened(PORT, at=(near, PORT), far=far) as wire,
+        estate.running("tokyo") as tokyo,
+        estate.running("osaka", **elsewhere) as osaka,
+    ):
+        await protect(estate, tokyo, osaka)
+        await failed_over_unplanned(tokyo, osaka)
+        alone = digest(tokyo.disks(MACHINE))
+        if choice == "Keep":
+            kept = {"machine_id": MACHINE, "name": "SQL-01 - Kept"}
+            await tokyo.done(Verb.KEEP_COPY, "kept-1", kept)
+        assert wire.passed_bytes == 0, "what is set aside is set aside where it lies"
+        await reverse(
+            (osaka, REPLICA),
+            (tokyo, MACHINE),
+            primary_host=await host_of(osaka, REPLICA),
+            resynchronize=True,
+            epoch=2,
+        )
+        await osaka.done(Verb.START_INITIAL_REPLICATION, REPLICA, {"resynchronize": True}, epoch=2)
+        await osaka.done(Verb.COMPLETE_INITIAL_REPLICATION, REPLICA, epoch=2)
+        moved = wire.passed_bytes
+        # The block of either side at least; the digests of all others are small.
+        assert 2 * BLOCK < moved < FULL_BYTES
+        await osaka.done(Verb.SHUT_DOWN, REPLICA, {"seconds": 30}, epoch=2)
+        await osaka.done(Verb.PREPARE_FAILOVER, REPLICA, epoch=2)
+        assert digest(tokyo.disks(MACHINE)) == digest(osaka.disks(REPLICA)) != alone
+        if choice == "Keep":
+            assert digest(tokyo.disks("kept-1")) == alone

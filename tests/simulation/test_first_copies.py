@@ -1,6 +1,8 @@
 """First copies by a medium and at a time: hub, agents and sites are real, but for the wires."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import chdir
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,24 @@ from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import ContainerMapping
 from tests.support.kill_first_copies import (
+    AT_A_TIME,
     BY_MEDIUM,
     MEDIUM,
     POLICY,
     first_copy_stories,
 )
+from tests.support.kill_matrix import quiet_logs
+from tests.support.kill_programs import clock_of
 from tests.support.kill_stories import (
     QUICK_WATCH_SECONDS,
+    WATCH_SECONDS,
     asking,
     create_policy,
     no_job_runs,
     pair,
 )
 from tests.support.kill_world import DISK_BYTES, KillWorld, kill_world, light_world
+from tests.support.played_network import NetworkLoop, played_network
 from tests.support.simulator_estate import MACHINE
 from vmm_simulator.vmm.inventory import Edit, Inventory
 from vmm_simulator.vmm.records import MachineRecord
@@ -124,6 +131,54 @@ async def test_a_copy_waits_for_the_time_of_its_policy(world: KillWorld) -> None
     assert relationship is not None
     assert relationship.scheduled_at == at.replace(microsecond=0)
     assert (relationship.state, relationship.transferred_bytes) == (ReplicationState.READY, 0)
+
+
+def test_a_copy_begins_at_its_time_and_not_before(tmp_path: Path) -> None:
+    """Hub, agents and hosts by a played clock: nothing moves until then, and all is done after."""
+    known = {story.name: story for story in first_copy_stories()}
+    story, begin = known[AT_A_TIME], datetime.now(UTC)
+    with quiet_logs(), played_network(), chdir(tmp_path):
+
+        async def told() -> None:
+            async with kill_world(Path("world"), watch_seconds=WATCH_SECONDS) as world:
+                for ask in (create_policy, pair):
+                    await ask(world)
+                    await world.settled(no_job_runs)
+                await story.ask(world)
+                store = world.sites["tokyo"].fabric.store
+                at: datetime | None = None
+
+                async def has_its_time() -> bool:
+                    nonlocal at
+                    present = store.machines[MACHINE].relationship
+                    at = None if present is None else present.scheduled_at
+                    return at is not None
+
+                await world.until(has_its_time, "the copy has its time")
+                assert at is not None
+                now = clock_of("a test").now
+                assert now() < at
+                seen = 0
+
+                async def has_begun() -> bool:
+                    nonlocal seen
+                    before = now()
+                    relationship = store.machines[MACHINE].relationship
+                    assert relationship is not None
+                    moved = relationship.state is not ReplicationState.READY
+                    assert not moved or before >= at, "it began before its time"
+                    seen += not moved
+                    return moved
+
+                await world.until(has_begun, "the copy has begun")
+                assert seen, "it was seen to wait"
+                await world.settled(story.over)
+                source = copy_at(world, "tokyo", ReplicationMode.PRIMARY)
+                assert source.state is ReplicationState.REPLICATING
+                assert content(source) == content(copy_at(world, "osaka", ReplicationMode.REPLICA))
+
+        with asyncio.Runner(loop_factory=lambda: NetworkLoop(begin, story.name)) as runner:
+            runner.run(told())
 
 
 async def ended(world: KillWorld, key: str) -> Job:

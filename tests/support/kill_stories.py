@@ -384,12 +384,16 @@ async def _restarted(world: KillWorld) -> None:
     await world.call(restart)
 
 
-async def _cancelled(world: KillWorld) -> None:
-    """Cancel a planned failover while the source prepares it."""
-    held = Fault(verb=Verb.PREPARE_FAILOVER, kind=FaultKind.HOLD, times=1)
-    faults = world.sites["tokyo"].faults
-    faults.replace((held,))
-    await asking(Operation.PLANNED_FAILOVER)(world)
+async def cancelled_while_held(
+    world: KillWorld, site: str, operation: Operation, held: Verb, *left: Fault
+) -> None:
+    """Ask for an operation and cancel its job while a site holds that verb.
+
+    What is `left` of faults holds from before until after the cancellation.
+    """
+    faults = world.sites[site].faults
+    faults.replace((Fault(verb=held, kind=FaultKind.HOLD, times=1), *left))
+    await asking(operation)(world)
     identity = world.identity()
 
     async def is_held() -> bool:
@@ -401,10 +405,16 @@ async def _cancelled(world: KillWorld) -> None:
         assert found.record.current is not None
         return found.record.current.job_id
 
-    await world.until(is_held, "the source prepares the failover")
+    await world.until(is_held, f"{site} is about to {held.value}")
     job_id = await world.call(current)
     await world.call(lambda hub: hub.jobs.cancel(hub.vault, job_id, identity))
-    faults.replace(())
+    faults.replace(left)
+
+
+async def _cancelled(world: KillWorld) -> None:
+    """Cancel a planned failover while the source prepares it."""
+    operation = Operation.PLANNED_FAILOVER
+    await cancelled_while_held(world, "tokyo", operation, Verb.PREPARE_FAILOVER)
 
 
 DRILL: dict[str, JsonValue] = {

@@ -10,18 +10,16 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from service_hub.domain.jobs import JobState
 from service_hub.domain.protection import TRANSITIONS, Operation, ProtectionState
-from service_hub.domain.records import ProtectedItem
-from tests.support.hub_world import HubWorld
 from tests.support.kill_stories import (
     NOT_WALKED,
     REFUSED_CODE,
     Story,
     asking,
+    cancelled_while_held,
     rest_of,
     rests_in,
 )
 from tests.support.kill_world import KillWorld
-from tests.support.simulator_estate import MACHINE
 from vmm_simulator.faults import Fault
 from wire_contract.vocabulary import FaultKind, Verb
 
@@ -35,28 +33,10 @@ def half_taken_back(operation: Operation) -> Callable[[KillWorld], Awaitable[Non
     """Return how a failover is cancelled that the recovery site refuses to take back."""
 
     async def ask(world: KillWorld) -> None:
-        held = Fault(verb=Verb.START, kind=FaultKind.HOLD, times=1)
         refusal = Fault(
             verb=Verb.CANCEL_FAILOVER, kind=FaultKind.REFUSE, code=REFUSED_CODE, times=1
         )
-        faults = world.sites["osaka"].faults
-        faults.replace((held, refusal))
-        await asking(operation)(world)
-        identity = world.identity()
-
-        async def is_held() -> bool:
-            return any(each.waiting for each in faults.view())
-
-        async def current(hub: HubWorld) -> str:
-            found = await hub.store.get(ProtectedItem, MACHINE)
-            assert found is not None
-            assert found.record.current is not None
-            return found.record.current.job_id
-
-        await world.until(is_held, "the replica is about to be started")
-        job_id = await world.call(current)
-        await world.call(lambda hub: hub.jobs.cancel(hub.vault, job_id, identity))
-        faults.replace((refusal,))
+        await cancelled_while_held(world, "osaka", operation, Verb.START, refusal)
 
     return ask
 

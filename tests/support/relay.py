@@ -10,11 +10,16 @@ CHUNK_BYTES = 65_536
 
 
 class Relay:
-    """Passes connections on to `target`; None refuses them."""
+    """Passes connections on to the port `target` of `far`; None refuses them.
 
-    def __init__(self, target: int | None) -> None:
+    `passed_bytes` counts what it has passed on, in both directions.
+    """
+
+    def __init__(self, target: int | None, far: str = HOST) -> None:
         self.target = target
         self.port = 0
+        self.passed_bytes = 0
+        self._far = far
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
@@ -22,10 +27,12 @@ class Relay:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, target: int | None = None) -> AsyncIterator["Relay"]:
-        """Listen on a free port until the block is left."""
-        relay = cls(target)
-        server = await asyncio.start_server(relay._serve, HOST, 0)
+    async def opened(
+        cls, target: int | None = None, *, at: tuple[str, int] = (HOST, 0), far: str = HOST
+    ) -> AsyncIterator["Relay"]:
+        """Listen on a free port, or at an address and port, until the block is left."""
+        relay = cls(target, far)
+        server = await asyncio.start_server(relay._serve, *at)
         relay.port = int(server.sockets[0].getsockname()[1])
         try:
             yield relay
@@ -70,7 +77,7 @@ class Relay:
         if self.target is None:
             writer.transport.abort()
             return
-        far_reader, far_writer = await asyncio.open_connection(HOST, self.target)
+        far_reader, far_writer = await asyncio.open_connection(self._far, self.target)
         with self._noted(far_writer):
             ways = {
                 asyncio.ensure_future(self._pump(reader, far_writer)),
@@ -87,6 +94,7 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
                 await self._flowing.wait()
+                self.passed_bytes += len(data)
                 writer.write(data)
                 await writer.drain()
         if writer.can_write_eof() and not writer.is_closing():

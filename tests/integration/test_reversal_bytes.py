@@ -6,6 +6,7 @@ tests/contract/test_replication_comparisons.py.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,7 @@ async def test_after_an_unplanned_failover_what_differs_crosses_the_wire(
 ) -> None:
     fqdn = estate.fqdns("tokyo")[0]
     near, far = f"{estate.prefix}.201", address_of(estate, fqdn)
-    elsewhere = {"hosts_file": str(hosts_with(estate, fqdn, near))}
+    elsewhere: dict[str, Any] = {"hosts_file": str(hosts_with(estate, fqdn, near))}
     async with (
         Relay.opened(PORT, at=(near, PORT), far=far) as wire,
         estate.running("tokyo") as tokyo,

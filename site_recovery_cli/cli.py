@@ -9,10 +9,12 @@ from typer.core import TyperGroup
 
 from service_shell.program import report_failure
 from site_recovery_cli import (
+    account_commands,
     audit_commands,
     authority_commands,
     change_command,
     cloud_commands,
+    doctor_command,
     event_commands,
     failover_commands,
     inject_commands,
@@ -70,10 +72,13 @@ application.add_typer(policy_commands.commands, name="policy")
 application.add_typer(mapping_commands.network_commands, name="network")
 application.add_typer(mapping_commands.storage_commands, name="storage")
 application.add_typer(plan_commands.commands, name="plan")
+application.add_typer(account_commands.commands, name="account")
 application.add_typer(audit_commands.commands, name="audit")
 job_export_command.add_export(job_commands.commands)
 application.command("login")(login_command.login)
+application.command("logout")(login_command.logout)
 application.command("profiles")(login_command.list_profiles)
+application.command("doctor")(doctor_command.doctor)
 application.command("changes")(change_command.changes)
 application.command("preview")(preview_command.preview)
 application.command("waiting")(waiting_command.waiting)

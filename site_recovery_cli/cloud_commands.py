@@ -11,16 +11,12 @@ from site_recovery_cli.connection import Connection, connected
 from site_recovery_cli.fabric_parts import find_cloud, list_clouds
 from site_recovery_cli.failover_requests import PROVIDER
 from site_recovery_cli.failures import explained
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.named_resources import Named, choose, listed
 from site_recovery_cli.options import (
-    WAIT_SECONDS,
     OutputFormat,
     ProfileName,
     VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
 )
 from site_recovery_cli.output import Format, Row, show_list, show_one
 from site_recovery_cli.protect_commands import list_machines
@@ -112,6 +108,7 @@ def pairings(
 
 
 @commands.command("pair")
+@with_job_options
 def pair(
     *,
     primary: CloudArgument,
@@ -120,17 +117,14 @@ def pair(
     name: Annotated[
         str | None, typer.Option("--name", help="The pairing's; by default of both clouds' names.")
     ] = None,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Pair two clouds under a policy: machines of the first may be protected to the second."""
 
     async def work(connection: Connection) -> None:
-        scope = connection.scope(vault)
-        source = await find_cloud(connection, vault, primary)
-        target = await find_cloud(connection, vault, recovery)
+        scope = connection.scope(given.vault)
+        source = await find_cloud(connection, given.vault, primary)
+        target = await find_cloud(connection, given.vault, recovery)
         with explained(f"policy {policy}", connection.hub):
             chosen = await connection.recovery.replication_policies.get(*scope, policy)
         content = models.CreateProtectionContainerMappingInput(
@@ -146,36 +140,33 @@ def pair(
         called = name or f"{source.name}-{target.name}".replace(" ", "-")
         begin = partial(group.begin_create, *scope, *source.path, called, content)
         what = f"pair {source.full_name} with {target.full_name}"
-        await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+        await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 @commands.command("unpair")
+@asking_with_job_options
 def unpair(
     *,
     pairing: Annotated[str, typer.Argument(help="The pairing's name, CLOUD/NAME or id.")],
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """End a pairing of clouds; refused while machines are protected under it."""
 
     async def work(connection: Connection) -> None:
-        known = await _pairings(connection, vault)
+        known = await _pairings(connection, given.vault)
         found = choose("pairing", pairing, known, "cloud pairings")
-        confirm(f"End the pairing {found.full_name}?", yes=yes)
+        given.confirm(f"End the pairing {found.full_name}?")
         content = models.RemoveProtectionContainerMappingInput(
             properties=models.RemoveProtectionContainerMappingInputProperties()
         )
         group = connection.recovery.replication_protection_container_mappings
-        begin = partial(group.begin_delete, *connection.scope(vault), *found.path, content)
+        begin = partial(group.begin_delete, *connection.scope(given.vault), *found.path, content)
         what = f"end pairing {found.name}"
-        await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+        await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 async def _pairings(connection: Connection, vault: str | None) -> list[Named]:

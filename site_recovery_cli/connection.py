@@ -14,6 +14,7 @@ from azure.mgmt.recoveryservices.aio import RecoveryServicesClient
 from azure.mgmt.recoveryservicessiterecovery.aio import SiteRecoveryManagementClient
 
 from service_shell.clock import SystemClock
+from site_recovery_cli.client_tokens import fresh
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError
 from site_recovery_cli.hub_routes import HubRoutes
@@ -81,8 +82,9 @@ async def connect(name: str | None) -> AsyncIterator[Connection]:
     """Open the hub of a profile; it trusts the profile's root and nothing else."""
     folder = ProfileFolder(default_folder())
     name = name or DEFAULT_PROFILE
-    profile = folder.load(name)
-    credential = BearerCredential(profile.token, SystemClock().now() + TOKEN_CHECK_INTERVAL)
+    now = SystemClock().now()
+    profile = await fresh(folder, name, folder.load(name), now)
+    credential = BearerCredential(profile.token, now + TOKEN_CHECK_INTERVAL)
     options: dict[str, Any] = {
         "connection_timeout": REQUEST_SECONDS_MAX,
         "read_timeout": REQUEST_SECONDS_MAX,

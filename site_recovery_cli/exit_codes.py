@@ -22,7 +22,8 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.DONE: "done; with --wait also the job",
-    ExitCode.JOB_FAILED: "the job failed or was cancelled, or a local file could not be used",
+    ExitCode.JOB_FAILED: "the job failed or was cancelled, a local file could not be used, or"
+    " doctor found a failure",
     ExitCode.USAGE: "the command line was wrong",
     ExitCode.NOT_LOGGED_IN: "no profile, or the hub did not accept the token",
     ExitCode.NOT_PERMITTED: "the token's role may not do this",

@@ -14,30 +14,25 @@ from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.fabric_parts import find_network
 from site_recovery_cli.failover_requests import (
     CANCEL,
+    CHANGE_POINT,
     CLEANUP,
     COMMIT,
     PLANNED,
     PROVIDER,
+    RESYNCHRONIZE,
     REVERSE,
     TEST,
     UNPLANNED,
     Body,
     Request,
+    chosen_point_body,
     comments_body,
     failover_body,
     network_part,
     point_details,
 )
 from site_recovery_cli.failures import CommandError
-from site_recovery_cli.options import (
-    WAIT_SECONDS,
-    ProfileName,
-    VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
-)
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.output import say
 from site_recovery_cli.preview_command import DIRECTIONS, Direction
 from site_recovery_cli.protected_targets import Target, find_machine, find_plan
@@ -82,22 +77,19 @@ class _Order:
     request: Request
     target: str
     plan: bool
-    vault: str | None
-    profile: str | None
-    wait_seconds: float | None
-    yes: bool = True
+    given: JobOptions
 
     def give(self, body: Bodies) -> None:
         """Refuse what is not allowed, ask, send, and follow the job where that is wished."""
 
         async def work(connection: Connection) -> None:
             find = find_plan if self.plan else find_machine
-            target = await find(connection, self.vault, self.target)
+            target = await find(connection, self.given.vault, self.target)
             what = f"{self.request.words} {target.name}"
             target.require(self.request.operation, what)
             content = await body(connection, target)
             if self.request.question is not None:
-                confirm(self.request.question.format(target.name), yes=self.yes)
+                self.given.confirm(self.request.question.format(target.name))
             arguments = target.path if content is None else (*target.path, content)
             method = getattr(target.operations, self.request.method)
             begin = partial(method, *arguments)
@@ -106,12 +98,13 @@ class _Order:
                     SignedOperation(self.request.operation), target.members, target.direction
                 )
                 begin = partial(begin, raw_request_hook=signed)
-            await carry_out(connection, self.vault, what, begin, self.wait_seconds)
+            await carry_out(connection, self.given.vault, what, begin, self.given.wait_seconds)
 
-        connected(self.profile, work)
+        connected(self.given.profile, work)
 
 
 @commands.command("test")
+@with_job_options
 def start_test(
     *,
     target: TargetName,
@@ -122,16 +115,13 @@ def start_test(
     ] = None,
     recovery_point: Point = None,
     direction: Way = None,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Start test copies, connected to nothing or to a network; replication goes on."""
     _points_are_of_machines(recovery_point, plan=plan)
 
     async def body(connection: Connection, found: Target) -> Body:
-        chosen = None if network is None else await find_network(connection, vault, network)
+        chosen = None if network is None else await find_network(connection, given.vault, network)
         network_id = None if chosen is None else chosen.resource.id
         if network_id is None:
             say(_UNTESTED_NETWORK)
@@ -141,10 +131,11 @@ def start_test(
             providerSpecificDetails=point_details(recovery_point),
         )
 
-    _Order(TEST, target, plan, vault, profile, wait_seconds if wait else None).give(body)
+    _Order(TEST, target, plan, given).give(body)
 
 
 @commands.command("cleanup")
+@asking_with_job_options
 def cleanup(
     *,
     target: TargetName,
@@ -152,11 +143,7 @@ def cleanup(
     comments: Annotated[
         str, typer.Option("--comments", help="What the test showed; kept with the job.")
     ] = "",
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """End a test failover: its test machines are deleted."""
 
@@ -164,21 +151,17 @@ def cleanup(
         del connection, found
         return comments_body(comments)
 
-    seconds = wait_seconds if wait else None
-    _Order(CLEANUP, target, plan, vault, profile, seconds, yes).give(body)
+    _Order(CLEANUP, target, plan, given).give(body)
 
 
 @commands.command("planned")
+@asking_with_job_options
 def planned(
     *,
     target: TargetName,
     plan: Plan = False,
     direction: Way = None,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Shut down, send the last changes, start at the other site: nothing is lost."""
 
@@ -186,11 +169,11 @@ def planned(
         del connection
         return failover_body(_way(found, direction))
 
-    seconds = wait_seconds if wait else None
-    _Order(PLANNED, target, plan, vault, profile, seconds, yes).give(body)
+    _Order(PLANNED, target, plan, given).give(body)
 
 
 @commands.command("unplanned")
+@asking_with_job_options
 def unplanned(
     *,
     target: TargetName,
@@ -201,11 +184,7 @@ def unplanned(
     ] = False,
     recovery_point: Point = None,
     direction: Way = None,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Start at the other site from a recovery point; what came after the point is lost."""
     _points_are_of_machines(recovery_point, plan=plan)
@@ -218,43 +197,66 @@ def unplanned(
             providerSpecificDetails=point_details(recovery_point),
         )
 
-    seconds = wait_seconds if wait else None
-    _Order(UNPLANNED, target, plan, vault, profile, seconds, yes).give(body)
+    _Order(UNPLANNED, target, plan, given).give(body)
 
 
 @commands.command("commit")
+@asking_with_job_options
 def commit(
     *,
     target: TargetName,
     plan: Plan = False,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Accept a failover and its point; it cannot be cancelled after that."""
-    seconds = wait_seconds if wait else None
-    _Order(COMMIT, target, plan, vault, profile, seconds, yes).give(_nothing)
+    _Order(COMMIT, target, plan, given).give(_nothing)
 
 
 @commands.command("cancel")
+@asking_with_job_options
 def cancel(
     *,
     target: TargetName,
     plan: Plan = False,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Take a failover back before its commit."""
-    seconds = wait_seconds if wait else None
-    _Order(CANCEL, target, plan, vault, profile, seconds, yes).give(_nothing)
+    _Order(CANCEL, target, plan, given).give(_nothing)
+
+
+@commands.command("change-point")
+@asking_with_job_options
+def change_point(
+    *,
+    target: Annotated[str, typer.Argument(help="The machine's name, CLOUD/NAME or id.")],
+    recovery_point: Annotated[
+        str,
+        typer.Option("--recovery-point", help="The id of a recovery point, see protect points."),
+    ],
+    given: JobOptions,
+) -> None:
+    """Fail over again to another recovery point, before the commit."""
+
+    async def body(connection: Connection, found: Target) -> Body:
+        del connection, found
+        return chosen_point_body(recovery_point)
+
+    _Order(CHANGE_POINT, target, plan=False, given=given).give(body)
+
+
+@commands.command("resynchronize")
+@with_job_options
+def resynchronize(
+    *,
+    target: Annotated[str, typer.Argument(help="The machine's name, CLOUD/NAME or id.")],
+    given: JobOptions,
+) -> None:
+    """Have both copies compared and made the same, where changes alone do not suffice any more."""
+    _Order(RESYNCHRONIZE, target, plan=False, given=given).give(_nothing)
 
 
 @commands.command("reverse")
+@asking_with_job_options
 def reverse(
     *,
     target: TargetName,
@@ -267,11 +269,7 @@ def reverse(
         ),
     ] = None,
     direction: Way = None,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Replicate back from where the machine runs now; `--direction`: of the next failover."""
     if plan and source_changes is not None:
@@ -291,8 +289,7 @@ def reverse(
             sourceChanges=chosen,
         )
 
-    seconds = wait_seconds if wait else None
-    _Order(REVERSE, target, plan, vault, profile, seconds, yes).give(body)
+    _Order(REVERSE, target, plan, given).give(body)
 
 
 async def _nothing(connection: Connection, found: Target) -> None:

@@ -50,6 +50,13 @@ CANCEL = Request(
     "cancellation of the failover of",
     "Take back the failover of {}?",
 )
+CHANGE_POINT = Request(
+    "ChangePit",
+    "begin_apply_recovery_point",
+    "change of the recovery point of",
+    "Start {} again from that recovery point? What it has written since its failover is lost.",
+)
+RESYNCHRONIZE = Request("RepairReplication", "begin_repair_replication", "resynchronization of")
 REVERSE = Request(
     "ReverseReplicate",
     "begin_reprotect",
@@ -71,6 +78,16 @@ def point_details(point: str | None) -> Mapping[str, str] | None:
     if point is None:
         return None
     return {"instanceType": PROVIDER, "recoveryPointId": point}
+
+
+def chosen_point_body(point: str) -> Body:
+    """Return the body of a change of the recovery point."""
+    return {
+        "properties": {
+            "recoveryPointId": point,
+            "providerSpecificDetails": {"instanceType": PROVIDER},
+        }
+    }
 
 
 def comments_body(comments: str) -> Body:

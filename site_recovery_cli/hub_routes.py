@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -27,6 +27,7 @@ PREVIEW: Final = "preview"
 INJECTIONS: Final = "injections"
 PLANS: Final = "plans"
 HUB_AUDIT: Final = "/hub/v1/audit"
+ACCOUNTS: Final = "/hub/v1/service-accounts"
 EXPORT_SILENCE_SECONDS_MAX: Final = 60.0
 """Longest that an export may say nothing."""
 
@@ -41,6 +42,24 @@ class HubRoutes:
     async def vaults(self) -> list[dict[str, Any]]:
         """Return the ids of all vaults; also shows that address, trust and token are right."""
         return _rows(await self._json("GET", VAULTS, "list vaults"), "vaults")
+
+    async def health(self) -> tuple[Mapping[str, Any], str | None]:
+        """Return what the hub says of itself to anybody, and its time."""
+        what = "hub"
+        try:
+            async with self._session.get(f"{self._hub}/health") as response:
+                body = await _bounded(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(what, self._hub, error) from error
+        if response.status != HTTPStatus.OK or body is None:
+            raise self._not_a_hub(what)
+        return self._object(body, what), response.headers.get("Date")
+
+    async def release(self) -> str | None:
+        """Return the hub's version."""
+        told = await self._json("GET", "/hub/v1/openapi.json", "version")
+        info = told.get("info")
+        return str(info["version"]) if isinstance(info, dict) and "version" in info else None
 
     async def vault_id(self, subscription_id: str, resource_group: str, name: str) -> str:
         """Return the hub's own id of a vault, which its routes are addressed with."""
@@ -186,6 +205,35 @@ class HubRoutes:
         """Have nothing more come of one."""
         path, what = _place(vault_id, INJECTIONS, injection, "cancel"), f"cancel {injection}"
         return self._object(await self._send("POST", path, what), what)
+
+    async def accounts(self) -> list[dict[str, Any]]:
+        """Return all service accounts, without anything secret."""
+        return _rows(await self._json("GET", ACCOUNTS, "list service accounts"), "accounts")
+
+    async def make_account(
+        self, name: str, grants: Sequence[Mapping[str, str]], days: int
+    ) -> Mapping[str, Any]:
+        """Make a service account; the answer alone has its secret."""
+        what, body = f"create account {name}", {"name": name, "grants": list(grants), "days": days}
+        return self._object(await self._send("POST", ACCOUNTS, what, body), what)
+
+    async def rotate_account(
+        self, client_id: str, days: int, overlap_hours: int
+    ) -> Mapping[str, Any]:
+        """Give a service account a new secret, which the answer alone has."""
+        path, what = f"{ACCOUNTS}/{quote(client_id, safe='')}/rotate", f"rotate {client_id}"
+        body = {"days": days, "overlap_hours": overlap_hours}
+        return self._object(await self._send("POST", path, what, body), what)
+
+    async def remove_account(self, client_id: str) -> None:
+        """Remove a service account: its tokens are no good from then on."""
+        path = f"{ACCOUNTS}/{quote(client_id, safe='')}"
+        await self._send("DELETE", path, f"revoke account {client_id}")
+
+    async def revoke_token(self, token_id: str) -> None:
+        """Have one token be no good any more, by its claim `jti`."""
+        path = f"/hub/v1/tokens/{quote(token_id, safe='')}/revoke"
+        await self._send("POST", path, f"revoke token {token_id}")
 
     async def export_plan(self, vault_id: str, plan: str, form: str) -> bytes:
         """Return a recovery plan as a document, json or yaml."""

@@ -8,16 +8,10 @@ import typer
 from azure.mgmt.recoveryservicessiterecovery import models
 
 from site_recovery_cli.connection import Connection, connected
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.job_progress import SUCCEEDED, begin_job, follow_job
 from site_recovery_cli.options import (
-    WAIT_SECONDS,
     JobArgument,
-    ProfileName,
-    VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
 )
 from site_recovery_cli.output import say
 from wire_contract.operator_signature import HEADER
@@ -31,54 +25,45 @@ def add_control(commands: typer.Typer) -> None:
         commands.command(name)(command)
 
 
+@asking_with_job_options
 def cancel(
     *,
     job: JobArgument,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Cancel a job: what runs is withdrawn, what was done is taken back, the newest first."""
-    confirm(f"Cancel job {job} and take back what it did?", yes=yes)
+    given.confirm(f"Cancel job {job} and take back what it did?")
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
-        options |= await _signed(connection, vault, job)
+        options |= await _signed(connection, given.vault, job)
         return await connection.recovery.replication_jobs.begin_cancel(*scope, job, **options)
 
-    seconds = wait_seconds if wait else None
-    _Request("cancel", job, vault, profile, seconds, CANCELLED).send(begin)
+    _Request("cancel", job, given, CANCELLED).send(begin)
 
 
+@with_job_options
 def restart(
     *,
     job: JobArgument,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Restart a failed job from the task that failed; it keeps its id."""
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
-        options |= await _signed(connection, vault, job)
+        options |= await _signed(connection, given.vault, job)
         return await connection.recovery.replication_jobs.begin_restart(*scope, job, **options)
 
-    seconds = wait_seconds if wait else None
-    _Request("restart", job, vault, profile, seconds).send(begin)
+    _Request("restart", job, given).send(begin)
 
 
+@with_job_options
 def resume(
     *,
     job: JobArgument,
     comments: Annotated[
         str, typer.Option("--comments", help="What was done and seen; kept with the job.")
     ] = "",
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Resume a job that waits for a person: its manual action is done."""
     wanted = models.ResumeJobParams(properties=models.ResumeJobParamsProperties(comments=comments))
@@ -87,8 +72,7 @@ def resume(
         group = connection.recovery.replication_jobs
         return await group.begin_resume(*scope, job, wanted, **options)
 
-    seconds = wait_seconds if wait else None
-    _Request("resume", job, vault, profile, seconds).send(begin)
+    _Request("resume", job, given).send(begin)
 
 
 async def _signed(connection: Connection, vault: str | None, job: str) -> dict[str, Any]:
@@ -108,9 +92,7 @@ class _Request:
 
     verb: str
     job: str
-    vault: str | None
-    profile: str | None
-    wait_seconds: float | None
+    given: JobOptions
     wanted: Collection[str] = SUCCEEDED
 
     def send(self, begin: Callable[..., Awaitable[Any]]) -> None:
@@ -118,17 +100,19 @@ class _Request:
         what = f"{self.verb} job {self.job}"
 
         async def work(connection: Connection) -> None:
-            scope = connection.scope(self.vault)
+            scope = connection.scope(self.given.vault)
 
             async def sent(**options: Any) -> Any:
                 return await begin(connection, scope, **options)
 
             await begin_job(connection, what, sent)
-            if self.wait_seconds is not None:
-                await follow_job(connection, scope, self.job, self.wait_seconds, wanted=self.wanted)
+            if self.given.wait_seconds is not None:
+                await follow_job(
+                    connection, scope, self.job, self.given.wait_seconds, wanted=self.wanted
+                )
 
-        connected(self.profile, work)
-        if self.wait_seconds is None:
+        connected(self.given.profile, work)
+        if self.given.wait_seconds is None:
             say(f"{what}: accepted; follow it: site-recovery job watch {self.job}")
         else:
             say(f"{what}: done.")

@@ -16,16 +16,12 @@ from site_recovery_cli.fabric_parts import (
     list_networks,
 )
 from site_recovery_cli.failures import explained
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.named_resources import Named, choose, listed
 from site_recovery_cli.options import (
-    WAIT_SECONDS,
     OutputFormat,
     ProfileName,
     VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
 )
 from site_recovery_cli.output import Format, Row, show_list
 
@@ -139,6 +135,7 @@ def _mappings_of(kind: _Kind) -> Callable[..., None]:
 
 
 def _map_of(kind: _Kind, argument: str) -> Callable[..., None]:
+    @with_job_options
     def map_to(
         *,
         primary: Annotated[str, typer.Argument(help=argument)],
@@ -146,46 +143,40 @@ def _map_of(kind: _Kind, argument: str) -> Callable[..., None]:
         name: Annotated[
             str | None, typer.Option("--name", help="The mapping's; by default of both names.")
         ] = None,
-        vault: VaultName = None,
-        wait: Wait = False,
-        wait_seconds: WaitSeconds = WAIT_SECONDS,
-        profile: ProfileName = None,
+        given: JobOptions,
     ) -> None:
         async def work(connection: Connection) -> None:
-            source = await kind.part(connection, vault, primary)
-            target = await kind.part(connection, vault, recovery)
+            source = await kind.part(connection, given.vault, primary)
+            target = await kind.part(connection, given.vault, recovery)
             called = name or f"{source.name}-{target.name}".replace(" ", "-")
             content = {"properties": kind.body(target)}
-            path = (*connection.scope(vault), *source.path, called)
+            path = (*connection.scope(given.vault), *source.path, called)
             begin = partial(kind.group(connection).begin_create, *path, content)
             what = f"map {source.full_name} to {target.full_name}"
-            await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+            await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-        connected(profile, work)
+        connected(given.profile, work)
 
     return map_to
 
 
 def _unmap_of(kind: _Kind) -> Callable[..., None]:
+    @asking_with_job_options
     def unmap(
         *,
         mapping: Annotated[str, typer.Argument(help="The mapping's name, or its id.")],
-        vault: VaultName = None,
-        wait: Wait = False,
-        wait_seconds: WaitSeconds = WAIT_SECONDS,
-        yes: Yes = False,
-        profile: ProfileName = None,
+        given: JobOptions,
     ) -> None:
         async def work(connection: Connection) -> None:
-            known = [named for named, _ in await kind.mappings(connection, vault)]
+            known = [named for named, _ in await kind.mappings(connection, given.vault)]
             found = choose(f"{kind.noun} mapping", mapping, known, f"{kind.noun} mappings")
-            confirm(f"End the mapping {found.name}?", yes=yes)
-            path = (*connection.scope(vault), *found.path)
+            given.confirm(f"End the mapping {found.name}?")
+            path = (*connection.scope(given.vault), *found.path)
             begin = partial(kind.group(connection).begin_delete, *path)
             what = f"end mapping {found.name}"
-            await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+            await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-        connected(profile, work)
+        connected(given.profile, work)
 
     return unmap
 

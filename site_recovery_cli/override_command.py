@@ -6,16 +6,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from site_recovery_cli.connection import Connection, connected
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options
 from site_recovery_cli.job_progress import follow_job
-from site_recovery_cli.options import (
-    WAIT_SECONDS,
-    ProfileName,
-    VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
-)
 from site_recovery_cli.output import Format, say
 from site_recovery_cli.preview_command import item_id_of, show_preview
 from wire_contract.operator_signature import Order, SignedOperation
@@ -24,6 +16,7 @@ PREVIEWED_CHARACTERS_MAX: Final = 256
 """A preview takes no longer texts; the request itself does."""
 
 
+@asking_with_job_options
 def override(
     *,
     machine: Annotated[str, typer.Argument(help="The machine's name, or its item id.")],
@@ -35,11 +28,7 @@ def override(
             help="Nothing of the other copy can run any more; only while its server is away.",
         ),
     ] = False,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Let the fenced former source start again, under a new epoch.
 
@@ -47,23 +36,23 @@ def override(
     come back. What it wrote stays on its own disks. Before a commit, and with both servers there,
     'failover cancel' is the better way.
     """
-    asked = _Override(machine, reason, other_copy_lost, vault)
+    asked = _Override(machine, reason, other_copy_lost, given.vault)
 
     async def foresee(connection: Connection) -> dict[str, Any]:
         return await asked.foreseen(connection)
 
-    show_preview(connected(profile, foresee), Format.TABLE)
+    show_preview(connected(given.profile, foresee), Format.TABLE)
     fate = "declare the other copy lost" if other_copy_lost else "stop and fence the other copy"
-    confirm(f"Let the former source of {machine} start again, and {fate}?", yes=yes)
+    given.confirm(f"Let the former source of {machine} start again, and {fate}?")
 
     async def work(connection: Connection) -> str:
         job = await asked.sent(connection)
-        if wait:
-            await follow_job(connection, connection.scope(vault), job, wait_seconds)
+        if given.wait_seconds is not None:
+            await follow_job(connection, connection.scope(given.vault), job, given.wait_seconds)
         return job
 
-    job = connected(profile, work)
-    if wait:
+    job = connected(given.profile, work)
+    if given.wait_seconds is not None:
         say(f"override of {machine}: done.")
     else:
         say(f"override of {machine}: accepted; follow it: site-recovery job watch {job}")

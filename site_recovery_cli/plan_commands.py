@@ -15,14 +15,13 @@ from service_shell.errors import ProgramError
 from site_recovery_cli.connection import Connection, connected
 from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.failures import CommandError, explained
+from site_recovery_cli.job_options import JobOptions, with_job_options
 from site_recovery_cli.job_progress import follow_job
 from site_recovery_cli.options import (
     WAIT_SECONDS,
     OutputFormat,
     ProfileName,
     VaultName,
-    Wait,
-    WaitSeconds,
 )
 from site_recovery_cli.output import (
     NOTHING,
@@ -136,30 +135,29 @@ def export(
 
 
 @commands.command("import")
+@with_job_options
 def take_in(
     *,
     plan: PlanArgument,
     file: Annotated[
         Path, typer.Argument(dir_okay=False, help="The document; YAML where it ends in .yaml.")
     ],
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    vault: VaultName = None,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Save the plan of a document under this name; one that is there gets these groups."""
     content = _read(file)
     kind = "yaml" if file.suffix.lower() in YAML_SUFFIXES else "json"
 
     async def work(connection: Connection) -> None:
-        vault_id = await connection.vault_id(vault)
+        vault_id = await connection.vault_id(given.vault)
         told = await connection.routes.import_plan(vault_id, plan, content, f"application/{kind}")
         job = str(told.get("job_id"))
         say(f"plan {plan}: job {job}")
-        if wait or told.get("state") == "Failed":
-            await follow_job(connection, connection.scope(vault), job, wait_seconds)
+        if given.wait_seconds is not None or told.get("state") == "Failed":
+            seconds = given.wait_seconds or WAIT_SECONDS
+            await follow_job(connection, connection.scope(given.vault), job, seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 @commands.command("preview")

@@ -10,16 +10,12 @@ from azure.mgmt.recoveryservicessiterecovery import models
 from site_recovery_cli.carried_out import carry_out
 from site_recovery_cli.connection import Connection, connected
 from site_recovery_cli.failures import explained
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.named_resources import listed
 from site_recovery_cli.options import (
-    WAIT_SECONDS,
     OutputFormat,
     ProfileName,
     VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
 )
 from site_recovery_cli.output import Format, Row, show_list, show_one
 from wire_contract.vocabulary import CERTIFICATE_PORT
@@ -81,6 +77,7 @@ def show(
 
 
 @commands.command("create")
+@with_job_options
 def create(
     *,
     policy: PolicyArgument,
@@ -99,13 +96,13 @@ def create(
     port: Annotated[
         int, typer.Option("--port", min=1, max=65_535, help="Where replicas listen.")
     ] = CERTIFICATE_PORT,
+    compression: Annotated[
+        bool, typer.Option("--compression/--no-compression", help="Compress what crosses the WAN.")
+    ] = False,
     replica: Annotated[
         ReplicaDeletion, typer.Option("--replica", help="What becomes of it at the end.")
     ] = ReplicaDeletion.KEEP,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Create a policy, with certificates between the hosts."""
     content = models.CreatePolicyInput(
@@ -114,7 +111,7 @@ def create(
                 replication_frequency_in_seconds=frequency,
                 recovery_points=recovery_points,
                 application_consistent_snapshot_frequency_in_hours=application_consistent_hours,
-                compression="Disable",
+                compression="Enable" if compression else "Disable",
                 initial_replication_method="OverNetwork",
                 replication_port=port,
                 allowed_authentication_type=CERTIFICATES,
@@ -127,33 +124,30 @@ def create(
 
     async def work(connection: Connection) -> None:
         group = connection.recovery.replication_policies
-        begin = partial(group.begin_create, *connection.scope(vault), policy, content)
+        begin = partial(group.begin_create, *connection.scope(given.vault), policy, content)
         what = f"create policy {policy}"
-        await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+        await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 @commands.command("delete")
+@asking_with_job_options
 def delete(
     *,
     policy: PolicyArgument,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Delete a policy; refused while clouds are paired under it."""
-    confirm(f"Delete policy {policy}?", yes=yes)
+    given.confirm(f"Delete policy {policy}?")
 
     async def work(connection: Connection) -> None:
         group = connection.recovery.replication_policies
-        begin = partial(group.begin_delete, *connection.scope(vault), policy)
+        begin = partial(group.begin_delete, *connection.scope(given.vault), policy)
         what = f"delete policy {policy}"
-        await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+        await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 def _row(policy: models.Policy) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,15 @@ class Profile(BaseModel):
     subscription_id: str
     resource_group: str
     vault: str | None = None
+    token_ends_at: datetime | None = None
+    """As the token itself says; None: it does not."""
+
+    client_id: str | None = None
+    """The service account that the token is of, if it was logged in with its secret."""
+
+    client_secret_file: str | None = None
+    """Where the account's secret stays: named, so that a token that ends is fetched anew."""
+
     channel_integrity_key_file: str | None = None
 
 
@@ -68,6 +78,20 @@ class ProfileFolder:
         self._make_folder()
         write_secret(path, profile.model_dump_json(indent=2).encode())
         return path
+
+    def remove(self, name: str) -> bool:
+        """Forget a profile, its token and its root; whether there was one."""
+        path = self._path(name)
+        try:
+            path.with_suffix(".pem").unlink(missing_ok=True)
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise ProgramError(
+                f"cannot remove {path}: {error.strerror}; make its folder one of this user"
+            ) from error
+        return True
 
     def trust_file(self, name: str, profile: Profile) -> Path:
         """Return a file that holds the profile's root; the SDK takes trust from files alone."""
@@ -128,6 +152,17 @@ def read_root(path: Path) -> str:
         raise CommandError(
             f"{path} holds no certificate ({error}); name the hub's trust/root.pem", ExitCode.USAGE
         ) from error
+
+
+def read_client_secret(path: Path) -> str:
+    """Return a service account's secret in a file that only its owner may read."""
+    secret = read_secret(path, TOKEN_BYTES_MAX).decode("ascii", errors="replace").strip()
+    if not _TOKEN.fullmatch(secret):
+        raise CommandError(
+            f"{path} holds no client secret; make a new one: site-recovery account rotate",
+            ExitCode.USAGE,
+        )
+    return secret
 
 
 def read_token(path: Path) -> str:

@@ -12,16 +12,12 @@ from site_recovery_cli.exit_codes import ExitCode
 from site_recovery_cli.fabric_parts import find_cloud, list_clouds
 from site_recovery_cli.failover_requests import PROVIDER
 from site_recovery_cli.failures import CommandError, explained
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.named_resources import Named, choose, listed
 from site_recovery_cli.options import (
-    WAIT_SECONDS,
     OutputFormat,
     ProfileName,
     VaultName,
-    Wait,
-    WaitSeconds,
-    Yes,
-    confirm,
 )
 from site_recovery_cli.output import Format, Row, show_list, show_one
 from site_recovery_cli.protected_targets import (
@@ -117,6 +113,7 @@ def points(
 
 
 @commands.command("enable")
+@with_job_options
 def enable(
     *,
     machine: Annotated[str, typer.Argument(help="The machine's name, CLOUD/NAME or id.")],
@@ -127,15 +124,12 @@ def enable(
     policy: Annotated[
         str | None, typer.Option("--policy", help="By default the policy of the cloud's pairing.")
     ] = None,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Protect a machine of a paired cloud; the initial copy goes on after the job."""
 
     async def work(connection: Connection) -> None:
-        found = await _machine_to_protect(connection, vault, machine, cloud)
+        found = await _machine_to_protect(connection, given.vault, machine, cloud)
         what = f"enable protection of {found.name}"
         if found.resource.properties.replication_protected_item_id:
             raise CommandError(
@@ -145,7 +139,7 @@ def enable(
         fabric, container, item = found.path
         content = models.EnableProtectionInput(
             properties=models.EnableProtectionInputProperties(
-                policy_id=await _policy_id(connection, vault, (fabric, container), policy),
+                policy_id=await _policy_id(connection, given.vault, (fabric, container), policy),
                 protectable_item_id=found.resource.id,
                 provider_specific_details=models.EnableProtectionProviderSpecificInput(
                     instance_type=PROVIDER
@@ -153,14 +147,15 @@ def enable(
             )
         )
         group = connection.recovery.replication_protected_items
-        path = (*connection.scope(vault), fabric, container, item)
+        path = (*connection.scope(given.vault), fabric, container, item)
         begin = partial(group.begin_create, *path, content)
-        await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+        await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 @commands.command("disable")
+@asking_with_job_options
 def disable(
     *,
     machine: MachineArgument,
@@ -168,20 +163,16 @@ def disable(
         bool,
         typer.Option("--force", help="Forget it although a server is gone; it tidies up later."),
     ] = False,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """End a machine's protection; the policy says whether its replica is deleted."""
 
     async def work(connection: Connection) -> None:
-        target = await find_machine(connection, vault, machine)
+        target = await find_machine(connection, given.vault, machine)
         what = f"disable protection of {target.name}"
         if not force:
             target.require("DisableProtection", what)
-        confirm(f"End the protection of {target.name}?", yes=yes)
+        given.confirm(f"End the protection of {target.name}?")
         group = connection.recovery.replication_protected_items
         content = models.DisableProtectionInput(
             properties=models.DisableProtectionInputProperties(
@@ -193,9 +184,9 @@ def disable(
             if force
             else partial(group.begin_delete, *target.path, content)
         )
-        await carry_out(connection, vault, what, begin, wait_seconds if wait else None)
+        await carry_out(connection, given.vault, what, begin, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)
 
 
 async def list_machines(

@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "UnplannedFailover": "failover unplanned",
     "Commit": "failover commit",
     "CancelFailover": "failover cancel",
+    "ChangePit": "failover change-point --recovery-point ID",
+    "RepairReplication": "failover resynchronize",
     "ReverseReplicate": "failover reverse",
     "DisableProtection": "protect disable",
 }

@@ -7,13 +7,11 @@ import typer
 
 from site_recovery_cli.approval_commands import add_approvals
 from site_recovery_cli.connection import Connection, connected
+from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.options import (
-    WAIT_SECONDS,
     OutputFormat,
     ProfileName,
     VaultName,
-    Wait,
-    WaitSeconds,
     Yes,
     confirm,
 )
@@ -80,46 +78,38 @@ def show(
 
 
 @commands.command("refresh")
+@with_job_options
 def refresh(
     *,
     server: ServerArgument,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Let the provider send its inventory anew."""
-    _operate(REFRESH, server, vault, profile, wait_seconds if wait else None)
+    _operate(REFRESH, server, given)
 
 
 @commands.command("remove")
+@asking_with_job_options
 def remove(
     *,
     server: ServerArgument,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Unregister a server: its provider cleans up; refused while something depends on it."""
-    confirm(f"Unregister {server}?", yes=yes)
-    _operate(REMOVE, server, vault, profile, wait_seconds if wait else None)
+    given.confirm(f"Unregister {server}?")
+    _operate(REMOVE, server, given)
 
 
 @commands.command("purge")
+@asking_with_job_options
 def purge(
     *,
     server: ServerArgument,
-    vault: VaultName = None,
-    wait: Wait = False,
-    wait_seconds: WaitSeconds = WAIT_SECONDS,
-    yes: Yes = False,
-    profile: ProfileName = None,
+    given: JobOptions,
 ) -> None:
     """Forget a server that is gone; run `provider-agent cleanup` on it if it ever comes back."""
-    confirm(f"Forget {server} without asking it?", yes=yes)
-    _operate(PURGE, server, vault, profile, wait_seconds if wait else None)
+    given.confirm(f"Forget {server} without asking it?")
+    _operate(PURGE, server, given)
 
 
 @commands.command("revoke")
@@ -156,14 +146,8 @@ def alerts(
 add_approvals(commands)
 
 
-def _operate(
-    operation: ServerOperation,
-    server: str,
-    vault: str | None,
-    profile: str | None,
-    wait_seconds: float | None,
-) -> None:
+def _operate(operation: ServerOperation, server: str, given: JobOptions) -> None:
     async def work(connection: Connection) -> Any:
-        await operation.run(connection, vault, server, wait_seconds)
+        await operation.run(connection, given.vault, server, given.wait_seconds)
 
-    connected(profile, work)
+    connected(given.profile, work)

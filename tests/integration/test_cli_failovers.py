@@ -70,6 +70,12 @@ def make_plan(shell: Shell) -> None:
         (["commit"], S.PLANNED_FAILED_OVER, Side.RECOVERY, {}),
         (["cancel"], S.UNPLANNED_FAILED_OVER, Side.RECOVERY, {}),
         (
+            ["change-point", "--recovery-point", POINT],
+            S.UNPLANNED_FAILED_OVER,
+            Side.RECOVERY,
+            {"recovery_point": POINT},
+        ),
+        (
             ["reverse", "--source-changes", "discard"],
             S.UNPLANNED_COMMITTED,
             Side.RECOVERY,
@@ -98,6 +104,12 @@ def test_what_is_not_allowed_is_not_sent_and_what_is_allowed_is_said(shell: Shel
     said = shell.run("failover", "commit", "VM1", "--yes", code=ExitCode.REFUSED)
     assert "Commit is not allowed now" in said
     assert "site-recovery failover planned VM1" in said
+    assert shell.hub.hub.arguments == []
+
+
+def test_what_replicates_well_is_not_resynchronized(shell: Shell) -> None:
+    said = shell.run("failover", "resynchronize", "VM1", code=ExitCode.REFUSED)
+    assert "RepairReplication is not allowed now" in said
     assert shell.hub.hub.arguments == []
 
 

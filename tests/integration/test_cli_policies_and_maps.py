@@ -23,10 +23,11 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 def test_policies_are_made_shown_and_deleted(shell: Shell) -> None:
     options = ("--frequency", "30", "--recovery-points", "4", "--replica", "delete")
-    shell.run("policy", "create", "often", *options, "--wait")
+    shell.run("policy", "create", "often", *options, "--compression", "--wait")
     made = shell.hub.hub.policies["often"]
     assert (made.replication_frequency_seconds, made.recovery_points) == (30, 4)
     assert made.replica_deletion_required
+    assert made.compression
     names = {row["policy"] for row in json.loads(shell.out("policy", "list", "-o", "json"))}
     assert names == {POLICY, "often"}
     shown = json.loads(shell.out("policy", "show", "often", "-o", "json"))

@@ -1,9 +1,6 @@
 """The hub's own route that lets a fenced copy start again (architecture, decision 4)."""
 
-import hashlib
-import json
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -13,9 +10,10 @@ from service_hub.domain.access import Right
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.protection import Operation
 from service_hub.domain.scenarios import OTHER_COPY_LOST
+from service_hub.hub_api.asked_jobs import accepted_job, identity_of
 from service_hub.hub_api.server_routes import OperatorCall, ServersApi
 from service_hub.operator_door import GuardedRoute
-from service_hub.ports.use_cases import ProtectionUseCases, RequestIdentity
+from service_hub.ports.use_cases import ProtectionUseCases
 
 OVERRIDE: Final = "/hub/v1/vaults/{vault_id}/items/{item_id}/override-fence"
 
@@ -23,7 +21,6 @@ REASON_CHARACTERS_MAX: Final = 1_000
 
 _LOST: Final = "otherCopyLost"
 _PROPERTIES: Final = frozenset({"reason", _LOST})
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,29 +44,17 @@ class OverrideApi:
             raise InvalidRequestError(f"The property '{_LOST}' must be true or false.", _LOST)
         arguments: dict[str, JsonValue] = {"comments": _reason(call), OTHER_COPY_LOST: lost}
         item_id = call.names["item_id"]
+        path = OVERRIDE.format(vault_id=call.vault.id, item_id=item_id)
+        identity = identity_of(call, path, self.door.clock)
         job = await self.protection.request(
-            call.vault, item_id, Operation.OVERRIDE_FENCE, arguments, self._identity(call, item_id)
+            call.vault, item_id, Operation.OVERRIDE_FENCE, arguments, identity
         )
-        told = {"itemId": job.item_id, "jobId": job.id, "state": job.state.value}
-        return web.Response(
-            status=HTTPStatus.ACCEPTED,
-            body=json.dumps(told).encode(),
-            content_type="application/json",
-            headers=_HEADERS,
-        )
-
-    def _identity(self, call: OperatorCall, item_id: str) -> RequestIdentity:
-        clock = self.door.clock
-        body = json.dumps(call.body, sort_keys=True).encode()
-        return RequestIdentity(
-            principal=call.principal,
-            client_request_id=call.request_id or clock.new_id(),
-            correlation_id=clock.new_id(),
-            method="POST",
-            path=OVERRIDE.format(vault_id=call.vault.id, item_id=item_id).lower(),
-            body_digest=hashlib.sha256(body).hexdigest(),
-            operator_signature=call.operator_signature,
-        )
+        told: dict[str, JsonValue] = {
+            "itemId": job.item_id,
+            "jobId": job.id,
+            "state": job.state.value,
+        }
+        return accepted_job(told)
 
 
 def override_routes(api: OverrideApi) -> list[GuardedRoute]:

@@ -1,16 +1,14 @@
 """The hub's own routes of recovery plans: exported and imported as documents, JSON or YAML."""
 
 import asyncio
-import hashlib
-import json
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
 from service_hub.domain.access import Right
 from service_hub.domain.errors import InvalidRequestError
+from service_hub.hub_api.asked_jobs import NO_STORE, accepted_job, identity_of
 from service_hub.hub_api.plan_files import (
     JSON_TYPE,
     YAML_TYPE,
@@ -21,7 +19,6 @@ from service_hub.hub_api.plan_files import (
 from service_hub.hub_api.server_routes import OperatorCall, ServersApi
 from service_hub.operator_door import GuardedRoute
 from service_hub.plan_ports import PlanDocumentUseCases
-from service_hub.ports.use_cases import RequestIdentity
 from wire_contract.plan_documents import DOCUMENT_BYTES_MAX
 
 PLAN: Final = "/hub/v1/vaults/{vault_id}/plans/{name}"
@@ -32,7 +29,6 @@ NAME_MAX: Final = 64
 """Of a plan, as on the ARM surface."""
 
 _FORMS: Final = {"json": JSON_TYPE, "yaml": YAML_TYPE}
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +48,7 @@ class PlanDocumentsApi:
             body=await asyncio.to_thread(document_bytes, document, form),
             content_type=form,
             charset="utf-8",
-            headers=_HEADERS,
+            headers=NO_STORE,
         )
 
     async def take_in(self, call: OperatorCall) -> web.Response:
@@ -63,26 +59,10 @@ class PlanDocumentsApi:
                 f"The name of a plan has at most {NAME_MAX} characters that can be printed.", "name"
             )
         document = plan_document(call.body)
-        job = await self.documents.take_in(call.vault, name, document, self._identity(call, name))
-        told = {"plan": name, "job_id": job.id, "state": job.state.value}
-        return web.Response(
-            status=HTTPStatus.ACCEPTED,
-            body=json.dumps(told).encode(),
-            content_type=JSON_TYPE,
-            headers=_HEADERS,
-        )
-
-    def _identity(self, call: OperatorCall, name: str) -> RequestIdentity:
-        clock = self.door.clock
-        body = json.dumps(call.body, sort_keys=True, default=str).encode()
-        return RequestIdentity(
-            principal=call.principal,
-            client_request_id=call.request_id or clock.new_id(),
-            correlation_id=clock.new_id(),
-            method="POST",
-            path=IMPORT.format(vault_id=call.vault.id, name=name).lower(),
-            body_digest=hashlib.sha256(body).hexdigest(),
-        )
+        path = IMPORT.format(vault_id=call.vault.id, name=name)
+        identity = identity_of(call, path, self.door.clock)
+        job = await self.documents.take_in(call.vault, name, document, identity)
+        return accepted_job({"plan": name, "job_id": job.id, "state": job.state.value})
 
 
 def plan_routes(api: PlanDocumentsApi) -> list[GuardedRoute]:

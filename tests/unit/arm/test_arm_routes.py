@@ -1,23 +1,18 @@
 """The route table beside the installed SDK: no operation of the dialect is met with silence."""
 
-import inspect
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from azure.core.rest import HttpRequest
 from azure.mgmt.recoveryservices.operations import _operations as vault_operations
 from azure.mgmt.recoveryservicessiterecovery.operations import _operations as recovery_operations
 
 from service_hub.arm.not_offered import unknown
 from service_hub.arm.paths import folded
 from service_hub.arm.routes import Route, arm_routes, missing_routes, working_routes
+from tests.support.arm_operations_page import builders, request_of
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.arm_use_cases import arm_api
 
@@ -129,24 +124,8 @@ WORKING_BUILDERS = {
 """What must do what it says in this version; everything else must be refused by name."""
 
 
-def builders(module: ModuleType) -> Iterator[tuple[str, Callable[..., HttpRequest]]]:
-    for name, builder in inspect.getmembers(module, inspect.isfunction):
-        if name.startswith("build_") and name.endswith("_request"):
-            yield name.removeprefix("build_").removesuffix("_request"), builder
-
-
 ALL = [*builders(recovery_operations), *builders(vault_operations)]
 WORKING = {f"{group}_{verb}" for group, verbs in WORKING_BUILDERS.items() for verb in verbs}
-
-
-def request_of(builder: Callable[..., HttpRequest]) -> tuple[str, str]:
-    """Return method and path that the SDK sends, every name being `x`."""
-    arguments: dict[str, Any] = {}
-    for name, parameter in inspect.signature(builder).parameters.items():
-        if parameter.kind is not parameter.VAR_KEYWORD and parameter.default is parameter.empty:
-            arguments[name] = "x"
-    request = builder(**arguments)
-    return request.method, urlsplit(request.url).path
 
 
 def application() -> web.Application:

@@ -124,7 +124,7 @@ class Commands:
         self._require_time(command)
         rules.check(call)
         await rules.ask(call)
-        await self._store_epoch(verb, call.target, command.epoch)
+        await self._store_epoch(verb, rules, call)
         await self._journal.begin_effect(
             command.id,
             verb=verb.value,
@@ -190,12 +190,16 @@ class Commands:
                 "the item was failed over meanwhile; look at its active copy",
             )
 
-    async def _store_epoch(self, verb: Verb, target: str, epoch: int) -> None:
-        """Make a higher epoch durable before anything is done under it."""
+    async def _store_epoch(self, verb: Verb, rules: VerbRules, call: Call[Any]) -> None:
+        """Make a higher epoch durable before anything is done under it, and who holds it."""
+        target, epoch = call.target, call.command.epoch
         machine = None if verb in CLOUD_VERBS else self._fabric.store.machines.get(target)
         if machine is not None and epoch > machine.epoch:
-            await self._fabric.store.change_machine(target, lambda each: with_epoch(each, epoch))
-            self._fabric.confirmed.add(target)
+            stored = await self._fabric.store.change_machine(
+                target, lambda each: rules.under_epoch(call, with_epoch(each, epoch))
+            )
+            if not stored.fenced:
+                self._fabric.confirmed.add(target)
 
     def _require_time(self, command: Command) -> None:
         if self._fabric.clock.now() >= command.deadline:

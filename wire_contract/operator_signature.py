@@ -207,7 +207,11 @@ ORDERED: Final[Mapping[SignedOperation, Mapping[Verb, frozenset[Side]]]] = {
         Verb.START: _BOTH,
     },
     # As of a cancelled failover: the request names no direction.
-    SignedOperation.OVERRIDE_FENCE: {Verb.CONFIRM_EPOCH: _BOTH, Verb.START: _BOTH},
+    SignedOperation.OVERRIDE_FENCE: {
+        Verb.CONFIRM_EPOCH: _BOTH,
+        Verb.CANCEL_FAILOVER: _BOTH,
+        Verb.START: _BOTH,
+    },
     SignedOperation.REVERSE_REPLICATE: {
         Verb.COMMIT: _P,
         Verb.SHUT_DOWN: _R,

@@ -23,7 +23,7 @@ from service_hub.domain.scenarios import OTHER_COPY_LOST
 from service_hub.domain.split_brain import choice_of, left_behind
 from wire_contract.reports import ProviderError
 from wire_contract.vmm_interface import MachineView
-from wire_contract.vocabulary import Direction, ReplicationState, Side
+from wire_contract.vocabulary import Direction, ReplicationMode, ReplicationState, Side
 
 _CODE_OF_OPERATION: Mapping[Operation, str] = {
     Operation.COMMIT: errors.COMMIT_NOT_READY,
@@ -223,7 +223,21 @@ def _refusal_of_override(
     if not lost and not other.connected:
         detail = f"Its server {other.name} was last heard of {other.last_contact}"
         return job_error(errors.OTHER_COPY_SILENT, now, name=name, detail=detail)
-    return None
+    return _refusal_of_reversed(job, former, now)
+
+
+def _refusal_of_reversed(job: Job, former: SideFacts, now: datetime) -> JobError | None:
+    """Return why a former source can't be started: a reversal has made it a replica.
+
+    One that failed half-way. Were the authority taken from the other copy, none would run.
+    """
+    replication = None if former.machine is None else former.machine.replication
+    if replication is None or replication.mode is not ReplicationMode.REPLICA:
+        return None
+    if replication.state in {ReplicationState.RECOVERED, ReplicationState.COMMITTED}:
+        return None
+    detail = f"At {former.name} its replication state is {replication.state.name}"
+    return job_error(errors.SOURCE_REVERSED, now, name=job.target_object_name, detail=detail)
 
 
 _OF_THEIR_OWN: Final[

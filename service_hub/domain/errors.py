@@ -192,6 +192,7 @@ OVERRIDE_UNREASONED: Final = "90115"
 OTHER_COPY_SILENT: Final = "90116"
 OTHER_COPY_HEARD: Final = "90117"
 SUCCESS_WITHOUT_FACTS: Final = "90125"
+SOURCE_REVERSED: Final = "90146"
 TEST_NETWORK_TYPE: Final = "25080"
 NETWORK_MISSING: Final = "7004"
 NETWORK_NOT_OFFERED: Final = "90060"
@@ -419,6 +420,13 @@ CATALOGUE: Final[dict[str, Catalogued]] = {
             "The other copy of {name} isn't lost.",
             "{detail}.",
             "Ask again without declaring it lost: it is stopped and fenced first.",
+        ),
+        Catalogued(
+            SOURCE_REVERSED,
+            "The former source of {name} can't be started again: it is a replica by now.",
+            "{detail}.",
+            "Complete the reversal: reverse replicate again. Where the other copy is gone, disable "
+            "the protection and start this machine in VMM.",
         ),
         Catalogued(
             NOTHING_TO_REPAIR,

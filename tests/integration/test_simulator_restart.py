@@ -6,6 +6,7 @@ import pytest
 from service_shell.errors import ProgramError
 from tests.support.simulator_estate import MACHINE, REPLICA, Estate, make_estate
 from tests.support.simulator_steps import digest, pair, place, protect
+from vmm_simulator.verbs import machine as machine_verbs
 from wire_contract.vocabulary import Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
@@ -75,6 +76,23 @@ async def test_copy_that_is_not_the_active_one_is_fenced_and_stays_so(estate: Es
         # Only a newer word than the one that fenced it makes it the active copy again.
         await tokyo.done(Verb.CONFIRM_EPOCH, MACHINE, yes, epoch=3)
         await tokyo.done(Verb.START, MACHINE, epoch=3)
+
+
+async def test_who_takes_an_epoch_that_another_copy_holds_is_fenced_with_it(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by a walk: both copies ran under the newest epoch until the second was ended."""
+
+    async def breaks_off(*_: object) -> None:
+        raise OSError("here the site is killed")
+
+    monkeypatch.setattr(machine_verbs, "fence", breaks_off)
+    async with estate.both() as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        no = confirmation(authoritative=False)
+        assert (await tokyo.verb(Verb.CONFIRM_EPOCH, MACHINE, no, epoch=2))[0] >= 400
+        machine = await tokyo.machine(MACHINE)
+        assert (machine["epoch"], machine["fenced"]) == (2, True)
 
 
 async def test_returning_primary_learns_from_the_replica_that_it_was_passed_by(

@@ -11,11 +11,11 @@ from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Alert, ProtectedItem
 from service_hub.domain.replication_events import JOB_STATUS, ReplicationEvent
 from service_hub.ports.changes import Change, Save
-from tests.support.hub_stories import ask, protected, until_done, well
+from tests.support.hub_stories import ask, observe, protected, until_done, well
 from tests.support.hub_world import HubWorld, hub_world
 from wire_contract.events import Assignment
 from wire_contract.reports import ProviderError
-from wire_contract.vocabulary import Side
+from wire_contract.vocabulary import ReplicationState, Side
 
 LEASE = timedelta(hours=1)
 WHY = "the other site burns"
@@ -53,6 +53,7 @@ async def test_the_other_copy_is_fenced_before_the_former_source_starts(tmp_path
         assert done == [
             "osaka confirm_epoch e3",
             "tokyo confirm_epoch e3",
+            "tokyo cancel_failover e3",
             "tokyo start e3",
         ]
         assert [each for each in told if each[0] == "confirm_epoch"] == [
@@ -86,7 +87,11 @@ async def test_declared_lost_it_is_told_when_it_comes_back(tmp_path: Path) -> No
         assert await code_of(world, await override(world)) == ["90116"]
         refreshes = await world.refreshes("osaka")
         job_id = await override(world, lost=True)
-        assert await until_done(world, job_id) == ["tokyo confirm_epoch e3", "tokyo start e3"]
+        assert await until_done(world, job_id) == [
+            "tokyo confirm_epoch e3",
+            "tokyo cancel_failover e3",
+            "tokyo start e3",
+        ]
         assert await world.refreshes("osaka") == refreshes + 1
         alerts = [each.record.message for each in await world.store.find(Alert)]
         assert any("declared lost" in each for each in alerts)
@@ -128,7 +133,11 @@ async def test_where_the_other_is_not_fenced_nothing_starts_and_one_leads_on(
         world.clock.time += 2 * LEASE
         await world.heard_of("tokyo")
         done = await until_done(world, await override(world, lost=True))
-        assert done == ["tokyo confirm_epoch e4", "tokyo start e4"]
+        assert done == [
+            "tokyo confirm_epoch e4",
+            "tokyo cancel_failover e4",
+            "tokyo start e4",
+        ]
         assert (await world.item()).state is ProtectionState.OVERRIDDEN
         await world.heard_of("osaka")
         done = await until_done(world, await ask(world, Operation.DISABLE))
@@ -152,3 +161,17 @@ async def test_where_authority_is_in_question_that_is_decided_first(tmp_path: Pa
         job = await world.job(await override(world))
         assert [error.code for error in job.errors] == ["90010"]
         assert "decide that first" in job.errors[0].message + job.errors[0].possible_causes
+
+
+async def test_a_source_that_a_reversal_made_a_replica_is_left_alone(tmp_path: Path) -> None:
+    """It could not be started, and the copy that runs would have been stopped for it."""
+    async with hub_world(tmp_path, LEASE) as world:
+        await failed_over(world, committed=True)
+        await observe(world, "tokyo", ReplicationState.WAITING_TO_COMPLETE_INITIAL_REPLICATION)
+        assert await code_of(world, await override(world)) == ["90146"]
+        item = await world.item()
+        assert (item.state, item.authority, item.epoch) == (
+            ProtectionState.UNPLANNED_COMMITTED,
+            Side.RECOVERY,
+            2,
+        )

@@ -8,7 +8,7 @@ from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import ConfirmEpoch, NoArguments, ShutDown, UpdateProtection
 from vmm_simulator.verbs.call import Call, Result, refuse_present_fence
 from vmm_simulator.vmm.records import MachineRecord
-from vmm_simulator.vmm.transitions import position
+from vmm_simulator.vmm.transitions import fenced, position
 from wire_contract.vmm_interface import StartedWithoutHub
 from wire_contract.vocabulary import RunState
 
@@ -102,6 +102,16 @@ def check_epoch(call: Call[ConfirmEpoch]) -> None:
     """Refuse to lift a fence by a word that is not newer than the one which set it."""
     if call.arguments.authoritative:
         refuse_present_fence(call, call.machine)
+
+
+def fenced_by_the_word(call: Call[ConfirmEpoch], machine: MachineRecord) -> MachineRecord:
+    """Return the copy as it takes the hub's epoch: fenced at once where another one holds it.
+
+    A copy that runs would hold it, too, until it is ended; for good, were the site killed before.
+    """
+    if call.arguments.authoritative or not _thinks_itself_active(machine):
+        return machine
+    return fenced(machine)
 
 
 async def confirm_epoch(call: Call[ConfirmEpoch]) -> Result:

@@ -21,6 +21,7 @@ from vmm_simulator.verbs import (
     settings,
 )
 from vmm_simulator.verbs.call import Perform
+from vmm_simulator.vmm.records import MachineRecord
 from wire_contract.model import WireModel
 from wire_contract.vocabulary import Verb
 
@@ -41,6 +42,12 @@ async def _ask_nobody(call: Any) -> None:
     del call
 
 
+def _as_it_is(call: Any, machine: MachineRecord) -> MachineRecord:
+    """The epoch alone is stored."""
+    del call
+    return machine
+
+
 def _never(call: Any) -> bool:
     """What lives in memory only is done again."""
     del call
@@ -55,7 +62,8 @@ class VerbRules:
     must not raise the epoch, for that would end the copy which is rightly active elsewhere.
     `holds`: whether the effect of a command that succeeded before is still there. `exclusive`:
     whether it keeps other verbs from its machines; a mere wait does not. `ask` refuses like
-    `check`, where another host has to be asked.
+    `check`, where another host has to be asked. `under_epoch`: what a higher epoch that comes with
+    the verb makes of its machine, stored with it.
     """
 
     arguments: type[WireModel]
@@ -64,6 +72,7 @@ class VerbRules:
     holds: Callable[[Any], bool] = _always
     exclusive: bool = True
     ask: Callable[[Any], Awaitable[None]] = _ask_nobody
+    under_epoch: Callable[[Any, MachineRecord], MachineRecord] = _as_it_is
 
 
 VERBS: Final[Mapping[Verb, VerbRules]] = {
@@ -166,7 +175,11 @@ VERBS: Final[Mapping[Verb, VerbRules]] = {
     ),
     Verb.REMOVE_TEST_MACHINE: VerbRules(arguments.NoArguments, drill.remove, drill.check_remove),
     Verb.CONFIRM_EPOCH: VerbRules(
-        arguments.ConfirmEpoch, machine.confirm_epoch, machine.check_epoch, _never
+        arguments.ConfirmEpoch,
+        machine.confirm_epoch,
+        machine.check_epoch,
+        _never,
+        under_epoch=machine.fenced_by_the_word,
     ),
 }
 

@@ -157,6 +157,15 @@ What it wrote cannot come back, but it can be started again wherever it stands.
 """
 
 
+_SOURCE_TAKEN_BACK: Final = TaskSpec(
+    *task_names("CancelFailoverOnSourceTask"),
+    RECOVERY,
+    Verb.CANCEL_FAILOVER,
+    retry=SETTLING_RETRY,
+)
+"""The source is prepared for a planned failover no more; where it was not, this changes nothing."""
+
+
 def _cancel(key: str, leaves: ProtectionState) -> Scenario:
     """Return how a failover is undone: PRIMARY is the copy that runs, RECOVERY its source.
 
@@ -179,12 +188,7 @@ def _cancel(key: str, leaves: ProtectionState) -> Scenario:
                 leaves=leaves,
                 leaves_once_begun=True,
             ),
-            TaskSpec(
-                *task_names("CancelFailoverOnSourceTask"),
-                RECOVERY,
-                Verb.CANCEL_FAILOVER,
-                retry=SETTLING_RETRY,
-            ),
+            _SOURCE_TAKEN_BACK,
             TaskSpec(*task_names("StartSourceTask"), RECOVERY, Verb.START),
         ),
     )
@@ -228,6 +232,9 @@ def _override(key: str, leaves: ProtectionState) -> Scenario:
             TaskSpec(*task_names("OverrideFencePreflightChecksTask")),
             tells("FenceOtherCopyTask", PRIMARY, OTHER_COPY_LOST),
             tells("LiftFenceTask", RECOVERY),
+            # A planned failover whose point was changed has left it prepared. Whatever else it is
+            # in, its start says itself whether that is possible.
+            replace(_SOURCE_TAKEN_BACK, go_on_after_failure=True),
             TaskSpec(*task_names("StartSourceTask"), RECOVERY, Verb.START),
         ),
     )

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from service_shell.errors import ProgramError
+from vmm_simulator.asked_changes import AskedChange, take_turns, tell
 from vmm_simulator.journal import Change, Journal
 from vmm_simulator.problems import unknown
 from vmm_simulator.vmm.clusters import with_broker_of_vmm
@@ -59,6 +60,7 @@ class InventoryStore:
         self._one_by_one = asyncio.Lock()
         self._inventory: Inventory | None = None
         self._service: ServiceRecord | None = None
+        self._asked: list[AskedChange] = []
         self._changed = asyncio.Event()
         self._announced = asyncio.Event()
         self.change_number = 0
@@ -204,13 +206,36 @@ class InventoryStore:
     async def change_machine(
         self, machine_id: str, change: Callable[[MachineRecord], MachineRecord]
     ) -> MachineRecord:
-        """Apply a pure change to the present record and return the new one, which is durable."""
-        async with self._one_by_one:
-            present = self.machine(machine_id)
-            changed = change(present)
-            if changed != present:
-                await self._commit(Edit(put=(changed,)))
-            return changed
+        """Apply a pure change to the present record and return the new one, which is durable.
+
+        What is asked for while a transaction is written becomes the next one, together.
+        """
+        asked = AskedChange(machine_id, change)
+        self._asked.append(asked)
+        try:
+            async with self._one_by_one:
+                if not asked.ended.is_set():
+                    await self._change_asked()
+        except asyncio.CancelledError:
+            if asked.taken:
+                await asked.ended.wait()  # It is being written: memory must not fall behind.
+            else:
+                self._asked.remove(asked)
+            raise
+        return asked.result()
+
+    async def _change_asked(self) -> None:
+        """Do what is asked for in one transaction, one change of each machine; holds the lock."""
+        together, self._asked = take_turns(self._asked)
+        written = (each.decide(self.machines.get(each.machine_id)) for each in together)
+        error: Exception | None = None
+        try:
+            await self._commit(Edit(put=tuple(each for each in written if each is not None)))
+        except Exception as failure:  # noqa: BLE001 -- raised again for everybody who asked
+            error = failure
+        finally:
+            # Also where this caller is called off: it is written and shown all the same.
+            tell(together, error)
 
     async def change_cloud(
         self, cloud_id: str, change: Callable[[CloudRecord], CloudRecord]

@@ -33,6 +33,8 @@ class Injector:
     role: str
     request_id: str | None = None
     operator_signature: str | None = None
+    account: str | None = None
+    """The service account, if it is one: it must still be there when a schedule is due."""
 
 
 class SurfaceRefusalError(DomainError):
@@ -48,7 +50,19 @@ class OperationRequests(Protocol):
     """Requests of operators, made by the hub itself: the same route, body, table and events."""
 
     async def check(self, vault: Vault, event: InjectionKind, target: str) -> None:
-        """Return when such a request can be made; NotFoundError, InvalidRequestError, 501."""
+        """Return when there is what the request is about; NotFoundError, InvalidRequestError."""
+
+    async def check_body(
+        self,
+        vault: Vault,
+        event: InjectionKind,
+        target: str,
+        arguments: Mapping[str, JsonValue],
+    ) -> None:
+        """Return when the surface would take these properties; else a SurfaceRefusalError.
+
+        Whether the state allows it is not looked at: that is for when it is due.
+        """
 
     async def begin(
         self,

@@ -9,7 +9,9 @@ from typing import Any, Final
 import aiohttp
 from pydantic import Field, JsonValue, field_validator
 
+from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.injections import InjectionKind
+from service_hub.domain.site_events import site_orders
 from service_hub.injection_ports import LaboratoryError
 from service_shell.configuration import Settings
 from service_shell.errors import ProgramError
@@ -19,10 +21,6 @@ REQUEST_SECONDS_MAX: Final = 60.0
 ANSWER_BYTES_MAX: Final = 65_536
 TOKEN_BYTES_MAX: Final = 4_096
 SITES_MAX: Final = 100
-RESTORE: Final = "restore"
-FAULTS: Final = "faults"
-LINK: Final = "link"
-"""`cut` or `up`: what the hosts of the site send to other sites."""
 
 
 class ManagementSettings(Settings):
@@ -63,18 +61,13 @@ class LaboratorySites:
         site = self._sites.get(vmm_fqdn.lower())
         if site is None:
             raise LaboratoryError(f"this hub knows no management port of {vmm_fqdn}")
-        ends = arguments.get(RESTORE) is True
+        try:
+            orders = site_orders(event, arguments)
+        except InvalidRequestError as error:
+            raise LaboratoryError(str(error)) from error
         async with _opened(site) as session:
-            if LINK in arguments:
-                await _put(session, f"{site.url}/link", {"up": ends or arguments[LINK] != "cut"})
-            is_of_faults = event is InjectionKind.REPLICATION_FAULT and LINK not in arguments
-            if FAULTS in arguments or is_of_faults:
-                faults = [] if ends else arguments.get(FAULTS)
-                await _put(session, f"{site.url}/faults", {FAULTS: faults})
-            if event is InjectionKind.SITE_OUTAGE:
-                await _put(session, f"{site.url}/power", {"on": ends})
-            elif event is InjectionKind.PROVIDER_LOSS:
-                await _put(session, f"{site.url}/service", {"running": ends})
+            for order in orders:
+                await _put(session, site.url + order.path, order.body)
 
 
 def _opened(site: ManagementSettings) -> aiohttp.ClientSession:

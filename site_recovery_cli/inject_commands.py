@@ -86,6 +86,7 @@ def schedule(
     kind: Annotated[str, typer.Argument(help="The kind, such as test_failover.")],
     item: Annotated[str | None, typer.Option(help="Into this protected machine.")] = None,
     plan: Annotated[str | None, typer.Option(help="Into this recovery plan.")] = None,
+    container: Annotated[str | None, typer.Option(help="Into all machines of this cloud.")] = None,
     fabric: Annotated[str | None, typer.Option(help="Into the site of this server.")] = None,
     target: Annotated[str | None, typer.Option(help="Into what has this ARM id.")] = None,
     at: Annotated[str | None, typer.Option(help="When: 2026-01-31T12:00:00Z.")] = None,
@@ -97,10 +98,12 @@ def schedule(
     output: OutputFormat = Format.TABLE,
 ) -> None:
     """Inject an event now, at a time, or again and again."""
-    named = {"item": item, "plan": plan, "fabric": fabric, "id": target}
+    named = {"item": item, "plan": plan, "container": container, "fabric": fabric, "id": target}
     given = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
-        raise CommandError("name one of --item, --plan, --fabric and --target", ExitCode.USAGE)
+        raise CommandError(
+            "name one of --item, --plan, --container, --fabric and --target", ExitCode.USAGE
+        )
     event: dict[str, Any] = {"kind": kind, "arguments": _object(arguments)}
     event |= {name: value for name, value in (("at", at), ("cron", cron)) if value is not None}
     if dry_run:

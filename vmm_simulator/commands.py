@@ -14,13 +14,14 @@ import structlog
 from blake3 import blake3
 from pydantic import ValidationError
 
-from vmm_simulator.faults import Fault, FaultSet
+from vmm_simulator.faults import FaultSet
 from vmm_simulator.journal import SUCCEEDED, Effect, Journal
 from vmm_simulator.problems import Code, RefusedError, bad_arguments, unknown
 from vmm_simulator.verbs.arguments import CreateTestMachine, KeepCopy, PlaceReplica
 from vmm_simulator.verbs.call import Call, Fabric, Result, StepBreakError
 from vmm_simulator.verbs.registry import TARGET_MAY_BE_MISSING, VERBS, VerbRules
 from vmm_simulator.vmm.transitions import with_epoch
+from wire_contract.faults import Fault
 from wire_contract.vmm_interface import Command, VerbAnswer, VerbRequest
 from wire_contract.vocabulary import CLOUD_VERBS, SERVER_VERBS, FaultKind, Verb
 

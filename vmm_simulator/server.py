@@ -13,7 +13,7 @@ from aiohttp import web
 from vmm_simulator.commands import Commands
 from vmm_simulator.estate_interface import EstateInterface
 from vmm_simulator.fabric_interface import FabricInterface
-from vmm_simulator.faults import FaultRequest, FaultSet
+from vmm_simulator.faults import FaultSet
 from vmm_simulator.https import Handler, parsed, rendered
 from vmm_simulator.journal import Journal
 from vmm_simulator.link_control import LinkControl
@@ -27,6 +27,7 @@ from vmm_simulator.store import InventoryStore
 from vmm_simulator.verbs.call import Fabric
 from vmm_simulator.vmm.clusters import broker_to_name
 from vmm_simulator.vmm.placement import hosts_of
+from wire_contract.faults import FaultRequest
 from wire_contract.paths import (
     VMM_CLOUD,
     VMM_CLOUD_VERB,

@@ -21,6 +21,7 @@ from service_hub.arm.item_places import (
     item_place,
     members_of_place,
     operation_on_all,
+    refuse_test_network,
 )
 from service_hub.arm.routes import (
     ITEM_OPERATIONS,
@@ -85,9 +86,10 @@ class InnerRequests:
         ]
 
     async def check(self, vault: Vault, event: InjectionKind, target: str) -> None:
-        """Return when such a request can be made; otherwise a DomainError says why not."""
+        """Return when there is what the request is about; otherwise a DomainError says why not."""
         if (place := item_place(vault, target)) is not None:
-            await self._together(vault, event, place, None)
+            operation_on_all(event)
+            await self._api.fabrics.find(vault, place.fabric)
             return
         found = self._found(vault, event, target)
         if not found.works:
@@ -96,6 +98,28 @@ class InnerRequests:
                 await found.handler(_call(found, target, b"", _NOBODY))
         if ITEM in found.names:
             await self._api.protection.find(vault, found.names[ITEM].lower())
+        if PLAN in found.names:
+            await self._api.plans.find(vault, found.names[PLAN])
+
+    async def check_body(
+        self,
+        vault: Vault,
+        event: InjectionKind,
+        target: str,
+        arguments: Mapping[str, JsonValue],
+    ) -> None:
+        """Return when the surface would take these properties; else a SurfaceRefusalError."""
+        place = item_place(vault, target)
+        found = _NOT_ROUTED if place is not None else self._found(vault, event, target)
+        call = _call(found, target, _body(arguments), _NOBODY)
+        with _as_the_surface_says(_NOBODY):
+            if place is not None:
+                refuse_test_network(operation_on_all(event)[1](call, vault))
+            elif PLAN in found.names:
+                PLAN_OPERATIONS[ARM_VERBS[event]][1](call, vault)
+            else:
+                facts = await self._api.protection.find(vault, found.names[ITEM].lower())
+                ITEM_OPERATIONS[ARM_VERBS[event]][1](call, vault, facts)
 
     async def begin(
         self,
@@ -128,6 +152,16 @@ class InnerRequests:
         arguments: Mapping[str, JsonValue],
     ) -> Preview:
         """Return what the request would do, without changing anything."""
+        with _as_the_surface_says(_NOBODY):
+            return await self._seen_before(vault, event, target, arguments)
+
+    async def _seen_before(
+        self,
+        vault: Vault,
+        event: InjectionKind,
+        target: str,
+        arguments: Mapping[str, JsonValue],
+    ) -> Preview:
         if (place := item_place(vault, target)) is not None:
             members = await self._together(vault, event, place, arguments)
             return await self._foreseen(vault, members)
@@ -165,16 +199,11 @@ class InnerRequests:
         vault: Vault,
         event: InjectionKind,
         place: ItemPlace,
-        arguments: Mapping[str, JsonValue] | None,
+        arguments: Mapping[str, JsonValue],
     ) -> Members:
-        """Return what is asked of the items of a place; an error where none of them allows it.
-
-        `arguments` None: they are not looked at yet.
-        """
+        """Return what is asked of the items of a place; an error where none of them allows it."""
         operation, read = operation_on_all(event)
-        told: Mapping[str, JsonValue] = {}
-        if arguments is not None:
-            told = read(_call(_NOT_ROUTED, place.arm_id, _body(arguments), _NOBODY), vault)
+        told = read(_call(_NOT_ROUTED, place.arm_id, _body(arguments), _NOBODY), vault)
         await self._api.fabrics.find(vault, place.fabric)
         items = [each.item for each in await self._api.protection.list(vault) if place.holds(each)]
         return members_of_place(place, operation, told, items, self._api.clock.now())
@@ -198,10 +227,11 @@ class InnerRequests:
             match = pattern.fullmatch(path)
             if match is not None:
                 return _Found(handler, works, match.groupdict())
+        fits = "a protected item"
+        if ARM_VERBS[event] in PLAN_OPERATIONS:
+            fits += ", a recovery plan, a container or a fabric"
         raise InvalidRequestError(
-            f"{event.value} can't be injected into '{target}': name a protected item or a recovery"
-            " plan.",
-            TARGET,
+            f"{event.value} can't be injected into '{target}': name {fits} of this vault.", TARGET
         )
 
 

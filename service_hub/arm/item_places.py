@@ -70,6 +70,16 @@ def operation_on_all(event: InjectionKind) -> tuple[Operation, ReadArguments]:
     return found
 
 
+def refuse_test_network(arguments: Mapping[str, JsonValue]) -> None:
+    """Raise InvalidRequestError where a place is to be tested in a network, as a plan can be."""
+    if TEST_NETWORK in arguments:
+        raise InvalidRequestError(
+            "A whole cloud or server is tested with NoNetworkAttachAsInput: save a recovery plan"
+            " to test its machines in a network.",
+            "properties.networkType",
+        )
+
+
 def members_of_place(
     place: ItemPlace,
     operation: Operation,
@@ -82,12 +92,7 @@ def members_of_place(
     They go side by side, as one group of a plan that nobody saved; unplanned failovers go on past
     what fails (behaviour.md, 2.7).
     """
-    if TEST_NETWORK in arguments:
-        raise InvalidRequestError(
-            "A whole cloud or server is tested with NoNetworkAttachAsInput: save a recovery plan"
-            " to test its machines in a network.",
-            "properties.networkType",
-        )
+    refuse_test_network(arguments)
     named = arguments.get("failover_direction")
     direction = None if named is None else Direction(str(named))
     refusals = {each.id: refusal_of_state(each, operation, direction, now) for each in items}

@@ -26,6 +26,9 @@ meant for the night must not happen at noon because the hub was away."""
 AHEAD_MAX: Final = timedelta(days=366)
 """How far ahead a moment may lie."""
 
+CLAIM: Final = timedelta(minutes=1)
+"""How long the hub that began to inject an event is left alone with it; another goes on then."""
+
 CRON_CHARACTERS_MAX: Final = 100
 
 
@@ -80,9 +83,10 @@ class InjectionState(StrEnum):
 class Injection(Record):
     """An event that somebody had injected; stored before anything of it happens.
 
-    `event` is the kind; `next_at` is when it is due, None when it will not be any more. `principal`
-    and `role` are of who asked. `times` counts what was begun; `job_id` and `message` tell of the
-    last time that it was due.
+    `event` is the kind; `at` what was asked for; `next_at` is when it is due, None when it will not
+    be any more. `principal`, `role` and `account` (a service account's id) are of who asked.
+    `begun_at`: since when a hub makes its request. `times` counts what was begun; `job_id`,
+    `message`, and of a refusal `status` and `code` tell of the last time that it was due.
     """
 
     kind: ClassVar[str] = "injection"
@@ -90,15 +94,20 @@ class Injection(Record):
     event: InjectionKind
     target: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    at: datetime | None = None
     cron: str | None = None
     principal: str
     role: str
+    account: str | None = None
     requested_at: datetime
     state: InjectionState = InjectionState.SCHEDULED
     next_at: datetime | None = None
+    begun_at: datetime | None = None
     times: int = 0
     job_id: str | None = None
     message: str = ""
+    status: int | None = None
+    code: str | None = None
 
 
 def first_moment(at: datetime | None, cron: str | None, now: datetime) -> datetime:
@@ -139,6 +148,14 @@ def is_too_late(injection: Injection, now: datetime) -> bool:
     return injection.next_at is not None and now - injection.next_at > LATE_MAX
 
 
+def is_free(injection: Injection, now: datetime) -> bool:
+    """Return whether it is due and no hub is at it: one that was killed is waited for no longer."""
+    if injection.state is not InjectionState.SCHEDULED or injection.next_at is None:
+        return False
+    begun = injection.begun_at
+    return injection.next_at <= now and (begun is None or now - begun > CLAIM)
+
+
 def firing_id(injection: Injection) -> str:
     """Return what this time is known by, the same on every hub and after every kill."""
     assert injection.next_at is not None, "it is due"
@@ -147,22 +164,34 @@ def firing_id(injection: Injection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an injection when it was due: a job, or why there is none."""
+    """What came of an injection when it was due: a job, or why there is none.
+
+    `status` and `code` are what the surface itself would answer.
+    """
 
     state: InjectionState
     job_id: str | None = None
     message: str = ""
+    status: int | None = None
+    code: str | None = None
 
 
 def after(injection: Injection, outcome: Outcome, now: datetime) -> Injection:
-    """Return the injection once it was due: waiting for its next time, or at its end."""
+    """Return the injection once it was due: waiting for its next time, or at its end.
+
+    A hub that comes back leaves out what is too late, and does not miss what is not.
+    """
     changed: dict[str, object] = {
+        "begun_at": None,
         "times": injection.times + (outcome.job_id is not None),
         "job_id": outcome.job_id,
         "message": outcome.message,
+        "status": outcome.status,
+        "code": outcome.code,
     }
     if injection.cron is not None:
-        changed |= {"next_at": next_moment(injection.cron, now)}
+        missed = outcome.state is InjectionState.MISSED
+        changed |= {"next_at": next_moment(injection.cron, now - LATE_MAX if missed else now)}
     else:
         changed |= {"next_at": None, "state": outcome.state}
     return injection.model_copy(update=changed)
@@ -176,6 +205,11 @@ def cancelled(injection: Injection) -> Injection:
         raise ConflictError(
             f"The injection {injection.id} has ended as {injection.state.value}: there is nothing"
             " left to cancel. Cancel its job where that still runs."
+        )
+    if injection.begun_at is not None:
+        raise ConflictError(
+            f"The injection {injection.id} is being injected at this moment: look at it again in a"
+            " minute, and cancel its job, or then the schedule."
         )
     return injection.model_copy(update={"next_at": None, "state": InjectionState.CANCELLED})
 

@@ -1,6 +1,8 @@
 """The hub's own routes for events that are injected."""
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +29,9 @@ TARGET_MAX: Final = 1_024
 CRON_MAX: Final = 100
 
 _PROPERTIES: Final = frozenset({"kind", "target", "at", "cron", "arguments", "dryRun"})
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 SIGNATURES: Final = "operatorSignatures"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -43,7 +48,9 @@ class InjectionApi:
         request, dry = request_of(call.body)
         if dry:
             return await self._foreseen(call, request)
-        who = Injector(call.principal, call.role, call.request_id, call.operator_signature)
+        who = Injector(
+            call.principal, call.role, call.request_id, call.operator_signature, call.account
+        )
         injection = await self.injections.inject(call.vault, request, who)
         told = {"injectionId": injection.id, "jobId": injection.job_id}
         return _json(HTTPStatus.ACCEPTED, told)
@@ -134,11 +141,12 @@ def _moment(body: Mapping[str, Any]) -> datetime | None:
     text = _text(body, "at", CRON_MAX)
     if text is None:
         return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
+    at = None
+    # fromisoformat alone takes week dates and times without separators, which RFC 3339 has not.
+    if _RFC_3339.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            at = datetime.fromisoformat(text.upper())
+    if at is None:
         raise InvalidRequestError(
             "The property 'at' must be a time with its offset (RFC 3339), such as"
             " 2026-01-31T12:00:00Z.",
@@ -163,6 +171,7 @@ def _body(injection: Injection) -> dict[str, Any]:
         "times": injection.times,
         "jobId": injection.job_id,
         "message": injection.message,
+        "code": injection.code,
     }
 
 

@@ -59,7 +59,8 @@ log = structlog.get_logger(__name__)
 class OperatorCall:
     """A request of an operator who may make it; `body` is a JSON object, empty without one.
 
-    `request_id` is the client's own id of the request; `operator_signature` is never logged.
+    `request_id` is the client's own id of the request; `operator_signature` is never logged;
+    `account` is the service account, if it is one.
     """
 
     principal: str
@@ -70,6 +71,7 @@ class OperatorCall:
     role: str = ""
     request_id: str | None = None
     operator_signature: str | None = field(default=None, repr=False)
+    account: str | None = None
 
 
 Use = Callable[[OperatorCall], Awaitable[web.Response]]
@@ -191,6 +193,7 @@ class ServersApi:
             role=operator.role,
             request_id=_request_id(request),
             operator_signature=request.headers.get(HEADER),
+            account=operator.account,
         )
 
 

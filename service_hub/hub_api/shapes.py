@@ -216,6 +216,7 @@ class InjectionShown(InjectionTaken):
     role: str
     times: int
     message: str
+    code: str | None
 
 
 class Injections(Shape):

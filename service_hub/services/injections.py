@@ -12,6 +12,7 @@ from uuid import NAMESPACE_OID, uuid5
 import structlog
 from pydantic import JsonValue
 
+from service_hub.domain.access import ForbiddenError, Grant, OperatorIdentity, Right
 from service_hub.domain.errors import (
     ConflictError,
     DomainError,
@@ -29,17 +30,21 @@ from service_hub.domain.injections import (
     cancelled,
     firing_id,
     first_moment,
+    is_free,
     is_too_late,
     plan_site_job,
 )
 from service_hub.domain.jobs import Job
 from service_hub.domain.planning import JobIdentity
 from service_hub.domain.records import Vault
+from service_hub.domain.service_accounts import ServiceAccount
+from service_hub.domain.site_events import site_orders
 from service_hub.injection_ports import (
     InjectionRequest,
     Injector,
     Laboratory,
     OperationRequests,
+    SurfaceRefusalError,
 )
 from service_hub.looker_ports import Preview
 from service_hub.ports.changes import NEW, Change, Save, Versioned
@@ -96,27 +101,29 @@ class InjectionService:
                 return _same(present.record, request)
         moment = first_moment(request.at, request.cron, now)
         await self.check(vault, request)
-        if moment > now:
-            await self._check_room(vault)
-            if vault.requires_operator_signature and request.event not in SITE_KINDS:
-                raise InvalidRequestError(
-                    "The vault takes operations signed by an operator alone, and a signature ends"
-                    " before a schedule does: inject it now, with the signature.",
-                    "at",
-                )
+        waits = moment > now
+        if waits:
+            await self._check_schedule(vault, request)
         injection = Injection(
             id=injection_id,
             vault_id=vault.id,
             event=request.event,
             target=request.target,
             arguments=dict(request.arguments),
+            at=request.at,
             cron=request.cron,
             principal=who.principal,
             role=who.role,
+            account=who.account,
             requested_at=now,
             next_at=moment,
+            begun_at=None if waits else now,
         )
-        await self._committer.commit(Change(saves=(Save(injection, NEW),)))
+        try:
+            await self._committer.commit(Change(saves=(Save(injection, NEW),)))
+        except StaleVersionError:
+            # The same request at the same moment: the other sending was stored.
+            return _same(await self.find(vault, injection_id), request)
         log.warning(
             "injection_requested",
             injection_id=injection.id,
@@ -127,7 +134,7 @@ class InjectionService:
             at=moment.isoformat(),
             cron=request.cron,
         )
-        if moment > now:
+        if waits:
             return injection
         done, refusal = await self._fire(vault, injection, who.operator_signature)
         if refusal is not None:
@@ -169,10 +176,21 @@ class InjectionService:
             found = await self._reader.find(Injection, vault_id=vault.record.id, state=state)
             now = self._clock.now()
             for each in found:
-                if each.record.next_at is not None and each.record.next_at <= now:
-                    await self._fire(vault.record, each.record, None)
+                claimed = await self._claimed(each) if is_free(each.record, now) else None
+                if claimed is not None:
+                    await self._fire(vault.record, claimed, None)
                     count += 1
         return count
+
+    async def _claimed(self, present: Versioned[Injection]) -> Injection | None:
+        """Return what is due once it is stored that this hub is at it; None: somebody else is."""
+        claimed = present.record.model_copy(update={"begun_at": self._clock.now()})
+        try:
+            await self._committer.commit(Change(saves=(Save(claimed, present.version),)))
+        except StaleVersionError:
+            log.debug("injection_taken_elsewhere", injection_id=claimed.id)
+            return None
+        return claimed
 
     async def _fire(
         self, vault: Vault, injection: Injection, signature: str | None
@@ -184,10 +202,10 @@ class InjectionService:
         except StorageUnavailableError:
             raise
         except DomainError as error:
-            refusal, outcome = error, Outcome(InjectionState.REFUSED, message=str(error))
+            refusal, outcome = error, _refused(error)
         present = await self._reader.get(Injection, injection.id)
         if present is None or present.record.next_at != injection.next_at:
-            # Another hub was faster, or it was cancelled meanwhile.
+            # This hub was slow, and another one went on with it.
             return (injection if present is None else present.record), refusal
         changed = after(present.record, outcome, self._clock.now())
         try:
@@ -210,6 +228,8 @@ class InjectionService:
         if is_too_late(injection, now):
             words = f"It was due at {injection.next_at}; the hub could not inject it in time."
             return Outcome(InjectionState.MISSED, message=words)
+        if injection.requested_at != injection.next_at:
+            await self._check_account(injection)
         identity = self._identity(injection, signature)
         if injection.event in SITE_KINDS:
             job = await self._requests.once(
@@ -253,6 +273,7 @@ class InjectionService:
         if request.event not in SITE_KINDS:
             await self._through().check(vault, request.event, request.target)
             return
+        site_orders(request.event, request.arguments)
         name = self._through().fabric_of(vault, request.target)
         fabric = await self._fabrics.find(vault, name)
         if not self._laboratory.knows(fabric.provider.vmm_fqdn):
@@ -260,6 +281,35 @@ class InjectionService:
                 f"{request.event.value} is injected into sites of a laboratory alone, and"
                 f" {fabric.provider.vmm_fqdn} is none: name its management port under"
                 " 'laboratory' in this hub's configuration, or inject a failover."
+            )
+
+    async def _check_schedule(self, vault: Vault, request: InjectionRequest) -> None:
+        """Raise where what is to wait for its time could not be done then."""
+        await self._check_room(vault)
+        if request.event in SITE_KINDS:
+            return
+        if vault.requires_operator_signature:
+            raise InvalidRequestError(
+                "The vault takes operations signed by an operator alone, and a signature ends"
+                " before a schedule does: inject it now, with the signature.",
+                "at",
+            )
+        await self._through().check_body(vault, request.event, request.target, request.arguments)
+
+    async def _check_account(self, injection: Injection) -> None:
+        """Raise ForbiddenError where the service account that asked may not inject any more."""
+        if injection.account is None:
+            return
+        found = await self._reader.get(ServiceAccount, injection.account)
+        grants = () if found is None else found.record.grants
+        asked = OperatorIdentity(
+            injection.principal, tuple(Grant(each.role, each.vault_id) for each in grants)
+        )
+        if not asked.may(Right.INJECT, injection.vault_id):
+            raise ForbiddenError(
+                f"The service account {injection.principal} that asked for it has no right to"
+                " inject here any more: cancel it (site-recovery inject cancel), and have who has"
+                " the right schedule it anew."
             )
 
     async def _check_room(self, vault: Vault) -> None:
@@ -283,17 +333,35 @@ class InjectionService:
         return self._operations
 
 
+def _refused(error: DomainError) -> Outcome:
+    known = error if isinstance(error, SurfaceRefusalError) else None
+    return Outcome(
+        InjectionState.REFUSED,
+        message=str(error),
+        status=None if known is None else known.status,
+        code=None if known is None else known.code,
+    )
+
+
 def _same(present: Injection, request: InjectionRequest) -> Injection:
-    """Return what the same request made before; ConflictError when it is another one."""
-    made = (present.event, present.target, present.arguments, present.cron)
+    """Return what the same request made before; ConflictError when it is another one.
+
+    What was refused is refused again, in the same words.
+    """
+    made = (present.event, present.target, present.arguments, present.at, present.cron)
     asked: tuple[object, ...] = (
         request.event,
         request.target,
         dict[str, JsonValue](request.arguments),
+        request.at,
         request.cron,
     )
     if made != asked:
         raise ConflictError(
             "the request id was used for another injection: send a new x-ms-client-request-id"
         )
+    if present.state is InjectionState.REFUSED:
+        if present.status is None or present.code is None:
+            raise ConflictError(present.message)
+        raise SurfaceRefusalError(present.status, present.code, present.message)
     return present

@@ -24,7 +24,7 @@ from tests.support.gated_world import (
 )
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import MACHINE
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.vocabulary import Verb
 
 POINTS = ("agent.before_verb", "agent.after_verb")

@@ -1,16 +1,21 @@
+import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
+from service_hub.domain.access import Role
 from service_hub.domain.errors import ConflictError, DomainError, InvalidRequestError
-from service_hub.domain.injections import LATE_MAX, Injection, InjectionKind, InjectionState
+from service_hub.domain.injections import CLAIM, LATE_MAX, Injection, InjectionKind, InjectionState
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.protection import Operation, ProtectionState
 from service_hub.domain.records import Vault
+from service_hub.domain.service_accounts import AccountGrant, ServiceAccount
 from service_hub.injection_ports import InjectionRequest, Injector, SurfaceRefusalError
-from service_hub.ports.changes import Change, Save
+from service_hub.ports.changes import Change, Delete, Save
 from tests.support.hub_stories import ask, ended, protected, until_done
 from tests.support.hub_world import MACHINE_ID, HubWorld, hub_world
 from tests.support.injecting import FABRIC, injecting, stored
@@ -28,6 +33,7 @@ PLANNED = InjectionRequest(
     target=ITEM,
     arguments={**FORWARD, "providerSpecificDetails": {"instanceType": "HyperVReplica2012R2"}},
 )
+FAILED_OVER = "PlannedFailover"
 OUTAGE = InjectionRequest(event=InjectionKind.SITE_OUTAGE, target=FABRIC, arguments={})
 
 
@@ -173,14 +179,21 @@ async def test_a_cloud_or_a_server_stands_for_what_is_protected_there(
         done = await injecting(world).inject(world.vault, request, ANNA)
         assert done.job_id is not None
         await Sites(world).ended(done.job_id)
-        (plan,) = [job for job in await jobs_of(world, "PlannedFailover") if job.own_specs]
+        (plan,) = [job for job in await jobs_of(world, FAILED_OVER) if job.own_specs]
         assert (plan.id, plan.state) == (done.job_id, JobState.SUCCEEDED)
+        # Every job that it brought about says whose it is, those of the machines too.
+        assert {job.affected.get("injectionId") for job in await jobs_of(world, FAILED_OVER)} == {
+            done.id
+        }
         states = [(await stored_item(world, number)).state for number in (1, 2, 3)]
         over = ProtectionState.PLANNED_FAILED_OVER
         assert states == [over, over, ProtectionState.TEST_OPEN]
         again = InjectionRequest(event=PLANNED.event, target=place, arguments=FORWARD)
-        with pytest.raises(ConflictError, match="fits no machine"):
+        with pytest.raises(SurfaceRefusalError, match="fits no machine") as refused:
             await injecting(world).inject(world.vault, again, ANNA)
+        assert refused.value.status == HTTPStatus.CONFLICT
+        with pytest.raises(SurfaceRefusalError, match="fits no machine"):
+            await injecting(world).foresee(world.vault, again)
 
 
 async def test_what_no_plan_does_is_not_done_to_a_whole_cloud(tmp_path: Path) -> None:
@@ -263,3 +276,113 @@ async def test_a_vault_that_wants_signatures_takes_no_schedule(tmp_path: Path) -
         )
         with pytest.raises(InvalidRequestError, match="signed"):
             await injecting(world).inject(strict, weekly, ANNA)
+
+
+async def test_several_hubs_at_one_moment_begin_one_job(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        at = world.clock.now() + timedelta(hours=1)
+        later = replace(PLANNED, at=at)
+        made = await injecting(world).inject(world.vault, later, ANNA)
+        world.clock.time = at
+        await world.heard_of("tokyo")
+        await world.heard_of("osaka")
+        await asyncio.gather(*(injecting(world).fire_due() for _ in range(5)))
+        (job,) = await jobs_of(world, FAILED_OVER)
+        found = await injecting(world).find(world.vault, made.id)
+        assert (found.job_id, found.times, found.begun_at) == (job.id, 1, None)
+
+
+async def test_what_a_killed_hub_was_at_is_left_alone_for_a_minute(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        injections = injecting(world)
+        at = world.clock.now() + timedelta(hours=1)
+        later = replace(OUTAGE, at=at)
+        made = await injections.inject(world.vault, later, ANNA)
+        present = await world.store.get(Injection, made.id)
+        assert present is not None
+        world.clock.time = at
+        claimed = made.model_copy(update={"begun_at": at})
+        await world.committer.commit(Change(saves=(Save(claimed, present.version),)))
+        # What is about to happen cannot be said not to happen any more.
+        with pytest.raises(ConflictError, match="at this moment"):
+            await injections.cancel(world.vault, made.id, "anna")
+        assert await injections.fire_due() == 0
+        world.clock.time += CLAIM + timedelta(seconds=1)
+        assert await injections.fire_due() == 1
+        assert (await injections.find(world.vault, made.id)).times == 1
+
+
+async def test_what_was_cancelled_at_the_last_moment_does_not_happen(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        injections = injecting(world)
+        at = world.clock.now() + timedelta(hours=1)
+        later = replace(OUTAGE, at=at)
+        made = await injections.inject(world.vault, later, ANNA)
+        present = await world.store.get(Injection, made.id)
+        assert present is not None
+        world.clock.time = at
+        await injections.cancel(world.vault, made.id, "anna")
+        # A hub that had read it before it was cancelled may not go on with it.
+        assert await injections._claimed(present) is None
+        assert await injections.fire_due() == 0
+        assert world.leaving.sites.injected == []
+
+
+async def test_a_refused_request_sent_again_is_refused_again(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        await protected(world)
+        who = Injector("anna", "Injector", "request-1")
+        wrong = replace(PLANNED, arguments={"failover": "yes"})
+        for _ in range(2):
+            with pytest.raises(SurfaceRefusalError) as refused:
+                await injecting(world).inject(world.vault, wrong, who)
+            assert (refused.value.status, refused.value.code) == (400, "InvalidRequest")
+        assert len(await injecting(world).list(world.vault)) == 1
+
+
+async def test_two_sendings_at_one_moment_are_one_injection(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        who = Injector("anna", "Injector", "request-1")
+        made = await asyncio.gather(
+            *(injecting(world).inject(world.vault, OUTAGE, who) for _ in range(4))
+        )
+        assert len({each.id for each in made}) == 1
+        assert len(await jobs_of(world, "InjectEvent")) == 1
+
+
+async def test_a_schedule_ends_with_the_right_of_the_account_that_made_it(tmp_path: Path) -> None:
+    async with hub_world(tmp_path, timedelta(days=30)) as world:
+        grant = AccountGrant(role=Role.INJECTOR, vault_id=world.vault.id)
+        account = ServiceAccount(
+            id="account-1",
+            vault_id="",
+            name="drills",
+            grants=(grant,),
+            secrets=(),
+            created_at=world.clock.now(),
+            created_by="anna",
+        )
+        await world.committer.commit(Change(saves=(Save(account, None),)))
+        who = Injector("drills", "Injector", account=account.id)
+        injections, daily = injecting(world), replace(OUTAGE, cron="0 3 * * *")
+        made = await injections.inject(world.vault, daily, who)
+        assert made.next_at is not None
+        world.clock.time = made.next_at
+        await injections.fire_due()
+        assert (await injections.find(world.vault, made.id)).times == 1
+        await world.committer.commit(Change(deletes=(Delete(ServiceAccount, account.id),)))
+        world.clock.time += timedelta(days=1)
+        await injections.fire_due()
+        found = await injections.find(world.vault, made.id)
+        assert (found.times, found.job_id) == (1, None)
+        assert "no right to inject here any more" in found.message
+
+
+async def test_the_job_of_a_site_is_marked_in_the_audit_log_too(tmp_path: Path) -> None:
+    async with hub_world(tmp_path) as world:
+        done = await injecting(world).inject(world.vault, OUTAGE, ANNA)
+        lines = await world.store.audit_lines(world.vault.id, None, 100)
+        told = [json.loads(each.text) for each in lines]
+        (line,) = [each for each in told if each["job_id"] == done.job_id]
+        assert (line["injection_id"], line["principal"]) == (done.id, "anna")

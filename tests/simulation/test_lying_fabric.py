@@ -16,7 +16,7 @@ from tests.support.kill_matrix import KillMatrix, matrix_folder, quiet_logs
 from tests.support.kill_stories import Story, stories
 from tests.support.kill_world import KillWorld
 from tests.support.played_network import played_network
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.vocabulary import AGENT_VERBS, FABRIC_VERBS, FaultKind, Verb
 
 HOLDS_BEFORE = frozenset(

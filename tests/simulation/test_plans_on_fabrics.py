@@ -15,7 +15,7 @@ from tests.support.kill_plans import FURTHER
 from tests.support.kill_stories import REFUSED_CODE
 from tests.support.name_server import name_server
 from tests.support.plans_on_fabrics import PlanWorld, plan_world
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.vocabulary import FaultKind, Side, Verb
 
 AHEAD: Final[dict[str, Any]] = {"failover_direction": "PrimaryToRecovery"}

@@ -14,7 +14,7 @@ from service_shell.clock import SystemClock
 from tests.support.kill_stories import QUICK_WATCH_SECONDS, stories
 from tests.support.kill_world import KillWorld, kill_world, light_world
 from tests.support.simulator_estate import MACHINE
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.vmm_interface import Command, VerbRequest
 from wire_contract.vocabulary import ReplicationMode, Verb
 

@@ -16,7 +16,7 @@ from tests.support.hub_world import HubWorld
 from tests.support.kill_stories import QUICK_WATCH_SECONDS, stories
 from tests.support.kill_world import KillWorld, kill_world, light_world
 from tests.support.simulator_estate import MACHINE
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.vocabulary import RunState, Side, Verb
 
 BEFORE = ("create_policy", "pair_clouds")

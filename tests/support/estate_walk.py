@@ -51,9 +51,9 @@ from tests.support.ring_estate import (
     paired_ring,
 )
 from tests.support.walk_ways import INJECTED, PLANNED, alike, arguments_for, injected, planned
-from vmm_simulator.faults import Fault
 from vmm_simulator.site import Site
 from vmm_simulator.vmm.records import MachineRecord, disk_folder
+from wire_contract.faults import Fault
 from wire_contract.vocabulary import (
     FaultKind,
     ReplicationMode,

@@ -1,13 +1,17 @@
 """Injected events in a hub without network: requests reach the handlers of the ARM surface."""
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from service_hub.arm.api import ArmApi
 from service_hub.arm.inner_requests import InnerRequests
 from service_hub.domain.errors import NotFoundError
-from service_hub.domain.injections import Injection
+from service_hub.domain.injections import CLAIM, Injection, InjectionState
 from service_hub.domain.jobs import Job
 from service_hub.domain.records import Vault
 from service_hub.services.durations import DurationService
@@ -18,6 +22,7 @@ from tests.support.hub_world import HubWorld
 from tests.unit.arm.arm_estate import KnownTokens
 
 ROOT = "/Subscriptions/s/resourceGroups/rg/providers/Microsoft.RecoveryServices/vaults/v"
+LOOKS_MAX = 8
 FABRIC = f"{ROOT}/replicationFabrics/tokyo-fabric"
 
 
@@ -85,7 +90,28 @@ def injecting(world: HubWorld) -> InjectionService:
     return injections
 
 
+def rows_of(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that is in the database of a hub world in this folder, table by table."""
+    with closing(sqlite3.connect(folder / "hub.db")) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {
+            name: sorted(database.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)  # noqa: S608 -- names of its own tables
+            for (name,) in names
+        }
+
+
 async def stored(world: HubWorld) -> set[tuple[str, str]]:
     """Return the jobs and injections that there are; what the hub notes beside them may change."""
     found = [each.record for kind in (Job, Injection) for each in await world.store.find(kind)]
     return {(each.kind, each.id) for each in found}
+
+
+async def begun(injections: InjectionService, vault: Vault, made: Injection) -> Injection:
+    """Return an event once its request was made; a hub that was killed at it is waited for."""
+    for _ in range(LOOKS_MAX):
+        if made.state is not InjectionState.SCHEDULED:
+            break
+        await asyncio.sleep(CLAIM.total_seconds() / 4)
+        await injections.fire_due()
+        made = await injections.find(vault, made.id)
+    return made

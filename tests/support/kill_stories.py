@@ -34,12 +34,12 @@ from service_hub.domain.scenarios import scenario_key
 from service_hub.injection_ports import InjectionRequest, Injector
 from service_hub.ports.changes import NEW, Change, Save
 from tests.support.hub_world import HubWorld
-from tests.support.injecting import FABRIC, injecting
+from tests.support.injecting import FABRIC, begun, injecting
 from tests.support.kill_programs import RunningHub
 from tests.support.kill_saved_plans import plan_deleted, plan_saved
 from tests.support.kill_world import KillWorld
 from tests.support.simulator_estate import CLOUD, MACHINE
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.reports import Registration
 from wire_contract.vmm_interface import Command, VerbRequest
 from wire_contract.vocabulary import FaultKind, ReplicationState, Verb
@@ -193,8 +193,7 @@ async def _inject(world: KillWorld) -> None:
 
     async def inject(hub: HubWorld) -> None:
         injections = injecting(hub)
-        await injections.inject(hub.vault, request, who)
-        await injections.fire_due()
+        await begun(injections, hub.vault, await injections.inject(hub.vault, request, who))
 
     await world.call(inject)
 

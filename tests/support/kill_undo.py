@@ -20,7 +20,7 @@ from tests.support.kill_stories import (
     rests_in,
 )
 from tests.support.kill_world import KillWorld
-from vmm_simulator.faults import Fault
+from wire_contract.faults import Fault
 from wire_contract.vocabulary import FaultKind, Verb
 
 GROUNDS = {

@@ -16,7 +16,7 @@ from service_hub.domain.protection import Operation, ProtectionState, expected_d
 from service_hub.domain.records import ProtectedItem
 from service_hub.injection_ports import InjectionRequest, Injector
 from tests.support.hub_world import HubWorld
-from tests.support.injecting import ROOT, injecting
+from tests.support.injecting import ROOT, begun, injecting
 from tests.support.kill_world import KillWorld
 from tests.support.ring_estate import OWN, cloud_of
 from wire_contract.vocabulary import Side
@@ -95,10 +95,8 @@ async def injected(
     async def inject(hub: HubWorld) -> str | None:
         injections = injecting(hub)
         made = await injections.inject(hub.vault, request, who)
-        if made.job_id is None:  # the hub was killed before it had begun
-            await injections.fire_due()
-            made = await injections.find(hub.vault, made.id)
-        return made.job_id
+        # The hub may have been killed before it had begun.
+        return (await begun(injections, hub.vault, made)).job_id
 
     job_id = await world.call(inject)
     assert job_id is not None, f"nothing came of the injected {operation.value}"

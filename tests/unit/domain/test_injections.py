@@ -5,6 +5,7 @@ import pytest
 from service_hub.domain.errors import ConflictError, InvalidRequestError
 from service_hub.domain.injections import (
     ARM_VERBS,
+    CLAIM,
     LATE_MAX,
     SITE_KINDS,
     Injection,
@@ -15,6 +16,7 @@ from service_hub.domain.injections import (
     cancelled,
     firing_id,
     first_moment,
+    is_free,
     is_too_late,
     next_moment,
 )
@@ -63,6 +65,14 @@ def test_an_injection_is_due_now_at_a_moment_or_again_and_again() -> None:
         (None, "99 0 * * *", "understood"),
         (None, "0 0 30 2 *", r"never comes|understood"),
         (None, "*" * 200, "five fields"),
+        (None, "", "five fields"),
+        (None, "@daily", "five fields"),
+        (None, "CRON_TZ=Asia/Tokyo 0 0 * * *", "five fields"),
+        (None, "0 0 * * mondays", "understood"),
+        (None, "*/0 * * * *", "understood"),
+        (None, "-5 * * * *", "understood"),
+        (None, "5-1 * * * *", "understood"),
+        (None, "0 0 * * \x00", "understood"),
     ],
 )
 def test_what_cannot_be_kept_to_is_refused(
@@ -104,3 +114,46 @@ def test_only_what_waits_can_be_cancelled_and_twice_is_once() -> None:
     assert cancelled(gone) is gone
     with pytest.raises(ConflictError, match="Cancel its job"):
         cancelled(an_injection(state=InjectionState.INJECTED, next_at=None))
+
+
+def test_a_schedule_is_in_utc_so_that_no_change_of_clocks_moves_doubles_or_skips_it() -> None:
+    # Europe's clocks went forward on 29 March and back on 25 October 2026, between 00 and 02 UTC.
+    for day in (datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 10, 24, tzinfo=UTC)):
+        moment, seen = day, []
+        for _ in range(4):
+            moment = next_moment("30 1 * * *", moment)
+            seen.append(moment)
+        assert seen == [day + timedelta(days=n, hours=1, minutes=30) for n in range(4)]
+    tokyo = timezone(timedelta(hours=9))
+    assert next_moment("0 12 * * *", NOW.astimezone(tokyo)) == NOW + timedelta(days=1)
+
+
+def test_a_schedule_knows_leap_days_and_goes_on_from_any_moment() -> None:
+    assert next_moment("0 0 29 2 *", NOW) == datetime(2028, 2, 29, tzinfo=UTC)
+    assert next_moment("* * * * *", NOW + timedelta(seconds=59)) == NOW + timedelta(minutes=1)
+
+
+def test_what_was_missed_is_left_out_and_what_is_due_since_is_not() -> None:
+    """The hub was away from before yesterday's time until shortly after today's."""
+    back = NOW + timedelta(minutes=5)
+    daily = an_injection(cron="0 12 * * *", next_at=NOW - timedelta(days=1))
+    assert is_too_late(daily, back)
+    missed = after(daily, Outcome(InjectionState.MISSED, message="late"), back)
+    assert (missed.next_at, missed.state) == (NOW, InjectionState.SCHEDULED)
+    # Of the many times of a schedule that goes off each minute one is made up for, not fifteen.
+    often = an_injection(cron="* * * * *", next_at=NOW - timedelta(days=1))
+    missed = after(often, Outcome(InjectionState.MISSED), back)
+    assert missed.next_at == back - LATE_MAX + timedelta(minutes=1)
+    assert after(missed, DONE, back).next_at == back + timedelta(minutes=1)
+
+
+def test_one_hub_at_a_time_is_at_what_is_due() -> None:
+    assert is_free(an_injection(), NOW)
+    assert not is_free(an_injection(next_at=NOW + timedelta(seconds=1)), NOW)
+    assert not is_free(an_injection(next_at=None), NOW)
+    assert not is_free(an_injection(state=InjectionState.CANCELLED), NOW)
+    assert not is_free(an_injection(begun_at=NOW - CLAIM), NOW)
+    # The hub that had begun was killed: another one goes on.
+    assert is_free(an_injection(begun_at=NOW - CLAIM - timedelta(seconds=1)), NOW)
+    with pytest.raises(ConflictError, match="at this moment"):
+        cancelled(an_injection(begun_at=NOW))

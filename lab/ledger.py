@@ -8,10 +8,8 @@ import argparse
 import asyncio
 import fcntl
 import os
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,6 +17,7 @@ from typing import Final
 import structlog
 
 from lab.ledger_reading import read_ledger
+from lab.owned_socket import listening_for_owner
 from service_shell.errors import ProgramError
 from service_shell.program import run_program
 from vmm_simulator.guest.frames import (
@@ -30,7 +29,6 @@ from vmm_simulator.guest.frames import (
     encode_number,
     parse_entry,
 )
-from vmm_simulator.guest.unix_address import unix_address
 
 __all__ = ["LedgerFile", "LedgerServer", "main", "read_ledger", "serve_ledger"]
 
@@ -157,7 +155,7 @@ async def serve_ledger(socket_path: Path, file: LedgerFile, stop: asyncio.Event)
     The caller holds the file's lock, so a socket that is found there belongs to nobody alive.
     """
     server = LedgerServer(file)
-    with _listening(socket_path) as listening:
+    with listening_for_owner(socket_path, "ledger") as listening:
         async with asyncio.TaskGroup() as group:
             group.create_task(server.write_batches())
             listener = await asyncio.start_unix_server(server.serve_guest, sock=listening)
@@ -165,25 +163,6 @@ async def serve_ledger(socket_path: Path, file: LedgerFile, stop: asyncio.Event)
             await stop.wait()
             listener.close()
             server.finish()
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """Yield a socket bound to `path`, for its owner alone; the path is removed at the end."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        path.unlink(missing_ok=True)
-        with unix_address(path) as address:
-            listening.bind(address)
-        path.chmod(0o600)
-    except OSError as error:
-        listening.close()
-        raise ProgramError(f"the ledger cannot listen on {path}: {error.strerror}") from None
-    try:
-        yield listening
-    finally:
-        listening.close()
-        path.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str]) -> int:

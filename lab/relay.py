@@ -10,9 +10,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,13 +32,13 @@ from lab.line_orders import (
     read_order,
     read_way,
 )
+from lab.owned_socket import listening_for_owner
 from service_shell.atomic_files import write_atomically
 from service_shell.configuration import LogSettings, Settings, load_configuration
 from service_shell.errors import ProgramError
 from service_shell.logs import configure_logging
 from service_shell.program import run_program
 from service_shell.readiness import ready
-from vmm_simulator.guest.unix_address import unix_address
 
 CHUNK_BYTES: Final = 65_536
 HEAD_SECONDS_MAX: Final = 10.0
@@ -104,7 +103,9 @@ class Relay:
                     limit=HEAD_BYTES_MAX,
                 )
                 stack.callback(listener.close)
-            control = stack.enter_context(_listening(self._settings.control_socket))
+            control = stack.enter_context(
+                listening_for_owner(self._settings.control_socket, "relay")
+            )
             listener = await asyncio.start_unix_server(
                 self._owned(group, self._control), sock=control, limit=CONTROL_BYTES_MAX
             )
@@ -242,26 +243,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     except OSError:
         # The other direction then finds its reader broken, or is told so.
         writer.transport.abort()
-
-
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """Yield a socket bound to `path`, for its owner alone; the path is removed at the end."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.unlink(missing_ok=True)
-        with unix_address(path) as address:
-            listening.bind(address)
-        path.chmod(0o600)
-    except OSError as error:
-        listening.close()
-        raise ProgramError(f"the relay cannot listen on {path}: {error.strerror}") from None
-    try:
-        yield listening
-    finally:
-        listening.close()
-        path.unlink(missing_ok=True)
 
 
 def kept_cuts(path: Path) -> Cuts:

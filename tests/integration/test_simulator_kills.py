@@ -6,23 +6,20 @@ replication goes on to the same bytes on both ends.
 
 import asyncio
 import contextlib
-import os
 import signal
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from lab.disk_templates import MEBIBYTE
-from lab.disks import DiskPlan, prepare_machine_disks
 from service_shell.failpoints import POINTS
+from tests.support.real_guest_estate import real_guest_estate
 from tests.support.simulator_estate import (
     MACHINE,
     REPLICA,
     Estate,
     RunningSite,
     SiteProcess,
-    make_estate,
 )
 from tests.support.simulator_steps import digest, protect
 from wire_contract.vocabulary import Verb
@@ -37,24 +34,7 @@ KILL_SECONDS_MAX = 60
 @pytest.fixture
 def estate(tmp_path: Path) -> Estate:
     """An estate whose machine has real file systems, so that the real guest runs on them."""
-    estate = make_estate(tmp_path, records_per_second=50)
-    sources = tmp_path / "content"
-    sources.mkdir()
-    (sources / "file").write_bytes(os.urandom(20_000))
-    plans = [
-        DiskPlan(
-            name=name,
-            sources=(sources,),
-            files_bytes_max=MEBIBYTE,
-            record_slots=256,
-            rewrite_files=1,
-            rewrite_file_bytes=65_536,
-            free_bytes=MEBIBYTE,
-        )
-        for name in ("system", "data")
-    ]
-    prepare_machine_disks(estate.images, plans, os.urandom(16), tmp_path / "cache")
-    return estate
+    return real_guest_estate(tmp_path)
 
 
 async def confirmed(tokyo: RunningSite) -> None:

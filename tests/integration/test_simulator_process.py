@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from certs.identity import new_private_key, private_key_pem
-from lab.disk_templates import MEBIBYTE
-from lab.disks import DiskPlan, prepare_machine_disks
 from service_shell.configuration import load_configuration
 from service_shell.errors import ProgramError
 from service_shell.secret_files import write_secret
+from tests.support.real_guest_estate import real_guest_estate
 from tests.support.simulator_estate import MACHINE, REPLICA, Estate, SiteProcess, make_estate
 from tests.support.simulator_steps import digest, enable, protect
 from vmm_simulator.config import SimulatorSettings
@@ -26,25 +25,7 @@ NONCE = "0123456789abcdef0123456789abcdef"
 @pytest.fixture
 def estate(tmp_path: Path) -> Estate:
     """An estate whose machine has real file systems, so that the real guest runs on them."""
-    estate = make_estate(tmp_path, records_per_second=50)
-    sources = tmp_path / "content"
-    sources.mkdir()
-    for number in range(8):
-        (sources / f"file-{number}").write_bytes(os.urandom(20_000))
-    plans = [
-        DiskPlan(
-            name=name,
-            sources=(sources,),
-            files_bytes_max=MEBIBYTE,
-            record_slots=256,
-            rewrite_files=1,
-            rewrite_file_bytes=65_536,
-            free_bytes=MEBIBYTE,
-        )
-        for name in ("system", "data")
-    ]
-    prepare_machine_disks(estate.images, plans, os.urandom(16), tmp_path / "cache")
-    return estate
+    return real_guest_estate(tmp_path, files=8)
 
 
 def gone(pid: int) -> bool:

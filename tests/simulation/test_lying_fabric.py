@@ -1,4 +1,4 @@
-"""A fabric that answers ok and does nothing: the hub never reports that the task has succeeded.
+"""A fabric that answers ok and does nothing, or half: the hub never reports that it has succeeded.
 
 One lie for each verb that a scenario uses, told on both sites all through the story that uses it
 first; what is read back afterwards is not what the verb promises, and the job says so.
@@ -68,12 +68,12 @@ def lies() -> Iterator[tuple[str, str, Verb]]:
                     yield *name_and_key, spec.verb
 
 
-def lied_to(story: Story, key: str, verb: Verb, ended: list[Job]) -> Story:
-    """Return the story with a lie, which is over when the job of that plan has ended."""
+def lied_to(story: Story, key: str, verb: Verb, kind: FaultKind, ended: list[Job]) -> Story:
+    """Return the story with such a fault, which is over when the job of that plan has ended."""
 
     async def ask(world: KillWorld) -> None:
         for site in world.sites.values():
-            site.faults.replace((Fault(verb=verb, kind=FaultKind.LIE),))
+            site.faults.replace((Fault(verb=verb, kind=kind),))
         await story.ask(world)
 
     async def over(world: HubWorld) -> bool:
@@ -81,7 +81,7 @@ def lied_to(story: Story, key: str, verb: Verb, ended: list[Job]) -> Story:
         ended[:] = [job for job in jobs if job.scenario_key == key]
         return bool(ended) and all(job.finished for job in jobs)
 
-    return replace(story, name=f"{story.name}, {verb} lies", ask=ask, over=over)
+    return replace(story, name=f"{story.name}, {verb}: {kind}", ask=ask, over=over)
 
 
 def test_every_verb_of_the_interface_is_lied_about() -> None:
@@ -96,13 +96,14 @@ def test_every_verb_of_the_interface_is_lied_about() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_lie_is_never_a_success() -> None:
+@pytest.mark.parametrize("kind", [FaultKind.LIE, FaultKind.PARTIAL])
+def test_what_was_done_not_at_all_or_by_half_is_never_a_success(kind: FaultKind) -> None:
     with matrix_folder() as folder, quiet_logs(), played_network():
         matrix = KillMatrix(folder)
         believed: list[str] = []
         for name, key, verb in lies():
             ended: list[Job] = []
-            matrix.reference(lied_to(matrix.stories[name], key, verb, ended))
+            matrix.reference(lied_to(matrix.stories[name], key, verb, kind, ended))
             job = max(ended, key=lambda each: each.created_at)
             told = [task for task in job.tasks if job.spec(task.task_id).verb is verb]
             assert told, (name, verb)

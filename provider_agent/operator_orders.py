@@ -124,7 +124,8 @@ class OperatorOrders:
         return await asyncio.to_thread(insisted_key, self._data_directory)
 
     async def _check(self, assignment: Assignment, key: str) -> None:
-        copy = await self._copy(assignment)
+        is_script = Verb(assignment.verb) is Verb.RUN_SCRIPT
+        copy = None if is_script else await self._copy(assignment)
         if not needs_order(assignment, copy):
             return
         now = self._clock.now()

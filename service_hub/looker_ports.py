@@ -175,6 +175,7 @@ class Preview:
 
     `members`: what becomes of each machine of a plan, or what partners of a server do. `notes` say
     what else there is to know. `copies`: who saw the copies that all this is told from, and when.
+    `operator_orders`: what an operator signs for a plan.
     """
 
     operation: str
@@ -192,6 +193,7 @@ class Preview:
     duration: ExpectedDuration
     copies: Mapping[Side, tuple[Stamp, Freshness]] = field(default_factory=dict)
     members: Sequence["Preview"] = ()
+    operator_orders: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
 
 

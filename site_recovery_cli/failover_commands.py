@@ -34,6 +34,7 @@ from site_recovery_cli.failover_requests import (
 from site_recovery_cli.failures import CommandError
 from site_recovery_cli.job_options import JobOptions, asking_with_job_options, with_job_options
 from site_recovery_cli.output import say
+from site_recovery_cli.plan_orders import scripts_to_sign
 from site_recovery_cli.preview_command import DIRECTIONS, Direction
 from site_recovery_cli.protected_targets import Target, find_machine, find_plan
 from wire_contract.operator_signature import SignedOperation
@@ -94,8 +95,13 @@ class _Order:
             method = getattr(target.operations, self.request.method)
             begin = partial(method, *arguments)
             if target.is_plan and connection.signing is not None:
+                named = (content or {}).get("properties", {}).get("failoverDirection")
+                operation = self.request.operation
+                scripts = await scripts_to_sign(
+                    connection, self.given.vault, target.resource, operation, named
+                )
                 signed = connection.signing.for_plan(
-                    SignedOperation(self.request.operation), target.members, target.direction
+                    SignedOperation(operation), target.members, target.direction, scripts
                 )
                 begin = partial(begin, raw_request_hook=signed)
             await carry_out(connection, self.given.vault, what, begin, self.given.wait_seconds)

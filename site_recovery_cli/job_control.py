@@ -14,6 +14,7 @@ from site_recovery_cli.options import (
     JobArgument,
 )
 from site_recovery_cli.output import say
+from site_recovery_cli.plan_orders import orders_in
 from wire_contract.operator_signature import HEADER
 
 CANCELLED: Final = frozenset({"Cancelled"})
@@ -51,6 +52,7 @@ def restart(
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
         options |= await _signed(connection, given.vault, job)
+        options |= await _signed_anew(connection, given.vault, job)
         return await connection.recovery.replication_jobs.begin_restart(*scope, job, **options)
 
     _Request("restart", job, given).send(begin)
@@ -84,6 +86,21 @@ async def _signed(connection: Connection, vault: str | None, job: str) -> dict[s
         return {}
     order = await connection.routes.order_of_job(await connection.vault_id(vault), job)
     return {} if order is None else {"headers": {HEADER: connection.signing.header(order)}}
+
+
+async def _signed_anew(connection: Connection, vault: str | None, job: str) -> dict[str, Any]:
+    """Return what puts signatures for all of a plan's machines and scripts into its restart."""
+    if connection.signing is None:
+        return {}
+    vault_id = await connection.vault_id(vault)
+    orders = orders_in(await connection.routes.progress(vault_id, job))
+    if orders is None:
+        return {}
+    orders.tell()
+    hook = connection.signing.for_plan(
+        orders.operation, orders.items, orders.direction, orders.scripts
+    )
+    return {"raw_request_hook": hook}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from wire_contract.operator_signature import (
     signed_header,
     unsigned_text,
 )
+from wire_contract.scripts import ScriptOrder, script_digest, signature_key
 from wire_contract.vocabulary import Direction
 
 SIGNATURE_LIFE: Final = timedelta(hours=6)
@@ -78,10 +79,26 @@ class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
         way = None if operation in UNDIRECTED else direction
         return {item: self.header(Order(operation, item, way)) for item in items}
 
+    def of_scripts(
+        self, operation: SignedOperation, scripts: Sequence[ScriptOrder]
+    ) -> dict[str, str]:
+        """Return a signed header for each of these scripts, by its name in a plan's request."""
+        signed = {}
+        for script in scripts:
+            digest, context = script_digest(script), script.context
+            way = None if operation in UNDIRECTED else Direction(context.direction)
+            order = Order(operation, context.plan_id, way, digest)
+            signed[signature_key(digest)] = self.header(order)
+        return signed
+
     def for_plan(
-        self, operation: SignedOperation, items: Sequence[str], away: Direction | None
+        self,
+        operation: SignedOperation,
+        items: Sequence[str],
+        away: Direction | None,
+        scripts: Sequence[ScriptOrder] = (),
     ) -> Callable[[PipelineRequest[Any]], None]:
-        """Return a hook that puts a signature for each machine into the body of a plan's request.
+        """Return a hook that puts a signature for each machine and script into a plan's request.
 
         `away` is the direction of a request that names none though it has one: away from where the
         machines run.
@@ -99,6 +116,7 @@ class OperatorSignaturePolicy(SansIOHTTPPolicy[Any, Any]):
             if not signed:
                 # Once for all repetitions: a request that is sent again is the same one.
                 signed.update(self.of_each(operation, items, direction))
+                signed.update(self.of_scripts(operation, scripts))
             properties[SIGNATURES] = signed
             http.set_json_body({**body, "properties": properties})
 

@@ -46,6 +46,8 @@ class Target:
     is_plan: bool = False
     members: tuple[str, ...] = ()
     """The items of a plan's machines, by which an operator signs for them."""
+    resource: Any = None
+    """The plan as the SDK has it."""
 
     def require(self, operation: str, what: str) -> None:
         """Do nothing where this is allowed now; CommandError names what is."""
@@ -142,6 +144,7 @@ async def find_plan(connection: Connection, vault: str | None, wanted: str) -> T
         (*scope, found.name),
         is_plan=True,
         members=tuple(str(each.name) for each in members),
+        resource=found.resource,
     )
 
 

@@ -13,6 +13,7 @@ from site_recovery_cli.job_progress import read_job
 from site_recovery_cli.job_report import properties_of
 from site_recovery_cli.job_tree import tree
 from site_recovery_cli.operator_signature import SIGNATURES, OperatorSignaturePolicy
+from site_recovery_cli.plan_orders import scripts_to_sign
 from site_recovery_cli.protected_targets import find_plan
 from site_recovery_cli.scenario_files import Inject, Target
 from wire_contract.operator_signature import HEADER, Order, SignedOperation
@@ -77,7 +78,14 @@ class HubEstate:
         if kind.lower() == PLANS:
             plan = await find_plan(self.connection, self.vault, name)
             away = plan.direction if named is None else Direction(str(named))
-            arguments[SIGNATURES] = signing.of_each(operation, plan.members, away)
+            way = None if named is None else str(named)
+            scripts = await scripts_to_sign(
+                self.connection, self.vault, plan.resource, operation.value, way
+            )
+            arguments[SIGNATURES] = {
+                **signing.of_each(operation, plan.members, away),
+                **signing.of_scripts(operation, scripts),
+            }
             event["arguments"] = arguments
         if kind.lower() != ITEMS:
             return {}

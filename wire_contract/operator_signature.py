@@ -132,7 +132,7 @@ DESTRUCTIVE: Final[Mapping[Verb, bool]] = {
     Verb.REVERSE_REPLICATE: True,
     Verb.REMOVE_TEST_MACHINE: True,
     Verb.CONFIRM_EPOCH: True,
-    # Whatever an administrator has put into the server's library: nobody can say what it does.
+    # Whatever an administrator has put into the server's library: each is signed for by itself.
     Verb.RUN_SCRIPT: True,
 }
 """Every verb, and whether an insisting provider wants an operator's signature for it.
@@ -250,11 +250,16 @@ class SignatureMalformedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an operator signs: one operation on one protected item."""
+    """What an operator signs: one operation on one protected item.
+
+    `script` is the digest of a script (wire_contract.scripts) of the recovery plan `item`: that is
+    run, and nothing else.
+    """
 
     operation: SignedOperation
     item: str
     direction: Direction | None = None
+    script: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +292,8 @@ def unsigned_text(order: Order, request_id: str, not_before: datetime, not_after
     properties = {"Operation": order.operation.value, "Item": order.item}
     if order.direction is not None:
         properties["Direction"] = order.direction.value
+    if order.script is not None:
+        properties["Script"] = order.script
     text = json.dumps(
         {
             "NotBeforeTimestamp": _date(not_before),
@@ -356,11 +363,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _order(properties: Mapping[str, Any]) -> Order | None:
     """Return the bound operation; null for the recorded empty bag and for a half-filled one."""
     try:
-        direction = properties.get("Direction")
+        direction, script = properties.get("Direction"), properties.get("Script")
         return Order(
             SignedOperation(str(properties["Operation"])),
             str(properties["Item"]),
             None if direction is None else Direction(str(direction)),
+            None if script is None else str(script),
         )
     except (KeyError, ValueError):
         return None

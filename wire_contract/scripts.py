@@ -4,6 +4,8 @@ The arguments of a `run_script` assignment; the context goes on to the script as
 with what the fabric knows of the machines.
 """
 
+import hashlib
+import json
 from typing import Final
 
 from pydantic import Field
@@ -51,3 +53,29 @@ class ScriptOrder(WireModel):
     path: str = Field(min_length=1, max_length=PATH_CHARACTERS_MAX)
     seconds: int = Field(default=SECONDS_DEFAULT, ge=1, le=SECONDS_MAX)
     context: ScriptContext
+
+
+def script_digest(order: ScriptOrder) -> str:
+    """Return what an operator signs of a script: all that is ordered, but for its job's id.
+
+    The machines are bound by their items; which copy stands for one on a server the hub says.
+    """
+    context = order.context
+    told = [
+        context.plan_id,
+        context.kind,
+        context.direction,
+        context.side,
+        context.group,
+        context.when,
+        context.action,
+        order.path,
+        order.seconds,
+        sorted(each.item.lower() for each in context.machines),
+    ]
+    return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
+
+
+def signature_key(digest: str) -> str:
+    """Return under which name a plan's request has the signature of a script."""
+    return f"script/{digest}"

@@ -4,8 +4,11 @@ Everything is judged on the signature and on what the local fabric shows; the hu
 (item, side, task) is never enough.
 """
 
+import hmac
 from dataclasses import dataclass
 from datetime import datetime
+
+from pydantic import ValidationError
 
 from certs.channel_integrity import holds
 from wire_contract.events import Assignment
@@ -22,6 +25,7 @@ from wire_contract.operator_signature import (
     read_signature,
 )
 from wire_contract.reports import Authority
+from wire_contract.scripts import ScriptOrder, script_digest
 from wire_contract.vmm_interface import MachineView
 from wire_contract.vocabulary import ReplicationMode, RunState, Side, Verb
 
@@ -119,8 +123,31 @@ def _check_times(signature: OperatorSignature, now: datetime) -> None:
         raise NotOrderedError(f"the operator signature expired at {signature.not_after:%F %T} UTC")
 
 
+def _check_script(order: Order, assignment: Assignment) -> None:
+    """Refuse a script that is not the very one that was signed, and all else under its order."""
+    if Verb(assignment.verb) is not Verb.RUN_SCRIPT:
+        raise NotOrderedError("the operator signature is for a script of a recovery plan")
+    if order.script is None:
+        raise NotOrderedError("the operator signature is for a machine, and this is a script")
+    try:
+        asked = ScriptOrder.model_validate(assignment.arguments)
+    except ValidationError:
+        raise NotOrderedError("the script's order cannot be read") from None
+    same_plan = _same(order.item, asked.context.plan_id)
+    if not same_plan or order.operation.value != asked.context.kind:
+        raise NotOrderedError("the operator signature is for another plan, or another operation")
+    if not hmac.compare_digest(order.script.encode(), script_digest(asked).encode()):
+        raise NotOrderedError(
+            "the operator signature is for another script: path, server's end, time limit, place"
+            " in the plan and machines must be those that were signed"
+        )
+
+
 def _check_order(order: Order, assignment: Assignment, copy: Copy | None) -> None:
     verb = Verb(assignment.verb)
+    if verb is Verb.RUN_SCRIPT or order.script is not None:
+        _check_script(order, assignment)
+        return
     items = [assignment.item or "", *([copy.original] if copy is not None else [])]
     if not all(_same(order.item, item) for item in items):
         raise NotOrderedError("the operator signature is for another machine")

@@ -7,6 +7,7 @@ from service_hub.arm.event_filter import asked_filter
 from service_hub.arm.ids import VaultIds
 from service_hub.arm.long_running import request_accepted
 from service_hub.arm.paging import asked_of_jobs, page_of_jobs
+from service_hub.arm.plan_bodies import with_signatures
 from service_hub.arm.render_jobs import job_body, listed_job_body
 from service_hub.arm.surroundings import networks
 from service_hub.domain.errors import NotFoundError
@@ -49,9 +50,10 @@ class JobHandlers:
         return request_accepted(self._api, vault, job, "cancel")
 
     async def restart(self, call: Call) -> Answer:
-        """Have a failed job go on from the task that failed."""
+        """Have a failed job go on from the task that failed; a plan's takes signatures (ours)."""
         vault = await self._api.vault(call)
-        job = await self._api.jobs.restart(vault, call.folded("job"), call.identity)
+        who = with_signatures(call.identity, call.body)
+        job = await self._api.jobs.restart(vault, call.folded("job"), who)
         return request_accepted(self._api, vault, job, "restart")
 
     async def resume(self, call: Call) -> Answer:

@@ -1,7 +1,6 @@
 """Recovery plans: saved, looked at, deleted, run."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -18,11 +17,11 @@ from service_hub.arm.plan_bodies import (
     PlanCleanupInput,
     PlanFailoverInput,
     PlanInput,
-    PlanSignedInput,
     PlanTestInput,
     PlanUnplannedInput,
     fabric_of,
     groups_of,
+    with_signatures,
 )
 from service_hub.arm.render_plans import plan_body
 from service_hub.domain.drill_networks import TEST_NETWORK
@@ -30,7 +29,6 @@ from service_hub.domain.errors import InvalidRequestError, NotFoundError
 from service_hub.domain.protection import Operation
 from service_hub.domain.records import Vault
 from service_hub.plan_ports import PlanContent
-from service_hub.ports.use_cases import RequestIdentity
 
 Arguments = Mapping[str, JsonValue]
 ReadArguments = Callable[[Call, Vault], Arguments]
@@ -120,14 +118,6 @@ class PlanHandlers:
             return accepted(self._api, vault, job, VaultIds(vault).plan(name))
 
         return begin
-
-
-def with_signatures(identity: RequestIdentity, body: bytes) -> RequestIdentity:
-    """Return who asks, with the operator's signatures for the machines of a plan (ours)."""
-    if not body:
-        return identity
-    given = read(body, PlanSignedInput).properties.operator_signatures
-    return replace(identity, member_signatures=given)
 
 
 def planned_arguments(call: Call, vault: Vault) -> Arguments:

@@ -13,7 +13,6 @@ from pydantic import JsonValue
 from service_hub.arm.api import ArmApi
 from service_hub.arm.calls import Answer, Call, Handler
 from service_hub.arm.errors import error_answer
-from service_hub.arm.handle_plans import with_signatures
 from service_hub.arm.ids import CONTAINERS, FABRICS, PROTECTED_ITEMS, VaultIds, names_in_id
 from service_hub.arm.item_places import (
     ItemPlace,
@@ -23,6 +22,7 @@ from service_hub.arm.item_places import (
     operation_on_all,
     refuse_test_network,
 )
+from service_hub.arm.plan_bodies import with_signatures
 from service_hub.arm.routes import (
     ITEM_OPERATIONS,
     PLAN_OPERATIONS,

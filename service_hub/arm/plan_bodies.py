@@ -1,5 +1,6 @@
 """Bodies of recovery plans: read into what is saved (arm-api.md, 2.9)."""
 
+from dataclasses import replace
 from typing import Final, Literal
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from service_hub.arm.bodies import (
     CleanupProperties,
     DirectionName,
     Input,
+    read,
 )
 from service_hub.arm.ids import CONTAINERS, FABRICS, PROTECTED_ITEMS, names_in_id
 from service_hub.domain.errors import InvalidRequestError
@@ -20,6 +22,7 @@ from service_hub.domain.recovery_plans import (
     PlanScript,
     RecoveryGroup,
 )
+from service_hub.ports.use_cases import RequestIdentity
 from wire_contract.scripts import SECONDS_DEFAULT
 from wire_contract.vocabulary import Direction, Side
 
@@ -141,7 +144,7 @@ class PlanCleanupInput(Input):
 
 
 class PlanSignedProperties(Input):
-    """What an operator signed: a header (Agent-Authentication) for each machine, by item."""
+    """What an operator signed: headers (Agent-Authentication) by item, and by script's digest."""
 
     operator_signatures: dict[str, str] = Field(default_factory=dict, max_length=_ENTRIES_MAX)
 
@@ -150,6 +153,14 @@ class PlanSignedInput(Input):
     """POST of any operation of a plan; ours, the recorded service has nothing of the kind."""
 
     properties: PlanSignedProperties = Field(default_factory=PlanSignedProperties)
+
+
+def with_signatures(identity: RequestIdentity, body: bytes) -> RequestIdentity:
+    """Return who asks, with the operator's signatures for the machines of a plan (ours)."""
+    if not body:
+        return identity
+    given = read(body, PlanSignedInput).properties.operator_signatures
+    return replace(identity, member_signatures=given)
 
 
 def groups_of(groups: list[GroupInput], vault: Vault) -> tuple[RecoveryGroup, ...]:

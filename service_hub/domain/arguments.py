@@ -47,7 +47,7 @@ def target_of(job: Job, dispatch: Dispatch) -> str:
 def arguments_of(job: Job, dispatch: Dispatch) -> Arguments:
     """Return the arguments of a dispatched verb."""
     if dispatch.verb is Verb.RUN_SCRIPT:
-        return script_arguments(job, dispatch)
+        return script_arguments(job, dispatch.task_id, dispatch.side)
     table = _ARGUMENTS
     if dispatch.task_id.endswith(UNDO_SUFFIX) and dispatch.verb in _TAKING_BACK:
         table = _TAKING_BACK

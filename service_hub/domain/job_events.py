@@ -4,6 +4,7 @@ Times and ids come with the event. A task is named with the attempt that an even
 about another attempt than the present one changes nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -137,7 +138,8 @@ class RestartRequested:
     """A person wants a failed job to go on from the task that failed.
 
     `epoch` is the item's present one, where that is higher than the job's; `began_in` its present
-    state, where the job had not begun on it before. `operator_signature` as in CancelRequested.
+    state, where the job had not begun on it before. `operator_signature` as in CancelRequested,
+    `member_signatures` what the jobs and scripts of a plan carry from now on.
     """
 
     now: datetime
@@ -145,6 +147,7 @@ class RestartRequested:
     epoch: int = 0
     began_in: ProtectionState | None = None
     operator_signature: str | None = field(default=None, repr=False)
+    member_signatures: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,12 @@ def check_each(
 
 
 def with_member_signatures(job: Job, texts: Mapping[str, str]) -> Job:
-    """Return a plan's job with what the jobs of its members carry."""
+    """Return a plan's job with what the jobs of its members, and its scripts, carry from now on."""
     if not texts:
         return job
-    kept: dict[str, JsonValue] = {name.lower(): text for name, text in texts.items()}
+    before = job.context.get(_OF_MEMBERS)
+    kept: dict[str, JsonValue] = dict(before) if isinstance(before, dict) else {}
+    kept |= {name.lower(): text for name, text in texts.items()}
     return job.model_copy(update={"context": {**job.context, _OF_MEMBERS: kept}})
 
 

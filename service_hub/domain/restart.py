@@ -3,7 +3,7 @@
 from typing import Final
 
 from service_hub.domain.jobs import Job, JobState, Request, RestartRequested, TaskRun, TaskState
-from service_hub.domain.operator_signatures import with_signature
+from service_hub.domain.operator_signatures import with_member_signatures, with_signature
 
 REQUESTS_MAX: Final = 20
 """How many requests a job remembers; its log has all of them."""
@@ -46,6 +46,7 @@ def restarted(job: Job, event: RestartRequested) -> Job:
         "began_in": event.began_in or job.began_in,
     }
     job = with_signature(job, event.operator_signature)
+    job = with_member_signatures(job, event.member_signatures)
     return noted(job.model_copy(update=update), request)
 
 

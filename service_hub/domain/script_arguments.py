@@ -4,13 +4,14 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from service_hub.domain.jobs import Dispatch, Job
+from service_hub.domain.jobs import Job
 from service_hub.domain.plans import MACHINES, members_of
+from wire_contract.vocabulary import Side
 
 
-def script_arguments(job: Job, dispatch: Dispatch) -> dict[str, JsonValue]:
+def script_arguments(job: Job, task_id: str, side: Side) -> dict[str, JsonValue]:
     """Return what wire_contract.scripts.ScriptOrder reads: the machines of the task's group."""
-    script = job.spec(dispatch.task_id).script
+    script = job.spec(task_id).script
     assert script is not None, "a script task says what runs"
     group = None if script.group_task is None else job.spec(script.group_task).group
     machines: Any = job.context[MACHINES]
@@ -25,13 +26,13 @@ def script_arguments(job: Job, dispatch: Dispatch) -> dict[str, JsonValue]:
             "action": script.action,
             "kind": _KINDS[job.scenario_key],
             "direction": job.direction.value,
-            "side": dispatch.side.value,
+            "side": side.value,
             "job_id": job.id,
             "machines": [
                 {
                     "item": item,
                     "name": machines[item]["name"],
-                    "machine_id": machines[item][dispatch.side.value],
+                    "machine_id": machines[item][side.value],
                 }
                 for item in (members_of(job) if group is None else group.members)
             ],

@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from service_hub.domain.arguments import arguments_of, target_of
 from service_hub.domain.job_log import encode
 from service_hub.domain.jobs import AskInventory, Command, Dispatch, Job, JobState, Withdraw
-from service_hub.domain.operator_signatures import signature_of
 from service_hub.domain.pairs import reflect_on_mapping
+from service_hub.domain.plan_orders import signature_of_task
 from service_hub.domain.planning import (
     INJECTED_BY,
     former_of,
@@ -264,7 +264,7 @@ def assignment_body(job: Job, dispatch: Dispatch) -> dict[str, JsonValue]:
         "verb": dispatch.verb.value,
         "arguments": arguments_of(job, dispatch),
         "deadline": dispatch.deadline.isoformat().replace("+00:00", "Z"),
-        "operator_signature": signature_of(job),
+        "operator_signature": signature_of_task(job, dispatch),
         "injection": job.affected.get(INJECTED_BY),
     }
 

@@ -7,6 +7,7 @@ from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.jobs import Job, JobError
 from service_hub.domain.liveness import Freshness, Stamp
 from service_hub.domain.operator_signatures import order_of
+from service_hub.domain.plan_orders import told_orders
 from service_hub.domain.rollups import Figure
 from service_hub.looker_ports import (
     ChangePage,
@@ -160,6 +161,7 @@ def progress_body(progress: JobProgress, receipts: str) -> dict[str, Any]:
         else f"usually {in_words(progress.remaining_seconds)} more",
         "receipts": receipts,
         "operator_order": _order(job),
+        "operator_orders": told_orders(job),
         "tasks": [_task_progress(each, receipts) for each in progress.tasks],
     }
 
@@ -236,6 +238,7 @@ def preview_body(preview: Preview) -> dict[str, Any]:
             "words": preview.duration.words,
         },
         "members": [preview_body(each) for each in preview.members],
+        "operator_orders": preview.operator_orders,
         "notes": list(preview.notes),
     }
 

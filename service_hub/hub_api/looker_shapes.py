@@ -151,6 +151,7 @@ class Progress(Shape):
     words: str | None
     receipts: str
     operator_order: OrderShown | None
+    operator_orders: Mapping[str, Any] | None
     tasks: list[TaskProgressShown]
 
 
@@ -273,6 +274,7 @@ class PreviewShown(Shape):
     copies: Mapping[Side, Stamped]
     expected_duration: DurationShown
     members: "list[PreviewShown]"
+    operator_orders: Mapping[str, Any] | None
     notes: list[str]
 
 

@@ -12,6 +12,7 @@ from service_hub.domain.job_filters import job_filter
 from service_hub.domain.job_requests import check_action
 from service_hub.domain.jobs import CancelRequested, Job, JobState, Resumed
 from service_hub.domain.operator_signatures import signature_for
+from service_hub.domain.plan_orders import check_restart
 from service_hub.domain.plans import members_of
 from service_hub.domain.records import Provider, Vault
 from service_hub.ports.running import JobRunner
@@ -116,9 +117,15 @@ class JobService:
             job = await self.find(vault, job_id)
             check_action(job, "Restart")
             given = identity.operator_signature
-            signature = signature_for(vault, job, "restart", given, self._clock.now())
+            now, of_members = self._clock.now(), identity.member_signatures
+            signature = signature_for(vault, job, "restart", given, now)
+            check_restart(vault, job, of_members, now)
             event, locks = await self._restarts.plan(job, identity.principal)
-            event = replace(event, operator_signature=signature)
+            event = replace(
+                event,
+                operator_signature=signature,
+                member_signatures=dict(of_members) if members_of(job) else {},
+            )
             change = locks + self._requests.remember(identity, job)
             await self._runner.feed(job.id, event, change)
             return await self.find(vault, job_id)

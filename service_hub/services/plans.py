@@ -2,6 +2,7 @@
 
 from asyncio import gather
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -20,6 +21,7 @@ from service_hub.domain.operator_signatures import (
     with_member_signatures,
     with_signature,
 )
+from service_hub.domain.plan_orders import check_scripts
 from service_hub.domain.planning import (
     INJECTED_BY,
     JobIdentity,
@@ -96,6 +98,7 @@ class PlanService:
         now = self._clock.now()
         planned = JobIdentity(self._clock.new_id(), activity(identity), now, identity.injection_id)
         job = _with_test_machines(plan_job(vault.id, request, planned), request.operation)
+        check_scripts(vault, job, signatures)
         job = with_member_signatures(job, signatures)
         remembered = self._requests.remember(identity, job)
         present = await gather(*(self._plans.item(vault, each) for each in members_of(job)))
@@ -159,6 +162,8 @@ class PlanService:
             held, event = held_again(present.record, child, principal, self._clock.now())
         except JobRequestRefusedError:
             return None
+        # What the plan was restarted with: the child's own may have ended.
+        event = replace(event, operator_signature=member_signature(parent, child.item_id))
         return event, Change(saves=(Save(held, present.version),))
 
     async def _item(self, member: str) -> Versioned[ProtectedItem]:

@@ -10,6 +10,7 @@ from service_hub.domain.durations import Usual, in_words
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.jobs import Event, Job, JobError
 from service_hub.domain.liveness import Freshness, Stamp, freshness
+from service_hub.domain.plan_orders import told_orders
 from service_hub.domain.planning import (
     ItemPlan,
     JobIdentity,
@@ -103,6 +104,7 @@ class PreviewTelling:
                 side: (copy.stamp, self.fresh(copy.stamp, now)) for side, copy in copies.items()
             },
             duration=_duration(foreseen.tasks, learnt),
+            operator_orders=told_orders(job),
         )
 
     async def _refusals(self, job: Job) -> dict[str, JobError]:

@@ -8,17 +8,28 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from certs.channel_integrity import new_key, seal
 from provider_agent import script_launcher
+from provider_agent.operator_orders import insist
 from provider_agent.outcomes import ErrorCode
 from tests.integration.agent_fakes.estate import Estate, estate
 from tests.integration.agent_fakes.waiting import until
+from wire_contract.operator_signature import (
+    Order,
+    SignedOperation,
+    signed_header,
+    unsigned_text,
+)
 from wire_contract.reports import TaskOutcome
+from wire_contract.scripts import ScriptOrder, script_digest
 from wire_contract.vmm_fabric import LibraryShareView
+from wire_contract.vocabulary import Direction
 
 PLAN = "plan-1"
 UNC = "\\\\vmm.tokyo.example\\MSCVMMLibrary"
@@ -133,6 +144,40 @@ async def test_a_script_that_fails_says_why(
     found, message = failure(await ran(site, order()))
     assert found == code
     assert words in message
+
+
+async def test_a_server_that_insists_runs_the_scripts_that_an_operator_signed(
+    site: Estate,
+) -> None:
+    key, runs = new_key(), site.folder / "runs"
+    insist(site.folder / "agent", key)
+    script(site, f"echo once >> {runs}")
+    digest = script_digest(ScriptOrder.model_validate(order()))
+    ordered = Order(SignedOperation.PLANNED_FAILOVER, PLAN, Direction.PRIMARY_TO_RECOVERY, digest)
+    now = datetime.now(UTC)
+    text = unsigned_text(ordered, "request-1", now - timedelta(minutes=5), now + timedelta(hours=6))
+    signed = signed_header(text, seal(key, text.encode()))
+    async with site.agent():
+        for job, arguments, header in (
+            ("unsigned", order(), None),
+            ("other", order(seconds=21), signed),
+            ("signed", order(), signed),
+            ("again", order(), signed),
+        ):
+            site.hub.assign(
+                "run_script",
+                PLAN,
+                job,
+                item=None,
+                epoch=0,
+                arguments=arguments,
+                operator_signature=header,
+            )
+            outcome = await outcome_of(site, job)
+            assert outcome.succeeded == (job == "signed"), outcome.error
+            if not outcome.succeeded:
+                assert failure(outcome)[0] == ErrorCode.NOT_ORDERED
+    assert runs.read_text() == "once\n"
 
 
 async def test_what_is_no_script_of_the_library_is_refused(site: Estate) -> None:

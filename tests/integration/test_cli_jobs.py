@@ -17,6 +17,7 @@ from site_recovery_cli.exit_codes import ExitCode
 from tests.support.cli_world import CliHub, Shell, cli_hub
 from tests.unit.arm.arm_jobs import plan_with_children, suspended
 from wire_contract.operator_signature import Order, SignedOperation, read_signature
+from wire_contract.scripts import ScriptOrder, script_digest
 from wire_contract.vocabulary import Direction
 
 
@@ -195,6 +196,53 @@ def test_restart_and_cancel_are_signed_anew_where_the_login_has_the_key(
     shell.hub.answers["GET", place] = web.json_response({"tasks": [], "operator_order": 7})
     text = shell.run("job", "restart", job.id, code=ExitCode.NOT_OFFERED)
     assert "no order that an operator could sign" in text
+
+
+def test_the_restart_of_a_plans_job_is_signed_for_its_machines_and_scripts(
+    shell: Shell, tmp_path: Path
+) -> None:
+    key = tmp_path / "prod.key"
+    key.write_text(f"{new_key()}\n")
+    key.chmod(0o600)
+    shell.login("--channel-integrity-key-file", str(key))
+    job, hub = failed(shell), shell.hub.hub
+    script = {
+        "path": "RPScripts/tell.sh",
+        "context": {
+            "plan_id": "plan-1",
+            "plan_name": "Payroll",
+            "group": "Group 1",
+            "when": "after",
+            "action": "Tell",
+            "kind": "Commit",
+            "direction": "PrimaryToRecovery",
+            "side": "Recovery",
+            "job_id": job.id,
+            "machines": [{"item": "i", "name": "web"}],
+        },
+    }
+    orders = {
+        "operation": "Commit",
+        "direction": "PrimaryToRecovery",
+        "items": ["i"],
+        "scripts": [script],
+    }
+    place = f"/hub/v1/vaults/v/jobs/{job.id}/progress"
+    told: dict[str, Any] = {"tasks": [], "operator_order": None, "operator_orders": orders}
+    shell.hub.answers["GET", place] = web.json_response(told)
+    said = shell.run("job", "restart", job.id)
+    assert "Signs RPScripts/tell.sh at Recovery (Group 1, after it)." in said
+    digest = script_digest(ScriptOrder.model_validate(script))
+    given = hub.identities[-1].member_signatures
+    assert {name: read_signature(text).order for name, text in given.items()} == {
+        "i": Order(SignedOperation.COMMIT, "i"),
+        f"script/{digest}": Order(SignedOperation.COMMIT, "plan-1", None, digest),
+    }
+    job = failed(shell)
+    place = f"/hub/v1/vaults/v/jobs/{job.id}/progress"
+    shell.hub.answers["GET", place] = web.json_response({**told, "operator_orders": {"items": []}})
+    said = shell.run("job", "restart", job.id, code=ExitCode.NOT_OFFERED)
+    assert "no orders that an operator could sign" in said
 
 
 def test_a_restart_that_is_waited_for_fails_with_the_job(shell: Shell) -> None:

@@ -109,7 +109,8 @@ def plan_with_children(hub: MemoryHub, job: Job) -> Job:
         TaskSpec("Check", "ManualActionTask", "Check the site", manual_action="Look at the door."),
     )
     update = {"parent_id": job.id, "parent_task": "Group1", "item_id": MACHINE}
-    child = job.model_copy(update={"id": f"{job.id[:-1]}c", **update})
+    other_end = "d" if job.id.endswith("c") else "c"
+    child = job.model_copy(update={"id": f"{job.id[:-1]}{other_end}", **update})
     child = hub.start(child)
     hub.jobs[child.id] = child
     runs = (

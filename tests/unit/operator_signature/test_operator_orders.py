@@ -18,6 +18,7 @@ from tests.unit.agent.agent_views import machine, replication
 from wire_contract.events import Assignment
 from wire_contract.operator_signature import Order, SignedOperation, signed_header, unsigned_text
 from wire_contract.reports import Authority
+from wire_contract.scripts import ScriptOrder, script_digest
 from wire_contract.vocabulary import Direction, RunState, Verb
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -131,6 +132,60 @@ def test_a_signature_of_one_machine_does_not_hold_for_another_that_the_hub_calls
     other = Copy("machine-2", "machine-2", epoch=1, primary=True, test=False)
     assert "another machine" in refusal(signed(), assignment(target="machine-2"), other)
     assert "another machine" in refusal(signed(), assignment(item="machine-2"), SOURCE)
+
+
+def script(**changes: Any) -> dict[str, Any]:
+    """Return the order of a script; `changes` of its context, or of path and seconds."""
+    context = {
+        "plan_id": "plan-1",
+        "plan_name": "Payroll",
+        "group": "Group 1",
+        "when": "before",
+        "action": "Tell",
+        "kind": "PlannedFailover",
+        "direction": "PrimaryToRecovery",
+        "side": "Recovery",
+        "job_id": "job-1",
+        "machines": [{"item": "b", "name": "B"}, {"item": "A", "name": "A"}],
+    }
+    own: dict[str, Any] = {
+        name: changes.pop(name) for name in ("path", "seconds") if name in changes
+    }
+    return {"path": "RPScripts/tell.sh", "seconds": 60, **own, "context": {**context, **changes}}
+
+
+def test_a_script_is_run_under_an_order_of_its_own_alone() -> None:
+    digest = script_digest(ScriptOrder.model_validate(script()))
+    order = Order(SignedOperation.PLANNED_FAILOVER, "plan-1", FORWARD, digest)
+    text = signed(order)
+
+    def asked(**changes: Any) -> Assignment:
+        return assignment(Verb.RUN_SCRIPT, item=None, target="plan-1", arguments=script(**changes))
+
+    assert checked_order(text, KEY, asked(), None, NOW).order == order
+    # Which run it is, and in which order its machines are named, binds nothing.
+    turned = [{"item": "a", "name": "x"}, {"item": "B", "name": "y", "machine_id": "m"}]
+    assert checked_order(text, KEY, asked(job_id="job-2", machines=turned), None, NOW)
+    for changes in (
+        {"path": "RPScripts/other.sh"},
+        {"seconds": 61},
+        {"side": "Primary"},
+        {"direction": "RecoveryToPrimary"},
+        {"group": "Group 2"},
+        {"when": "after"},
+        {"action": "Ask"},
+        {"machines": [{"item": "a", "name": "A"}]},
+    ):
+        assert "another script" in refusal(text, asked(**changes), None)
+    assert "another plan" in refusal(text, asked(plan_id="plan-2"), None)
+    assert "another operation" in refusal(text, asked(kind="Commit"), None)
+    unread = assignment(Verb.RUN_SCRIPT, item=None, target="plan-1")
+    assert "cannot be read" in refusal(text, unread, None)
+    of_machine = signed(Order(SignedOperation.PLANNED_FAILOVER, "plan-1", FORWARD))
+    assert "for a machine, and this is a script" in refusal(of_machine, asked(), None)
+    # Nothing else is done under it, whatever the hub calls a plan.
+    named = signed(Order(SignedOperation.PLANNED_FAILOVER, ITEM, FORWARD, digest))
+    assert "for a script of a recovery plan" in refusal(named, assignment(), SOURCE)
 
 
 def test_a_raised_epoch_on_a_replica_needs_an_order_whatever_the_verb() -> None:

@@ -19,7 +19,7 @@ CARRIES ?=
 LAB = .venv/bin/python -m lab
 STORY_ARGUMENTS = --estate "$(ESTATE)" $(if $(DISK),--disk "$(DISK)")
 
-.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start lab-line test test-long test-az bench-channel bench-engine bench-replication bench-failover format lint \
+.PHONY: help lab lab-up lab-status lab-down lab-kill lab-start lab-line test test-long test-az bench-api bench-channel bench-engine bench-replication bench-failover format lint \
 	set-up set-up-test set-up-bench clean
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo 'make test         everything that must hold (TESTS="unit e2e" for some of it)'
 	@echo 'make test-long    the longer proofs: the whole kill matrix, many seeds, the lab again and again (hours)'
 	@echo 'make test-az      the unmodified azure-cli, in an environment of its own, against a real hub'
+	@echo 'make bench-api    what the ARM surface costs, beside a bare handler with the same TLS'
 	@echo 'make bench-channel  what the channel between hub and providers costs, beside bare baselines'
 	@echo 'make bench-engine  how fast and how small the job engine is, beside a general one'
 	@echo 'make bench-replication  how fast disks are replicated, beside nbdcopy, rsync, QEMU and a bare pump'
@@ -81,6 +82,9 @@ test-long: set-up-test
 test-az: set-up-test
 	@test -x .cache/azure-cli/bin/az || { python3 -m venv .cache/azure-cli && .cache/azure-cli/bin/pip install --quiet azure-cli; }
 	@AZ="$(CURDIR)/.cache/azure-cli/bin/az" exec .venv/bin/python -m pytest tests/az -q
+
+bench-api: set-up-test
+	@exec .venv/bin/python -m benchmarks.api
 
 # The peer that fan-out is measured beside; installed without being started (policy-rc.d).
 bench-channel: set-up-test

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Final
 
 import structlog
@@ -22,6 +23,7 @@ from service_hub.domain.errors import (
 )
 from service_hub.ports.surroundings import Clock
 from service_hub.ports.use_cases import OperatorTokens
+from service_hub.route_shelf import RouteShelf, Segments
 from service_hub.services.audit import AuditTrail, OpenRequest, asked_by, request_open
 
 READING: Final = frozenset({"GET", "HEAD"})
@@ -33,12 +35,16 @@ WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class GuardedRoute(web.AbstractRouteDef):
-    """A route and the right that its handler asks for; None: everybody may, without a token."""
+    """A route and the right that its handler asks for; None: everybody may, without a token.
+
+    `segments`: of a path whose fixed parts may be spelt in any case.
+    """
 
     method: str
     path: str
     handler: WebHandler
     right: Right | None
+    segments: Segments | None = None
 
     def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
         """Add it as aiohttp's own definitions do: who may GET may HEAD."""
@@ -114,7 +120,11 @@ def _code_of(response: web.StreamResponse) -> str | None:
 def add_guarded(application: web.Application, routes: Iterable[GuardedRoute], audit: Audit) -> None:
     """Add routes, audited, and note for whoever asks which right each wants."""
     known = tuple(audit.over(each) for each in routes)
-    application.add_routes(known)
+    shelved = [(each.segments, each) for each in known if each.segments is not None]
+    before = [*takewhile(lambda each: each.segments is None, known)]
+    application.add_routes(before)
+    application.router.register_resource(RouteShelf(shelved))
+    application.add_routes([each for each in known[len(before) :] if each.segments is None])
     application[RIGHTS] = tuple((each.method, each.path, each.right) for each in known)
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -47,6 +48,15 @@ NAME_CHARACTERS_MAX: Final = 260
 """Longest name in a path; that of ARM resource names."""
 
 _CHUNK_BYTES: Final = 65_536
+
+_USUAL_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Pragma": "no-cache",
+    "Expires": "-1",
+    "X-Content-Type-Options": "nosniff",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+}
+_ONLY_JSON: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 log = structlog.get_logger(__name__)
 
@@ -172,23 +182,23 @@ async def _body(request: web.Request, bytes_max: int) -> bytes:
 
 
 def _response(api: ArmApi, answer: Answer, identity: RequestIdentity) -> web.Response:
-    headers: CIMultiDict[str] = CIMultiDict(answer.headers)
+    headers: CIMultiDict[str] = CIMultiDict(_USUAL_HEADERS)
+    headers.extend(answer.headers)
     usual = f"{identity.client_request_id} {request_time(api.clock.now())}"
     for value in answer.request_ids or (usual,):
         headers.add("x-ms-request-id", value)
     headers["x-ms-correlation-request-id"] = identity.correlation_id
     headers["x-ms-client-request-id"] = identity.client_request_id
-    headers["Cache-Control"] = "no-cache"
-    headers["Pragma"] = "no-cache"
-    headers["Expires"] = "-1"
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
     if answer.body is None:
         return web.Response(status=answer.status, headers=headers)
-    return web.Response(
-        status=answer.status,
-        headers=headers,
-        body=json.dumps(answer.body, ensure_ascii=False).encode(),
-        content_type="application/json",
-        charset="utf-8",
-    )
+    headers["Content-Type"] = "application/json; charset=utf-8"
+    return web.Response(status=answer.status, headers=headers, body=json_bytes(answer.body))
+
+
+def json_bytes(body: object) -> bytes:
+    """Return a body as JSON; TypeError for what none can be made of."""
+    try:
+        return orjson.dumps(body, option=_ONLY_JSON)
+    except TypeError:
+        # Numbers beyond 64 bits, half a character: what others once sent is given back as it was.
+        return json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")

@@ -64,6 +64,13 @@ CERTIFICATE: Final = VAULT + "/certificates/{certificate}"
 _PARTS: Final = re.compile(r"(\{[^{}]*\})")
 
 
+def segments_of(path: str) -> tuple[str | None, ...]:
+    """Return the parts between slashes in lower case, None for each that may be anything."""
+    return tuple(
+        None if each.startswith("{") else each.lower() for each in path.removeprefix("/").split("/")
+    )
+
+
 def folded(path: str) -> str:
     """Return a path for the router whose fixed parts match in any case."""
     parts = _PARTS.split(path)

@@ -35,7 +35,7 @@ from service_hub.domain.protection import (
 )
 from service_hub.domain.records import MachineObservation, ProtectedItem, Vault
 from service_hub.domain.recovery_points import APPLICATION_CONSISTENT
-from service_hub.ports.use_cases import FabricFacts, ItemFacts
+from service_hub.ports.use_cases import ItemFacts, SeenFabric
 from wire_contract.vmm_interface import NicView, RecoveryPointView
 from wire_contract.vocabulary import ReplicationMode, Side
 
@@ -248,7 +248,7 @@ def _nic(nic: NicView, replica: NicView | None, *, chosen: bool) -> dict[str, An
     }
 
 
-def _cloud(fabric: FabricFacts, cloud_id: str) -> str:
+def _cloud(fabric: SeenFabric, cloud_id: str) -> str:
     return next((each.friendly_name for each in clouds(fabric) if each.cloud_id == cloud_id), "")
 
 

@@ -139,15 +139,20 @@ def arm_routes(api: ArmApi) -> list[GuardedRoute]:
             _guarded(api, route, right_of(route.method, route.path))
             for route in (*working_routes(api), *missing_routes())
         ),
-        _guarded(api, Route("GET", ELSEWHERE, unknown), Right.READ),
-        _guarded(api, Route("*", ELSEWHERE, unknown), Right.CONFIGURE),
+        _elsewhere(api, "GET", Right.READ),
+        _elsewhere(api, "*", Right.CONFIGURE),
     ]
 
 
 def _guarded(api: ArmApi, route: Route, right: Right) -> GuardedRoute:
     inner = route.handler if route.versioned else without_versions(route.handler)
     handler = guarded(api, inner, right)
-    return GuardedRoute(route.method, paths.folded(route.path), handler, right)
+    segments = paths.segments_of(route.path)
+    return GuardedRoute(route.method, paths.folded(route.path), handler, right, segments)
+
+
+def _elsewhere(api: ArmApi, method: str, right: Right) -> GuardedRoute:
+    return GuardedRoute(method, ELSEWHERE, guarded(api, without_versions(unknown), right), right)
 
 
 def _vault_routes(api: ArmApi) -> list[Route]:

@@ -6,7 +6,7 @@ from typing import Final
 from service_hub.arm.api import ArmApi
 from service_hub.arm.ids import VaultIds
 from service_hub.domain.records import ContainerMapping, ReplicationPolicy, Vault
-from service_hub.ports.use_cases import FabricFacts, ItemFacts
+from service_hub.ports.use_cases import FabricFacts, ItemFacts, SeenFabric
 from wire_contract.vmm_interface import CloudView, MachineView, NetworkView
 
 _NO_NAME: Final = ""
@@ -74,21 +74,21 @@ async def surroundings(api: ArmApi, vault: Vault) -> Surroundings:
     )
 
 
-def title_of(fabric: FabricFacts) -> str:
+def title_of(fabric: SeenFabric) -> str:
     """Return a server's friendly name; its FQDN where it registered without one."""
     return fabric.provider.friendly_name or fabric.provider.vmm_fqdn
 
 
-def clouds(fabric: FabricFacts) -> tuple[CloudView, ...]:
+def clouds(fabric: SeenFabric) -> tuple[CloudView, ...]:
     """Return the clouds of a fabric; none before its first inventory."""
     return fabric.inventory.view.clouds if fabric.inventory else ()
 
 
-def machines(fabric: FabricFacts) -> tuple[MachineView, ...]:
+def machines(fabric: SeenFabric) -> tuple[MachineView, ...]:
     """Return the machines of a fabric."""
     return fabric.inventory.view.machines if fabric.inventory else ()
 
 
-def networks(fabric: FabricFacts) -> tuple[NetworkView, ...]:
+def networks(fabric: SeenFabric) -> tuple[NetworkView, ...]:
     """Return the VM networks of a fabric."""
     return fabric.inventory.view.networks if fabric.inventory else ()

@@ -1,20 +1,26 @@
 """Checks operators' bearer tokens: signature, revocation, and what their holder may do now."""
 
+import hashlib
 from datetime import datetime
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certs.tokens import TokenRefusedError, verify_operator_token
+from certs.tokens import OperatorClaims, TokenRefusedError, verify_operator_token
 from service_hub.domain.access import OperatorIdentity, with_role
 from service_hub.domain.errors import UnauthenticatedError
 from service_hub.domain.service_accounts import RevokedToken, ServiceAccount, identity_of
 from service_hub.ports.stores import Reader
 
+KNOWN_MAX: Final = 1_024
+"""Tokens of which is kept what they say."""
+
 
 class SignedOperatorTokens:
     """The OperatorTokens of the hub's ports.
 
-    The database is asked each time: what an owner takes back is gone at once, at every hub.
+    The database is asked each time: what an owner takes back is gone at once, at every hub. What a
+    token says is kept until it expires: its signature holds for ever.
     """
 
     def __init__(
@@ -23,13 +29,11 @@ class SignedOperatorTokens:
         self._public_key = public_key
         self._issuer = issuer
         self._reader = reader
+        self._known: dict[bytes, OperatorClaims] = {}
 
     async def verify(self, token: str, now: datetime) -> OperatorIdentity:
         """Return the holder of a valid token."""
-        try:
-            claims = verify_operator_token(token, (self._public_key,), issuer=self._issuer, now=now)
-        except TokenRefusedError as error:
-            raise UnauthenticatedError(str(error)) from error
+        claims = self._claims(token, now)
         if await self._reader.get(RevokedToken, claims.token_id) is not None:
             raise UnauthenticatedError("the token is refused: it was revoked")
         if claims.account is None:
@@ -38,3 +42,19 @@ class SignedOperatorTokens:
         if account is None:
             raise UnauthenticatedError("the token is refused: its service account was removed")
         return identity_of(account.record)
+
+    def _claims(self, token: str, now: datetime) -> OperatorClaims:
+        # A digest, so that no token stays in memory that somebody could read and use.
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        known = self._known.get(digest)
+        if known is not None and now < known.expires_at:
+            return known
+        self._known.pop(digest, None)
+        try:
+            claims = verify_operator_token(token, (self._public_key,), issuer=self._issuer, now=now)
+        except TokenRefusedError as error:
+            raise UnauthenticatedError(str(error)) from error
+        if len(self._known) >= KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = claims
+        return claims

@@ -55,11 +55,17 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FabricFacts(ServerFacts):
-    """A registered VMM server as operators see it."""
+class SeenFabric(ServerFacts):
+    """A registered VMM server, what it manages, and whether it is there now."""
 
     last_contact_at: datetime | None
     connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FabricFacts(SeenFabric):
+    """A registered VMM server as operators see it."""
+
     protected_item_count: int
 
 
@@ -79,8 +85,8 @@ class ItemFacts:
     item: ProtectedItem
     policy: ReplicationPolicy
     mapping: ContainerMapping
-    primary: FabricFacts
-    recovery: FabricFacts
+    primary: SeenFabric
+    recovery: SeenFabric
     primary_machine: MachineObservation | None
     recovery_machine: MachineObservation | None
 

@@ -12,7 +12,7 @@ from service_hub.domain.records import (
 )
 from service_hub.ports.stores import WideReader
 from service_hub.ports.surroundings import Clock
-from service_hub.ports.use_cases import FabricFacts, FabricPresence, ServerFacts
+from service_hub.ports.use_cases import FabricFacts, FabricPresence, SeenFabric, ServerFacts
 
 
 class FabricService:
@@ -41,23 +41,36 @@ class FabricService:
 
     async def facts(self, provider: Provider) -> FabricFacts:
         """Return what is known of one provider's fabric."""
+        seen = await self._seen(provider)
+        return FabricFacts(
+            provider=provider,
+            inventory=seen.inventory,
+            last_contact_at=seen.last_contact_at,
+            connected=seen.connected,
+            protected_item_count=await self._reader.count(
+                ProtectedItem, primary_provider_id=provider.id
+            ),
+        )
+
+    async def facts_by_id(self, provider_id: str) -> SeenFabric:
+        """Return what is known of a provider's fabric; NotFoundError.
+
+        For each item: what else is protected on it is not counted.
+        """
+        found = await self._reader.get(Provider, provider_id)
+        if found is None:
+            raise NotFoundError(provider_id)
+        return await self._seen(found.record)
+
+    async def _seen(self, provider: Provider) -> SeenFabric:
         inventory = await self._reader.get(FabricInventory, provider.id)
         contact = await self._reader.get(ProviderContact, provider.id)
-        items = await self._reader.count(ProtectedItem, primary_provider_id=provider.id)
-        return FabricFacts(
+        return SeenFabric(
             provider=provider,
             inventory=None if inventory is None else inventory.record,
             last_contact_at=None if contact is None else contact.record.last_contact_at,
             connected=await self.connected(provider.id),
-            protected_item_count=items,
         )
-
-    async def facts_by_id(self, provider_id: str) -> FabricFacts:
-        """Return what is known of a provider's fabric; NotFoundError."""
-        found = await self._reader.get(Provider, provider_id)
-        if found is None:
-            raise NotFoundError(provider_id)
-        return await self.facts(found.record)
 
     async def server(self, provider_id: str) -> ServerFacts:
         """Return a server and what it manages; NotFoundError.

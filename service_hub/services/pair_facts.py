@@ -8,7 +8,7 @@ from service_hub.domain.jobs import Job
 from service_hub.domain.pairs import PairFacts
 from service_hub.domain.records import ContainerMapping, ReplicationPolicy
 from service_hub.ports.stores import Reader
-from service_hub.ports.use_cases import FabricFacts
+from service_hub.ports.use_cases import SeenFabric
 from wire_contract.cluster_names import ClusterNodes, clusters_of
 from wire_contract.vmm_interface import CloudView, InventoryView
 from wire_contract.vocabulary import Side
@@ -19,7 +19,7 @@ SITE_OF: Final[Mapping[str, Side]] = {"primary": Side.PRIMARY, "recovery": Side.
 class FabricsById(Protocol):
     """Finds registered servers by the ids of their providers."""
 
-    async def facts_by_id(self, provider_id: str) -> FabricFacts:
+    async def facts_by_id(self, provider_id: str) -> SeenFabric:
         """Return one; NotFoundError."""
 
 
@@ -37,7 +37,7 @@ class PairReader:
         found = await self._reader.get(Job, mapping.job_id)
         return None if found is None else found.record
 
-    async def ends(self, mapping: ContainerMapping) -> dict[Side, FabricFacts]:
+    async def ends(self, mapping: ContainerMapping) -> dict[Side, SeenFabric]:
         """Return both servers of a mapping; NotFoundError."""
         return {
             Side.PRIMARY: await self._fabrics.facts_by_id(mapping.primary_provider_id),
@@ -68,7 +68,7 @@ def cloud_in(view: InventoryView, cloud_id: str) -> CloudView | None:
     return next((each for each in view.clouds if each.cloud_id.lower() == wanted), None)
 
 
-def cloud_of(facts: FabricFacts, cloud_id: str) -> CloudView:
+def cloud_of(facts: SeenFabric, cloud_id: str) -> CloudView:
     """Return a cloud of a fabric by its id; NotFoundError."""
     found = None if facts.inventory is None else cloud_in(facts.inventory.view, cloud_id)
     if found is None:
@@ -78,7 +78,7 @@ def cloud_of(facts: FabricFacts, cloud_id: str) -> CloudView:
 
 def affected(
     policy: ReplicationPolicy,
-    ends: Mapping[Side, FabricFacts],
+    ends: Mapping[Side, SeenFabric],
     clouds: Mapping[Side, CloudView],
 ) -> dict[str, str]:
     """Return affectedObjectDetails of a job on a pair."""
@@ -94,7 +94,7 @@ def affected(
 
 
 def clusters_at(
-    ends: Mapping[Side, FabricFacts], clouds: Mapping[Side, CloudView]
+    ends: Mapping[Side, SeenFabric], clouds: Mapping[Side, CloudView]
 ) -> dict[Side, tuple[ClusterNodes, ...]]:
     """Return the clusters of both ends, as their servers tell of them now."""
     return {
@@ -104,7 +104,7 @@ def clusters_at(
     }
 
 
-def _cloud_or_nothing(facts: FabricFacts, cloud_id: str) -> CloudView:
+def _cloud_or_nothing(facts: SeenFabric, cloud_id: str) -> CloudView:
     try:
         return cloud_of(facts, cloud_id)
     except NotFoundError:

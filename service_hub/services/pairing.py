@@ -38,7 +38,7 @@ from service_hub.ports.changes import Change, Delete, Save, Versioned
 from service_hub.ports.running import JobRunner
 from service_hub.ports.stores import Reader
 from service_hub.ports.surroundings import Clock
-from service_hub.ports.use_cases import FabricFacts, FabricUseCases, PolicyUseCases, RequestIdentity
+from service_hub.ports.use_cases import FabricUseCases, PolicyUseCases, RequestIdentity, SeenFabric
 from service_hub.services.pair_facts import PairReader, affected, cloud_of, clusters_at
 from service_hub.services.policies import activity
 from service_hub.services.requests import RequestLedger
@@ -244,7 +244,7 @@ class PairingService:
                 left.alerts.append(self._alert(mapping, facts, clouds[side]))
         return left
 
-    def _alert(self, mapping: ContainerMapping, facts: FabricFacts, cloud_id: str) -> Save:
+    def _alert(self, mapping: ContainerMapping, facts: SeenFabric, cloud_id: str) -> Save:
         alert = Alert(
             id=self._clock.new_id(),
             vault_id=mapping.vault_id,

@@ -31,7 +31,7 @@ from service_hub.plan_ports import RecoveryPlanUseCases
 from service_hub.ports.running import Checker
 from service_hub.ports.stores import Reader
 from service_hub.ports.surroundings import Clock
-from service_hub.ports.use_cases import FabricFacts
+from service_hub.ports.use_cases import SeenFabric
 from service_hub.services.durations import DurationService
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
@@ -200,7 +200,7 @@ class PreviewService:
         )
 
     async def _tidying(
-        self, partner: FabricFacts, cloud_id: str, gone_cloud_id: str, now: datetime
+        self, partner: SeenFabric, cloud_id: str, gone_cloud_id: str, now: datetime
     ) -> Preview:
         """Return the job that removes what a purged server leaves with a partner."""
         job: Job = plan_partner_job(
@@ -243,7 +243,7 @@ _AT_ONCE: Final = ExpectedDuration(0.0, 0.0, (), "at once")
 _NOT_AT_ALL: Final = ExpectedDuration(None, None, (), "nothing runs")
 
 
-def _tidied(partner: FabricFacts, cloud_id: str) -> ForeseenEffect:
+def _tidied(partner: SeenFabric, cloud_id: str) -> ForeseenEffect:
     title = title_of(partner.provider)
     words = f"{title}: a job removes what is left there of the pairing"
     if not partner.connected:

@@ -33,7 +33,7 @@ from service_hub.ports.changes import NEW, Change, Save, Versioned
 from service_hub.ports.running import JobRunner
 from service_hub.ports.stores import Reader
 from service_hub.ports.surroundings import Clock
-from service_hub.ports.use_cases import FabricFacts, ItemFacts, RequestIdentity
+from service_hub.ports.use_cases import FabricFacts, ItemFacts, RequestIdentity, SeenFabric
 from service_hub.services.fabrics import FabricService
 from service_hub.services.item_plans import ItemPlans
 from service_hub.services.pair_facts import cloud_of
@@ -152,7 +152,7 @@ class ProtectionService:
     async def list(self, vault: Vault) -> list[ItemFacts]:
         """Return all items of a vault."""
         found = await self._reader.find(ProtectedItem, vault_id=vault.id)
-        fabrics: dict[str, FabricFacts] = {}
+        fabrics: dict[str, SeenFabric] = {}
         return [await self._facts(each.record, fabrics) for each in found]
 
     # -------------------------------------------------------------------------------- beginning
@@ -216,7 +216,7 @@ class ProtectionService:
 
     # ---------------------------------------------------------------------------------- reading
 
-    async def _facts(self, item: ProtectedItem, fabrics: dict[str, FabricFacts]) -> ItemFacts:
+    async def _facts(self, item: ProtectedItem, fabrics: dict[str, SeenFabric]) -> ItemFacts:
         """Return an item's facts; `fabrics` are those that are known already, and takes new ones.
 
         A list has thousands of items at a handful of servers.

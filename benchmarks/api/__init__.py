@@ -1,0 +1,1 @@
+"""What the hub's ARM surface costs, beside a bare handler: `make bench-api`."""

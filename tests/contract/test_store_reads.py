@@ -19,7 +19,7 @@ from service_hub.ports.changes import NEW, Change, Delete, Guard, Lease, Save
 from service_hub.ports.stores import Changed
 from service_hub.store import postgres_writer, sqlite_writer
 from service_hub.store.record_store import RecordStore
-from tests.support.mapped_estate import furnished
+from tests.support.mapped_estate import SOURCE, furnished
 from tests.support.store_world import (
     BOTH,
     NOW,
@@ -138,7 +138,7 @@ async def test_many_records_are_read_at_once(store: RecordStore) -> None:
 
 
 async def test_a_few_records_read_together_are_as_they_were_committed(store: RecordStore) -> None:
-    shown = furnished("tokyo").view.machines[0]
+    shown = SOURCE
     machines = [shown.model_copy(update={"machine_id": name}) for name in ("m1", "m2", "m3")]
 
     def seen(machine: MachineView, seconds: int) -> MachineObservation:

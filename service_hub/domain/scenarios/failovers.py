@@ -232,9 +232,8 @@ def _override(key: str, leaves: ProtectionState) -> Scenario:
             TaskSpec(*task_names("OverrideFencePreflightChecksTask")),
             tells("FenceOtherCopyTask", PRIMARY, OTHER_COPY_LOST),
             tells("LiftFenceTask", RECOVERY),
-            # A planned failover whose point was changed has left it prepared. Whatever else it is
-            # in, its start says itself whether that is possible.
-            replace(_SOURCE_TAKEN_BACK, go_on_after_failure=True),
+            # A planned failover whose point was changed has left it prepared.
+            _SOURCE_TAKEN_BACK,
             TaskSpec(*task_names("StartSourceTask"), RECOVERY, Verb.START),
         ),
     )

@@ -7,6 +7,7 @@ from service_shell.errors import ProgramError
 from tests.support.simulator_estate import MACHINE, REPLICA, Estate, make_estate
 from tests.support.simulator_steps import digest, pair, place, protect
 from vmm_simulator.verbs import machine as machine_verbs
+from vmm_simulator.vmm.fitness import Status
 from wire_contract.vocabulary import Verb
 
 UNPLANNED = {"planned": False, "expected_cut": None, "recovery_point": None}
@@ -153,3 +154,44 @@ async def test_one_data_directory_has_one_simulator(estate: Estate) -> None:
         with pytest.raises(ProgramError, match="in use by another vmm-simulator"):
             async with estate.running("tokyo"):
                 pass
+
+
+async def test_a_failover_makes_active_again_what_another_copys_word_had_fenced(
+    estate: Estate,
+) -> None:
+    """Found by a walk: after an override the failed-over copy could not be failed over to again."""
+    async with estate.both() as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        await osaka.done(Verb.FAIL_OVER, REPLICA, UNPLANNED, epoch=2)
+        await osaka.done(Verb.START, REPLICA, epoch=2)
+        no = confirmation(authoritative=False)
+        await osaka.done(Verb.CONFIRM_EPOCH, REPLICA, no, epoch=3)
+        fenced = await osaka.machine(REPLICA)
+        assert (fenced["fenced"], fenced["run_state"]) == (True, "Off")
+        await osaka.done(Verb.FAIL_OVER, REPLICA, UNPLANNED, epoch=4)
+        await osaka.done(Verb.START, REPLICA, epoch=4)
+        again = await osaka.machine(REPLICA)
+        assert (again["fenced"], again["run_state"]) == (False, "Running")
+
+
+async def test_a_fence_ends_with_the_protection_and_the_sites_own_operator_starts_the_copy(
+    estate: Estate,
+) -> None:
+    cleared = {"item": None, "role": None, "active": False}
+    async with estate.both() as (tokyo, osaka):
+        await protect(estate, tokyo, osaka)
+        no = confirmation(authoritative=False)
+        await tokyo.done(Verb.CONFIRM_EPOCH, MACHINE, no, epoch=2)
+        # What still replicates is fenced still: the word of a removal that broke off is not enough.
+        await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, cleared, epoch=2)
+        assert (await tokyo.machine(MACHINE))["fenced"]
+        await tokyo.done(Verb.DISABLE_REPLICATION, MACHINE, {"delete_replica": False}, epoch=2)
+        assert (await tokyo.machine(MACHINE))["fenced"]
+        await tokyo.done(Verb.UPDATE_PROTECTION, MACHINE, cleared, epoch=2)
+        free = await tokyo.machine(MACHINE)
+        assert (free["fenced"], free["run_state"]) == (False, "Off")
+    async with estate.running("tokyo") as tokyo:
+        # A site that comes back starts by itself nothing that was fenced.
+        assert (await tokyo.machine(MACHINE))["run_state"] == "Off"
+        await tokyo.site.control.set_state(MACHINE, Status.RUNNING)
+        assert (await tokyo.machine(MACHINE))["run_state"] == "Running"

@@ -81,6 +81,9 @@ async def fail_over(call: Call[FailOver]) -> Result:
         await connect(call)
     # Also where an earlier failover was not taken back: the fence ends that was set meanwhile.
     await call.change(lambda each: moved(each, Operation.INITIATE_FAILOVER))
+    if stands:
+        # Startable before, and told since that another copy is the active one: now this one is.
+        call.fabric.confirmed.add(call.target)
     call.reached("initiated")
     if not stands:
         await _stand_at(call, call.arguments.recovery_point, planned=call.arguments.planned)

@@ -8,7 +8,7 @@ from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.verbs.arguments import ConfirmEpoch, NoArguments, ShutDown, UpdateProtection
 from vmm_simulator.verbs.call import Call, Result, refuse_present_fence
 from vmm_simulator.vmm.records import MachineRecord
-from vmm_simulator.vmm.transitions import fenced, position
+from vmm_simulator.vmm.transitions import fenced, position, without_fence
 from wire_contract.vmm_interface import StartedWithoutHub
 from wire_contract.vocabulary import RunState
 
@@ -22,7 +22,7 @@ def check_update_protection(call: Call[UpdateProtection]) -> None:
 
 
 async def update_protection(call: Call[UpdateProtection]) -> Result:
-    """Set or clear the VM's "Datacenter Recovery" property."""
+    """Set or clear the VM's "Datacenter Recovery" property; a fence ends with the protection."""
     arguments = call.arguments
     if arguments.item is None and call.target not in call.fabric.store.machines:
         call.reached("updated")
@@ -30,7 +30,8 @@ async def update_protection(call: Call[UpdateProtection]) -> Result:
     role = None if arguments.item is None or arguments.role is None else arguments.role.value
 
     def update(present: MachineRecord) -> MachineRecord:
-        return present.model_copy(
+        kept = present if arguments.item is not None else without_fence(present)
+        return kept.model_copy(
             update={
                 "protected_item": arguments.item,
                 # Answered, whichever it was.

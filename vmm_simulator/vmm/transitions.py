@@ -36,7 +36,7 @@ def with_relationship(machine: MachineRecord, **changes: object) -> MachineRecor
 
 
 def without_relationship(machine: MachineRecord) -> MachineRecord:
-    """Return the machine as an ordinary one, or refuse; fencing outlives the relationship."""
+    """Return the machine as an ordinary one, or refuse; `without_fence` ends what forbids it."""
     advance(position(machine), Operation.REMOVE)
     return machine.model_copy(update={"relationship": None})
 
@@ -79,10 +79,20 @@ def claim(machine: MachineRecord, *, confirmed: bool) -> Claim:
 
 
 def fenced(machine: MachineRecord) -> MachineRecord:
-    """Return the copy as fenced; only a higher epoch, or a new role, ends it."""
+    """Return the copy as fenced; a higher epoch, a new role or the end of protection ends it."""
     if machine.fenced:
         return machine
     return machine.model_copy(update={"fenced": True, "fenced_at_epoch": machine.epoch})
+
+
+def without_fence(machine: MachineRecord) -> MachineRecord:
+    """Return a copy that is protected no longer as a machine that its site may start, and has off.
+
+    No hub decides any more between it and another one. What still has a relationship stays fenced.
+    """
+    if not machine.fenced or machine.relationship is not None:
+        return machine
+    return machine.model_copy(update={"fenced": False, "desired_running": False})
 
 
 def with_epoch(machine: MachineRecord, epoch: int) -> MachineRecord:

@@ -280,13 +280,19 @@ def _established(machine: MachineRecord) -> bool:
 
 
 def _refuse_twin(call: Call[PlaceReplica]) -> None:
+    """One server may have both ends, in two clouds (seed, step 4), but each of them only once."""
+    arguments = call.arguments
     for machine in call.fabric.store.machines.values():
-        if machine.hyperv_id == call.arguments.hyperv_id and machine.test_machine_of is None:
+        if machine.hyperv_id != arguments.hyperv_id or machine.test_machine_of is not None:
+            continue
+        is_a_replica = machine.reserved or machine.mode is ReplicationMode.REPLICA
+        if is_a_replica or machine.cloud_id == arguments.cloud_id:
             raise RefusedError(
                 Code.IN_USE,
                 f"machine {machine.name} ({machine.machine_id}) is a copy of"
-                f" {call.arguments.hyperv_id} already",
-                "remove that copy first; one site holds one copy of a machine",
+                f" {arguments.hyperv_id} already",
+                "remove that copy first; one cloud holds one copy of a machine, and one site one"
+                " replica",
             )
 
 

@@ -122,6 +122,8 @@ def _against(
     wish: Wish,
 ) -> str | None:
     """Return why a host cannot take a replica, None when nothing speaks against it."""
+    if _is_where_the_primary_is(fabric, host, primary_host, wish):
+        return "the machine itself runs there, or in its cluster"
     port = host.replica_port if wish.cloud_id is None else host.port_of(wish.cloud_id)
     if port is None:
         return "it is not prepared for replication"
@@ -134,3 +136,17 @@ def _against(
     if out_of_reach:
         return f"the logical network of VM network {out_of_reach[0]} is not attached to it"
     return host_short_of(host, machines, wish.needs)
+
+
+def _is_where_the_primary_is(
+    fabric: FabricRecord, host: HostRecord, primary_host: str, wish: Wish
+) -> bool:
+    """Hyper-V keeps no second copy on the same host or cluster; two clouds of a server may share.
+
+    The primary's cluster is known by its broker.
+    """
+    if host.fqdn.lower() == primary_host.lower():
+        return True
+    cluster = fabric.cluster(host.cluster)
+    broker = None if cluster is None or cluster.broker is None else cluster.broker.name
+    return broker is not None and broker in wish.primary_brokers

@@ -20,7 +20,12 @@ from vmm_simulator.problems import Code, RefusedError
 from vmm_simulator.vmm.brokering import Peer, replica_for, replica_machine
 from vmm_simulator.vmm.capacity import GIGABYTE, Needs
 from vmm_simulator.vmm.clusters import broker_missing, with_broker_of_vmm
-from vmm_simulator.vmm.estate_records import Addressing, CapacityRecord, ClusterRecord
+from vmm_simulator.vmm.estate_records import (
+    Addressing,
+    BrokerRecord,
+    CapacityRecord,
+    ClusterRecord,
+)
 from vmm_simulator.vmm.fitness import Status, status, unfit_for_protection
 from vmm_simulator.vmm.inventory import Inventory
 from vmm_simulator.vmm.migration import check_migration
@@ -83,6 +88,19 @@ def test_a_host_that_something_speaks_against_is_named_with_it(
     assert refusal.value.code == Code.NO_SUITABLE_HOST
     good = host("good.example")
     assert placed(host(ALONE, **changes), good, on=fabric(), wish=Wish()) is not None
+
+
+def test_a_replica_is_never_where_its_primary_is() -> None:
+    """Two clouds of one server may have a host, or a cluster, in common."""
+    with pytest.raises(RefusedError, match=f"{PARTNER}: the machine itself runs there"):
+        placed(host(PARTNER))
+    assert placed(host(PARTNER), host(ALONE)).host.fqdn == ALONE
+    broker = BrokerRecord(name=broker_name(CLUSTER), made_by_vmm=True)
+    whole = fabric(clusters=(DHCP.model_copy(update={"broker": broker}),))
+    wish = Wish(primary_brokers=(broker.name,))
+    with pytest.raises(RefusedError, match="or in its cluster"):
+        placed(host(ALONE, cluster=CLUSTER), on=whole, wish=wish)
+    assert placed(host(ALONE, cluster=CLUSTER), on=whole).host.fqdn == ALONE
 
 
 def test_a_cloud_without_hosts_has_no_place() -> None:

@@ -1,7 +1,7 @@
 """`site-recovery job cancel|restart|resume`: what operators may do to a job."""
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -37,6 +37,7 @@ def cancel(
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
         options |= await _signed(connection, given.vault, job)
+        options |= await _signed_anew(connection, given.vault, job, with_scripts=False)
         return await connection.recovery.replication_jobs.begin_cancel(*scope, job, **options)
 
     _Request("cancel", job, given, CANCELLED).send(begin)
@@ -71,6 +72,7 @@ def resume(
     wanted = models.ResumeJobParams(properties=models.ResumeJobParamsProperties(comments=comments))
 
     async def begin(connection: Connection, scope: tuple[str, str], **options: Any) -> Any:
+        options |= await _signed_anew(connection, given.vault, job)
         group = connection.recovery.replication_jobs
         return await group.begin_resume(*scope, job, wanted, **options)
 
@@ -88,14 +90,21 @@ async def _signed(connection: Connection, vault: str | None, job: str) -> dict[s
     return {} if order is None else {"headers": {HEADER: connection.signing.header(order)}}
 
 
-async def _signed_anew(connection: Connection, vault: str | None, job: str) -> dict[str, Any]:
-    """Return what puts signatures for all of a plan's machines and scripts into its restart."""
+async def _signed_anew(
+    connection: Connection, vault: str | None, job: str, *, with_scripts: bool = True
+) -> dict[str, Any]:
+    """Return what puts signatures for all of a plan's machines and scripts into a request.
+
+    A job that is cancelled begins no script any more.
+    """
     if connection.signing is None:
         return {}
     vault_id = await connection.vault_id(vault)
     orders = orders_in(await connection.routes.progress(vault_id, job))
     if orders is None:
         return {}
+    if not with_scripts:
+        orders = replace(orders, scripts=())
     orders.tell()
     hook = connection.signing.for_plan(
         orders.operation, orders.items, orders.direction, orders.scripts

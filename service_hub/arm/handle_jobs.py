@@ -44,9 +44,10 @@ class JobHandlers:
         return page_of_jobs(call, bodies, found.last, self._api.public_url)
 
     async def cancel(self, call: Call) -> Answer:
-        """Have what runs withdrawn and what was done taken back."""
+        """Have what was done taken back; a plan's job takes signatures (ours)."""
         vault = await self._api.vault(call)
-        job = await self._api.jobs.cancel(vault, call.folded("job"), call.identity)
+        who = with_signatures(call.identity, call.body)
+        job = await self._api.jobs.cancel(vault, call.folded("job"), who)
         return request_accepted(self._api, vault, job, "cancel")
 
     async def restart(self, call: Call) -> Answer:
@@ -60,8 +61,9 @@ class JobHandlers:
         """Have a suspended job go on; a body without comments, or none at all, is enough."""
         wanted = read(call.body, ResumeInput) if call.body else ResumeInput()
         vault = await self._api.vault(call)
+        who = with_signatures(call.identity, call.body)
         job = await self._api.jobs.resume(
-            vault, call.folded("job"), wanted.properties.comments, call.identity
+            vault, call.folded("job"), wanted.properties.comments, who
         )
         return request_accepted(self._api, vault, job, "resume")
 

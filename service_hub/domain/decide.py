@@ -43,7 +43,7 @@ from service_hub.domain.jobs import (
     TaskState,
     Tick,
 )
-from service_hub.domain.operator_signatures import with_signature
+from service_hub.domain.operator_signatures import with_member_signatures, with_signature
 from service_hub.domain.progress import advance, begin_again, fail, give_up, settle, succeed
 from service_hub.domain.restart import noted, restarted
 from service_hub.domain.undo import close, skip_rest, undo_ended, undo_tick
@@ -208,6 +208,7 @@ def _cancel(job: Job, event: CancelRequested) -> Decision:
         action="Cancel", at=event.now, principal=event.principal, comments=event.comments
     )
     job = with_signature(job, event.operator_signature)
+    job = with_member_signatures(job, event.member_signatures)
     suspended = job.state is JobState.SUSPENDED
     state = JobState.IN_PROGRESS if suspended else job.state
     job = noted(job.model_copy(update={"cancel": request, "state": state}), request)
@@ -236,6 +237,7 @@ def _resumed(job: Job, event: Resumed) -> Decision:
     request = Request(
         action="Resume", at=event.now, principal=event.principal, comments=event.comments
     )
+    job = with_member_signatures(job, event.member_signatures)
     job = noted(job.model_copy(update={"state": JobState.IN_PROGRESS}), request)
     task = task.model_copy(update={"comments": event.comments})
     return succeed(job, task, event.now)

@@ -65,7 +65,8 @@ class SignatureEndedError(SignatureRequiredError):
             f"90019: The operator signature for {operation} ended at {ended_at:%Y-%m-%dT%H:%M:%SZ}:"
             f" nothing was sent. Sign {request} anew: site-recovery does it where the login has"
             " --channel-integrity-key-file; other clients add the header that"
-            " OperatorSignaturePolicy.header makes (docs/operating.md).",
+            " OperatorSignaturePolicy.header makes, a plan's job one for each machine and script in"
+            " properties.operatorSignatures (docs/operating.md).",
         )
 
 

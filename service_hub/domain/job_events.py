@@ -125,12 +125,14 @@ class CancelRequested:
     """A person wants the job to stop, and what it did to be taken back.
 
     `operator_signature` is the header that the job carries from now on; None: the one that it has.
+    `member_signatures`: what the running jobs of a plan carry from now on, by item.
     """
 
     now: datetime
     principal: str
     comments: str = ""
     operator_signature: str | None = field(default=None, repr=False)
+    member_signatures: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +154,15 @@ class RestartRequested:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A person has done what a manual action asks for."""
+    """A person has done what a manual action asks for.
+
+    `member_signatures`: what the jobs and scripts of a plan carry from now on.
+    """
 
     now: datetime
     principal: str
     comments: str = ""
+    member_signatures: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ ADR 0004, 8: each has a header of its own in the body of the request, machines b
 the digest of their order. The plan's job carries them, and takes new ones when it is restarted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
+from typing import Final, Literal
 
 from pydantic import JsonValue
 
@@ -32,6 +33,15 @@ from wire_contract.vocabulary import Verb
 
 SIGNATURES = "properties.operatorSignatures"
 
+GoingOn = Literal["restart", "resume"]
+"""What is asked of a plan's job so that it goes on with what an operator signed."""
+
+_BEHIND: Final[Mapping[GoingOn, frozenset[TaskState]]] = {
+    "restart": frozenset({TaskState.SUCCEEDED}),
+    "resume": frozenset(TaskState) - {TaskState.NOT_STARTED},
+}
+"""Which tasks such a job does not come to again, by what is asked of it."""
+
 
 def operation_of(job: Job) -> Operation | None:
     """Return what a plan's job does to its machines; None for other jobs."""
@@ -39,17 +49,17 @@ def operation_of(job: Job) -> Operation | None:
     return next((group.operation for group in groups if group is not None), None)
 
 
-def orders_of(job: Job, *, of_rest: bool = False) -> dict[str, Order]:
+def orders_of(job: Job, *, behind: Container[TaskState] = ()) -> dict[str, Order]:
     """Return what is signed for a plan's job, by the names in the request; {}: nothing.
 
-    `of_rest`: only for what has not succeeded.
+    `behind`: the states of the tasks that are left out.
     """
     operation = operation_of(job)
     if operation is None or operation.value not in set(SignedOperation):
         return {}
     signed = SignedOperation(operation.value)
     direction = None if signed in UNDIRECTED else job.direction
-    done = {task.task_id for task in job.tasks if of_rest and task.state is TaskState.SUCCEEDED}
+    done = {task.task_id for task in job.tasks if task.state in behind}
     found = {
         member: Order(signed, member, direction)
         for spec in job.own_specs
@@ -95,23 +105,25 @@ def check_scripts(vault: Vault, job: Job, given: Mapping[str, str]) -> None:
             _check(vault, order, name, texts.get(name))
 
 
-def check_restart(vault: Vault, job: Job, given: Mapping[str, str], now: datetime) -> None:
-    """Refuse the restart of a plan's job where something that is left has no signature that lasts.
+def check_going_on(
+    vault: Vault, job: Job, request: GoingOn, given: Mapping[str, str], now: datetime
+) -> None:
+    """Refuse to let a plan's job go on where something that is left has no signature that lasts.
 
     What the job carries does as long as it lasts. InvalidRequestError, SignatureRequiredError,
     SignatureEndedError.
     """
     texts = {name.lower(): text for name, text in given.items()}
-    for name, order in _wanted(vault, job, of_rest=True).items():
+    for name, order in _wanted(vault, job, behind=_BEHIND[request]).items():
         ends = _check(vault, order, name, texts.get(name.lower()) or member_signature(job, name))
         if ends <= now:
-            raise SignatureEndedError(_words(order), "the restart of the job", ends)
+            raise SignatureEndedError(_words(order), f"the {request} of the job", ends)
 
 
-def _wanted(vault: Vault, job: Job, *, of_rest: bool = False) -> dict[str, Order]:
+def _wanted(vault: Vault, job: Job, *, behind: Container[TaskState] = ()) -> dict[str, Order]:
     operation = operation_of(job)
     wants = operation is not None and needs_signature(vault, operation)
-    return orders_of(job, of_rest=of_rest) if wants else {}
+    return orders_of(job, behind=behind) if wants else {}
 
 
 def _words(order: Order) -> str:

@@ -21,6 +21,7 @@ from service_hub.domain.jobs import (
     JobState,
     TaskState,
 )
+from service_hub.domain.operator_signatures import member_signature
 from service_hub.engine.held_jobs import Fed, HeldJob, HeldJobs
 from service_hub.engine.portions import in_portions
 from service_hub.ports.changes import NOTHING, Change
@@ -90,7 +91,9 @@ class Children:
         principal = PRINCIPAL if asked is None else asked.principal
         for child in present.values():
             if not child.finished:
-                await self._runner.feed(child.id, CancelRequested(now, principal))
+                signature = member_signature(parent.job, child.item_id or "")
+                event = CancelRequested(now, principal, operator_signature=signature)
+                await self._runner.feed(child.id, event)
         group.is_started = True
         group.open = {each.id for each in present.values() if not each.finished}
         await self._look_at(group)

@@ -5,14 +5,15 @@ Whatever is asked goes to the engine as an event, so that any hub of a database 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from service_hub.domain.errors import NotFoundError
 from service_hub.domain.job_filters import job_filter
 from service_hub.domain.job_requests import check_action
 from service_hub.domain.jobs import CancelRequested, Job, JobState, Resumed
-from service_hub.domain.operator_signatures import signature_for
-from service_hub.domain.plan_orders import check_restart
+from service_hub.domain.operator_signatures import needs_signature, signature_for
+from service_hub.domain.plan_orders import check_going_on, operation_of
 from service_hub.domain.plans import members_of
 from service_hub.domain.records import Provider, Vault
 from service_hub.ports.running import JobRunner
@@ -100,7 +101,13 @@ class JobService:
             check_action(job, "Cancel")
             now, given = self._clock.now(), identity.operator_signature
             signature = signature_for(vault, job, "cancel", given, now)
-            event = CancelRequested(now, identity.principal, operator_signature=signature)
+            of_members = await self._signed_members(vault, job, identity, now)
+            event = CancelRequested(
+                now,
+                identity.principal,
+                operator_signature=signature,
+                member_signatures=of_members,
+            )
             await self._runner.feed(job.id, event, self._requests.remember(identity, job))
             after = await self.find(vault, job_id)
             if after.finished and after.cancel is None:
@@ -119,7 +126,7 @@ class JobService:
             given = identity.operator_signature
             now, of_members = self._clock.now(), identity.member_signatures
             signature = signature_for(vault, job, "restart", given, now)
-            check_restart(vault, job, of_members, now)
+            check_going_on(vault, job, "restart", of_members, now)
             event, locks = await self._restarts.plan(job, identity.principal)
             event = replace(
                 event,
@@ -140,8 +147,36 @@ class JobService:
         async def decide() -> Job:
             job = await self.find(vault, job_id)
             check_action(job, "Resume")
-            event = Resumed(self._clock.now(), identity.principal, comments)
+            now, of_members = self._clock.now(), identity.member_signatures
+            check_going_on(vault, job, "resume", of_members, now)
+            event = Resumed(
+                now,
+                identity.principal,
+                comments,
+                member_signatures=dict(of_members) if members_of(job) else {},
+            )
             await self._runner.feed(job.id, event, self._requests.remember(identity, job))
             return await self.find(vault, job_id)
 
         return await self._requests.once(identity, decide)
+
+    async def _signed_members(
+        self, vault: Vault, job: Job, identity: RequestIdentity, now: datetime
+    ) -> Mapping[str, str]:
+        """Return what a plan's running jobs carry while they are taken back; {}: what they have.
+
+        Refused as the cancellation of each alone would be, before anything is sent.
+        """
+        operation = operation_of(job)
+        if operation is None or not needs_signature(vault, operation):
+            return {}
+        given = {name.lower(): text for name, text in identity.member_signatures.items()}
+        renewed: dict[str, str] = {}
+        for child in await self.children(vault, job):
+            if child.finished or child.item_id is None:
+                continue
+            text = given.get(child.item_id.lower())
+            signature = signature_for(vault, child, "cancel", text, now)
+            if signature is not None:
+                renewed[child.item_id.lower()] = signature
+        return renewed

@@ -245,6 +245,32 @@ def test_the_restart_of_a_plans_job_is_signed_for_its_machines_and_scripts(
     assert "no orders that an operator could sign" in said
 
 
+def test_resume_and_cancel_of_a_plans_job_are_signed_for_its_machines(
+    shell: Shell, tmp_path: Path
+) -> None:
+    key = tmp_path / "prod.key"
+    key.write_text(f"{new_key()}\n")
+    key.chmod(0o600)
+    shell.login("--channel-integrity-key-file", str(key))
+    hub = shell.hub.hub
+    job = suspended(hub, plan_with_children(hub, begun(shell)))
+    orders = {
+        "operation": "PlannedFailover",
+        "direction": "PrimaryToRecovery",
+        "items": ["i"],
+        "scripts": [],
+    }
+    told: dict[str, Any] = {"tasks": [], "operator_order": None, "operator_orders": orders}
+    for request in (("resume", job.id, "--comments", "seen"), ("cancel", job.id, "--yes")):
+        place = f"/hub/v1/vaults/v/jobs/{job.id}/progress"
+        shell.hub.answers["GET", place] = web.json_response(told)
+        shell.run("job", *request)
+        (text,) = hub.identities[-1].member_signatures.values()
+        assert read_signature(text).order == Order(
+            SignedOperation.PLANNED_FAILOVER, "i", Direction.PRIMARY_TO_RECOVERY
+        )
+
+
 def test_a_restart_that_is_waited_for_fails_with_the_job(shell: Shell) -> None:
     job = failed(shell)
     shell.hub.hub.finish_jobs = True

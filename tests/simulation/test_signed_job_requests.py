@@ -17,7 +17,7 @@ from service_hub.domain.errors import (
 )
 from service_hub.domain.jobs import Job, JobState
 from service_hub.domain.operator_signatures import order_of, signature_for
-from service_hub.domain.plans import PlanGroup, PlanRequest
+from service_hub.domain.plans import PlanGroup, PlannedAction, PlanRequest
 from service_hub.domain.protection import Operation
 from service_hub.ports.use_cases import RequestIdentity
 from site_recovery_cli.operator_signature import OperatorSignaturePolicy
@@ -79,6 +79,64 @@ async def test_a_plan_is_signed_for_machine_by_machine(world: HubWorld) -> None:
     assert {each.item for each in sent} == set(members)
     # Each machine's orders carry its own signature, and nothing else.
     assert all(each.operator_signature == texts[str(each.item)] for each in sent)
+
+
+def plan_signed(world: HubWorld, *numbers: int) -> RequestIdentity:
+    """Return who asks, with a signature made now for each of these machines of a plan."""
+    clock: Any = world.clock
+    policy = OperatorSignaturePolicy(KEY, clock)
+    texts = {item_id(each): policy.header(replace(ORDER, item=item_id(each))) for each in numbers}
+    return replace(world.identity(), member_signatures=texts)
+
+
+async def plan_begun(world: HubWorld, *groups: PlanGroup) -> Job:
+    """Begin a signed planned failover of the machines 1 and 2."""
+    await furnish(world, an_item(2))
+    plan = PlanRequest("plan", "Payroll", Operation.PLANNED_FAILOVER, groups, FORWARD)
+    return await world.plans.start_plan(world.vault, plan, plan_signed(world, 1, 2))
+
+
+async def test_a_plan_that_waited_for_a_person_is_signed_anew_when_it_is_resumed(
+    world: HubWorld,
+) -> None:
+    sites, door = Sites(world), PlannedAction("Look", manual="Look at the door.")
+    first = PlanGroup("Group 1", (item_id(1),), after=(door,))
+    job = await plan_begun(world, first, PlanGroup("Group 2", (item_id(2),)))
+    await sites.until(job.id, lambda each: each.state is JobState.SUSPENDED)
+    world.clock.time += LONGER_THAN_A_SIGNATURE
+    # Of the machine whose turn has been nothing is wanted.
+    for who in (world.identity(), plan_signed(world, 1)):
+        with pytest.raises(SignatureEndedError, match="Sign the resume of the job anew"):
+            await world.jobs.resume(world.vault, job.id, "closed", who)
+    assert (await world.job(job.id)).state is JobState.SUSPENDED
+    before, renewed = set(await carried(world)), plan_signed(world, 2)
+    await world.jobs.resume(world.vault, job.id, "closed", renewed)
+    assert (await sites.ended(job.id)).state is JobState.SUCCEEDED
+    assert set(await carried(world)) - before == set(renewed.member_signatures.values())
+
+
+async def test_a_plan_is_cancelled_under_new_signatures_for_what_is_under_way(
+    world: HubWorld,
+) -> None:
+    sites = Sites(world)
+    job = await plan_begun(world, PlanGroup("Group 1", (item_id(1), item_id(2))))
+
+    def second_fails(assignment: Assignment) -> ProviderError | None:
+        # The second machine has ended, and nothing of it is to be taken back.
+        if assignment.item == item_id(2):
+            return ProviderError(code=32768, message="no")
+        return None
+
+    await sites.until(job.id, lambda _: "osaka fail_over 1" in sites.done, second_fails)
+    world.clock.time += LONGER_THAN_A_SIGNATURE
+    for who in (world.identity(), plan_signed(world, 2)):
+        with pytest.raises(SignatureEndedError, match="the cancel of the job"):
+            await world.jobs.cancel(world.vault, job.id, who)
+    assert (await world.job(job.id)).cancel is None
+    before, renewed = set(await carried(world)), plan_signed(world, 1)
+    await world.jobs.cancel(world.vault, job.id, renewed)
+    assert (await sites.ended(job.id)).state is JobState.CANCELLED
+    assert set(await carried(world)) - before == set(renewed.member_signatures.values())
 
 
 async def failed(world: HubWorld, sites: Sites, *, by: RequestIdentity | None = None) -> Job:

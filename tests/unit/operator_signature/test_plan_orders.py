@@ -15,7 +15,7 @@ from service_hub.domain.errors import (
 from service_hub.domain.jobs import Dispatch, Job, JobState, RestartRequested, TaskState
 from service_hub.domain.operator_signatures import member_signature, with_member_signatures
 from service_hub.domain.plan_orders import (
-    check_restart,
+    check_going_on,
     check_scripts,
     orders_of,
     signature_of_task,
@@ -128,19 +128,20 @@ def test_a_plan_is_signed_for_with_its_scripts() -> None:
 
 def test_what_is_left_of_a_plan_is_signed_anew_when_its_signatures_have_ended() -> None:
     failed = ended(with_member_signatures(job(), signed(job())), done=0)
-    check_restart(vault(), failed, {}, NOW)
+    check_going_on(vault(), failed, "restart", {}, NOW)
     with pytest.raises(SignatureEndedError, match=r"90019: .* ended at .* Sign the restart"):
-        check_restart(vault(), failed, {}, LATER)
+        check_going_on(vault(), failed, "restart", {}, LATER)
     anew = signed(failed, LATER)
-    check_restart(vault(), failed, anew, LATER)
-    check_restart(vault(requires_operator_signature=False), failed, {}, LATER)
+    check_going_on(vault(), failed, "restart", anew, LATER)
+    check_going_on(vault(requires_operator_signature=False), failed, "restart", {}, LATER)
     with pytest.raises(SignatureRequiredError):
-        check_restart(vault(), ended(job(), done=0), {}, NOW)
+        check_going_on(vault(), ended(job(), done=0), "restart", {}, NOW)
     # Of what has succeeded nothing is wanted.
     group_two = len(failed.tasks) - 1
-    check_restart(vault(), ended(failed, group_two), {"DB01": anew["db01"]}, LATER)
+    rest = ended(failed, group_two)
+    check_going_on(vault(), rest, "restart", {"DB01": anew["db01"]}, LATER)
     with pytest.raises(SignatureEndedError):
-        check_restart(vault(), ended(failed, group_two), {"web01": anew["web01"]}, LATER)
+        check_going_on(vault(), rest, "restart", {"web01": anew["web01"]}, LATER)
     event = RestartRequested(LATER, "anna", member_signatures={"db01": anew["db01"]})
     again = restarted(ended(failed, group_two), event)
     assert member_signature(again, "db01") == anew["db01"]

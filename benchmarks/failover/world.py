@@ -166,7 +166,7 @@ class FailoverWorld:
         job = await self._ended(poller, place.name(name))
         used = {part: seconds - before[part] for part, seconds in self._processor().items()}
         self.failed_over = name
-        return _plan_run(job, asked_at, used)
+        return plan_run(job, asked_at, used, machines, expected_seconds)
 
     async def take_back(self) -> bool:
         """Cancel the last failover, without delays; whether there was one.
@@ -258,15 +258,37 @@ def look_seconds(machines: int) -> float:
     return max(LOOK_SECONDS, machines / MACHINES_PER_LOOK_SECOND)
 
 
-def _plan_run(job: models.Job, asked_at: datetime, processor: Mapping[str, float]) -> PlanRun:
+def plan_run(
+    job: models.Job,
+    asked_at: datetime,
+    processor: Mapping[str, float],
+    machines: int,
+    expected_seconds: float,
+) -> PlanRun:
+    """Return what an ended job says of its machines; NotMeasuredError where that can't be so.
+
+    Each machine has a job of its own, which lasts at least as long as what it waits for, one thing
+    after the other: a shorter one was told before it was done, or was not made to wait.
+    """
     assert job.properties is not None, "an ended job has them"
-    recoveries = [
-        (child.end_time - asked_at).total_seconds()
+    children = [
+        child
         for task in job.properties.tasks or ()
         if isinstance(task.group_task_custom_details, models.GroupTaskDetails)
         for child in task.group_task_custom_details.child_tasks or ()
-        if child.end_time is not None
     ]
+    if len(children) != machines:
+        raise NotMeasuredError(f"{len(children)} jobs of machines, not {machines}")
+    recoveries = []
+    for child in children:
+        if child.start_time is None or child.end_time is None:
+            raise NotMeasuredError(f"{child.name}: no time of its begin, or of its end")
+        took = (child.end_time - child.start_time).total_seconds()
+        if took < expected_seconds:
+            raise NotMeasuredError(
+                f"{child.name}: done in {took:.1f} s, which takes {expected_seconds:g} s at least"
+            )
+        recoveries.append((child.end_time - asked_at).total_seconds())
     return PlanRun(max(recoveries), recoveries, processor)
 
 

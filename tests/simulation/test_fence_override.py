@@ -1,5 +1,6 @@
 """A fenced copy starts again by an explicit word alone, under an epoch that nobody else holds."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -77,6 +78,11 @@ async def test_the_other_copy_is_fenced_before_the_former_source_starts(tmp_path
         assert (JOB_STATUS, "Override a fence - Succeeded") in {
             (each.code, each.description) for each in events
         }
+        lines = await world.store.audit_lines(world.vault.id, None, 100)
+        logged = [json.loads(each.text) for each in lines]
+        (line,) = [each for each in logged if each["job_id"] == job_id]
+        assert line["event"] == "change_stored"
+        assert line["principal"] == world.identity().principal
 
 
 async def test_declared_lost_it_is_told_when_it_comes_back(tmp_path: Path) -> None:
@@ -102,7 +108,11 @@ async def test_nothing_moves_without_reason_without_servers_or_where_nothing_is_
 ) -> None:
     async with hub_world(tmp_path, LEASE) as world:
         await protected(world)
-        assert await code_of(world, await override(world)) == ["90010"]
+        refused = await override(world)
+        assert await code_of(world, refused) == ["90010"]
+        # Who only tried is in the audit log too.
+        lines = await world.store.audit_lines(world.vault.id, None, 100)
+        assert refused in {json.loads(each.text)["job_id"] for each in lines}
         await until_done(world, await ask(world, Operation.UNPLANNED_FAILOVER))
         assert await code_of(world, await override(world, why="  ")) == ["90115"]
         assert await code_of(world, await override(world, lost=True)) == ["90117"]

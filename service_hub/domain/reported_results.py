@@ -46,7 +46,8 @@ def ending_of(
 
 
 def _lacking(job: Job, task_id: str, observed: Mapping[str, JsonValue]) -> list[str]:
-    if task_id.endswith(UNDO_SUFFIX):
+    # A task that the job never had needs nothing: the job's own rules refuse its report.
+    if task_id.endswith(UNDO_SUFFIX) or job.run(task_id) is None:
         return []
     verb = job.spec(task_id).verb
     needed = {} if verb is None else NEEDED.get(verb, {})

@@ -120,7 +120,8 @@ async def test_every_operation_is_foreseen_as_it_then_happens(tmp_path: Path) ->
         for operation in (Operation.CHANGE_RECOVERY_POINT, Operation.CANCEL_FAILOVER):
             await agree(tmp_path, parts, world, operation)
             done.append(operation)
-        await observe(world, "tokyo", ReplicationState.REPLICATING)
+        for site in ("tokyo", "osaka"):
+            await observe(world, site, ReplicationState.REPLICATING)
         for _ in range(2):
             await agree(
                 tmp_path, parts, world, Operation.UNPLANNED_FAILOVER, failover_direction=BACK

@@ -147,7 +147,8 @@ def arm_routes(api: ArmApi) -> list[GuardedRoute]:
 def _guarded(api: ArmApi, route: Route, right: Right) -> GuardedRoute:
     inner = route.handler if route.versioned else without_versions(route.handler)
     handler = guarded(api, inner, right)
-    segments = paths.segments_of(route.path)
+    # What takes everything below itself has no form to be found by: it is tried after the others.
+    segments = None if "{rest:" in route.path else paths.segments_of(route.path)
     return GuardedRoute(route.method, paths.folded(route.path), handler, right, segments)
 
 

@@ -20,7 +20,8 @@ class SignedOperatorTokens:
     """The OperatorTokens of the hub's ports.
 
     The database is asked each time: what an owner takes back is gone at once, at every hub. What a
-    token says is kept until it expires: its signature holds for ever.
+    token says is kept from when it was looked at until it expires: its signature holds for ever. By
+    a clock that went back it may be one of the future, so it is looked at again.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class SignedOperatorTokens:
         self._public_key = public_key
         self._issuer = issuer
         self._reader = reader
-        self._known: dict[bytes, OperatorClaims] = {}
+        self._known: dict[bytes, tuple[datetime, OperatorClaims]] = {}
 
     async def verify(self, token: str, now: datetime) -> OperatorIdentity:
         """Return the holder of a valid token."""
@@ -47,8 +48,8 @@ class SignedOperatorTokens:
         # A digest, so that no token stays in memory that somebody could read and use.
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         known = self._known.get(digest)
-        if known is not None and now < known.expires_at:
-            return known
+        if known is not None and known[0] <= now < known[1].expires_at:
+            return known[1]
         self._known.pop(digest, None)
         try:
             claims = verify_operator_token(token, (self._public_key,), issuer=self._issuer, now=now)
@@ -56,5 +57,5 @@ class SignedOperatorTokens:
             raise UnauthenticatedError(str(error)) from error
         if len(self._known) >= KNOWN_MAX:
             del self._known[next(iter(self._known))]
-        self._known[digest] = claims
+        self._known[digest] = (now, claims)
         return claims

@@ -74,7 +74,10 @@ async def writes_arrive(source: End, target: End, record: int) -> None:
     (from_site, from_id), (to_site, to_id) = source, target
     await from_site.guests[MACHINE].write(1, 4096 * record, b"record %d" % record, record)
     await to_site.until(to_id, lambda each: each["replication"]["last_cut_record"] == record)
-    assert digest(from_site.disks(from_id)) == digest(to_site.disks(to_id))
+    # What is durable in the redo log is written into the image a moment later.
+    await to_site.until(
+        to_id, lambda _: digest(from_site.disks(from_id)) == digest(to_site.disks(to_id))
+    )
 
 
 def peer(end: End) -> tuple[str, str | None]:

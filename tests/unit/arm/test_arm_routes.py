@@ -12,6 +12,7 @@ from azure.mgmt.recoveryservicessiterecovery.operations import _operations as re
 from service_hub.arm.not_offered import unknown
 from service_hub.arm.paths import folded
 from service_hub.arm.routes import Route, arm_routes, missing_routes, working_routes
+from service_hub.route_shelf import RouteShelf
 from tests.support.arm_operations_page import builders, request_of
 from tests.unit.arm.arm_hub import MemoryHub
 from tests.unit.arm.arm_use_cases import arm_api
@@ -216,3 +217,23 @@ def test_the_document_lists_every_working_operation_and_no_other() -> None:
         for route in working_routes(API)
     }
     assert written == served
+
+
+async def test_routes_are_found_by_the_form_of_a_path_as_by_trying_each() -> None:
+    routes = arm_routes(API)
+    tried, shelved = web.Application(), web.Application()
+    tried.add_routes(routes)
+    shelf = RouteShelf([(each.segments, each) for each in routes if each.segments is not None])
+    shelved.router.register_resource(shelf)
+    shelved.add_routes([each for each in routes if each.segments is None])
+
+    async def found(application: web.Application, method: str, path: str) -> str | int:
+        match = await application.router.resolve(make_mocked_request(method, path))
+        resource = match.route.resource
+        if match.http_exception is not None or resource is None:
+            return getattr(match.http_exception, "status", 0)
+        return resource.canonical
+
+    for name, builder in ALL:
+        asked = request_of(builder)
+        assert await found(shelved, *asked) == await found(tried, *asked), name

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from service_hub.domain.asked_moments import asked_moment
 from service_hub.domain.errors import InvalidRequestError
 from service_hub.domain.jobs import Job, JobState
 
@@ -67,22 +68,9 @@ def job_filter(wanted: Mapping[str, str], provider_ids: Collection[str] | None) 
     name, target = wanted.get("jobname"), wanted.get("affectedobjecttypes")
     return JobFilter(
         state=None if state is None else _STATES[state.lower()],
-        begin=_moment(wanted, "starttime"),
-        end=_moment(wanted, "endtime"),
+        begin=asked_moment(wanted, "starttime"),
+        end=asked_moment(wanted, "endtime"),
         target_type=None if target is None else target.lower(),
         name=None if name is None else name.lower(),
         provider_ids=provider_ids,
     )
-
-
-def _moment(wanted: Mapping[str, str], name: str) -> datetime | None:
-    text = wanted.get(name)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequestError(
-            f"'{name}' must be a moment such as 2026-11-23T14:00:00Z.", "$filter"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,11 +1,12 @@
 """Events of a vault: read page by page, forgotten when they are old; who falls silent is told."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from service_hub.domain.asked_moments import asked_moment
 from service_hub.domain.copy_events import lost_event_id, provider_lost
 from service_hub.domain.errors import InvalidRequestError, NotFoundError, StaleVersionError
 from service_hub.domain.records import Provider, ProviderContact, Vault
@@ -63,7 +64,11 @@ class EventService:
         if "fabricname" in wanted:
             providers = await self._providers_named(vault, wanted["fabricname"])
         asked = WantedEvents(
-            vault.id, equal, providers, _moment(wanted, "starttime"), _moment(wanted, "endtime")
+            vault.id,
+            equal,
+            providers,
+            asked_moment(wanted, "starttime"),
+            asked_moment(wanted, "endtime"),
         )
         return await self._lists.listed_events(asked, after, limit)
 
@@ -87,19 +92,6 @@ class EventService:
             for each in found
             if wanted in {each.record.fabric_name.lower(), title_of(each.record).lower()}
         )
-
-
-def _moment(wanted: Mapping[str, str], name: str) -> datetime | None:
-    text = wanted.get(name)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequestError(
-            f"'{name}' must be a moment such as 2026-11-23T14:00:00Z.", "$filter"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class EventPruning:

@@ -1,4 +1,4 @@
-"""A fabric that answers ok and does nothing, or half: the hub never reports that it has succeeded.
+"""A fabric that says ok and does nothing, or breaks off half-way and says so: never a success.
 
 One lie for each verb that a scenario uses, told on both sites all through the story that uses it
 first; what is read back afterwards is not what the verb promises, and the job says so.
